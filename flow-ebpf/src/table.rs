@@ -135,16 +135,15 @@ fn begin(region: u32, set: u32, first: bool) {
 fn evict(region: u32, set: &mut Set, way: usize) -> Option<u64> {
     let way = way & (WAYS - 1);
     let hot = &set.hot[way];
-    if let Some(mut record) = maps::EVICTED.reserve::<[u64; size_of::<Evicted>() / 8]>(0) {
-        let evicted = Evicted {
-            hot: *hot,
-            cold: set.cold[way],
-            generation: u32::from(region >= maps::cpus()),
-            reserved: [0; 7],
-        };
-        // SAFETY: the same size, and every bit pattern is a [u64; N]; a ring
-        // record is aligned to eight octets only.
-        record.write(unsafe { core::mem::transmute::<Evicted, [u64; 16]>(evicted) });
+    if let Some(mut record) = maps::EVICTED.reserve::<Evicted>(0) {
+        let evicted = record.as_mut_ptr();
+        // SAFETY: the reserved memory of the record; written field by field
+        // because the BPF stack is too small for a copy.
+        unsafe {
+            (*evicted).hot = *hot;
+            (*evicted).cold = set.cold[way];
+            (*evicted).generation = u32::from(region >= maps::cpus());
+        }
         record.submit(u64::from(BPF_RB_NO_WAKEUP));
     } else {
         let interface = InterfaceEntry { number: hot.key.interface, ..InterfaceEntry::default() };

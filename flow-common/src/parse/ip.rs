@@ -14,7 +14,7 @@ pub(super) fn read<F: Frame + ?Sized>(
     payload: &Payload,
     wire: u32,
 ) -> Result<Packet, NotMetered> {
-    let first = frame.read::<1>(payload.offset).ok_or(NotMetered::Truncated)?[0];
+    let first = frame.read::<2>(payload.offset).ok_or(NotMetered::Truncated)?[0];
     let version = first >> 4;
     if payload.version != 0 && payload.version != version {
         return Err(NotMetered::Malformed);
@@ -43,7 +43,7 @@ fn ipv4<F: Frame + ?Sized>(
     if total != 0 && total < header_octets as u32 {
         return Err(NotMetered::Malformed);
     }
-    if header_octets > 20 && frame.read::<1>(offset + header_octets - 1).is_none() {
+    if header_octets > 20 && frame.read::<2>(offset + header_octets - 2).is_none() {
         return Err(NotMetered::Truncated);
     }
     let fragment_field = u16::from_be_bytes([header[6], header[7]]);

@@ -128,7 +128,7 @@ fn mpls<F: Frame + ?Sized>(frame: &F, mut offset: usize) -> Result<usize, (NotMe
         let label = frame.read::<4>(offset).ok_or((NotMetered::Truncated, offset))?;
         offset += 4;
         if label[2] & 1 == 1 {
-            let first = frame.read::<1>(offset).ok_or((NotMetered::Truncated, offset))?;
+            let first = frame.read::<2>(offset).ok_or((NotMetered::Truncated, offset))?;
             return match first[0] >> 4 {
                 4 | 6 => Ok(offset),
                 _ => Err((NotMetered::Other, offset)),
