@@ -7,6 +7,7 @@
 //! serves the embedded ClickHouse engine over its HTTP interface.
 
 pub mod error;
+pub mod replay;
 pub mod store;
 
 pub use error::{Error, Exit};
