@@ -6,8 +6,10 @@
 //! `replay` feeds captures through the same parser, cache and sinks; `store`
 //! serves the embedded ClickHouse engine over its HTTP interface.
 
+pub mod community_id;
 pub mod error;
 pub mod replay;
+pub mod services;
 pub mod store;
 
 pub use error::{Error, Exit};

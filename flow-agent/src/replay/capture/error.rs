@@ -75,9 +75,12 @@ pub enum CaptureError {
 }
 
 impl CaptureError {
-    /// The process exit code for this error.
+    /// The process exit code for this error: bad input, unless the reading failed half way.
     pub fn exit(&self) -> Exit {
-        Exit::Usage
+        match self {
+            Self::Read { offset: 1.., .. } => Exit::Failed,
+            _ => Exit::Usage,
+        }
     }
 }
 

@@ -26,6 +26,7 @@ impl LinkType {
 
     /// The number without the aliases that some systems write for raw IP (`DLT_RAW` is 12, on
     /// OpenBSD 14).
+    #[must_use]
     pub fn canonical(self) -> Self {
         match self.0 {
             12 | 14 => Self::RAW,

@@ -91,81 +91,99 @@ impl PcapNgReader {
     #[inline]
     fn block(&mut self, window: &mut Window, interfaces: &mut Interfaces) -> io::Result<Block> {
         let start = window.offset();
-        let corrupt = |reason: String| {
-            Ok(Block::End(End::Corrupt {
-                offset: start,
-                reason,
-            }))
-        };
         if !window.need(BLOCK_OCTETS)? {
             return Ok(Block::End(window.end_at(start)));
         }
-        let prefix = window.slice(window.ahead(BLOCK_OCTETS));
-        let kind = self.order.u32(prefix, 0);
-        if kind == SECTION_HEADER {
-            if !window.need(SECTION_HEADER_OCTETS)? {
-                return Ok(Block::End(window.end_at(start)));
+        let kind = self.order.u32(window.slice(window.ahead(BLOCK_OCTETS)), 0);
+        let found = match kind {
+            SECTION_HEADER => {
+                if !window.need(SECTION_HEADER_OCTETS)? {
+                    return Ok(Block::End(window.end_at(start)));
+                }
+                interfaces.begin_section();
+                self.begin_section(window.slice(window.ahead(SECTION_HEADER_OCTETS)))
             }
-            match section_order(window.slice(window.ahead(SECTION_HEADER_OCTETS))) {
-                Ok(order) => self.order = order,
-                Err(reason) => return corrupt(reason),
-            }
-            self.section.clear();
-            interfaces.begin_section();
-        }
-        let order = self.order;
-        let octets = order.u32(window.slice(window.ahead(PREFIX_OCTETS)), 4);
-        let length = octets as usize;
-        let least = if kind == SECTION_HEADER {
-            SECTION_HEADER_OCTETS
-        } else {
-            BLOCK_OCTETS
+            _ => Ok(()),
         };
-        if length < least || length % 4 != 0 {
-            return corrupt(format!(
+        let length = match found.and_then(|()| self.length(window, kind)) {
+            Ok(length) => length,
+            Err(reason) => {
+                return Ok(Block::End(End::Corrupt {
+                    offset: start,
+                    reason,
+                }));
+            }
+        };
+        let read = match kind {
+            INTERFACE_DESCRIPTION | PACKET | SIMPLE_PACKET | ENHANCED_PACKET => {
+                if !window.need(length)? {
+                    return Ok(Block::End(window.end_at(start)));
+                }
+                self.read(window, kind, length, interfaces)
+            }
+            _ => {
+                // Its end alone is looked at: a block may be larger than memory should hold.
+                if !window.skip(length as u64 - 4)? || !window.need(4)? {
+                    return Ok(Block::End(window.end_at(start)));
+                }
+                let second = self.order.u32(window.slice(window.ahead(4)), 0);
+                same_length(kind, length, second).map(|()| {
+                    window.advance(4);
+                    Block::Other
+                })
+            }
+        };
+        Ok(read.unwrap_or_else(|reason| {
+            Block::End(End::Corrupt {
+                offset: start,
+                reason,
+            })
+        }))
+    }
+
+    fn begin_section(&mut self, header: &[u8]) -> Result<(), String> {
+        self.order = section_order(header)?;
+        self.section.clear();
+        Ok(())
+    }
+
+    /// The length of the block ahead, if it can be one.
+    #[inline]
+    fn length(&self, window: &Window, kind: u32) -> Result<usize, String> {
+        let length = self.order.u32(window.slice(window.ahead(BLOCK_OCTETS)), 4) as usize;
+        let (least, most) = match kind {
+            SECTION_HEADER => (SECTION_HEADER_OCTETS, usize::MAX),
+            INTERFACE_DESCRIPTION | PACKET | SIMPLE_PACKET | ENHANCED_PACKET => {
+                (BLOCK_OCTETS, MAX_BLOCK_OCTETS)
+            }
+            _ => (BLOCK_OCTETS, usize::MAX),
+        };
+        if length < least || length > most || !length.is_multiple_of(4) {
+            return Err(format!(
                 "a block of type {kind:#x} with a length of {length}"
             ));
         }
-        let wanted = matches!(
-            kind,
-            INTERFACE_DESCRIPTION | PACKET | SIMPLE_PACKET | ENHANCED_PACKET
-        );
-        if !wanted {
-            let complete = window.skip(u64::from(octets) - 4)? && window.need(4)?;
-            if !complete {
-                return Ok(Block::End(window.end_at(start)));
-            }
-            let second = order.u32(window.slice(window.ahead(4)), 0);
-            if second != octets {
-                return corrupt(lengths_differ(kind, octets, second));
-            }
-            window.advance(4);
-            return Ok(Block::Other);
-        }
-        if length > MAX_BLOCK_OCTETS {
-            return corrupt(format!(
-                "a block of type {kind:#x} with {length} octets, more than {MAX_BLOCK_OCTETS}"
-            ));
-        }
-        if !window.need(length)? {
-            return Ok(Block::End(window.end_at(start)));
-        }
+        Ok(length)
+    }
+
+    /// Reads and consumes a block that is in the window as a whole.
+    #[inline]
+    fn read(
+        &mut self,
+        window: &mut Window,
+        kind: u32,
+        length: usize,
+        interfaces: &mut Interfaces,
+    ) -> Result<Block, String> {
         let range = window.ahead(length);
         let block = window.slice(range.clone());
-        let second = order.u32(block, length - 4);
-        if second != octets {
-            return corrupt(lengths_differ(kind, octets, second));
-        }
+        same_length(kind, length, self.order.u32(block, length - 4))?;
         let body = &block[PREFIX_OCTETS..length - 4];
-        let read = match kind {
+        let record = match kind {
             INTERFACE_DESCRIPTION => self.describe(body, interfaces).map(|()| None),
             SIMPLE_PACKET => self.simple_packet(body).map(Some),
             _ => self.packet(body, kind).map(Some),
-        };
-        let record = match read {
-            Ok(record) => record,
-            Err(reason) => return corrupt(reason),
-        };
+        }?;
         window.advance(length);
         let Some(mut record) = record else {
             return Ok(Block::Other);
@@ -297,8 +315,15 @@ fn section_order(header: &[u8]) -> Result<Order, String> {
     }
 }
 
-fn lengths_differ(kind: u32, first: u32, second: u32) -> String {
-    format!("a block of type {kind:#x} with the lengths {first} and {second}")
+/// A block repeats its length at its end.
+#[inline]
+fn same_length(kind: u32, first: usize, second: u32) -> Result<(), String> {
+    if second as usize == first {
+        return Ok(());
+    }
+    Err(format!(
+        "a block of type {kind:#x} with the lengths {first} and {second}"
+    ))
 }
 
 /// Iterates over a block's options; ends at the end mark or at an option that is cut.

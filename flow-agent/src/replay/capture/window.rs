@@ -110,9 +110,8 @@ impl Window {
                 offset: start,
                 reason: defect.to_string(),
             },
-            Some(Defect::Cut) => End::Truncated { offset: start },
             None if self.base + self.filled.end as u64 == start => End::Complete,
-            None => End::Truncated { offset: start },
+            None | Some(Defect::Cut) => End::Truncated { offset: start },
         }
     }
 

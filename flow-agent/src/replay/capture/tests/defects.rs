@@ -149,7 +149,7 @@ fn a_damaged_block_ends_the_capture_with_its_reason() {
     };
     block_end(&block(6, 0, 0, 0), "length of 0");
     block_end(&block(6, 13, 8, 13), "length of 13");
-    block_end(&block(6, u32::MAX - 3, 100, 0), "more than");
+    block_end(&block(6, u32::MAX - 3, 100, 0), "length of 4294967292");
     block_end(&block(6, 12, 0, 12), "body of 0 octets");
     block_end(&block(3, 12, 0, 12), "body of 0 octets");
     block_end(&block(1, 12, 0, 12), "description of 0 octets");

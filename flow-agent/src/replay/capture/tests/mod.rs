@@ -4,7 +4,6 @@ mod craft;
 mod defects;
 
 use std::io::{Cursor, Read};
-use std::path::Path;
 
 use proptest::prelude::*;
 
@@ -267,9 +266,10 @@ proptest! {
         damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..8),
     ) {
         let packets = craft::packets();
-        let mut bytes = match ng {
-            true => craft::pcapng(Endian::Little, &packets),
-            false => craft::pcap(Endian::Little, MICROSECONDS, &packets),
+        let mut bytes = if ng {
+            craft::pcapng(Endian::Little, &packets)
+        } else {
+            craft::pcap(Endian::Little, MICROSECONDS, &packets)
         };
         for (at, octet) in damage {
             let at = at.index(bytes.len());
