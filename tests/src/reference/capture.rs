@@ -90,13 +90,17 @@ fn starts_known(magic: &[u8]) -> bool {
 /// Classic pcap. `None` is the first defect or cut.
 fn classic(bytes: &[u8], big: bool, fraction_ns: i128, frames: &mut Vec<Frame>) -> Option<()> {
     let file = Reader { bytes, big };
+    let minor = file.number(6, 2)?;
     let link = file.number(20, 4)? as u16;
     let mut at = 24;
     while at < bytes.len() {
         let seconds = file.number(at, 4)? as i128;
         let fraction = file.number(at + 4, 4)? as i128;
-        let captured = file.number(at + 8, 4)?;
-        let wire = file.number(at + 12, 4)?;
+        let (mut captured, mut wire) = (file.number(at + 8, 4)?, file.number(at + 12, 4)?);
+        // Before version 2.4 the lengths were the other way round, in 2.3 sometimes.
+        if minor < 3 || minor == 3 && captured > wire {
+            (captured, wire) = (wire, captured);
+        }
         let data = file.bytes(at + 16, captured)?.to_vec();
         frames.push(Frame {
             time_ns: seconds * 1_000_000_000 + fraction * fraction_ns,
