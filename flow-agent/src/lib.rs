@@ -6,8 +6,15 @@
 //! `replay` feeds captures through the same parser, cache and sinks; `store`
 //! serves the embedded ClickHouse engine over its HTTP interface.
 
+#[cfg(feature = "live")]
+pub mod attach;
 pub mod community_id;
+pub mod delta;
+#[cfg(feature = "live")]
+pub mod drain;
 pub mod error;
+#[cfg(feature = "live")]
+mod mapped;
 pub mod replay;
 pub mod services;
 pub mod store;
