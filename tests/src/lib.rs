@@ -1,1 +1,3 @@
-//! x
+//! What the tests share: an independent reference for metering.
+
+pub mod reference;
