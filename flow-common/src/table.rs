@@ -19,7 +19,10 @@ pub const GENERATIONS: u32 = 2;
 
 /// Names of the maps and programs, as the loader finds them.
 pub mod names {
-    #![allow(missing_docs, reason = "documented where the maps are defined, in flow-ebpf")]
+    #![allow(
+        missing_docs,
+        reason = "documented where the maps are defined, in flow-ebpf"
+    )]
     pub const SETS: &str = "SETS";
     pub const REGIONS: &str = "REGIONS";
     pub const DIRTY: &str = "DIRTY";
