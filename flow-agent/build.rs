@@ -38,14 +38,7 @@ fn main() {
     let target_dir = out_dir.ancestors().nth(4).unwrap_or(&out_dir).join("ebpf");
     let mut cargo = Command::new(env::var_os("CARGO").expect("cargo sets CARGO"));
     cargo
-        .args([
-            "build",
-            "--release",
-            "--package",
-            "flow-ebpf",
-            "--target",
-            TARGET,
-        ])
+        .args(["build", "--release", "--package", "flow-ebpf", "--target", TARGET])
         .arg("--target-dir")
         .arg(&target_dir)
         .env("PATH", path)
@@ -53,21 +46,13 @@ fn main() {
         .env_remove("RUSTC_WRAPPER")
         .env_remove("RUSTC_WORKSPACE_WRAPPER")
         .env_remove("RUSTFLAGS")
-        .env(
-            "CARGO_ENCODED_RUSTFLAGS",
-            "-Cdebuginfo=2\u{1f}-Clink-arg=--btf",
-        );
+        .env("CARGO_ENCODED_RUSTFLAGS", "-Cdebuginfo=2\u{1f}-Clink-arg=--btf");
     match toolchain {
         Toolchain::Nightly { rustc } => {
-            cargo
-                .arg("-Zbuild-std=core")
-                .env("RUSTC", rustc)
-                .env("RUSTC_BOOTSTRAP", "1");
+            cargo.arg("-Zbuild-std=core").env("RUSTC", rustc).env("RUSTC_BOOTSTRAP", "1");
         }
         Toolchain::Debian => {
-            cargo
-                .env("RUSTC", "/usr/bin/rustc")
-                .env("RUSTC_BOOTSTRAP", "1");
+            cargo.env("RUSTC", "/usr/bin/rustc").env("RUSTC_BOOTSTRAP", "1");
         }
     }
     let status = cargo.status().expect("cargo can be run");
@@ -93,9 +78,8 @@ fn nightly_with_source() -> Option<Toolchain> {
         .ok()?;
     let sysroot = PathBuf::from(String::from_utf8(output.stdout).ok()?.trim());
     let source = sysroot.join("lib/rustlib/src/rust/library/core");
-    (output.status.success() && source.is_dir()).then(|| Toolchain::Nightly {
-        rustc: sysroot.join("bin/rustc"),
-    })
+    (output.status.success() && source.is_dir())
+        .then(|| Toolchain::Nightly { rustc: sysroot.join("bin/rustc") })
 }
 
 /// Where `cargo xtask setup` keeps what it built or fetched.

@@ -46,11 +46,7 @@ impl<T: MapValue> MappedArray<T> {
         // the kernel checks its length against the map.
         let memory = unsafe { mmap(ptr::null_mut(), bytes, flags, MapFlags::SHARED, fd, 0)? };
         let memory = NonNull::new(memory.cast()).ok_or(io::ErrorKind::OutOfMemory)?;
-        Ok(Self {
-            memory,
-            len,
-            _values: PhantomData,
-        })
+        Ok(Self { memory, len, _values: PhantomData })
     }
 
     /// The values in `range`.
@@ -62,10 +58,7 @@ impl<T: MapValue> MappedArray<T> {
     /// # Panics
     /// When the range is not within the map.
     pub unsafe fn idle(&mut self, range: Range<usize>) -> &mut [T] {
-        assert!(
-            range.start <= range.end && range.end <= self.len,
-            "range within the map"
-        );
+        assert!(range.start <= range.end && range.end <= self.len, "range within the map");
         // SAFETY: in bounds; `T` accepts any bits; `&mut self` excludes other
         // readers here and the caller excludes the kernel.
         unsafe {
@@ -77,7 +70,8 @@ impl<T: MapValue> MappedArray<T> {
 impl<T> Drop for MappedArray<T> {
     fn drop(&mut self) {
         // SAFETY: the mapping made in `new`, with its length; no slice outlives `self`.
-        let unmapped = unsafe { munmap(self.memory.as_ptr().cast(), self.len * size_of::<T>()) };
+        let unmapped =
+            unsafe { munmap(self.memory.as_ptr().cast(), self.len * size_of::<T>()) };
         debug_assert!(unmapped.is_ok(), "unmapping an own mapping");
     }
 }
@@ -89,10 +83,5 @@ pub fn read_evicted(record: &[u8]) -> Option<flow_common::table::Evicted> {
     }
     // SAFETY: the length is right and the type is made of integers only; the
     // read does not need alignment.
-    Some(unsafe {
-        record
-            .as_ptr()
-            .cast::<flow_common::table::Evicted>()
-            .read_unaligned()
-    })
+    Some(unsafe { record.as_ptr().cast::<flow_common::table::Evicted>().read_unaligned() })
 }

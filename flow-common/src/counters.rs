@@ -49,18 +49,9 @@ pub struct InterfaceCounters {
 impl InterfaceCounters {
     /// All counters at zero.
     pub const ZERO: Self = Self {
-        seen: Count {
-            packets: 0,
-            octets: 0,
-        },
-        not_metered: [Count {
-            packets: 0,
-            octets: 0,
-        }; 8],
-        lost: [Count {
-            packets: 0,
-            octets: 0,
-        }; 8],
+        seen: Count { packets: 0, octets: 0 },
+        not_metered: [Count { packets: 0, octets: 0 }; 8],
+        lost: [Count { packets: 0, octets: 0 }; 8],
         fragments_without_ports: 0,
         reserved: [0; 5],
     };

@@ -6,6 +6,9 @@
 /// one bounds check and one load; replay implements it for slices.
 pub trait Frame {
     /// The `N` octets at `offset`, or `None` when any of them was not captured.
+    ///
+    /// `N` is at least 2: the kernel's verifier does not follow the comparison
+    /// that compilers make of a single octet's bounds check.
     fn read<const N: usize>(&self, offset: usize) -> Option<[u8; N]>;
 }
 

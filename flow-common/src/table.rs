@@ -19,10 +19,7 @@ pub const GENERATIONS: u32 = 2;
 
 /// Names of the maps and programs, as the loader finds them.
 pub mod names {
-    #![allow(
-        missing_docs,
-        reason = "documented where the maps are defined, in flow-ebpf"
-    )]
+    #![allow(missing_docs, reason = "documented where the maps are defined, in flow-ebpf")]
     pub const SETS: &str = "SETS";
     pub const REGIONS: &str = "REGIONS";
     pub const DIRTY: &str = "DIRTY";
@@ -48,8 +45,8 @@ pub mod names {
 /// Interface numbers the kernel side can look up: the ifindex must be below this.
 pub const MAX_IFINDEX: u32 = 1 << 16;
 
-/// What every packet of a flow updates: one cache line.
-#[repr(C, align(64))]
+/// What every packet of a flow updates: one cache line, as [`Set`] places it.
+#[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct HotLine {
     /// IP octets.
@@ -71,7 +68,7 @@ pub struct HotLine {
 }
 
 /// What is written when a flow begins and when a SYN passes.
-#[repr(C, align(32))]
+#[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct ColdLine {
     /// `CLOCK_BOOTTIME` in ns of the first packet.
@@ -123,7 +120,7 @@ pub struct Evicted {
     /// The generation whose counters have seen its packets.
     pub generation: u32,
     /// Pads to the alignment.
-    pub reserved: [u32; 7],
+    pub reserved: u32,
 }
 
 /// One reading of the kernel's clocks, all at the same moment.
@@ -152,5 +149,6 @@ const _: () = assert!(size_of::<HotLine>() == 64);
 const _: () = assert!(size_of::<ColdLine>() == 32);
 const _: () = assert!(size_of::<Set>() == 64 + WAYS * (64 + 32));
 const _: () = assert!(size_of::<Region>() == 64);
-const _: () = assert!(size_of::<Evicted>() == 128);
+const _: () = assert!(size_of::<Evicted>() == 104);
+const _: () = assert!(core::mem::offset_of!(Set, hot) == 64);
 const _: () = assert!(size_of::<InterfaceEntry>() == 4);

@@ -8,10 +8,7 @@ use crate::hook::Context;
 #[inline(always)]
 pub fn evicted(ctx: &impl Context, times: u64) {
     if times.is_power_of_two() {
-        warn!(
-            ctx,
-            "a flow table is full: {} flows evicted from it in this interval", times
-        );
+        warn!(ctx, "a flow table is full: {} flows evicted from it in this interval", times);
     }
 }
 
@@ -19,9 +16,6 @@ pub fn evicted(ctx: &impl Context, times: u64) {
 #[inline(always)]
 pub fn not_ip(ctx: &impl Context, ifindex: u32, times: u64) {
     if times.is_power_of_two() {
-        debug!(
-            ctx,
-            "ifindex {}: {} packets of unknown ethertype in this interval", ifindex, times
-        );
+        debug!(ctx, "ifindex {}: {} packets of unknown ethertype in this interval", ifindex, times);
     }
 }

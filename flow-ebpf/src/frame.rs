@@ -19,6 +19,7 @@ impl PacketMemory {
 impl Frame for PacketMemory {
     #[inline(always)]
     fn read<const N: usize>(&self, offset: usize) -> Option<[u8; N]> {
+        const { assert!(N >= 2) };
         let at = self.start + offset;
         if at + N > self.end {
             return None;

@@ -49,11 +49,7 @@ pub fn xdp(ctx: &XdpContext) {
 #[inline(always)]
 pub fn tc(ctx: &TcContext, direction: Direction) {
     let len = ctx.len();
-    let wanted = if len < HEADER_OCTETS {
-        len
-    } else {
-        HEADER_OCTETS
-    };
+    let wanted = if len < HEADER_OCTETS { len } else { HEADER_OCTETS };
     if ctx.data() + (wanted as usize) > ctx.data_end() {
         // On failure the linear part is parsed, and what is missing counts as truncated.
         let _ = ctx.pull_data(wanted);

@@ -109,10 +109,7 @@ pub fn boot_ns() -> u64 {
 /// Reads both clocks into `CLOCK`.
 #[inline(always)]
 pub fn store_clock() {
-    let reading = ClockReading {
-        jiffies: jiffies(),
-        boot_ns: boot_ns(),
-    };
+    let reading = ClockReading { jiffies: jiffies(), boot_ns: boot_ns() };
     // The only entry always exists, so this cannot fail; the agent checks the reading.
     let _ = CLOCK.set(0, reading, 0);
 }

@@ -14,18 +14,9 @@ use crate::{diagnose, maps, table};
 /// Parses and counts one packet.
 #[inline(always)]
 pub fn meter(ctx: &impl Context, frame: &impl Frame, seen: &Observation) {
-    let Some(generation) = maps::generation() else {
-        return;
-    };
-    let interface = maps::INTERFACES
-        .get(seen.ifindex)
-        .copied()
-        .unwrap_or_default();
-    let link = if interface.raw_ip == 0 {
-        Link::Ethernet
-    } else {
-        Link::RawIp
-    };
+    let Some(generation) = maps::generation() else { return };
+    let interface = maps::INTERFACES.get(seen.ifindex).copied().unwrap_or_default();
+    let link = if interface.raw_ip == 0 { Link::Ethernet } else { Link::RawIp };
     let parsed = parse(frame, link, seen.wire_octets, seen.stripped_vlan);
 
     // SAFETY: the helper has no preconditions.
@@ -35,9 +26,7 @@ pub fn meter(ctx: &impl Context, frame: &impl Frame, seen: &Observation) {
         return;
     }
     let region = generation * maps::cpus() + cpu;
-    let Some(counters) = counters(region, interface) else {
-        return;
-    };
+    let Some(counters) = counters(region, interface) else { return };
     match parsed {
         Ok(mut packet) => {
             let (packets, octets) = packet.on_the_wire(seen.segment_size, seen.segments);
@@ -47,11 +36,8 @@ pub fn meter(ctx: &impl Context, frame: &impl Frame, seen: &Observation) {
                 return;
             }
             packet.key.interface = interface.number;
-            let direction = if interface.undirected == 0 {
-                seen.direction
-            } else {
-                Direction::Unknown
-            };
+            let direction =
+                if interface.undirected == 0 { seen.direction } else { Direction::Unknown };
             packet.key.direction = direction as u8;
             if packet.fragment != FragmentRole::Whole {
                 fragment(&mut packet, counters);
@@ -78,9 +64,7 @@ pub fn counters(region: u32, interface: InterfaceEntry) -> Option<&'static mut I
     let index = region * maps::max_interfaces() + u32::from(interface.number);
     // SAFETY: the map lives as long as the program; one CPU writes a region, and
     // programs do not nest on a CPU (bottom halves are off), so nothing aliases.
-    maps::COUNTERS
-        .get_ptr_mut(index)
-        .map(|counters| unsafe { &mut *counters })
+    maps::COUNTERS.get_ptr_mut(index).map(|counters| unsafe { &mut *counters })
 }
 
 #[inline(always)]

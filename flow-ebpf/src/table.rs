@@ -55,10 +55,7 @@ fn same(a: &FlowKey, b: &FlowKey) -> bool {
     // SAFETY: a key is eleven u32 without padding, here aligned to four octets in
     // map memory and on the stack.
     let (a, b) = unsafe {
-        (
-            &*(&raw const *a).cast::<[u32; 11]>(),
-            &*(&raw const *b).cast::<[u32; 11]>(),
-        )
+        (&*(&raw const *a).cast::<[u32; 11]>(), &*(&raw const *b).cast::<[u32; 11]>())
     };
     let mut difference = 0;
     for i in 0..11 {
@@ -119,9 +116,7 @@ fn insert(set: &mut Set, way: usize, tag: u16, packet: &Packet, packets: u64, oc
 /// Counts a flow that took a free way; the first of a set goes on the dirty list.
 #[inline(always)]
 fn begin(region: u32, set: u32, first: bool) {
-    let Some(entry) = maps::REGIONS.get_ptr_mut(region) else {
-        return;
-    };
+    let Some(entry) = maps::REGIONS.get_ptr_mut(region) else { return };
     // SAFETY: this CPU alone writes the region.
     let entry = unsafe { &mut *entry };
     entry.flows += 1;
@@ -140,22 +135,18 @@ fn begin(region: u32, set: u32, first: bool) {
 fn evict(region: u32, set: &mut Set, way: usize) -> Option<u64> {
     let way = way & (WAYS - 1);
     let hot = &set.hot[way];
-    if let Some(mut record) = maps::EVICTED.reserve::<[u64; size_of::<Evicted>() / 8]>(0) {
-        let evicted = Evicted {
-            hot: *hot,
-            cold: set.cold[way],
-            generation: u32::from(region >= maps::cpus()),
-            reserved: [0; 7],
-        };
-        // SAFETY: the same size, and every bit pattern is a [u64; N]; a ring
-        // record is aligned to eight octets only.
-        record.write(unsafe { core::mem::transmute::<Evicted, [u64; 16]>(evicted) });
+    if let Some(mut record) = maps::EVICTED.reserve::<Evicted>(0) {
+        let evicted = record.as_mut_ptr();
+        // SAFETY: the reserved memory of the record; written field by field
+        // because the BPF stack is too small for a copy.
+        unsafe {
+            (*evicted).hot = *hot;
+            (*evicted).cold = set.cold[way];
+            (*evicted).generation = u32::from(region >= maps::cpus());
+        }
         record.submit(u64::from(BPF_RB_NO_WAKEUP));
     } else {
-        let interface = InterfaceEntry {
-            number: hot.key.interface,
-            ..InterfaceEntry::default()
-        };
+        let interface = InterfaceEntry { number: hot.key.interface, ..InterfaceEntry::default() };
         if let Some(counters) = meter::counters(region, interface) {
             counters.lost[Lost::RingFull as usize].add(u64::from(hot.packets), hot.octets);
         }

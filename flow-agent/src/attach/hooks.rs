@@ -49,30 +49,21 @@ impl Hooks {
         let text = |error: ProgramError| chain(&error);
         for name in [names::TC_INGRESS, names::TC_EGRESS] {
             let program = kernel.classifier(name).map_err(|error| error.to_string());
-            report(
-                name,
-                program.and_then(|program| program.unload().map_err(text)),
-            );
+            report(name, program.and_then(|program| program.unload().map_err(text)));
         }
         let program = kernel.xdp().map_err(|error| error.to_string());
-        report(
-            names::XDP_INGRESS,
-            program.and_then(|program| program.unload().map_err(text)),
-        );
+        report(names::XDP_INGRESS, program.and_then(|program| program.unload().map_err(text)));
         kernel
     }
 }
 
 /// Tells the programs what they must know of each interface. Number = position + 1.
 fn configure(kernel: &mut Kernel, interfaces: &[Interface]) -> Result<(), AttachError> {
-    let missing = || AttachError::Load {
-        problem: "map INTERFACES is missing".into(),
-    };
+    let missing = || AttachError::Load { problem: "map INTERFACES is missing".into() };
     let map = kernel.ebpf.map_mut(names::INTERFACES).ok_or_else(missing)?;
-    let mut table: Array<&mut MapData, u32> =
-        map.try_into().map_err(|error| AttachError::Load {
-            problem: chain(&error),
-        })?;
+    let mut table: Array<&mut MapData, u32> = map
+        .try_into()
+        .map_err(|error| AttachError::Load { problem: chain(&error) })?;
     for (position, interface) in interfaces.iter().enumerate() {
         let entry = InterfaceEntry {
             number: position as u16 + 1,
@@ -83,9 +74,7 @@ fn configure(kernel: &mut Kernel, interfaces: &[Interface]) -> Result<(), Attach
         let entry = u32::from_ne_bytes([low, high, entry.raw_ip, entry.undirected]);
         table
             .set(interface.ifindex, entry, 0)
-            .map_err(|error| AttachError::Load {
-                problem: chain(&error),
-            })?;
+            .map_err(|error| AttachError::Load { problem: chain(&error) })?;
     }
     Ok(())
 }
@@ -104,11 +93,7 @@ fn attach_one(kernel: &mut Kernel, interface: &Interface) -> Result<(), AttachEr
 }
 
 fn xdp(kernel: &mut Kernel, interface: &Interface, mode: XdpMode) -> Result<(), AttachError> {
-    let hook = if mode == XdpMode::Skb {
-        "generic XDP"
-    } else {
-        "native XDP"
-    };
+    let hook = if mode == XdpMode::Skb { "generic XDP" } else { "native XDP" };
     kernel
         .xdp()?
         .attach_to_if_index(interface.ifindex, mode)
@@ -148,9 +133,7 @@ fn attach_error(hook: &'static str, interface: &Interface, error: &ProgramError)
         false
     };
     if errno(rustix::io::Errno::PERM.raw_os_error()) {
-        return AttachError::Permission {
-            operation: format!("attaching {hook} to {interface}"),
-        };
+        return AttachError::Permission { operation: format!("attaching {hook} to {interface}") };
     }
     let problem = if errno(rustix::io::Errno::BUSY.raw_os_error()) {
         "another program is attached there (see `ip -details link`); \
@@ -161,9 +144,5 @@ fn attach_error(hook: &'static str, interface: &Interface, error: &ProgramError)
     } else {
         text
     };
-    AttachError::Attach {
-        hook,
-        interface: interface.to_string(),
-        problem,
-    }
+    AttachError::Attach { hook, interface: interface.to_string(), problem }
 }

@@ -39,10 +39,8 @@ impl FromStr for InterfaceSpec {
     type Err = AttachError;
 
     fn from_str(spec: &str) -> Result<Self, AttachError> {
-        let bad = |problem: &str| AttachError::BadSpec {
-            spec: spec.into(),
-            problem: problem.into(),
-        };
+        let bad =
+            |problem: &str| AttachError::BadSpec { spec: spec.into(), problem: problem.into() };
         let (namespace, rest) = match spec.split_once('/') {
             Some(("", _)) => return Err(bad("the namespace is empty")),
             Some((namespace, rest)) => (NetworkNamespace::Named(namespace.into()), rest),
@@ -59,11 +57,7 @@ impl FromStr for InterfaceSpec {
         if name.is_empty() || name.contains('/') {
             return Err(bad("the interface name is empty or has a slash"));
         }
-        Ok(Self {
-            namespace,
-            name: name.into(),
-            mode,
-        })
+        Ok(Self { namespace, name: name.into(), mode })
     }
 }
 
@@ -112,11 +106,7 @@ pub fn resolve(
 ) -> Result<Vec<Interface>, AttachError> {
     let mut found: Vec<Interface> = Vec::new();
     if specs.is_empty() {
-        for device in NetworkNamespace::Own
-            .run(devices)?
-            .iter()
-            .filter(|device| device.hardware)
-        {
+        for device in NetworkNamespace::Own.run(devices)?.iter().filter(|device| device.hardware) {
             found.push(interface(&NetworkNamespace::Own, device, default_mode));
         }
         if found.is_empty() {
@@ -126,15 +116,8 @@ pub fn resolve(
     for spec in specs {
         let devices = spec.namespace.run(devices)?;
         let before = found.len();
-        for device in devices
-            .iter()
-            .filter(|device| glob_matches(&spec.name, &device.name))
-        {
-            found.push(interface(
-                &spec.namespace,
-                device,
-                spec.mode.unwrap_or(default_mode),
-            ));
+        for device in devices.iter().filter(|device| glob_matches(&spec.name, &device.name)) {
+            found.push(interface(&spec.namespace, device, spec.mode.unwrap_or(default_mode)));
         }
         if found.len() == before {
             return Err(AttachError::UnknownInterface {
@@ -156,23 +139,14 @@ pub fn resolve(
 fn check(found: &[Interface]) -> Result<(), AttachError> {
     if found.len() as u32 >= MAX_INTERFACES {
         let what = format!("metering {} interfaces", found.len());
-        return Err(AttachError::TooMany {
-            what,
-            limit: MAX_INTERFACES - 1,
-        });
+        return Err(AttachError::TooMany { what, limit: MAX_INTERFACES - 1 });
     }
     for (i, interface) in found.iter().enumerate() {
         if interface.ifindex >= MAX_IFINDEX {
             let what = format!("the index {} of {interface}", interface.ifindex);
-            return Err(AttachError::TooMany {
-                what,
-                limit: MAX_IFINDEX - 1,
-            });
+            return Err(AttachError::TooMany { what, limit: MAX_IFINDEX - 1 });
         }
-        if let Some(first) = found[..i]
-            .iter()
-            .find(|other| other.ifindex == interface.ifindex)
-        {
+        if let Some(first) = found[..i].iter().find(|other| other.ifindex == interface.ifindex) {
             return Err(AttachError::SameIndex {
                 first: first.to_string(),
                 second: interface.to_string(),
@@ -205,40 +179,28 @@ fn interface(namespace: &NetworkNamespace, device: &Device, mode: AttachMode) ->
 /// The devices of the current thread's namespace, by netlink: a thread that
 /// joined another namespace still sees the sysfs of the old one.
 fn devices() -> Result<Vec<Device>, AttachError> {
-    let io = |source| AttachError::Io {
-        what: "interfaces cannot be listed".into(),
-        source,
-    };
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(io)?;
+    let io = |source| AttachError::Io { what: "interfaces cannot be listed".into(), source };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(io)?;
     runtime.block_on(async {
         let (connection, handle, _) = rtnetlink::new_connection().map_err(io)?;
         tokio::spawn(connection);
         let mut links = handle.link().get().execute();
         let mut devices = Vec::new();
-        while let Some(link) = links
-            .try_next()
-            .await
-            .map_err(|error| io(std::io::Error::other(error)))?
+        while let Some(link) =
+            links.try_next().await.map_err(|error| io(std::io::Error::other(error)))?
         {
-            let name = link
-                .attributes
-                .iter()
-                .find_map(|attribute| match attribute {
-                    LinkAttribute::IfName(name) => Some(name.clone()),
-                    _ => None,
-                });
+            let name = link.attributes.iter().find_map(|attribute| match attribute {
+                LinkAttribute::IfName(name) => Some(name.clone()),
+                _ => None,
+            });
             let Some(name) = name else { continue };
             devices.push(Device {
                 name,
                 ifindex: link.header.index,
                 kind: u16::from(link.header.link_layer_type),
-                hardware: link
-                    .attributes
-                    .iter()
-                    .any(|attribute| matches!(attribute, LinkAttribute::ParentDevName(_))),
+                hardware: link.attributes.iter().any(|attribute| {
+                    matches!(attribute, LinkAttribute::ParentDevName(_))
+                }),
             });
         }
         Ok(devices)

@@ -29,22 +29,12 @@ impl TableSize {
 
     /// The largest tables that `cpus` CPUs can have in `budget_bytes` of memory.
     pub fn for_budget(cpus: u32, budget_bytes: u64) -> Self {
-        let fits = |sets: u32| {
-            Self {
-                cpus,
-                sets_per_region: sets,
-            }
-            .bytes()
-                <= budget_bytes
-        };
+        let fits = |sets: u32| Self { cpus, sets_per_region: sets }.bytes() <= budget_bytes;
         let mut sets = Self::MOST_SETS;
         while sets > Self::FEWEST_SETS && !fits(sets) {
             sets /= 2;
         }
-        Self {
-            cpus,
-            sets_per_region: sets,
-        }
+        Self { cpus, sets_per_region: sets }
     }
 
     /// Kernel memory of all regions, in bytes.
@@ -94,37 +84,27 @@ impl Kernel {
 
     fn load_programs(&mut self) -> Result<(), AttachError> {
         for name in [names::TC_INGRESS, names::TC_EGRESS, names::READ_CLOCK] {
-            self.classifier(name)?
-                .load()
-                .map_err(|error| program_error(name, error))?;
+            self.classifier(name)?.load().map_err(|error| program_error(name, error))?;
         }
         let name = names::XDP_INGRESS;
-        self.xdp()?
-            .load()
-            .map_err(|error| program_error(name, error))
+        self.xdp()?.load().map_err(|error| program_error(name, error))
     }
 
     /// A TC program by name.
     pub fn classifier(&mut self, name: &str) -> Result<&mut SchedClassifier, AttachError> {
-        self.program(name)?
-            .try_into()
-            .map_err(|error| program_error(name, error))
+        self.program(name)?.try_into().map_err(|error| program_error(name, error))
     }
 
     /// The XDP program.
     pub fn xdp(&mut self) -> Result<&mut Xdp, AttachError> {
         let name = names::XDP_INGRESS;
-        self.program(name)?
-            .try_into()
-            .map_err(|error| program_error(name, error))
+        self.program(name)?.try_into().map_err(|error| program_error(name, error))
     }
 
     fn program(&mut self, name: &str) -> Result<&mut aya::programs::Program, AttachError> {
-        self.ebpf
-            .program_mut(name)
-            .ok_or_else(|| AttachError::Load {
-                problem: format!("program {name} is not in the embedded object"),
-            })
+        self.ebpf.program_mut(name).ok_or_else(|| AttachError::Load {
+            problem: format!("program {name} is not in the embedded object"),
+        })
     }
 }
 
@@ -139,38 +119,23 @@ fn load_error(error: &EbpfError) -> AttachError {
         _ => false,
     };
     if permission {
-        AttachError::Permission {
-            operation: "creating the flow tables".into(),
-        }
+        AttachError::Permission { operation: "creating the flow tables".into() }
     } else {
-        AttachError::Load {
-            problem: chain(error),
-        }
+        AttachError::Load { problem: chain(error) }
     }
 }
 
 fn program_error(name: &str, error: ProgramError) -> AttachError {
     match error {
-        ProgramError::LoadError {
-            io_error,
-            verifier_log,
-        } => {
+        ProgramError::LoadError { io_error, verifier_log } => {
             let log = verifier_log.to_string();
             if io_error.kind() == ErrorKind::PermissionDenied && log.trim().is_empty() {
-                AttachError::Permission {
-                    operation: format!("loading program {name}"),
-                }
+                AttachError::Permission { operation: format!("loading program {name}") }
             } else {
-                AttachError::Verifier {
-                    program: name.into(),
-                    source: io_error,
-                    log,
-                }
+                AttachError::Verifier { program: name.into(), source: io_error, log }
             }
         }
-        error => AttachError::Load {
-            problem: format!("program {name}: {}", chain(&error)),
-        },
+        error => AttachError::Load { problem: format!("program {name}: {}", chain(&error)) },
     }
 }
 

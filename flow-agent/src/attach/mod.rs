@@ -26,31 +26,19 @@ pub enum AttachError {
     BadSpec { spec: String, problem: String },
     /// No interface has the name.
     #[error("there is no interface '{name}'{place}; interfaces there: {known}")]
-    UnknownInterface {
-        name: String,
-        place: String,
-        known: String,
-    },
+    UnknownInterface { name: String, place: String, known: String },
     /// No hardware interface was found and none was named.
     #[error("this host has no hardware interface to meter; name one with --interface")]
     NoHardwareInterface,
     /// The namespace cannot be opened.
     #[error("network namespace '{name}' cannot be opened at {path}: {source}; see `ip netns list`")]
-    Namespace {
-        name: String,
-        path: String,
-        source: std::io::Error,
-    },
+    Namespace { name: String, path: String, source: std::io::Error },
     /// Two namespaces use one index, which the kernel side cannot tell apart yet.
     #[error(
         "interfaces {first} and {second} have the same index {ifindex} in their namespaces; \
          meter them with one agent each"
     )]
-    SameIndex {
-        first: String,
-        second: String,
-        ifindex: u32,
-    },
+    SameIndex { first: String, second: String, ifindex: u32 },
     /// Too many interfaces, or an index too large for the kernel side's table.
     #[error("{what} is above the limit of {limit}; name fewer interfaces with --interface")]
     TooMany { what: String, limit: u32 },
@@ -62,29 +50,16 @@ pub enum AttachError {
     Permission { operation: String },
     /// The kernel refused a program; its verifier says why.
     #[error("the kernel's verifier refused program {program} ({source}); its log:\n{log}")]
-    Verifier {
-        program: String,
-        source: std::io::Error,
-        log: String,
-    },
+    Verifier { program: String, source: std::io::Error, log: String },
     /// The kernel cannot load the programs or create the maps.
-    #[error(
-        "the kernel side cannot be loaded: {problem}; Linux 6.1 or later with BTF and BPF JIT is needed"
-    )]
+    #[error("the kernel side cannot be loaded: {problem}; Linux 6.1 or later with BTF and BPF JIT is needed")]
     Load { problem: String },
     /// An attach point refused the program.
     #[error("{hook} cannot be attached to {interface}: {problem}")]
-    Attach {
-        hook: &'static str,
-        interface: String,
-        problem: String,
-    },
+    Attach { hook: &'static str, interface: String, problem: String },
     /// Something of the operating system failed on the way.
     #[error("{what}: {source}")]
-    Io {
-        what: String,
-        source: std::io::Error,
-    },
+    Io { what: String, source: std::io::Error },
 }
 
 impl AttachError {

@@ -26,11 +26,7 @@ pub struct KernelClock {
 impl KernelClock {
     /// Unix ns of a boot-clock stamp; 0 stays 0, which means "never".
     pub fn unix_ns(&self, boot_ns: u64) -> u64 {
-        if boot_ns == 0 {
-            0
-        } else {
-            boot_ns.saturating_add_signed(self.unix_offset_ns)
-        }
+        if boot_ns == 0 { 0 } else { boot_ns.saturating_add_signed(self.unix_offset_ns) }
     }
 
     /// Unix ns of the low half of a jiffies stamp that is at most 2^31 ticks old.
@@ -63,10 +59,7 @@ impl ClockReader {
         let elapsed = last.boot_ns.saturating_sub(first.boot_ns).max(1);
         let measured_hz = (last.jiffies - first.jiffies) * 1_000_000_000 / elapsed;
         // The measurement is a little off; the kernel's constant is not.
-        let hz = KNOWN_HZ
-            .into_iter()
-            .min_by_key(|hz| hz.abs_diff(measured_hz))
-            .unwrap_or(250);
+        let hz = KNOWN_HZ.into_iter().min_by_key(|hz| hz.abs_diff(measured_hz)).unwrap_or(250);
         reader.tick_ns = 1_000_000_000 / hz;
         Ok(reader)
     }
@@ -82,14 +75,14 @@ impl ClockReader {
     ) -> Result<KernelClock, DrainError> {
         let reading = self.read(program)?;
         let unix_offset_ns = wall_clock() as i64 - reading.boot_ns as i64;
-        Ok(KernelClock {
-            reading,
-            tick_ns: self.tick_ns,
-            unix_offset_ns,
-        })
+        Ok(KernelClock { reading, tick_ns: self.tick_ns, unix_offset_ns })
     }
 
-    fn next_tick(&self, program: &SchedClassifier, ticks: u64) -> Result<ClockReading, DrainError> {
+    fn next_tick(
+        &self,
+        program: &SchedClassifier,
+        ticks: u64,
+    ) -> Result<ClockReading, DrainError> {
         let start = self.read(program)?.jiffies;
         loop {
             let reading = self.read(program)?;
@@ -102,10 +95,7 @@ impl ClockReader {
     fn read(&self, program: &SchedClassifier) -> Result<ClockReading, DrainError> {
         // The program looks at no packet, but a test run must be given one.
         let frame = [0u8; 14];
-        let options = TestRunOptions {
-            data_in: Some(&frame),
-            ..TestRunOptions::default()
-        };
+        let options = TestRunOptions { data_in: Some(&frame), ..TestRunOptions::default() };
         program.test_run(options).map_err(DrainError::clock)?;
         let [jiffies, boot_ns] = self.map.get(&0, 0).map_err(DrainError::map)?;
         Ok(ClockReading { jiffies, boot_ns })
@@ -117,10 +107,7 @@ mod tests {
     use super::*;
 
     const CLOCK: KernelClock = KernelClock {
-        reading: ClockReading {
-            jiffies: 0x1_0000_0005,
-            boot_ns: 1_000_000_000,
-        },
+        reading: ClockReading { jiffies: 0x1_0000_0005, boot_ns: 1_000_000_000 },
         tick_ns: 4_000_000,
         unix_offset_ns: 5_000_000_000,
     };
@@ -134,10 +121,7 @@ mod tests {
     #[test]
     fn jiffies_wrap_and_may_be_newer_than_the_reading() {
         assert_eq!(CLOCK.unix_ns_of_jiffies(5), 6_000_000_000);
-        assert_eq!(
-            CLOCK.unix_ns_of_jiffies(u32::MAX),
-            6_000_000_000 - 6 * 4_000_000
-        );
+        assert_eq!(CLOCK.unix_ns_of_jiffies(u32::MAX), 6_000_000_000 - 6 * 4_000_000);
         assert_eq!(CLOCK.unix_ns_of_jiffies(6), 6_004_000_000);
     }
 }

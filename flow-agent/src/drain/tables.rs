@@ -42,9 +42,7 @@ impl Drain {
         let mut selector: ArrayOfMaps<MapData, Array<MapData, u32>> =
             take(kernel, names::GENERATION)?;
         let generations = [generation(0)?, generation(1)?];
-        selector
-            .set(0, &generations[0], 0)
-            .map_err(DrainError::map)?;
+        selector.set(0, &generations[0], 0).map_err(DrainError::map)?;
         let clock_map = take(kernel, names::CLOCK)?;
         let numbers = interfaces + 1; // number 0 is for packets of unknown interfaces
         Ok(Self {
@@ -60,10 +58,7 @@ impl Drain {
             stray: take(kernel, names::STRAY)?,
             ring: take(kernel, names::EVICTED)?,
             clock: ClockReader::new(classifier(kernel)?, clock_map)?,
-            balances: [
-                vec![Balance::default(); numbers],
-                vec![Balance::default(); numbers],
-            ],
+            balances: [vec![Balance::default(); numbers], vec![Balance::default(); numbers]],
         })
     }
 
@@ -94,9 +89,7 @@ impl Drain {
     /// can still write this one: updating a map in a map does both.
     fn flip(&mut self) -> Result<(), DrainError> {
         let next = 1 - self.filling;
-        self.selector
-            .set(0, &self.generations[next as usize], 0)
-            .map_err(DrainError::map)?;
+        self.selector.set(0, &self.generations[next as usize], 0).map_err(DrainError::map)?;
         self.filling = next;
         Ok(())
     }
@@ -104,21 +97,13 @@ impl Drain {
     /// Evicted flows, of the idle generation and already of the new one.
     fn read_ring(&mut self, clock: &KernelClock, out: &mut Vec<Delta>) {
         while let Some(item) = self.ring.next() {
-            let Some(evicted) = read_evicted(&item) else {
-                continue;
-            };
+            let Some(evicted) = read_evicted(&item) else { continue };
             let balances = &mut self.balances[evicted.generation as usize & 1];
             push(&evicted.hot, &evicted.cold, clock, balances, out);
         }
     }
 
-    fn read_region(
-        &mut self,
-        generation: u32,
-        cpu: u32,
-        clock: &KernelClock,
-        out: &mut Vec<Delta>,
-    ) {
+    fn read_region(&mut self, generation: u32, cpu: u32, clock: &KernelClock, out: &mut Vec<Delta>) {
         let region = (generation * self.size.cpus + cpu) as usize;
         let balances = &mut self.balances[generation as usize];
         let sets_per_region = self.size.sets_per_region as usize;
@@ -129,16 +114,12 @@ impl Drain {
             (
                 &mut self.regions.idle(region..region + 1)[0],
                 self.sets.idle(first_set..first_set + sets_per_region),
-                self.counters
-                    .idle(first_counter..first_counter + balances.len()),
+                self.counters.idle(first_counter..first_counter + balances.len()),
             )
         };
         let dirty = header.dirty as usize;
         // SAFETY: as above.
-        let dirty = unsafe {
-            self.dirty
-                .idle(first_set..first_set + dirty.min(sets_per_region))
-        };
+        let dirty = unsafe { self.dirty.idle(first_set..first_set + dirty.min(sets_per_region)) };
         for set in dirty {
             let set = &mut sets[*set as usize % sets_per_region];
             for way in 0..set.tags.len() {
@@ -148,11 +129,7 @@ impl Drain {
                 }
             }
         }
-        *header = Region {
-            dirty: 0,
-            flows: 0,
-            evicted: 0,
-        };
+        *header = Region { dirty: 0, flows: 0, evicted: 0 };
         for (balance, counters) in balances.iter_mut().zip(counters) {
             balance.seen.merge(counters.seen);
             for (sum, count) in balance.not_metered.iter_mut().zip(counters.not_metered) {
@@ -178,12 +155,8 @@ impl Drain {
             if sum != Count::default() {
                 balance.seen.merge(sum);
                 balance.lost[Lost::NoRegion as usize].merge(sum);
-                let zero =
-                    PerCpuValues::try_from(vec![[0; 2]; values.len()]).map_err(|source| {
-                        DrainError::Map {
-                            problem: source.to_string(),
-                        }
-                    })?;
+                let zero = PerCpuValues::try_from(vec![[0; 2]; values.len()])
+                    .map_err(|source| DrainError::Map { problem: source.to_string() })?;
                 self.stray.set(index, zero, 0).map_err(DrainError::map)?;
             }
         }
@@ -199,9 +172,7 @@ fn push(
     balances: &mut [Balance],
     out: &mut Vec<Delta>,
 ) {
-    let Some(balance) = balances.get_mut(usize::from(hot.key.interface)) else {
-        return;
-    };
+    let Some(balance) = balances.get_mut(usize::from(hot.key.interface)) else { return };
     balance.metered.add(u64::from(hot.packets), hot.octets);
     let first_ns = clock.unix_ns(cold.first_ns);
     out.push(Delta {
@@ -220,6 +191,7 @@ fn push(
     });
 }
 
+
 fn generation(number: u32) -> Result<Array<MapData, u32>, DrainError> {
     let mut map = Array::create(1, 0).map_err(DrainError::map)?;
     map.set(0, number, 0).map_err(DrainError::map)?;
@@ -229,9 +201,7 @@ fn generation(number: u32) -> Result<Array<MapData, u32>, DrainError> {
 fn classifier(kernel: &mut Kernel) -> Result<&aya::programs::SchedClassifier, DrainError> {
     match kernel.classifier(names::READ_CLOCK) {
         Ok(program) => Ok(program),
-        Err(error) => Err(DrainError::Clock {
-            problem: error.to_string(),
-        }),
+        Err(error) => Err(DrainError::Clock { problem: error.to_string() }),
     }
 }
 
@@ -239,9 +209,10 @@ fn take<T: TryFrom<Map, Error = aya::maps::MapError>>(
     kernel: &mut Kernel,
     name: &'static str,
 ) -> Result<T, DrainError> {
-    let map = kernel.ebpf.take_map(name).ok_or_else(|| DrainError::Map {
-        problem: format!("map {name} is missing"),
-    })?;
+    let map = kernel
+        .ebpf
+        .take_map(name)
+        .ok_or_else(|| DrainError::Map { problem: format!("map {name} is missing") })?;
     T::try_from(map).map_err(DrainError::map)
 }
 
@@ -251,9 +222,7 @@ fn map<T: MapValue>(
     len: usize,
 ) -> Result<MappedArray<T>, DrainError> {
     let Some(Map::Array(data)) = kernel.ebpf.map(name) else {
-        return Err(DrainError::Map {
-            problem: format!("map {name} is not an array"),
-        });
+        return Err(DrainError::Map { problem: format!("map {name} is not an array") });
     };
     MappedArray::new(data.fd(), len).map_err(|source| DrainError::Mapping {
         map: name,

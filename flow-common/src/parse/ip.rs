@@ -14,9 +14,7 @@ pub(super) fn read<F: Frame + ?Sized>(
     payload: &Payload,
     wire: u32,
 ) -> Result<Packet, NotMetered> {
-    let first = frame
-        .read::<1>(payload.offset)
-        .ok_or(NotMetered::Truncated)?[0];
+    let first = frame.read::<2>(payload.offset).ok_or(NotMetered::Truncated)?[0];
     let version = first >> 4;
     if payload.version != 0 && payload.version != version {
         return Err(NotMetered::Malformed);
@@ -30,7 +28,11 @@ pub(super) fn read<F: Frame + ?Sized>(
 
 /// RFC 791 section 3.1.
 #[inline(always)]
-fn ipv4<F: Frame + ?Sized>(frame: &F, payload: &Payload, wire: u32) -> Result<Packet, NotMetered> {
+fn ipv4<F: Frame + ?Sized>(
+    frame: &F,
+    payload: &Payload,
+    wire: u32,
+) -> Result<Packet, NotMetered> {
     let offset = payload.offset;
     let header = frame.read::<20>(offset).ok_or(NotMetered::Truncated)?;
     let header_octets = usize::from(header[0] & 0x0f) * 4;
@@ -41,7 +43,7 @@ fn ipv4<F: Frame + ?Sized>(frame: &F, payload: &Payload, wire: u32) -> Result<Pa
     if total != 0 && total < header_octets as u32 {
         return Err(NotMetered::Malformed);
     }
-    if header_octets > 20 && frame.read::<1>(offset + header_octets - 1).is_none() {
+    if header_octets > 20 && frame.read::<2>(offset + header_octets - 2).is_none() {
         return Err(NotMetered::Truncated);
     }
     let fragment_field = u16::from_be_bytes([header[6], header[7]]);
@@ -56,11 +58,7 @@ fn ipv4<F: Frame + ?Sized>(frame: &F, payload: &Payload, wire: u32) -> Result<Pa
             ..FlowKey::default()
         },
         // 0 is what offload engines write; more than the wire carries cannot be believed.
-        octets: if total == 0 || total > wire {
-            wire
-        } else {
-            total
-        },
+        octets: if total == 0 || total > wire { wire } else { total },
         header_octets: header_octets as u16,
         tcp_flags: 0,
         dscp: header[1] >> 2,
@@ -75,7 +73,11 @@ fn ipv4<F: Frame + ?Sized>(frame: &F, payload: &Payload, wire: u32) -> Result<Pa
 
 /// RFC 8200 section 3 and 4.
 #[inline(always)]
-fn ipv6<F: Frame + ?Sized>(frame: &F, payload: &Payload, wire: u32) -> Result<Packet, NotMetered> {
+fn ipv6<F: Frame + ?Sized>(
+    frame: &F,
+    payload: &Payload,
+    wire: u32,
+) -> Result<Packet, NotMetered> {
     let offset = payload.offset;
     let header = frame.read::<8>(offset).ok_or(NotMetered::Truncated)?;
     let src = frame.read::<16>(offset + 8).ok_or(NotMetered::Truncated)?;
@@ -91,11 +93,7 @@ fn ipv6<F: Frame + ?Sized>(frame: &F, payload: &Payload, wire: u32) -> Result<Pa
             inner_vlan_id: payload.inner_vlan_id,
             ..FlowKey::default()
         },
-        octets: if jumbo || 40 + length > wire {
-            wire
-        } else {
-            40 + length
-        },
+        octets: if jumbo || 40 + length > wire { wire } else { 40 + length },
         header_octets: 40,
         tcp_flags: 0,
         dscp: (u16::from_be_bytes([header[0], header[1]]) >> 6 & 0x3f) as u8,
@@ -126,24 +124,18 @@ fn extension_headers<F: Frame + ?Sized>(
             | protocol::MOBILITY
             | protocol::HIP
             | protocol::SHIM6 => {
-                let Some(header) = frame.read::<2>(offset) else {
-                    break;
-                };
+                let Some(header) = frame.read::<2>(offset) else { break };
                 packet.key.protocol = header[0];
                 (usize::from(header[1]) + 1) * 8
             }
             // RFC 4302 section 2.2: in units of four octets, minus two.
             protocol::AH => {
-                let Some(header) = frame.read::<2>(offset) else {
-                    break;
-                };
+                let Some(header) = frame.read::<2>(offset) else { break };
                 packet.key.protocol = header[0];
                 (usize::from(header[1]) + 2) * 4
             }
             protocol::FRAGMENT => {
-                let Some(header) = frame.read::<8>(offset) else {
-                    break;
-                };
+                let Some(header) = frame.read::<8>(offset) else { break };
                 packet.key.protocol = header[0];
                 let field = u16::from_be_bytes([header[2], header[3]]);
                 packet.fragment = fragment_role(field >> 3, field & 1 != 0);

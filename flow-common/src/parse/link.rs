@@ -50,7 +50,9 @@ pub(super) fn read<F: Frame + ?Sized>(
 ) -> Result<Payload, (NotMetered, usize)> {
     let truncated = (NotMetered::Truncated, 0);
     let (offset, ethertype) = match link {
-        Link::Ethernet => (14, u16::from_be_bytes(frame.read(12).ok_or(truncated)?)),
+        Link::Ethernet => {
+            (14, u16::from_be_bytes(frame.read(12).ok_or(truncated)?))
+        }
         Link::LinuxSll => (16, u16::from_be_bytes(frame.read(14).ok_or(truncated)?)),
         Link::LinuxSll2 => (20, u16::from_be_bytes(frame.read(0).ok_or(truncated)?)),
         Link::RawIp => return Ok(Payload::bare(0, 0)),
@@ -70,12 +72,7 @@ pub(super) fn read<F: Frame + ?Sized>(
 
 impl Payload {
     const fn bare(offset: usize, version: u8) -> Self {
-        Self {
-            offset,
-            version,
-            vlan_id: 0,
-            inner_vlan_id: 0,
-        }
+        Self { offset, version, vlan_id: 0, inner_vlan_id: 0 }
     }
 }
 
@@ -100,9 +97,7 @@ fn tagged<F: Frame + ?Sized>(
         if tags == MAX_VLAN_TAGS {
             return Err((NotMetered::Unsupported, offset));
         }
-        let tag = frame
-            .read::<4>(offset)
-            .ok_or((NotMetered::Truncated, offset))?;
+        let tag = frame.read::<4>(offset).ok_or((NotMetered::Truncated, offset))?;
         let id = u16::from_be_bytes([tag[0], tag[1]]) & 0x0fff;
         if tags == 0 {
             ids[0] = id;
@@ -113,12 +108,7 @@ fn tagged<F: Frame + ?Sized>(
         ethertype = u16::from_be_bytes([tag[2], tag[3]]);
         offset += 4;
     }
-    let mut payload = Payload {
-        offset,
-        version: 0,
-        vlan_id: ids[0],
-        inner_vlan_id: ids[1],
-    };
+    let mut payload = Payload { offset, version: 0, vlan_id: ids[0], inner_vlan_id: ids[1] };
     match ethertype {
         IPV4 => payload.version = 4,
         IPV6 => payload.version = 6,
@@ -135,14 +125,10 @@ fn tagged<F: Frame + ?Sized>(
 #[inline(always)]
 fn mpls<F: Frame + ?Sized>(frame: &F, mut offset: usize) -> Result<usize, (NotMetered, usize)> {
     for _ in 0..MAX_MPLS_LABELS {
-        let label = frame
-            .read::<4>(offset)
-            .ok_or((NotMetered::Truncated, offset))?;
+        let label = frame.read::<4>(offset).ok_or((NotMetered::Truncated, offset))?;
         offset += 4;
         if label[2] & 1 == 1 {
-            let first = frame
-                .read::<1>(offset)
-                .ok_or((NotMetered::Truncated, offset))?;
+            let first = frame.read::<2>(offset).ok_or((NotMetered::Truncated, offset))?;
             return match first[0] >> 4 {
                 4 | 6 => Ok(offset),
                 _ => Err((NotMetered::Other, offset)),
@@ -155,9 +141,7 @@ fn mpls<F: Frame + ?Sized>(frame: &F, mut offset: usize) -> Result<usize, (NotMe
 /// Passes a PPPoE session header (RFC 2516 section 4) and the PPP protocol (RFC 1661 section 2).
 #[inline(always)]
 fn pppoe<F: Frame + ?Sized>(frame: &F, offset: usize) -> Result<(usize, u8), (NotMetered, usize)> {
-    let protocol = frame
-        .read::<2>(offset + 6)
-        .ok_or((NotMetered::Truncated, offset))?;
+    let protocol = frame.read::<2>(offset + 6).ok_or((NotMetered::Truncated, offset))?;
     match u16::from_be_bytes(protocol) {
         0x0021 => Ok((offset + 8, 4)),
         0x0057 => Ok((offset + 8, 6)),
