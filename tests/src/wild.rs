@@ -99,9 +99,9 @@ fn frame(dice: &mut Dice, link: u16) -> Vec<u8> {
         _ => Vec::new(),
     };
     if v6 {
-        ipv6(dice, &mut frame)
+        ipv6(dice, &mut frame);
     } else {
-        ipv4(dice, &mut frame)
+        ipv4(dice, &mut frame);
     }
     frame
 }
@@ -157,8 +157,13 @@ fn ipv4(dice: &mut Dice, frame: &mut Vec<u8>) {
 fn ipv6(dice: &mut Dice, frame: &mut Vec<u8>) {
     let mut protocol = dice.pick(&[6, 6, 17, 17, 58, 132, 136, 33, 59, 47, 253]);
     let mut payload = transport(dice, protocol);
+    let mut fragmented = false;
     for _ in 0..[0, 0, 0, 1, 1, 2, 3, 8, 9][dice.below(9)] {
-        let kind = dice.pick(&[0, 43, 44, 44, 60, 51, 135, 139, 140]);
+        let mut kind = dice.pick(&[0, 43, 44, 44, 60, 51, 135, 139, 140]);
+        if kind == 44 && fragmented {
+            kind = 60; // a datagram is fragmented once
+        }
+        fragmented |= kind == 44;
         let mut header = vec![protocol];
         match kind {
             44 => {
