@@ -1,3 +1,4 @@
-//! What the tests share: an independent reference for metering.
+//! What the tests share: an independent reference for metering, and captures to try it on.
 
 pub mod reference;
+pub mod wild;
