@@ -6,7 +6,8 @@ use clap::Parser;
 
 mod cli;
 
-use cli::{Cli, Command};
+use cli::{Cli, Command, StoreArgs};
+use flow_agent::store::{self, StoreConfig};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -21,6 +22,17 @@ fn main() -> ExitCode {
 
 fn run(command: Command) -> Result<(), flow_agent::Error> {
     match command {
-        Command::Store(_args) => Ok(()),
+        Command::Store(args) => serve_store(args),
     }
+}
+
+fn serve_store(args: StoreArgs) -> Result<(), flow_agent::Error> {
+    let config = StoreConfig {
+        dir: args.dir,
+        listen: args.listen,
+        allow_remote: args.allow_remote,
+        library: None,
+    };
+    store::serve(config, store::stop_signal(args.stop_on_stdin_eof))?;
+    Ok(())
 }
