@@ -39,7 +39,7 @@ pub fn run(config: &Config, shutdown: &Receiver<()>) -> Result<(), Error> {
     let mut kernel_log = KernelLog::new(&mut kernel);
 
     let store = Store::open(&config.store)?;
-    let mut hooks = Hooks::attach(kernel, &interfaces)?;
+    let hooks = Hooks::attach(kernel, &interfaces)?;
     announce(&interfaces, size, &store);
 
     let ledger = Ledger::default();
@@ -95,11 +95,11 @@ pub fn run(config: &Config, shutdown: &Receiver<()>) -> Result<(), Error> {
     notify(sd_notify::NotifyState::Stopping);
     tracing::info!("stopping: detaching, then everything goes to the store");
     let _ = stopping_sender.send(true);
-    let mut kernel = hooks.detach();
+    let kernel = hooks.detach();
     // Two passes, one for each generation: nothing fills them any more.
     let drained = stopped
-        .and_then(|()| stage.pass(&mut drain, &mut kernel))
-        .and_then(|()| stage.pass(&mut drain, &mut kernel));
+        .and_then(|()| stage.pass(&mut drain, &kernel))
+        .and_then(|()| stage.pass(&mut drain, &kernel));
     kernel_log.flush();
     let flows = stage.cache.stop();
     join(batcher);
@@ -119,7 +119,7 @@ struct DrainStage<'a> {
 }
 
 impl DrainStage<'_> {
-    fn pass(&mut self, drain: &mut Drain, kernel: &mut Kernel) -> Result<(), Error> {
+    fn pass(&mut self, drain: &mut Drain, kernel: &Kernel) -> Result<(), Error> {
         let started = Instant::now();
         self.deltas.clear();
         let balances = drain.drain(kernel, wall_clock, &mut self.deltas)?;
