@@ -121,13 +121,20 @@ impl Engine {
                 path: library.to_owned(),
                 reason: "an engine argument contains a zero byte".to_owned(),
             })?;
-        Ok(Self { api: Box::leak(Box::new(api)), arguments })
+        Ok(Self {
+            api: Box::leak(Box::new(api)),
+            arguments,
+        })
     }
 
     /// Opens a connection with the settings of a new session; about 60 µs
     /// once the engine is booted, so each request gets its own.
     pub fn connect(&self) -> Result<Connection, Failure> {
-        let argv: Vec<_> = self.arguments.iter().map(|argument| argument.as_ptr()).collect();
+        let argv: Vec<_> = self
+            .arguments
+            .iter()
+            .map(|argument| argument.as_ptr())
+            .collect();
         let argc = c_int::try_from(argv.len()).expect("a handful of arguments");
         // SAFETY: argv holds argc terminated strings that live through the call.
         let raw = unsafe { (self.api.connect)(argc, argv.as_ptr()) };
@@ -176,7 +183,10 @@ impl Connection {
     ) -> Result<Insert<'_>, Failure> {
         let call = self.api.insert;
         let raw = self.statement(call, sql, format, params);
-        let insert = Insert { connection: self, raw };
+        let insert = Insert {
+            connection: self,
+            raw,
+        };
         match insert.error() {
             None => Ok(insert),
             Some(failure) => Err(failure),
@@ -185,7 +195,11 @@ impl Connection {
 
     fn statement(&mut self, call: Statement, sql: &[u8], format: &str, params: &Params) -> Handle {
         let pointers = |of: fn(&(String, String)) -> &String| -> (Vec<*const u8>, Vec<usize>) {
-            params.iter().map(of).map(|text| (text.as_ptr(), text.len())).unzip()
+            params
+                .iter()
+                .map(of)
+                .map(|text| (text.as_ptr(), text.len()))
+                .unzip()
         };
         let (names, name_lengths) = pointers(|(name, _)| name);
         let (values, value_lengths) = pointers(|(_, value)| value);
@@ -231,7 +245,9 @@ impl Insert<'_> {
         if state == 0 {
             return Ok(());
         }
-        Err(self.error().unwrap_or_else(|| Failure::from_engine("the insert stream has failed")))
+        Err(self
+            .error()
+            .unwrap_or_else(|| Failure::from_engine("the insert stream has failed")))
     }
 
     /// Ends the data and commits.
@@ -314,6 +330,10 @@ impl Drop for QueryResult {
 unsafe fn text(pointer: *const c_char) -> Option<String> {
     // SAFETY: promised by the caller.
     (!pointer.is_null())
-        .then(|| unsafe { CStr::from_ptr(pointer) }.to_string_lossy().into_owned())
+        .then(|| {
+            unsafe { CStr::from_ptr(pointer) }
+                .to_string_lossy()
+                .into_owned()
+        })
         .filter(|text| !text.is_empty())
 }

@@ -56,11 +56,17 @@ pub async fn respond(
         }
     }
     if !reads && parts.method != Method::POST && parts.method != Method::PUT {
-        let message = format!("The method {} is not served; use GET or POST\n", parts.method);
+        let message = format!(
+            "The method {} is not served; use GET or POST\n",
+            parts.method
+        );
         return Ok(text(StatusCode::METHOD_NOT_ALLOWED, message));
     }
     let read = Request::read(&parts);
-    let given = read.as_ref().ok().and_then(|request| request.query_id.clone());
+    let given = read
+        .as_ref()
+        .ok()
+        .and_then(|request| request.query_id.clone());
     let query_id = given.unwrap_or_else(|| Uuid::now_v7().to_string());
     let answer = match read {
         Ok(request) => answer(&state, request, &query_id, body).await,
@@ -71,12 +77,20 @@ pub async fn respond(
     };
     let mut response = answer.unwrap_or_else(|failure| {
         let mut response = text(failure.status(), failure.body(&state.version));
-        set(&mut response, "x-clickhouse-exception-code", &failure.code.to_string());
+        set(
+            &mut response,
+            "x-clickhouse-exception-code",
+            &failure.code.to_string(),
+        );
         response
     });
     set(&mut response, "x-clickhouse-query-id", &query_id);
     set(&mut response, "x-clickhouse-timezone", &state.timezone);
-    set(&mut response, "x-clickhouse-server-display-name", &state.display_name);
+    set(
+        &mut response,
+        "x-clickhouse-server-display-name",
+        &state.display_name,
+    );
     Ok(response)
 }
 
@@ -87,12 +101,20 @@ async fn answer(
     body: Incoming,
 ) -> Result<Response<ResponseBody>, Failure> {
     let system = |error: io::Error| {
-        Failure::new(code::LOGICAL_ERROR, "LOGICAL_ERROR", format_args!("The store: {error}"))
+        Failure::new(
+            code::LOGICAL_ERROR,
+            "LOGICAL_ERROR",
+            format_args!("The store: {error}"),
+        )
     };
     let (framed, accept, wait_end) = (request.compress, request.accept, request.wait_end);
     let running = state.register(query_id)?;
     let Ok(place) = Arc::clone(&state.places).acquire_owned().await else {
-        return Err(Failure::new(code::ABORTED, "ABORTED", "The store is stopping"));
+        return Err(Failure::new(
+            code::ABORTED,
+            "ABORTED",
+            "The store is stopping",
+        ));
     };
     let started = Instant::now();
     let (sender, reader) = body::channel();
@@ -165,12 +187,25 @@ async fn answer(
         output::spooled(spool).map_err(system)?
     } else {
         let version = state.version.clone();
-        Output { head, pipe, encoder, job, tag: tag.clone(), version, kill }.into_body()
+        Output {
+            head,
+            pipe,
+            encoder,
+            job,
+            tag: tag.clone(),
+            version,
+            kill,
+        }
+        .into_body()
     });
     let format = progress.format.get().map_or("TabSeparated", String::as_str);
     set(&mut response, "content-type", output::content_type(format));
     set(&mut response, "x-clickhouse-format", format);
-    set(&mut response, "x-clickhouse-summary", &summary(&figures, started.elapsed()));
+    set(
+        &mut response,
+        "x-clickhouse-summary",
+        &summary(&figures, started.elapsed()),
+    );
     set(&mut response, "x-clickhouse-exception-tag", &tag);
     if let Some(encoding) = accept {
         set(&mut response, CONTENT_ENCODING.as_str(), encoding.name());
@@ -221,12 +256,15 @@ fn summary(figures: &Figures, elapsed: Duration) -> String {
 }
 
 fn text(status: StatusCode, text: String) -> Response<ResponseBody> {
-    let body = Full::new(Bytes::from(text)).map_err(|never| match never {}).boxed_unsync();
+    let body = Full::new(Bytes::from(text))
+        .map_err(|never| match never {})
+        .boxed_unsync();
     let mut response = Response::new(body);
     *response.status_mut() = status;
-    response
-        .headers_mut()
-        .insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=UTF-8"));
+    response.headers_mut().insert(
+        CONTENT_TYPE,
+        HeaderValue::from_static("text/plain; charset=UTF-8"),
+    );
     response
 }
 

@@ -78,7 +78,9 @@ pub fn reset_statement(settings: &[(String, String)]) -> String {
 
 fn check_name(name: &str) -> Result<(), Failure> {
     let plain = |c: char| c.is_ascii_alphanumeric() || c == '_';
-    if !name.is_empty() && name.chars().all(plain) && !name.starts_with(|c: char| c.is_ascii_digit())
+    if !name.is_empty()
+        && name.chars().all(plain)
+        && !name.starts_with(|c: char| c.is_ascii_digit())
     {
         return Ok(());
     }
@@ -108,7 +110,13 @@ mod tests {
 
     #[test]
     fn the_servers_own_parameters_stay_here() {
-        for name in ["query", "param_x", "wait_end_of_query", "session_id", "log_comment"] {
+        for name in [
+            "query",
+            "param_x",
+            "wait_end_of_query",
+            "session_id",
+            "log_comment",
+        ] {
             assert!(is_server_own(name), "{name}");
         }
         for name in ["max_threads", "insert_deduplication_token", "async_insert"] {

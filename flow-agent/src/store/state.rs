@@ -70,13 +70,19 @@ impl State {
                 format_args!("Query with id = {query_id} is already running"),
             ));
         }
-        Ok(Running { ids: Arc::clone(&self.running), id: query_id.to_owned() })
+        Ok(Running {
+            ids: Arc::clone(&self.running),
+            id: query_id.to_owned(),
+        })
     }
 
     /// Closes what is open and joins the engine's threads; all statements have ended.
     pub fn close(&self) -> bool {
         self.sessions.clear();
-        self.root.lock().unwrap_or_else(PoisonError::into_inner).take();
+        self.root
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
         self.engine.shutdown()
     }
 }
@@ -89,7 +95,10 @@ pub struct Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        self.ids.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.id);
+        self.ids
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&self.id);
     }
 }
 
@@ -117,7 +126,10 @@ impl Drop for KillGuard {
                 if progress.killable.get().is_some() {
                     let (engine, sql) = (Arc::clone(&engine), sql.clone());
                     let killed = tokio::task::spawn_blocking(move || {
-                        engine.connect()?.query(sql.as_bytes(), "Null", &[]).map(|_| ())
+                        engine
+                            .connect()?
+                            .query(sql.as_bytes(), "Null", &[])
+                            .map(|_| ())
                     });
                     if let Ok(Err(failure)) = killed.await {
                         tracing::warn!(%failure, "cannot kill an abandoned query");

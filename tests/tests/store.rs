@@ -1,0 +1,819 @@
+//! The embedded store as its users meet it: the official `clickhouse` crate,
+//! `clickhouse-connect`, plain HTTP, signals and full or foreign folders.
+//! Needs libchdb (`cargo xtask setup`); no privileges.
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use clickhouse::{Client, Compression, Row};
+use flow_agent::store::EmbeddedStore;
+use flow_tests::bin_path::flow_agent;
+use flow_tests::raw_http::{Answer, connect, post, read_answer, send};
+use serde::{Deserialize, Serialize};
+
+const DEADLINE: Duration = Duration::from_secs(60);
+
+#[derive(Debug, Clone, PartialEq, Row, Serialize, Deserialize)]
+struct Flow {
+    id: u64,
+    host: String,
+}
+
+fn flows(ids: std::ops::Range<u64>) -> Vec<Flow> {
+    ids.map(|id| Flow {
+        id,
+        host: format!("host-{}", id % 97),
+    })
+    .collect()
+}
+
+struct Store {
+    child: EmbeddedStore,
+    dir: tempfile::TempDir,
+}
+
+impl Store {
+    fn start() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let child =
+            EmbeddedStore::start(&flow_agent(), &dir.path().join("data"), DEADLINE).unwrap();
+        Self { child, dir }
+    }
+
+    fn restart(self) -> Self {
+        self.child.stop(DEADLINE).unwrap();
+        let dir = self.dir;
+        let child =
+            EmbeddedStore::start(&flow_agent(), &dir.path().join("data"), DEADLINE).unwrap();
+        Self { child, dir }
+    }
+
+    fn url(&self) -> &str {
+        self.child.url()
+    }
+
+    fn client(&self) -> Client {
+        Client::default().with_url(self.url())
+    }
+
+    fn sql(&self, sql: &str) -> String {
+        let answer = post(self.url(), "/", sql.as_bytes());
+        assert_eq!(answer.status, 200, "{sql}: {}", answer.text());
+        answer.text().trim_end().to_owned()
+    }
+
+    fn create(&self, table: &str) {
+        self.sql(&format!(
+            "CREATE TABLE {table} (id UInt64, host String) ENGINE = MergeTree ORDER BY id \
+             SETTINGS non_replicated_deduplication_window = 100"
+        ));
+    }
+
+    fn count(&self, table: &str) -> u64 {
+        self.sql(&format!("SELECT count() FROM {table}"))
+            .parse()
+            .unwrap()
+    }
+
+    fn stop(self) {
+        self.child.stop(DEADLINE).unwrap();
+    }
+}
+
+async fn insert(client: &Client, table: &str, rows: &[Flow]) -> clickhouse::error::Result<()> {
+    let mut insert = client.insert::<Flow>(table).await?;
+    for row in rows {
+        insert.write(row).await?;
+    }
+    insert.end().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_official_crate_creates_inserts_selects_and_gets_errors() {
+    let store = Store::start();
+    for compression in [Compression::Lz4, Compression::None] {
+        let client = store.client().with_compression(compression);
+        client
+            .query("CREATE DATABASE IF NOT EXISTS flow")
+            .execute()
+            .await
+            .unwrap();
+        client
+            .query("CREATE OR REPLACE TABLE flow.flows (id UInt64, host String) ENGINE = MergeTree ORDER BY id")
+            .execute()
+            .await
+            .unwrap();
+        let client = client.with_database("flow");
+        let rows = flows(0..10_000);
+        insert(&client, "flows", &rows).await.unwrap();
+        let all = client
+            .query("SELECT ?fields FROM flows ORDER BY id")
+            .fetch_all::<Flow>()
+            .await;
+        assert_eq!(all.unwrap(), rows, "{compression:?}");
+        let bound = client
+            .query("SELECT count() FROM flows WHERE host = {host:String} AND id < ?")
+            .bind(5_000)
+            .param("host", "host-7")
+            .fetch_one::<u64>()
+            .await
+            .unwrap();
+        assert_eq!(
+            bound,
+            rows.iter()
+                .filter(|r| r.host == "host-7" && r.id < 5_000)
+                .count() as u64
+        );
+        let error = client
+            .query("SELECT * FROM missing")
+            .execute()
+            .await
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("Code: 60.") && error.contains("(UNKNOWN_TABLE)"),
+            "{error}"
+        );
+    }
+    store.stop();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_million_rows_stream_to_the_crate() {
+    let store = Store::start();
+    for compression in [Compression::Lz4, Compression::None] {
+        let client = store.client().with_compression(compression);
+        let mut cursor = client
+            .query("SELECT number AS id, toString(number) AS host FROM numbers(1000000)")
+            .fetch::<Flow>()
+            .unwrap();
+        let mut next = 0;
+        while let Some(row) = cursor.next().await.unwrap() {
+            assert_eq!(
+                row,
+                Flow {
+                    id: next,
+                    host: next.to_string()
+                }
+            );
+            next += 1;
+        }
+        assert_eq!(next, 1_000_000);
+    }
+    store.stop();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_error_in_the_middle_of_a_result_is_an_error_to_the_crate() {
+    let store = Store::start();
+    for compression in [Compression::Lz4, Compression::None] {
+        let client = store.client().with_compression(compression);
+        let mut cursor = client
+            .query("SELECT number + throwIf(number = 3000000) FROM numbers(4000000) SETTINGS max_threads = 1")
+            .fetch::<u64>()
+            .unwrap();
+        let mut rows = 0;
+        let error = loop {
+            match cursor.next().await {
+                Ok(Some(_)) => rows += 1,
+                Ok(None) => {
+                    panic!("{compression:?}: a short result of {rows} rows passed for a whole one")
+                }
+                Err(error) => break error.to_string(),
+            }
+        };
+        assert!(
+            rows > 0 && error.contains("Code: 395."),
+            "{compression:?}: {rows} rows, {error}"
+        );
+    }
+    store.stop();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_retry_with_the_same_token_stores_nothing_twice() {
+    let store = Store::start();
+    store.create("flows");
+    let client = store
+        .client()
+        .with_setting("insert_deduplicate", "1")
+        .with_setting("insert_deduplication_token", "batch-1");
+    let rows = flows(0..50_000);
+    for _ in 0..3 {
+        insert(&client, "flows", &rows).await.unwrap();
+    }
+    assert_eq!(store.count("flows"), 50_000);
+    // The window survives a restart, and the setting has not leaked.
+    let store = store.restart();
+    let client = store.client();
+    insert(
+        &client
+            .clone()
+            .with_setting("insert_deduplication_token", "batch-1"),
+        "flows",
+        &rows,
+    )
+    .await
+    .unwrap();
+    assert_eq!(store.count("flows"), 50_000);
+    insert(&client, "flows", &flows(0..10)).await.unwrap();
+    assert_eq!(store.count("flows"), 50_010);
+    store.stop();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn more_clients_than_places_all_get_their_turn() {
+    let store = Store::start();
+    store.create("flows");
+    let tasks: Vec<_> = (0..50_u64)
+        .map(|n| {
+            let client = store.client();
+            tokio::spawn(async move {
+                insert(&client, "flows", &flows(n * 100..(n + 1) * 100)).await?;
+                client.query("SELECT sleep(0.2)").execute().await?;
+                client
+                    .query("SELECT max(id) FROM flows")
+                    .fetch_one::<u64>()
+                    .await
+            })
+        })
+        .collect();
+    for (n, task) in tasks.into_iter().enumerate() {
+        assert!(task.await.unwrap().unwrap() >= n as u64 * 100 + 99);
+    }
+    assert_eq!(store.count("flows"), 5_000);
+    store.stop();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn stopped_while_inserting_every_acknowledged_batch_is_there() {
+    const BATCH: u64 = 1_000;
+    const WRITERS: u64 = 4;
+    static ACKNOWLEDGED: AtomicU64 = AtomicU64::new(0);
+    let store = Store::start();
+    store.create("flows");
+    let tasks: Vec<_> = (0..WRITERS)
+        .map(|_| {
+            let client = store.client();
+            tokio::spawn(async move {
+                while insert(&client, "flows", &flows(0..BATCH)).await.is_ok() {
+                    ACKNOWLEDGED.fetch_add(1, Ordering::SeqCst);
+                }
+            })
+        })
+        .collect();
+    while ACKNOWLEDGED.load(Ordering::SeqCst) < 20 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let store = store.restart();
+    for task in tasks {
+        task.await.unwrap();
+    }
+    let (rows, acknowledged) = (store.count("flows"), ACKNOWLEDGED.load(Ordering::SeqCst));
+    // An answer may be lost on the way: then its batch is there whole.
+    assert_eq!(rows % BATCH, 0, "part of a batch is stored");
+    let batches = rows / BATCH;
+    assert!(
+        (acknowledged..=acknowledged + WRITERS).contains(&batches),
+        "{acknowledged} acknowledged, {batches} stored"
+    );
+    store.stop();
+}
+
+#[test]
+fn get_post_parameters_and_headers() {
+    let store = Store::start();
+    let get = |target: &str| send(store.url(), "GET", target, &[], b"");
+    assert_eq!(get("/ping").text(), "Ok.\n");
+    assert_eq!(get("/").text(), "Ok.\n");
+    let answer =
+        get("/?query=SELECT+%7Ba:UInt8%7D,%7Bb:String%7D&param_a=7&param_b=x%3By&query_id=my-id");
+    assert_eq!(answer.text(), "7\tx;y\n");
+    assert_eq!(answer.header("x-clickhouse-query-id"), Some("my-id"));
+    assert_eq!(answer.header("x-clickhouse-format"), Some("TabSeparated"));
+    assert!(answer.header("x-clickhouse-timezone").is_some());
+    assert!(answer.header("x-clickhouse-server-display-name").is_some());
+    let summary: serde_json::Value =
+        serde_json::from_str(answer.header("x-clickhouse-summary").unwrap()).unwrap();
+    assert_eq!(summary["result_rows"], "1");
+    // The statement may begin in the URL and go on in the body.
+    assert_eq!(
+        post(store.url(), "/?query=SELECT", b"41 + 1").text(),
+        "42\n"
+    );
+    let answer = send(
+        store.url(),
+        "POST",
+        "/",
+        &[
+            ("X-ClickHouse-Format", "JSONEachRow"),
+            ("X-ClickHouse-Database", "system"),
+        ],
+        b"SELECT count() > 0 AS some FROM one",
+    );
+    assert_eq!(answer.text(), "{\"some\":1}\n");
+    assert_eq!(
+        answer.header("content-type"),
+        Some("application/x-ndjson; charset=UTF-8")
+    );
+    assert_eq!(
+        post(
+            store.url(),
+            "/?max_threads=3",
+            b"SELECT getSetting('max_threads')"
+        )
+        .text(),
+        "3\n"
+    );
+    assert_ne!(
+        post(store.url(), "/", b"SELECT getSetting('max_threads')").text(),
+        "3\n"
+    );
+    // One document, however many blocks it has.
+    let json = post(
+        store.url(),
+        "/",
+        b"SELECT number FROM numbers(300000) FORMAT JSONCompact",
+    );
+    let json: serde_json::Value = serde_json::from_slice(&json.body).unwrap();
+    assert_eq!(json["rows"], 300_000);
+    let waited = post(
+        store.url(),
+        "/?wait_end_of_query=1",
+        b"SELECT number FROM numbers(1000000)",
+    );
+    assert_eq!(waited.text().lines().count(), 1_000_000);
+    let waited = post(
+        store.url(),
+        "/?wait_end_of_query=1",
+        b"SELECT throwIf(number = 3000000) FROM numbers(4000000)",
+    );
+    assert_eq!(waited.status, 500);
+    store.stop();
+}
+
+#[test]
+fn bad_requests_get_clickhouses_code_status_and_words() {
+    let store = Store::start();
+    let cases: [(&str, &str, u16, &str, &str); 13] = [
+        ("POST", "SELEC 1", 400, "62", "Syntax error"),
+        ("POST", "", 400, "62", "Empty query"),
+        ("POST", "SELECT 1; SELECT 2", 400, "62", "Multi-statements"),
+        ("POST", "SELECT * FROM missing", 404, "60", "UNKNOWN_TABLE"),
+        ("POST", "SELECT nothing", 404, "47", "UNKNOWN_IDENTIFIER"),
+        ("POST", "SELECT 1 FORMAT Nope", 404, "73", "UNKNOWN_FORMAT"),
+        ("POST", "SELECT {x:UInt8}", 400, "456", "x"),
+        (
+            "POST",
+            "SELECT 1 INTO OUTFILE '/tmp/flow-agent-no'",
+            500,
+            "358",
+            "INTO OUTFILE",
+        ),
+        (
+            "POST",
+            "INSERT INTO t FROM INFILE '/etc/passwd' FORMAT CSV",
+            404,
+            "78",
+            "INFILE",
+        ),
+        (
+            "POST",
+            "INSERT INTO missing FORMAT CSV\n1\n",
+            404,
+            "60",
+            "UNKNOWN_TABLE",
+        ),
+        (
+            "GET",
+            "CREATE TABLE t (a Int8) ENGINE = Memory",
+            500,
+            "164",
+            "readonly",
+        ),
+        ("PUT", "SELECT toUInt8('x')", 400, "6", "Cannot parse"),
+        ("POST", "SELECT throwIf(1)", 500, "395", "throwIf"),
+    ];
+    for (method, sql, status, code, words) in cases {
+        let answer = if method == "GET" {
+            let target = format!("/?query={}", sql.replace(' ', "+"));
+            send(store.url(), method, &target, &[], b"")
+        } else {
+            send(store.url(), method, "/", &[], sql.as_bytes())
+        };
+        let expected = (
+            if code == "456" { answer.status } else { status },
+            Some(code),
+        );
+        assert_eq!(
+            (answer.status, answer.header("x-clickhouse-exception-code")),
+            expected,
+            "{sql}: {}",
+            answer.text()
+        );
+        let text = answer.text();
+        assert!(
+            text.starts_with(&format!("Code: {code}. DB::Exception: ")),
+            "{text}"
+        );
+        assert!(
+            text.contains(words) && text.ends_with("(official build))\n"),
+            "{text}"
+        );
+    }
+    for (target, headers, status) in [
+        ("/?user=bob", vec![], 403),
+        ("/?nosuch=1", vec![], 404),
+        ("/?a%3D1,b=1", vec![], 404),
+        ("/?database=missing", vec![], 404),
+        ("/", vec![("Content-Encoding", "br")], 501),
+        ("/", vec![("Content-Encoding", "gzip")], 500),
+        ("/?decompress=1", vec![], 500),
+        ("/nowhere", vec![], 404),
+    ] {
+        let answer = send(
+            store.url(),
+            "POST",
+            target,
+            &headers,
+            b"SELECT 1 -- a body that is not compressed",
+        );
+        assert_eq!(answer.status, status, "{target}: {}", answer.text());
+    }
+    let long = format!("SELECT '{}'", "x".repeat(300 << 10));
+    let answer = post(store.url(), "/", long.as_bytes());
+    assert_eq!(
+        (answer.status, answer.header("x-clickhouse-exception-code")),
+        (400, Some("62"))
+    );
+    let mut stream = connect(store.url());
+    stream.write_all(b"NONSENSE\r\n\r\n").unwrap();
+    assert_eq!(read_answer(stream).unwrap().status, 400);
+    let head = format!("/?query={}", "x".repeat(1 << 20));
+    let mut stream = connect(store.url());
+    let _ = stream.write_all(format!("GET {head} HTTP/1.1\r\n\r\n").as_bytes());
+    assert!(read_answer(stream).map_or(true, |answer| answer.status >= 400));
+    assert_eq!(store.sql("SELECT 'still here'"), "still here");
+    store.stop();
+}
+
+fn gzip(data: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    encoder.write_all(data).unwrap();
+    encoder.finish().unwrap()
+}
+
+fn lz4(data: &[u8]) -> Vec<u8> {
+    let mut encoder = lz4_flex::frame::FrameEncoder::new(Vec::new());
+    encoder.write_all(data).unwrap();
+    encoder.finish().unwrap()
+}
+
+fn decode(answer: &Answer) -> Vec<u8> {
+    let mut plain = Vec::new();
+    match answer.header("content-encoding") {
+        None => plain.extend_from_slice(&answer.body),
+        Some("gzip") => {
+            flate2::read::GzDecoder::new(&answer.body[..])
+                .read_to_end(&mut plain)
+                .map(drop)
+                .unwrap();
+        }
+        Some("deflate") => {
+            flate2::read::ZlibDecoder::new(&answer.body[..])
+                .read_to_end(&mut plain)
+                .map(drop)
+                .unwrap();
+        }
+        Some("lz4") => {
+            lz4_flex::frame::FrameDecoder::new(&answer.body[..])
+                .read_to_end(&mut plain)
+                .map(drop)
+                .unwrap();
+        }
+        Some("zstd") => plain = zstd::decode_all(&answer.body[..]).unwrap(),
+        Some(other) => panic!("unknown encoding {other}"),
+    }
+    plain
+}
+
+#[test]
+fn every_encoding_in_and_out() {
+    let store = Store::start();
+    store.create("flows");
+    let tsv: String = flows(0..100_000)
+        .iter()
+        .map(|f| format!("{}\t{}\n", f.id, f.host))
+        .collect();
+    let target = "/?query=INSERT+INTO+flows+FORMAT+TSV";
+    let bodies = [
+        ("identity", tsv.clone().into_bytes()),
+        ("gzip", gzip(tsv.as_bytes())),
+        ("lz4", lz4(tsv.as_bytes())),
+        ("zstd", zstd::encode_all(tsv.as_bytes(), 1).unwrap()),
+    ];
+    for (name, body) in &bodies {
+        let answer = send(
+            store.url(),
+            "POST",
+            target,
+            &[("Content-Encoding", name)],
+            body,
+        );
+        assert_eq!(answer.status, 200, "{name}: {}", answer.text());
+    }
+    assert_eq!(store.count("flows"), 400_000);
+    let sql = b"SELECT DISTINCT id, host FROM flows ORDER BY id";
+    for name in ["gzip", "deflate", "lz4", "zstd"] {
+        let answer = send(store.url(), "POST", "/", &[("Accept-Encoding", name)], sql);
+        assert_eq!(answer.header("content-encoding"), Some(name));
+        assert!(answer.whole && decode(&answer) == tsv.as_bytes(), "{name}");
+    }
+    // Native framing out is native framing in.
+    let framed = post(store.url(), "/?compress=1", sql);
+    assert_eq!(framed.header("content-encoding"), None);
+    let answer = post(store.url(), &format!("{target}&decompress=1"), &framed.body);
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    assert_eq!(store.count("flows"), 500_000);
+    let mut damaged = framed.body;
+    let middle = damaged.len() / 2;
+    damaged[middle] ^= 1;
+    let answer = post(store.url(), &format!("{target}&decompress=1"), &damaged);
+    assert!(answer.status >= 400, "a damaged frame was taken");
+    assert_eq!(store.count("flows"), 500_000);
+    store.stop();
+}
+
+#[test]
+fn a_cut_body_is_never_committed() {
+    let store = Store::start();
+    store.create("flows");
+    let tsv: String = flows(0..1_000)
+        .iter()
+        .map(|f| format!("{}\t{}\n", f.id, f.host))
+        .collect();
+    let target = "/?query=INSERT+INTO+flows+FORMAT+TSV&query_id=cut";
+    let finished = || {
+        // The statement is over when its id may be used again.
+        while post(store.url(), "/?query_id=cut", b"SELECT 1").status != 200 {
+            std::thread::yield_now();
+        }
+    };
+    for kind in ["Content-Length: 1000000", "Transfer-Encoding: chunked"] {
+        let mut stream = connect(store.url());
+        write!(
+            stream,
+            "POST {target} HTTP/1.1\r\nHost: x\r\n{kind}\r\n\r\n"
+        )
+        .unwrap();
+        if kind.starts_with("Transfer") {
+            write!(stream, "{:x}\r\n{tsv}\r\n", tsv.len()).unwrap();
+        } else {
+            stream.write_all(tsv.as_bytes()).unwrap();
+        }
+        while !store
+            .sql("SELECT count() FROM system.processes WHERE query ILIKE 'INSERT%'")
+            .starts_with('1')
+        {
+            std::thread::yield_now();
+        }
+        drop(stream);
+        finished();
+        assert_eq!(store.count("flows"), 0, "{kind}");
+    }
+    // Whole over HTTP, cut inside its compression.
+    for (name, body) in [
+        ("gzip", gzip(tsv.as_bytes())),
+        ("lz4", lz4(tsv.as_bytes())),
+        ("zstd", zstd::encode_all(tsv.as_bytes(), 1).unwrap()),
+    ] {
+        let answer = send(
+            store.url(),
+            "POST",
+            target,
+            &[("Content-Encoding", name)],
+            &body[..body.len() - 3],
+        );
+        assert!(answer.status >= 400, "{name}");
+        assert_eq!(store.count("flows"), 0, "{name}");
+    }
+    store.stop();
+}
+
+#[test]
+fn an_abandoned_select_is_killed_and_kill_query_takes_the_clients_id() {
+    let store = Store::start();
+    let running = |store: &Store, n: &str| {
+        let sql = "SELECT count() FROM system.processes WHERE query LIKE '%numbers(100000000000)%' AND query NOT LIKE '%processes%'";
+        while store.sql(sql) != n {
+            std::thread::yield_now();
+        }
+    };
+    let mut stream = connect(store.url());
+    let sql = "SELECT number FROM numbers(100000000000)";
+    write!(
+        stream,
+        "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n{sql}",
+        sql.len()
+    )
+    .unwrap();
+    stream.read_exact(&mut [0; 100_000]).unwrap();
+    running(&store, "1");
+    drop(stream);
+    running(&store, "0");
+
+    let url = store.url().to_owned();
+    let victim = std::thread::spawn(move || {
+        post(
+            &url,
+            "/?query_id=victim",
+            b"SELECT count() FROM numbers(100000000000) WHERE NOT ignore(rand())",
+        )
+    });
+    running(&store, "1");
+    let twin = post(store.url(), "/?query_id=victim", b"SELECT 1");
+    assert_eq!(twin.header("x-clickhouse-exception-code"), Some("216"));
+    store.sql("KILL QUERY WHERE query_id = 'victim' SYNC");
+    assert_eq!(
+        victim.join().unwrap().header("x-clickhouse-exception-code"),
+        Some("394")
+    );
+    store.stop();
+}
+
+#[test]
+fn a_session_keeps_its_settings_and_temporary_tables() {
+    let store = Store::start();
+    let ask = |target: &str, sql: &str| post(store.url(), target, sql.as_bytes());
+    assert_eq!(
+        ask("/?session_id=a&session_check=1", "SELECT 1").header("x-clickhouse-exception-code"),
+        Some("372")
+    );
+    assert_eq!(
+        ask("/?session_id=a", "CREATE TEMPORARY TABLE t (a Int8)").status,
+        200
+    );
+    assert_eq!(ask("/?session_id=a", "SET max_threads = 3").status, 200);
+    assert_eq!(ask("/?session_id=a", "SELECT broken").status, 404);
+    assert_eq!(
+        ask(
+            "/?session_id=a&max_block_size=7",
+            "SELECT count(), getSetting('max_threads') FROM t"
+        )
+        .text(),
+        "0\t3\n"
+    );
+    assert_ne!(
+        ask("/?session_id=a", "SELECT getSetting('max_block_size')").text(),
+        "7\n"
+    );
+    assert_eq!(ask("/?session_id=b", "SELECT * FROM t").status, 404);
+    store.stop();
+}
+
+fn store_command(dir: &Path, more: &[&str]) -> Output {
+    Command::new(flow_agent())
+        .args(["store", "--dir"])
+        .arg(dir)
+        .args(more)
+        .stdin(Stdio::null())
+        .output()
+        .unwrap()
+}
+
+fn refused(output: &Output, code: i32, words: &[&str]) {
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(code), "{text}");
+    assert_eq!(text.trim_end().lines().count(), 1, "not one line: {text}");
+    for word in words {
+        assert!(text.contains(word), "no {word:?} in: {text}");
+    }
+    assert!(output.stdout.is_empty());
+}
+
+#[test]
+fn what_it_refuses_to_start_with() {
+    let store = Store::start();
+    let data = store.dir.path().join("data");
+    let free = "--listen=127.0.0.1:0";
+    refused(
+        &store_command(&data, &[free]),
+        1,
+        &["in use by process", &store.child.pid().to_string(), "--dir"],
+    );
+
+    let fresh = store.dir.path().join("fresh");
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let listen = format!("--listen={}", taken.local_addr().unwrap());
+    refused(
+        &store_command(&fresh, &[&listen]),
+        1,
+        &["another program listens", "--listen"],
+    );
+    refused(
+        &store_command(&fresh, &["--listen=0.0.0.0:0"]),
+        2,
+        &["loopback", "--allow-remote"],
+    );
+    let missing = Command::new(flow_agent())
+        .args(["store", free, "--dir"])
+        .arg(&fresh)
+        .env("FLOW_LIBCHDB", "/nowhere/libchdb.so")
+        .output()
+        .unwrap();
+    refused(
+        &missing,
+        2,
+        &["/nowhere/libchdb.so", "cargo xtask setup", "FLOW_LIBCHDB"],
+    );
+    assert!(!fresh.exists(), "a refused start left its folder behind");
+
+    let foreign = store.dir.path().join("foreign");
+    std::fs::create_dir(&foreign).unwrap();
+    std::fs::write(foreign.join("letter"), "x").unwrap();
+    refused(
+        &store_command(&foreign, &[free]),
+        2,
+        &["not empty", "--dir"],
+    );
+    refused(
+        &store_command(&foreign.join("letter"), &[free]),
+        2,
+        &["letter", "--dir"],
+    );
+    assert_eq!(std::fs::read_dir(&foreign).unwrap().count(), 1);
+    store.stop();
+}
+
+#[test]
+fn the_child_ends_cleanly_with_its_standard_input() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut child = Command::new(flow_agent())
+        .args([
+            "store",
+            "--listen=127.0.0.1:0",
+            "--stop-on-stdin-eof",
+            "--dir",
+        ])
+        .arg(dir.path().join("data"))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = [0; 30];
+    child
+        .stdout
+        .as_mut()
+        .unwrap()
+        .read_exact(&mut line)
+        .unwrap();
+    drop(child.stdin.take());
+    assert!(child.wait().unwrap().success());
+}
+
+#[test]
+fn a_store_that_does_not_start_says_why() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("letter"), "x").unwrap();
+    let error = EmbeddedStore::start(&flow_agent(), dir.path(), DEADLINE).unwrap_err();
+    assert!(error.to_string().contains("is not empty"), "{error}");
+    let error = EmbeddedStore::start(Path::new("/nowhere"), dir.path(), DEADLINE).unwrap_err();
+    assert!(error.to_string().contains("/nowhere"), "{error}");
+}
+
+/// `FLOW_PYTHON`, else the Python that `cargo xtask setup` prepares.
+fn python() -> PathBuf {
+    let path = std::env::var_os("FLOW_PYTHON")
+        .map(PathBuf::from)
+        .unwrap_or_else(|| {
+            let home = std::env::var_os("HOME").expect("HOME is set");
+            Path::new(&home).join(".cache/flow-agent/venv/bin/python")
+        });
+    assert!(
+        path.is_file(),
+        "no Python with clickhouse-connect at {}: run `cargo xtask setup`, or set FLOW_PYTHON",
+        path.display()
+    );
+    path
+}
+
+#[test]
+fn clickhouse_connect_works_unmodified() {
+    let store = Store::start();
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/clickhouse_connect.py");
+    let output = Command::new(python())
+        .args([script, store.url()])
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "{}\n{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+    store.stop();
+}
