@@ -66,10 +66,11 @@ impl Store {
         answer.text().trim_end().to_owned()
     }
 
-    fn create(&self, table: &str) {
+    /// `window` is the deduplication window: with one, equal inserts collapse.
+    fn create(&self, table: &str, window: u32) {
         self.sql(&format!(
             "CREATE TABLE {table} (id UInt64, host String) ENGINE = MergeTree ORDER BY id \
-             SETTINGS non_replicated_deduplication_window = 100"
+             SETTINGS non_replicated_deduplication_window = {window}"
         ));
     }
 
@@ -197,7 +198,7 @@ async fn an_error_in_the_middle_of_a_result_is_an_error_to_the_crate() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_retry_with_the_same_token_stores_nothing_twice() {
     let store = Store::start();
-    store.create("flows");
+    store.create("flows", 100);
     let client = store
         .client()
         .with_setting("insert_deduplicate", "1")
@@ -228,7 +229,7 @@ async fn a_retry_with_the_same_token_stores_nothing_twice() {
 #[tokio::test(flavor = "multi_thread")]
 async fn more_clients_than_places_all_get_their_turn() {
     let store = Store::start();
-    store.create("flows");
+    store.create("flows", 0);
     let tasks: Vec<_> = (0..50_u64)
         .map(|n| {
             let client = store.client();
@@ -255,7 +256,7 @@ async fn stopped_while_inserting_every_acknowledged_batch_is_there() {
     const WRITERS: u64 = 4;
     static ACKNOWLEDGED: AtomicU64 = AtomicU64::new(0);
     let store = Store::start();
-    store.create("flows");
+    store.create("flows", 0);
     let tasks: Vec<_> = (0..WRITERS)
         .map(|_| {
             let client = store.client();
@@ -504,7 +505,7 @@ fn decode(answer: &Answer) -> Vec<u8> {
 #[test]
 fn every_encoding_in_and_out() {
     let store = Store::start();
-    store.create("flows");
+    store.create("flows", 0);
     let tsv: String = flows(0..100_000)
         .iter()
         .map(|f| format!("{}\t{}\n", f.id, f.host))
@@ -551,7 +552,7 @@ fn every_encoding_in_and_out() {
 #[test]
 fn a_cut_body_is_never_committed() {
     let store = Store::start();
-    store.create("flows");
+    store.create("flows", 0);
     let tsv: String = flows(0..1_000)
         .iter()
         .map(|f| format!("{}\t{}\n", f.id, f.host))
@@ -806,7 +807,7 @@ fn clickhouse_connect_works_unmodified() {
     let store = Store::start();
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/clickhouse_connect.py");
     let output = Command::new(python())
-        .args([script, store.url()])
+        .args(["-I", script, store.url()])
         .output()
         .unwrap();
     assert!(

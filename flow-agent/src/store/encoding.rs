@@ -78,27 +78,39 @@ const EMPTY_FRAME: &[u8] = &[0x04, 0x22, 0x4d, 0x18, 0x60, 0x40, 0x82, 0, 0, 0, 
 /// Reads LZ4 frames to the end of the stream. The decoder takes a stream that
 /// is cut between two blocks for a whole one, so an empty frame follows it:
 /// inside an unfinished frame its octets are an impossible block size.
-struct Lz4Reader<R: Read>(FrameDecoder<io::Chain<R, io::Cursor<&'static [u8]>>>);
+struct Lz4Reader<R: Read>(Option<FrameDecoder<Marked<R>>>);
+
+type Marked<R> = io::Chain<R, io::Cursor<&'static [u8]>>;
 
 impl<R: Read> Lz4Reader<R> {
     fn new(inner: R) -> Self {
-        Self(FrameDecoder::new(inner.chain(io::Cursor::new(EMPTY_FRAME))))
+        Self(Some(FrameDecoder::new(
+            inner.chain(io::Cursor::new(EMPTY_FRAME)),
+        )))
     }
 }
 
 impl<R: Read> Read for Lz4Reader<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        loop {
-            // The decoder stops after each frame.
-            let n = self.0.read(buffer)?;
-            let (_, last) = self.0.get_ref().get_ref();
-            match last.position() as usize {
-                _ if n > 0 || buffer.is_empty() => return Ok(n),
+        while let Some(decoder) = &mut self.0 {
+            let n = decoder.read(buffer)?;
+            if n > 0 || buffer.is_empty() {
+                return Ok(n);
+            }
+            // The end of a frame. The next one gets a new decoder: a used one
+            // keeps its block size, which the next frame need not have.
+            let (_, mark) = decoder.get_ref().get_ref();
+            match mark.position() as usize {
                 0 => {}
                 end if end == EMPTY_FRAME.len() => return Ok(0),
                 _ => return Err(io::ErrorKind::UnexpectedEof.into()),
             }
+            self.0 = self
+                .0
+                .take()
+                .map(|decoder| FrameDecoder::new(decoder.into_inner()));
         }
+        Ok(0)
     }
 }
 
