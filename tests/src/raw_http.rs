@@ -37,7 +37,7 @@ pub fn connect(url: &str) -> TcpStream {
     let address = url.strip_prefix("http://").expect("a plain URL");
     let stream = TcpStream::connect(address).expect("the store listens");
     stream
-        .set_read_timeout(Some(Duration::from_secs(120)))
+        .set_read_timeout(Some(Duration::from_mins(2)))
         .expect("a positive time");
     stream
 }
@@ -53,9 +53,9 @@ pub fn send(
     let mut stream = connect(url);
     let mut request = format!("{method} {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n");
     for (name, value) in headers {
-        request.push_str(&format!("{name}: {value}\r\n"));
+        request.extend([name, ": ", value, "\r\n"]);
     }
-    request.push_str(&format!("Content-Length: {}\r\n\r\n", body.len()));
+    request.extend(["Content-Length: ", &body.len().to_string(), "\r\n\r\n"]);
     stream
         .write_all(request.as_bytes())
         .expect("the store reads the head");

@@ -8,7 +8,7 @@
 
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::path::Path;
-use std::ptr::{self, NonNull};
+use std::ptr::NonNull;
 
 use libloading::Library;
 
@@ -316,7 +316,7 @@ impl QueryResult {
 
 impl Drop for QueryResult {
     fn drop(&mut self) {
-        if !ptr::eq(self.raw, ptr::null()) {
+        if !self.raw.is_null() {
             // SAFETY: handed out by the engine once, destroyed here only.
             unsafe { (self.api.result_destroy)(self.raw) };
         }
@@ -328,12 +328,12 @@ impl Drop for QueryResult {
 /// # Safety
 /// `pointer` is null or points to a terminated string.
 unsafe fn text(pointer: *const c_char) -> Option<String> {
-    // SAFETY: promised by the caller.
-    (!pointer.is_null())
-        .then(|| {
-            unsafe { CStr::from_ptr(pointer) }
-                .to_string_lossy()
-                .into_owned()
-        })
-        .filter(|text| !text.is_empty())
+    if pointer.is_null() {
+        return None;
+    }
+    // SAFETY: not null, and the caller promises the rest.
+    let text = unsafe { CStr::from_ptr(pointer) }
+        .to_string_lossy()
+        .into_owned();
+    (!text.is_empty()).then_some(text)
 }

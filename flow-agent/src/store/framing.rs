@@ -1,5 +1,5 @@
 //! ClickHouse's native block framing (`compress=1`, `decompress=1`): each frame
-//! is a CityHash128 of the rest, a method, two sizes and the payload. What must
+//! is a `CityHash128` of the rest, a method, two sizes and the payload. What must
 //! hold: a damaged or cut frame is an error, never data.
 
 use std::io::{self, Read};

@@ -54,8 +54,8 @@ pub struct Session {
     pub check: bool,
 }
 
-const DEFAULT_SESSION_TIMEOUT: Duration = Duration::from_secs(60);
-const MAX_SESSION_TIMEOUT: Duration = Duration::from_secs(3600);
+const DEFAULT_SESSION_TIMEOUT: Duration = Duration::from_mins(1);
+const MAX_SESSION_TIMEOUT: Duration = Duration::from_hours(1);
 
 impl Request {
     /// Reads URL and headers.
@@ -91,7 +91,7 @@ impl Request {
                         id: value,
                         timeout,
                         check,
-                    })
+                    });
                 }
                 "session_check" => check = is_true(&value),
                 "session_timeout" => {

@@ -44,7 +44,9 @@ const MAX_CONNECTIONS: usize = 256;
 /// The largest request head: clients put inserts' statements into the URL.
 const MAX_HEAD: usize = 512 << 10;
 /// Also how long an idle connection is kept.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(60);
+const HEAD_TIMEOUT: Duration = Duration::from_mins(1);
+/// A client that takes nothing for this long is cut off.
+const CLIENT_STALLS_MS: u32 = 300_000;
 /// How long running requests may go on after the signal to stop, and how long
 /// their statements may take to notice that they were cut.
 const STOP_REQUESTS: Duration = Duration::from_secs(20);
@@ -177,6 +179,8 @@ async fn accept(
 async fn connection(stream: TcpStream, state: Arc<State>, mut stopping: watch::Receiver<bool>) {
     // Answers are written whole; waiting for more would only delay them.
     let _ = stream.set_nodelay(true);
+    // A client that stops reading must not keep its statement's place for ever.
+    let _ = rustix::net::sockopt::set_tcp_user_timeout(&stream, CLIENT_STALLS_MS);
     let service = service_fn(move |request| respond(Arc::clone(&state), request));
     let mut served = std::pin::pin!(
         http1::Builder::new()

@@ -62,7 +62,7 @@ pub fn set_statement(query_id: &str, settings: &[(String, String)]) -> Result<St
     let mut sql = format!("SET log_comment = {}", quote(query_id));
     for (name, value) in settings {
         check_name(name)?;
-        sql.push_str(&format!(", {name} = {}", quote(value)));
+        sql.extend([", ", name, " = ", &quote(value)]);
     }
     Ok(sql)
 }
@@ -71,7 +71,7 @@ pub fn set_statement(query_id: &str, settings: &[(String, String)]) -> Result<St
 pub fn reset_statement(settings: &[(String, String)]) -> String {
     let mut sql = "SET log_comment = DEFAULT".to_owned();
     for (name, _) in settings {
-        sql.push_str(&format!(", {name} = DEFAULT"));
+        sql.extend([", ", name, " = DEFAULT"]);
     }
     sql
 }

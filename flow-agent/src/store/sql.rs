@@ -125,7 +125,7 @@ fn data_start(text: &[u8], name: &Token) -> usize {
     let line_end = [&b"\r\n"[..], b"\n"]
         .into_iter()
         .find(|end| rest.starts_with(end));
-    name.end + blanks + line_end.map_or(0, |end| end.len())
+    name.end + blanks + line_end.map_or(0, <[u8]>::len)
 }
 
 fn plain_insert(text: &[u8]) -> Result<Statement, Failure> {
