@@ -6,6 +6,7 @@
 //! every connection is closed before [`Engine::shutdown`], else the process
 //! crashes at exit.
 
+use std::error::Error as _;
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::path::Path;
 use std::ptr::NonNull;
@@ -98,12 +99,13 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// Loads the library; `arguments` are the server options that the first
-    /// connection boots the engine with.
-    pub fn load(library: &Path, arguments: &[String]) -> Result<Self, StoreError> {
+    /// Loads the library.
+    pub fn load(library: &Path) -> Result<Self, StoreError> {
         let broken = |error: libloading::Error| StoreError::LibraryBroken {
             path: library.to_owned(),
-            reason: error.to_string(),
+            reason: error
+                .source()
+                .map_or_else(|| error.to_string(), ToString::to_string),
         };
         // SAFETY: the constructors of libchdb are those of any ClickHouse
         // binary; it is opened once, before it is used from any thread.
@@ -113,18 +115,19 @@ impl Engine {
         std::mem::forget(opened);
         // SAFETY: called before the first connect, as chdb.h asks.
         unsafe { (api.set_signal_handlers)(0) };
-        let arguments = std::iter::once("clickhouse")
-            .chain(arguments.iter().map(String::as_str))
-            .map(CString::new)
-            .collect::<Result<_, _>>()
-            .map_err(|_| StoreError::LibraryBroken {
-                path: library.to_owned(),
-                reason: "an engine argument contains a zero byte".to_owned(),
-            })?;
         Ok(Self {
             api: Box::leak(Box::new(api)),
-            arguments,
+            arguments: Vec::new(),
         })
+    }
+
+    /// Sets the server options that the first connection boots the engine
+    /// with, and the settings that every connection begins with.
+    pub fn set_arguments(&mut self, arguments: &[String]) {
+        self.arguments = std::iter::once("clickhouse")
+            .chain(arguments.iter().map(String::as_str))
+            .map(|argument| CString::new(argument).expect("paths and options have no zero byte"))
+            .collect();
     }
 
     /// Opens a connection with the settings of a new session; about 60 µs

@@ -208,6 +208,7 @@ impl Job {
                 format,
                 data_at,
             } => {
+                check_revision(&self.request, &format)?;
                 let rest = &text[data_at..];
                 let mut insert = connection.insert(&head, &format, params)?;
                 let fed = feed(rest, &mut data, |piece| insert.append(piece))
@@ -227,6 +228,7 @@ impl Job {
             } => {
                 let format = format.unwrap_or(default);
                 check_format(&format)?;
+                check_revision(&self.request, &format)?;
                 let target = quote(&format!("/proc/self/fd/{}", self.out.as_raw_fd()));
                 let mut sql = before;
                 sql.extend_from_slice(
@@ -279,6 +281,19 @@ fn feed(
         }
         append(&piece)?;
     }
+}
+
+/// The engine writes Native without a revision; a client that asks for one
+/// would read garbage.
+fn check_revision(request: &Request, format: &str) -> Result<(), Failure> {
+    if !request.native_revision || !format.eq_ignore_ascii_case("Native") {
+        return Ok(());
+    }
+    Err(Failure::new(
+        code::NOT_IMPLEMENTED,
+        "NOT_IMPLEMENTED",
+        "The embedded store writes the Native format without a client_protocol_version: leave it out or set it to 0",
+    ))
 }
 
 fn check_format(name: &str) -> Result<(), Failure> {

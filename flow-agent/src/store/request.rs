@@ -33,6 +33,8 @@ pub struct Request {
     pub decompress: bool,
     /// Whether the response has native framing.
     pub compress: bool,
+    /// Whether the client wants the Native format of the TCP protocol.
+    pub native_revision: bool,
     /// Whether the response starts only when the statement has ended.
     pub wait_end: bool,
     /// The encoding of the body.
@@ -84,6 +86,7 @@ impl Request {
                 "password" => password = value,
                 "compress" => request.compress = is_true(&value),
                 "decompress" => request.decompress = is_true(&value),
+                "client_protocol_version" => request.native_revision = !matches!(&*value, "" | "0"),
                 "wait_end_of_query" => request.wait_end = is_true(&value),
                 "enable_http_compression" => encode_response = is_true(&value),
                 "session_id" => {

@@ -91,10 +91,9 @@ async fn run(config: StoreConfig, shutdown: impl Future<Output = ()>) -> Result<
     let address = listener
         .local_addr()
         .map_err(|source| StoreError::Listen { listen, source })?;
-    // The lock is checked before the 566 MB library is opened, and the library
-    // before the folder is filled.
+    let mut engine = Engine::load(&library)?;
     let folder = Folder::open(&dir)?;
-    let engine = Engine::load(&library, &arguments(&folder))?;
+    engine.set_arguments(&arguments(&folder));
     let state = State::boot(engine).map_err(|failure| StoreError::Engine {
         dir: folder.path().to_owned(),
         reason: failure.text,
