@@ -185,8 +185,18 @@ mod tests {
     }
 
     #[test]
-    fn a_frame_of_clickhouse_is_read() {
-        // `SELECT 1 FORMAT TSV` with compress=1 from a ClickHouse server: method none.
+    fn a_frame_of_a_clickhouse_server_is_read() {
+        let data = b"\x01\0\x02\xff\xff\xff\xff\0\x01\x01\x01s\x06String\x03abc";
+        let mut frame = vec![
+            245, 5, 222, 235, 225, 158, 59, 108, 225, 31, 65, 215, 66, 66, 36, 92,
+        ];
+        frame.extend_from_slice(&[LZ4, 34, 0, 0, 0, 23, 0, 0, 0, 240, 8]);
+        frame.extend_from_slice(data);
+        assert_eq!(read(&frame).unwrap(), data);
+    }
+
+    #[test]
+    fn an_uncompressed_frame_is_read() {
         let mut frame = vec![NONE];
         frame.extend_from_slice(&11_u32.to_le_bytes());
         frame.extend_from_slice(&2_u32.to_le_bytes());

@@ -131,6 +131,8 @@ impl Job {
         let mut text = self.request.query.clone().into_bytes();
         if !text.is_empty() {
             text.push(b'\n');
+            // An insert whose FORMAT or VALUES is in the URL: the body is data,
+            // to be streamed. Anything else may go on in the body.
             if let Ok(statement @ Statement::Insert { .. }) = sql::parse(&text)
                 && matches!(&statement, Statement::Insert { head, .. } if head.len() < text.len() - 1)
             {
