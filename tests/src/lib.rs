@@ -1,4 +1,10 @@
-//! What the tests share: an independent reference for metering, and captures to try it on.
+//! What the tests and the demo are made of: a lab of two network namespaces, real
+//! traffic between them, an independent count of every packet on the wire, the agent
+//! and its store as child processes, an independent reference for metering captures,
+//! and an HTTP client that does exactly what it is told, also what a good one never does.
 
+pub mod bin_path;
+pub mod raw_http;
 pub mod reference;
+pub mod store;
 pub mod wild;

@@ -1,8 +1,9 @@
 //! The data folder: enters a path, leaves a folder that this process alone
 //! uses. The lock is the kernel's, so it ends with the process, however it ends.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, Write as _};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
@@ -21,12 +22,22 @@ pub struct Folder {
 impl Folder {
     /// Makes the folder if it is missing and locks it for this process.
     pub fn open(dir: &Path) -> Result<Self, StoreError> {
-        let failed = |source: io::Error| StoreError::Folder { dir: dir.to_owned(), source };
-        fs::create_dir_all(dir).map_err(failed)?;
+        let failed = |source: io::Error| StoreError::Folder {
+            dir: dir.to_owned(),
+            source,
+        };
+        // Flows say who talks to whom: no other user reads them.
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(dir)
+            .map_err(failed)?;
         let path = dir.canonicalize().map_err(failed)?;
         let lock_path = path.join(LOCK_FILE);
         if !lock_path.exists() && fs::read_dir(&path).map_err(failed)?.next().is_some() {
-            return Err(StoreError::ForeignFolder { dir: dir.to_owned() });
+            return Err(StoreError::ForeignFolder {
+                dir: dir.to_owned(),
+            });
         }
         let mut lock = OpenOptions::new()
             .read(true)
@@ -41,7 +52,10 @@ impl Folder {
             }
             let mut pid = String::new();
             lock.read_to_string(&mut pid).map_err(failed)?;
-            return Err(StoreError::InUse { dir: dir.to_owned(), pid: pid.trim().to_owned() });
+            return Err(StoreError::InUse {
+                dir: dir.to_owned(),
+                pid: pid.trim().to_owned(),
+            });
         }
         lock.set_len(0)
             .and_then(|()| lock.rewind())
@@ -79,7 +93,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("letter.txt"), "x").unwrap();
         let refused = Folder::open(dir.path()).unwrap_err();
-        assert!(matches!(refused, StoreError::ForeignFolder { .. }), "{refused}");
+        assert!(
+            matches!(refused, StoreError::ForeignFolder { .. }),
+            "{refused}"
+        );
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
     }
 }

@@ -1,5 +1,5 @@
 //! ClickHouse's native block framing (`compress=1`, `decompress=1`): each frame
-//! is a CityHash128 of the rest, a method, two sizes and the payload. What must
+//! is a `CityHash128` of the rest, a method, two sizes and the payload. What must
 //! hold: a damaged or cut frame is an error, never data.
 
 use std::io::{self, Read};
@@ -15,14 +15,19 @@ const NONE: u8 = 0x02;
 const MAX_FRAME: u32 = 256 << 20;
 
 fn checksum(bytes: &[u8]) -> [u8; CHECKSUM] {
-    cityhash_rs::cityhash_102_128(bytes).rotate_right(64).to_le_bytes()
+    cityhash_rs::cityhash_102_128(bytes)
+        .rotate_right(64)
+        .to_le_bytes()
 }
 
 /// Appends `data` to `out` as one LZ4 frame.
 pub fn write_frame(data: &[u8], out: &mut Vec<u8>) {
     let start = out.len();
     let payload_at = start + CHECKSUM + HEADER;
-    out.resize(payload_at + lz4_flex::block::get_maximum_output_size(data.len()), 0);
+    out.resize(
+        payload_at + lz4_flex::block::get_maximum_output_size(data.len()),
+        0,
+    );
     let length = lz4_flex::block::compress_into(data, &mut out[payload_at..])
         .expect("the buffer has the maximum size");
     out.truncate(payload_at + length);
@@ -45,7 +50,12 @@ pub struct FrameReader<R> {
 impl<R: Read> FrameReader<R> {
     /// Reads frames from `inner`.
     pub fn new(inner: R) -> Self {
-        Self { inner, frame: Vec::new(), plain: Vec::new(), at: 0 }
+        Self {
+            inner,
+            frame: Vec::new(),
+            plain: Vec::new(),
+            at: 0,
+        }
     }
 
     /// Reads the next frame; false at the end of the stream.
@@ -59,20 +69,29 @@ impl<R: Read> FrameReader<R> {
                 n => filled += n,
             }
         }
-        let size = |at: usize| u32::from_le_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]);
+        let size =
+            |at: usize| u32::from_le_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]);
         let (method, compressed, plain) = (head[16], size(17), size(21));
         if compressed < HEADER as u32 || compressed > MAX_FRAME || plain > MAX_FRAME {
-            return Err(damaged(&format!("a frame of {compressed} to {plain} octets is out of range")));
+            return Err(damaged(&format!(
+                "a frame of {compressed} to {plain} octets is out of range"
+            )));
         }
         self.frame.clear();
         self.frame.extend_from_slice(&head[CHECKSUM..]);
         let payload = u64::from(compressed) - HEADER as u64;
-        let got = (&mut self.inner).take(payload).read_to_end(&mut self.frame)?;
+        let got = (&mut self.inner)
+            .take(payload)
+            .read_to_end(&mut self.frame)?;
         if got as u64 != payload {
             return Err(damaged("the body ends inside a frame"));
         }
         if checksum(&self.frame) != head[..CHECKSUM] {
-            return Err(failed(code::CHECKSUM_DOESNT_MATCH, "CHECKSUM_DOESNT_MATCH", "Checksum of a compressed block doesn't match: the body was damaged on the way"));
+            return Err(failed(
+                code::CHECKSUM_DOESNT_MATCH,
+                "CHECKSUM_DOESNT_MATCH",
+                "Checksum of a compressed block doesn't match: the body was damaged on the way",
+            ));
         }
         self.plain.resize(plain as usize, 0);
         let payload = &self.frame[HEADER..];
@@ -88,7 +107,9 @@ impl<R: Read> FrameReader<R> {
                 return Err(failed(
                     code::UNKNOWN_COMPRESSION_METHOD,
                     "UNKNOWN_COMPRESSION_METHOD",
-                    &format!("Unknown compression method 0x{other:02x}; LZ4 (0x82), ZSTD (0x90) and none (0x02) are known"),
+                    &format!(
+                        "Unknown compression method 0x{other:02x}; LZ4 (0x82), ZSTD (0x90) and none (0x02) are known"
+                    ),
                 ));
             }
         };
@@ -101,11 +122,18 @@ impl<R: Read> FrameReader<R> {
 }
 
 fn failed(code: i32, name: &str, message: &str) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, Failure::new(code, name, message))
+    io::Error::new(
+        io::ErrorKind::InvalidData,
+        Failure::new(code, name, message),
+    )
 }
 
 fn damaged(message: &str) -> io::Error {
-    failed(code::CANNOT_DECOMPRESS, "CANNOT_DECOMPRESS", &format!("Cannot decompress the body: {message}"))
+    failed(
+        code::CANNOT_DECOMPRESS,
+        "CANNOT_DECOMPRESS",
+        &format!("Cannot decompress the body: {message}"),
+    )
 }
 
 impl<R: Read> Read for FrameReader<R> {
@@ -130,7 +158,9 @@ mod tests {
 
     fn read(frames: &[u8]) -> io::Result<Vec<u8>> {
         let mut plain = Vec::new();
-        FrameReader::new(frames).read_to_end(&mut plain).map(|_| plain)
+        FrameReader::new(frames)
+            .read_to_end(&mut plain)
+            .map(|_| plain)
     }
 
     proptest! {
@@ -155,8 +185,18 @@ mod tests {
     }
 
     #[test]
-    fn a_frame_of_clickhouse_is_read() {
-        // `SELECT 1 FORMAT TSV` with compress=1 from a ClickHouse server: method none.
+    fn a_frame_of_a_clickhouse_server_is_read() {
+        let data = b"\x01\0\x02\xff\xff\xff\xff\0\x01\x01\x01s\x06String\x03abc";
+        let mut frame = vec![
+            245, 5, 222, 235, 225, 158, 59, 108, 225, 31, 65, 215, 66, 66, 36, 92,
+        ];
+        frame.extend_from_slice(&[LZ4, 34, 0, 0, 0, 23, 0, 0, 0, 240, 8]);
+        frame.extend_from_slice(data);
+        assert_eq!(read(&frame).unwrap(), data);
+    }
+
+    #[test]
+    fn an_uncompressed_frame_is_read() {
         let mut frame = vec![NONE];
         frame.extend_from_slice(&11_u32.to_le_bytes());
         frame.extend_from_slice(&2_u32.to_le_bytes());

@@ -64,7 +64,14 @@ impl Job {
         let mut data = self.reader()?;
         let (text, statement) = self.statement(&mut data)?;
         if self.request.readonly
-            && !matches!(statement, Statement::Output { .. } | Statement::Plain { session_only: true, .. })
+            && !matches!(
+                statement,
+                Statement::Output { .. }
+                    | Statement::Plain {
+                        session_only: true,
+                        ..
+                    }
+            )
         {
             return Err(Failure::new(
                 code::READONLY,
@@ -86,7 +93,11 @@ impl Job {
         let reset = reset_statement(&self.request.settings);
         // A killed statement leaves rows behind in its connection, and a cut
         // insert its stream: neither is used again.
-        const SPOILED: [i32; 3] = [code::QUERY_WAS_CANCELLED, code::NETWORK_ERROR, code::LOGICAL_ERROR];
+        const SPOILED: [i32; 3] = [
+            code::QUERY_WAS_CANCELLED,
+            code::NETWORK_ERROR,
+            code::LOGICAL_ERROR,
+        ];
         let usable = !matches!(&result, Err(failure) if SPOILED.contains(&failure.code));
         if usable && connection.query(reset.as_bytes(), "Null", &[]).is_ok() {
             self.sessions.give(&session, connection, Instant::now());
@@ -100,9 +111,9 @@ impl Job {
     /// The body, decoded.
     fn reader(&self) -> Result<Box<dyn Read + Send>, Failure> {
         let mut reader: Box<dyn Read + Send> = match self.request.body_encoding {
-            Some(encoding) => {
-                encoding.reader(self.body.clone()).map_err(|error| failure_of(&error))?
-            }
+            Some(encoding) => encoding
+                .reader(self.body.clone())
+                .map_err(|error| failure_of(&error))?,
             None => Box::new(self.body.clone()),
         };
         if self.request.decompress {
@@ -120,6 +131,8 @@ impl Job {
         let mut text = self.request.query.clone().into_bytes();
         if !text.is_empty() {
             text.push(b'\n');
+            // An insert whose FORMAT or VALUES is in the URL: the body is data,
+            // to be streamed. Anything else may go on in the body.
             if let Ok(statement @ Statement::Insert { .. }) = sql::parse(&text)
                 && matches!(&statement, Statement::Insert { head, .. } if head.len() < text.len() - 1)
             {
@@ -127,7 +140,10 @@ impl Job {
             }
         }
         let room = MAX_QUERY.saturating_sub(text.len() as u64);
-        let got = data.take(room + 1).read_to_end(&mut text).map_err(|error| failure_of(&error))?;
+        let got = data
+            .take(room + 1)
+            .read_to_end(&mut text)
+            .map_err(|error| failure_of(&error))?;
         let statement = sql::parse(&text)?;
         if got as u64 > room && !matches!(statement, Statement::Insert { .. }) {
             return Err(Failure::new(
@@ -141,7 +157,9 @@ impl Job {
 
     fn read_form(&mut self, boundary: &str, data: &mut dyn Read) -> Result<(), Failure> {
         let mut form = Vec::new();
-        data.take(MAX_FORM + 1).read_to_end(&mut form).map_err(|error| failure_of(&error))?;
+        data.take(MAX_FORM + 1)
+            .read_to_end(&mut form)
+            .map_err(|error| failure_of(&error))?;
         if form.len() as u64 > MAX_FORM {
             return Err(Failure::new(
                 code::QUERY_IS_TOO_LARGE,
@@ -178,11 +196,21 @@ impl Job {
             let name = database.replace('\\', "\\\\").replace('`', "\\`");
             connection.query(format!("USE `{name}`").as_bytes(), "Null", &[])?;
         }
-        let default = self.request.format.as_deref().unwrap_or("TabSeparated").to_owned();
+        let default = self
+            .request
+            .format
+            .as_deref()
+            .unwrap_or("TabSeparated")
+            .to_owned();
         check_format(&default)?;
         let params = &self.request.params;
         match statement {
-            Statement::Insert { head, format, data_at } => {
+            Statement::Insert {
+                head,
+                format,
+                data_at,
+            } => {
+                check_revision(&self.request, &format)?;
                 let rest = &text[data_at..];
                 let mut insert = connection.insert(&head, &format, params)?;
                 let fed = feed(rest, &mut data, |piece| insert.append(piece))
@@ -195,9 +223,14 @@ impl Job {
                     }
                 }
             }
-            Statement::Output { before, format, after } => {
+            Statement::Output {
+                before,
+                format,
+                after,
+            } => {
                 let format = format.unwrap_or(default);
                 check_format(&format)?;
+                check_revision(&self.request, &format)?;
                 let target = quote(&format!("/proc/self/fd/{}", self.out.as_raw_fd()));
                 let mut sql = before;
                 sql.extend_from_slice(
@@ -206,14 +239,17 @@ impl Job {
                 sql.extend_from_slice(&after);
                 self.announce(format);
                 let _ = self.progress.killable.set(());
-                connection.query(&sql, "Null", params).map(|(_, figures)| figures)
+                connection
+                    .query(&sql, "Null", params)
+                    .map(|(_, figures)| figures)
             }
             Statement::Plain { sql, format, .. } => {
                 let format = format.unwrap_or(default);
                 let (output, figures) = connection.query(&sql, &format, params)?;
                 if !output.is_empty() {
                     self.announce(format);
-                    let mut out = File::from(self.out.try_clone().map_err(|error| failure_of(&error))?);
+                    let mut out =
+                        File::from(self.out.try_clone().map_err(|error| failure_of(&error))?);
                     // The reader may be gone; the statement is done all the same.
                     let _ = out.write_all(&output);
                 }
@@ -247,6 +283,19 @@ fn feed(
         }
         append(&piece)?;
     }
+}
+
+/// The engine writes Native without a revision; a client that asks for one
+/// would read garbage.
+fn check_revision(request: &Request, format: &str) -> Result<(), Failure> {
+    if !request.native_revision || !format.eq_ignore_ascii_case("Native") {
+        return Ok(());
+    }
+    Err(Failure::new(
+        code::NOT_IMPLEMENTED,
+        "NOT_IMPLEMENTED",
+        "The embedded store writes the Native format without a client_protocol_version: leave it out or set it to 0",
+    ))
 }
 
 fn check_format(name: &str) -> Result<(), Failure> {

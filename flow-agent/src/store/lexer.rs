@@ -62,7 +62,9 @@ impl<'t> Lexer<'t> {
     /// Moves to one past `end`, or to the end of the text.
     fn skip_past(&mut self, from: usize, end: &[u8]) {
         let start = (self.at + from).min(self.text.len());
-        let found = self.text[start..].windows(end.len()).position(|window| window == end);
+        let found = self.text[start..]
+            .windows(end.len())
+            .position(|window| window == end);
         self.at = found.map_or(self.text.len(), |offset| start + offset + end.len());
     }
 
@@ -71,8 +73,7 @@ impl<'t> Lexer<'t> {
             let rest = self.rest();
             match rest {
                 [b, ..] if b.is_ascii_whitespace() || *b == 0x0b => self.at += 1,
-                [b'-', b'-', ..] => self.skip_past(2, b"\n"),
-                [b'#', b' ' | b'!', ..] => self.skip_past(2, b"\n"),
+                [b'-', b'-', ..] | [b'#', b' ' | b'!', ..] => self.skip_past(2, b"\n"),
                 [b'/', b'*', ..] => self.skip_past(2, b"*/"),
                 _ => return,
             }
@@ -137,7 +138,11 @@ impl Iterator for Lexer<'_> {
                 }
             }
         };
-        Some(Token { kind, start, end: self.at })
+        Some(Token {
+            kind,
+            start,
+            end: self.at,
+        })
     }
 }
 
@@ -148,7 +153,9 @@ mod tests {
     use super::*;
 
     fn words(text: &str) -> Vec<&str> {
-        Lexer::new(text.as_bytes()).map(|t| &text[t.start..t.end]).collect()
+        Lexer::new(text.as_bytes())
+            .map(|t| &text[t.start..t.end])
+            .collect()
     }
 
     #[test]

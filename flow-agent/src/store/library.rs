@@ -44,7 +44,10 @@ mod tests {
     fn the_environment_variable_is_the_only_candidate() {
         let env = |name: &str| (name == "FLOW_LIBCHDB").then(|| "/x/libchdb.so".to_owned());
         assert_eq!(candidates(None, env), [PathBuf::from("/x/libchdb.so")]);
-        assert_eq!(candidates(Some(Path::new("/y")), env), [PathBuf::from("/y")]);
+        assert_eq!(
+            candidates(Some(Path::new("/y")), env),
+            [PathBuf::from("/y")]
+        );
     }
 
     #[test]

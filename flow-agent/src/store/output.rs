@@ -94,34 +94,46 @@ impl Phase {
 }
 
 impl Output {
-    async fn close(mut self) -> (Option<io::Result<Vec<u8>>>, Phase) {
-        match joined((&mut self.job).await) {
-            Ok(_figures) => (Some(self.encoder.finish()), Phase::End),
+    async fn close(self) -> (Option<io::Result<Vec<u8>>>, Phase) {
+        let Self {
+            mut encoder,
+            job,
+            tag,
+            version,
+            kill,
+            ..
+        } = self;
+        let result = joined(job.await);
+        // The statement has ended: there is nothing to kill any more.
+        drop(kill);
+        match result {
+            Ok(_figures) => (Some(encoder.finish()), Phase::End),
             Err(failure) => {
-                let last = self.exception(&failure);
+                let last = exception(&mut encoder, &tag, &failure.body(&version));
                 (Some(last), Phase::Cut(failure))
             }
         }
     }
+}
 
-    /// The exception as ClickHouse ends a body that has begun; in blocks of
-    /// its own, because clients look for it at the end of a decoded block.
-    fn exception(&mut self, failure: &Failure) -> io::Result<Vec<u8>> {
-        let (tag, message) = (&self.tag, failure.body(&self.version));
-        let text = format!(
-            "\r\n__exception__\r\n{tag}\r\n{message}{} {tag}\r\n__exception__\r\n",
-            message.len()
-        );
-        let mut bytes = self.encoder.flush()?;
-        bytes.extend(self.encoder.write(text.as_bytes())?);
-        bytes.extend(self.encoder.flush()?);
-        Ok(bytes)
-    }
+/// The exception as ClickHouse ends a body that has begun; in blocks of its
+/// own, because clients look for it at the end of a decoded block.
+fn exception(encoder: &mut Encoder, tag: &str, message: &str) -> io::Result<Vec<u8>> {
+    let text = format!(
+        "\r\n__exception__\r\n{tag}\r\n{message}{} {tag}\r\n__exception__\r\n",
+        message.len()
+    );
+    let mut bytes = encoder.flush()?;
+    bytes.extend(encoder.write(text.as_bytes())?);
+    bytes.extend(encoder.flush()?);
+    Ok(bytes)
 }
 
 /// A body that is known whole.
 pub fn whole(bytes: Vec<u8>) -> ResponseBody {
-    Full::new(Bytes::from(bytes)).map_err(|never| match never {}).boxed_unsync()
+    Full::new(Bytes::from(bytes))
+        .map_err(|never| match never {})
+        .boxed_unsync()
 }
 
 /// A body that was kept aside until its statement ended.
@@ -152,7 +164,13 @@ pub fn joined(result: Result<Result<Figures, Failure>, JoinError>) -> Result<Fig
 /// The media type that ClickHouse gives a format.
 pub fn content_type(format: &str) -> &'static str {
     let is = |names: &[&str]| names.iter().any(|name| format.eq_ignore_ascii_case(name));
-    if is(&["JSONEachRow", "JSONLines", "NDJSON", "JSONStringsEachRow", "JSONCompactEachRow"]) {
+    if is(&[
+        "JSONEachRow",
+        "JSONLines",
+        "NDJSON",
+        "JSONStringsEachRow",
+        "JSONCompactEachRow",
+    ]) {
         "application/x-ndjson; charset=UTF-8"
     } else if format.starts_with("JSON") {
         "application/json; charset=UTF-8"

@@ -33,6 +33,8 @@ pub struct Request {
     pub decompress: bool,
     /// Whether the response has native framing.
     pub compress: bool,
+    /// Whether the client wants the Native format of the TCP protocol.
+    pub native_revision: bool,
     /// Whether the response starts only when the statement has ended.
     pub wait_end: bool,
     /// The encoding of the body.
@@ -54,8 +56,8 @@ pub struct Session {
     pub check: bool,
 }
 
-const DEFAULT_SESSION_TIMEOUT: Duration = Duration::from_secs(60);
-const MAX_SESSION_TIMEOUT: Duration = Duration::from_secs(3600);
+const DEFAULT_SESSION_TIMEOUT: Duration = Duration::from_mins(1);
+const MAX_SESSION_TIMEOUT: Duration = Duration::from_hours(1);
 
 impl Request {
     /// Reads URL and headers.
@@ -84,13 +86,22 @@ impl Request {
                 "password" => password = value,
                 "compress" => request.compress = is_true(&value),
                 "decompress" => request.decompress = is_true(&value),
+                "client_protocol_version" => request.native_revision = !matches!(&*value, "" | "0"),
                 "wait_end_of_query" => request.wait_end = is_true(&value),
                 "enable_http_compression" => encode_response = is_true(&value),
-                "session_id" => session = Some(Session { id: value, timeout, check }),
+                "session_id" => {
+                    session = Some(Session {
+                        id: value,
+                        timeout,
+                        check,
+                    });
+                }
                 "session_check" => check = is_true(&value),
                 "session_timeout" => {
                     let seconds = value.parse().map_err(|_| {
-                        bad(format_args!("Invalid session timeout: '{value}' is no number of seconds"))
+                        bad(format_args!(
+                            "Invalid session timeout: '{value}' is no number of seconds"
+                        ))
                     })?;
                     timeout = Duration::from_secs(seconds).min(MAX_SESSION_TIMEOUT);
                 }
@@ -105,7 +116,11 @@ impl Request {
                 _ => request.add(&name, value),
             }
         }
-        request.session = session.filter(|s| !s.id.is_empty()).map(|s| Session { timeout, check, ..s });
+        request.session = session.filter(|s| !s.id.is_empty()).map(|s| Session {
+            timeout,
+            check,
+            ..s
+        });
         request.query_id = request.query_id.filter(|id| !id.is_empty());
         request.database = request.database.filter(|name| !name.is_empty());
         check_credentials(&user, &password)?;
@@ -113,12 +128,16 @@ impl Request {
             request.accept =
                 header(headers, "accept-encoding").and_then(|value| Encoding::accepted(&value));
         }
-        if let Some(name) = header(headers, "content-encoding").filter(|n| n != "identity" && !n.is_empty()) {
+        if let Some(name) =
+            header(headers, "content-encoding").filter(|n| n != "identity" && !n.is_empty())
+        {
             request.body_encoding = Some(Encoding::by_name(&name).ok_or_else(|| {
                 Failure::new(
                     code::NOT_IMPLEMENTED,
                     "NOT_IMPLEMENTED",
-                    format_args!("Unknown Content-Encoding '{name}'; gzip, deflate, lz4 and zstd are known"),
+                    format_args!(
+                        "Unknown Content-Encoding '{name}'; gzip, deflate, lz4 and zstd are known"
+                    ),
                 )
             })?);
         }
@@ -145,7 +164,10 @@ fn is_true(value: &str) -> bool {
 }
 
 fn header(headers: &HeaderMap, name: &str) -> Option<String> {
-    headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned)
+    headers
+        .get(name)
+        .and_then(|value| value.to_str().ok())
+        .map(str::to_owned)
 }
 
 fn boundary(content_type: &str) -> Option<String> {
@@ -153,7 +175,9 @@ fn boundary(content_type: &str) -> Option<String> {
     if !kind.trim().eq_ignore_ascii_case("multipart/form-data") {
         return None;
     }
-    let value = rest.split(';').find_map(|part| part.trim().strip_prefix("boundary="))?;
+    let value = rest
+        .split(';')
+        .find_map(|part| part.trim().strip_prefix("boundary="))?;
     Some(value.trim_matches('"').to_owned())
 }
 
@@ -176,7 +200,10 @@ fn credentials(headers: &HeaderMap) -> Result<(String, String), Failure> {
         return Err(refused());
     }
     let decoded = base64::engine::general_purpose::STANDARD.decode(encoded.trim());
-    let text = decoded.ok().and_then(|bytes| String::from_utf8(bytes).ok()).ok_or_else(refused)?;
+    let text = decoded
+        .ok()
+        .and_then(|bytes| String::from_utf8(bytes).ok())
+        .ok_or_else(refused)?;
     let (user, password) = text.split_once(':').unwrap_or((&text, ""));
     Ok((user.to_owned(), password.to_owned()))
 }
@@ -218,18 +245,28 @@ mod tests {
         .unwrap();
         assert_eq!(request.query, "SELECT {x:UInt8}");
         assert_eq!(request.params, [("x".to_owned(), "1".to_owned())]);
-        assert_eq!(request.settings, [("max_threads".to_owned(), "2".to_owned())]);
+        assert_eq!(
+            request.settings,
+            [("max_threads".to_owned(), "2".to_owned())]
+        );
         assert_eq!(request.database.as_deref(), Some("flow"));
         assert_eq!(request.format.as_deref(), Some("JSON"));
         assert!(request.compress && request.wait_end && !request.decompress);
         assert_eq!(request.accept, Some(Encoding::Gzip));
         let session = request.session.unwrap();
-        assert_eq!((session.id.as_str(), session.timeout), ("s", Duration::from_secs(5)));
+        assert_eq!(
+            (session.id.as_str(), session.timeout),
+            ("s", Duration::from_secs(5))
+        );
     }
 
     #[test]
     fn http_compression_can_be_switched_off() {
-        let request = read("/?enable_http_compression=0", &[("Accept-Encoding", "gzip")]).unwrap();
+        let request = read(
+            "/?enable_http_compression=0",
+            &[("Accept-Encoding", "gzip")],
+        )
+        .unwrap();
         assert_eq!(request.accept, None);
     }
 
@@ -238,7 +275,10 @@ mod tests {
         for (uri, headers) in [
             ("/?user=default", vec![]),
             ("/", vec![("Authorization", "Basic ZGVmYXVsdDo=")]),
-            ("/", vec![("X-ClickHouse-User", "default"), ("X-ClickHouse-Key", "")]),
+            (
+                "/",
+                vec![("X-ClickHouse-User", "default"), ("X-ClickHouse-Key", "")],
+            ),
         ] {
             read(uri, &headers).unwrap();
         }
@@ -248,13 +288,20 @@ mod tests {
             ("/", vec![("Authorization", "Bearer x")]),
             ("/", vec![("Authorization", "Basic !")]),
         ] {
-            assert_eq!(read(uri, &headers).unwrap_err().status().as_u16(), 403, "{uri}");
+            assert_eq!(
+                read(uri, &headers).unwrap_err().status().as_u16(),
+                403,
+                "{uri}"
+            );
         }
     }
 
     #[test]
     fn boundaries() {
-        assert_eq!(boundary("multipart/form-data; boundary=\"a b\"").as_deref(), Some("a b"));
+        assert_eq!(
+            boundary("multipart/form-data; boundary=\"a b\"").as_deref(),
+            Some("a b")
+        );
         assert_eq!(boundary("text/plain; boundary=x"), None);
     }
 }

@@ -44,7 +44,9 @@ const MAX_CONNECTIONS: usize = 256;
 /// The largest request head: clients put inserts' statements into the URL.
 const MAX_HEAD: usize = 512 << 10;
 /// Also how long an idle connection is kept.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(60);
+const HEAD_TIMEOUT: Duration = Duration::from_mins(1);
+/// A client that takes nothing for this long is cut off.
+const CLIENT_STALLS_MS: u32 = 300_000;
 /// How long running requests may go on after the signal to stop, and how long
 /// their statements may take to notice that they were cut.
 const STOP_REQUESTS: Duration = Duration::from_secs(20);
@@ -59,7 +61,10 @@ pub fn serve(config: StoreConfig, shutdown: impl Future<Output = ()>) -> Result<
         .thread_name("store")
         .enable_all()
         .build()
-        .map_err(|source| StoreError::System { action: "start its threads", source })?;
+        .map_err(|source| StoreError::System {
+            action: "start its threads",
+            source,
+        })?;
     let served = runtime.block_on(run(config, shutdown));
     // A statement that did not end in time must not keep the process.
     runtime.shutdown_background();
@@ -67,21 +72,28 @@ pub fn serve(config: StoreConfig, shutdown: impl Future<Output = ()>) -> Result<
 }
 
 async fn run(config: StoreConfig, shutdown: impl Future<Output = ()>) -> Result<(), StoreError> {
-    let StoreConfig { dir, listen, allow_remote, library } = config;
+    let StoreConfig {
+        dir,
+        listen,
+        allow_remote,
+        library,
+    } = config;
     if !allow_remote && !listen.ip().is_loopback() {
         return Err(StoreError::NotLoopback { listen });
     }
     let library = library::find(library.as_deref())?;
-    let listener = TcpListener::bind(listen).await.map_err(|source| match source.kind() {
-        io::ErrorKind::AddrInUse => StoreError::PortInUse { listen },
-        _ => StoreError::Listen { listen, source },
-    })?;
-    let address =
-        listener.local_addr().map_err(|source| StoreError::Listen { listen, source })?;
-    // The lock is checked before the 566 MB library is opened, and the library
-    // before the folder is filled.
+    let listener = TcpListener::bind(listen)
+        .await
+        .map_err(|source| match source.kind() {
+            io::ErrorKind::AddrInUse => StoreError::PortInUse { listen },
+            _ => StoreError::Listen { listen, source },
+        })?;
+    let address = listener
+        .local_addr()
+        .map_err(|source| StoreError::Listen { listen, source })?;
+    let mut engine = Engine::load(&library)?;
     let folder = Folder::open(&dir)?;
-    let engine = Engine::load(&library, &arguments(&folder))?;
+    engine.set_arguments(&arguments(&folder));
     let state = State::boot(engine).map_err(|failure| StoreError::Engine {
         dir: folder.path().to_owned(),
         reason: failure.text,
@@ -117,7 +129,10 @@ fn announce(address: SocketAddr) -> Result<(), StoreError> {
     let mut stdout = io::stdout().lock();
     writeln!(stdout, "{READY}http://{address}")
         .and_then(|()| stdout.flush())
-        .map_err(|source| StoreError::System { action: "write to standard output", source })
+        .map_err(|source| StoreError::System {
+            action: "write to standard output",
+            source,
+        })
 }
 
 async fn accept(
@@ -163,6 +178,8 @@ async fn accept(
 async fn connection(stream: TcpStream, state: Arc<State>, mut stopping: watch::Receiver<bool>) {
     // Answers are written whole; waiting for more would only delay them.
     let _ = stream.set_nodelay(true);
+    // A client that stops reading must not keep its statement's place for ever.
+    let _ = rustix::net::sockopt::set_tcp_user_timeout(&stream, CLIENT_STALLS_MS);
     let service = service_fn(move |request| respond(Arc::clone(&state), request));
     let mut served = std::pin::pin!(
         http1::Builder::new()
@@ -192,9 +209,10 @@ async fn stop_requested(stopping: &mut watch::Receiver<bool>) {
 /// so a child ends when its parent does, however the parent ends.
 pub async fn stop_signal(stdin_eof: bool) {
     use tokio::signal::unix::{SignalKind, signal};
-    let (Ok(mut term), Ok(mut int)) =
-        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
-    else {
+    let (Ok(mut term), Ok(mut int)) = (
+        signal(SignalKind::terminate()),
+        signal(SignalKind::interrupt()),
+    ) else {
         tracing::error!("cannot wait for signals; stopping");
         return;
     };

@@ -74,7 +74,13 @@ impl<C> Sessions<C> {
                 slots.remove(&id);
             }
         }
-        slots.insert(session.id.clone(), Slot::Idle { connection, expires: now + session.timeout });
+        slots.insert(
+            session.id.clone(),
+            Slot::Idle {
+                connection,
+                expires: now + session.timeout,
+            },
+        );
     }
 
     /// Forgets a session.
@@ -95,20 +101,33 @@ mod tests {
     use super::*;
 
     fn session(id: &str, check: bool) -> Session {
-        Session { id: id.to_owned(), timeout: Duration::from_secs(1), check }
+        Session {
+            id: id.to_owned(),
+            timeout: Duration::from_secs(1),
+            check,
+        }
     }
 
     #[test]
     fn a_session_serves_one_request_and_expires() {
         let sessions = Sessions::default();
         let (a, now) = (session("a", false), Instant::now());
-        assert_eq!(sessions.take(&session("a", true), now).unwrap_err().code, code::SESSION_NOT_FOUND);
+        assert_eq!(
+            sessions.take(&session("a", true), now).unwrap_err().code,
+            code::SESSION_NOT_FOUND
+        );
         assert_eq!(sessions.take(&a, now).unwrap(), None);
-        assert_eq!(sessions.take(&a, now).unwrap_err().code, code::SESSION_IS_LOCKED);
+        assert_eq!(
+            sessions.take(&a, now).unwrap_err().code,
+            code::SESSION_IS_LOCKED
+        );
         sessions.give(&a, 7, now);
         assert_eq!(sessions.take(&session("a", true), now).unwrap(), Some(7));
         sessions.give(&a, 7, now);
-        assert_eq!(sessions.take(&a, now + Duration::from_secs(2)).unwrap(), None);
+        assert_eq!(
+            sessions.take(&a, now + Duration::from_secs(2)).unwrap(),
+            None
+        );
     }
 
     #[test]

@@ -44,7 +44,11 @@ pub enum Statement {
 pub fn parse(text: &[u8]) -> Result<Statement, Failure> {
     let mut lexer = Lexer::new(text);
     let Some(first) = lexer.next() else {
-        return Err(Failure::new(code::SYNTAX_ERROR, "SYNTAX_ERROR", "Empty query"));
+        return Err(Failure::new(
+            code::SYNTAX_ERROR,
+            "SYNTAX_ERROR",
+            "Empty query",
+        ));
     };
     if first.is_word(text, "INSERT") {
         return parse_insert(text, lexer);
@@ -88,7 +92,12 @@ fn parse_insert(text: &[u8], lexer: Lexer<'_>) -> Result<Statement, Failure> {
                 if token.is_word(text, "FORMAT")
                     && let Some(name) = tokens.peek().filter(|t| t.kind == Kind::Word)
                 {
-                    return Ok(insert(text, token.start, name.str(text), data_start(text, name)));
+                    return Ok(insert(
+                        text,
+                        token.start,
+                        name.str(text),
+                        data_start(text, name),
+                    ));
                 }
             }
             Kind::Word | Kind::Quoted | Kind::Other => {}
@@ -98,16 +107,25 @@ fn parse_insert(text: &[u8], lexer: Lexer<'_>) -> Result<Statement, Failure> {
 }
 
 fn insert(text: &[u8], head_end: usize, format: &str, data_at: usize) -> Statement {
-    Statement::Insert { head: text[..head_end].to_vec(), format: format.to_owned(), data_at }
+    Statement::Insert {
+        head: text[..head_end].to_vec(),
+        format: format.to_owned(),
+        data_at,
+    }
 }
 
 /// Blanks and one line end separate the format's name from the data.
 fn data_start(text: &[u8], name: &Token) -> usize {
     let rest = &text[name.end..];
-    let blanks = rest.iter().take_while(|b| matches!(b, b' ' | b'\t' | 0x0c)).count();
+    let blanks = rest
+        .iter()
+        .take_while(|b| matches!(b, b' ' | b'\t' | 0x0c))
+        .count();
     let rest = &rest[blanks..];
-    let line_end = [&b"\r\n"[..], b"\n"].into_iter().find(|end| rest.starts_with(end));
-    name.end + blanks + line_end.map_or(0, |end| end.len())
+    let line_end = [&b"\r\n"[..], b"\n"]
+        .into_iter()
+        .find(|end| rest.starts_with(end));
+    name.end + blanks + line_end.map_or(0, <[u8]>::len)
 }
 
 fn plain_insert(text: &[u8]) -> Result<Statement, Failure> {
@@ -148,9 +166,9 @@ fn parse_other(text: &[u8], first: &Token, rest: &[Token]) -> Result<Statement, 
                 }
                 if token.is_word(text, "FORMAT")
                     && let Some(name) = next.filter(|t| t.kind == Kind::Word)
-                    && rest.get(at + 2).is_none_or(|t| {
-                        t.kind == Kind::Semicolon || t.is_word(text, "SETTINGS")
-                    })
+                    && rest
+                        .get(at + 2)
+                        .is_none_or(|t| t.kind == Kind::Semicolon || t.is_word(text, "SETTINGS"))
                 {
                     clause = Some((token.start, name.end, name.str(text).to_owned()));
                 }
@@ -158,8 +176,9 @@ fn parse_other(text: &[u8], first: &Token, rest: &[Token]) -> Result<Statement, 
             Kind::Word | Kind::Quoted | Kind::Other => {}
         }
     }
-    const OUTPUT: [&str; 8] =
-        ["SELECT", "WITH", "SHOW", "DESCRIBE", "DESC", "EXPLAIN", "EXISTS", "FROM"];
+    const OUTPUT: [&str; 8] = [
+        "SELECT", "WITH", "SHOW", "DESCRIBE", "DESC", "EXPLAIN", "EXISTS", "FROM",
+    ];
     let output = first.kind == Kind::Open || OUTPUT.iter().any(|word| first.is_word(text, word));
     if output && !inserts {
         return Ok(match clause {
@@ -168,7 +187,11 @@ fn parse_other(text: &[u8], first: &Token, rest: &[Token]) -> Result<Statement, 
                 format: Some(format),
                 after: text[stop..end].to_vec(),
             },
-            None => Statement::Output { before: text[..end].to_vec(), format: None, after: Vec::new() },
+            None => Statement::Output {
+                before: text[..end].to_vec(),
+                format: None,
+                after: Vec::new(),
+            },
         });
     }
     let sql = if first.is_word(text, "KILL") {
@@ -188,7 +211,10 @@ fn parse_other(text: &[u8], first: &Token, rest: &[Token]) -> Result<Statement, 
 fn rename_query_id(text: &[u8], rest: &[Token], end: usize) -> Vec<u8> {
     let mut sql = Vec::with_capacity(text.len() + 32);
     let mut copied = 0;
-    for token in rest.iter().filter(|t| t.end <= end && t.is_word(text, "query_id")) {
+    for token in rest
+        .iter()
+        .filter(|t| t.end <= end && t.is_word(text, "query_id"))
+    {
         sql.extend_from_slice(&text[copied..token.start]);
         sql.extend_from_slice(b"Settings['log_comment']");
         copied = token.end;
@@ -203,18 +229,30 @@ mod tests {
 
     fn insert_of(text: &str) -> (String, String, String) {
         match parse(text.as_bytes()).unwrap() {
-            Statement::Insert { head, format, data_at } => {
-                (String::from_utf8(head).unwrap(), format, text[data_at..].to_owned())
-            }
+            Statement::Insert {
+                head,
+                format,
+                data_at,
+            } => (
+                String::from_utf8(head).unwrap(),
+                format,
+                text[data_at..].to_owned(),
+            ),
             other => panic!("{text}: {other:?}"),
         }
     }
 
     fn output_of(text: &str) -> (String, Option<String>, String) {
         match parse(text.as_bytes()).unwrap() {
-            Statement::Output { before, format, after } => {
-                (String::from_utf8(before).unwrap(), format, String::from_utf8(after).unwrap())
-            }
+            Statement::Output {
+                before,
+                format,
+                after,
+            } => (
+                String::from_utf8(before).unwrap(),
+                format,
+                String::from_utf8(after).unwrap(),
+            ),
             other => panic!("{text}: {other:?}"),
         }
     }
@@ -232,8 +270,15 @@ mod tests {
 
     #[test]
     fn insert_select_is_plain() {
-        for sql in ["INSERT INTO t SELECT 1", "INSERT INTO t (a) (SELECT 1)", "WITH 1 AS x INSERT INTO t SELECT x"] {
-            assert!(matches!(parse(sql.as_bytes()).unwrap(), Statement::Plain { .. }), "{sql}");
+        for sql in [
+            "INSERT INTO t SELECT 1",
+            "INSERT INTO t (a) (SELECT 1)",
+            "WITH 1 AS x INSERT INTO t SELECT x",
+        ] {
+            assert!(
+                matches!(parse(sql.as_bytes()).unwrap(), Statement::Plain { .. }),
+                "{sql}"
+            );
         }
     }
 
@@ -241,12 +286,24 @@ mod tests {
     fn the_format_clause_is_found_and_nothing_else() {
         assert_eq!(
             output_of("SELECT 1 -- FORMAT x\nFORMAT JSON SETTINGS a=1;"),
-            ("SELECT 1 -- FORMAT x\n".into(), Some("JSON".into()), " SETTINGS a=1".into())
+            (
+                "SELECT 1 -- FORMAT x\n".into(),
+                Some("JSON".into()),
+                " SETTINGS a=1".into()
+            )
         );
-        for sql in ["SELECT format('{}', 1)", "SELECT 'x FORMAT CSV'", "SELECT format FROM t", "SELECT (SELECT 1)"] {
+        for sql in [
+            "SELECT format('{}', 1)",
+            "SELECT 'x FORMAT CSV'",
+            "SELECT format FROM t",
+            "SELECT (SELECT 1)",
+        ] {
             assert_eq!(output_of(sql), (sql.into(), None, String::new()));
         }
-        assert_eq!(output_of("SELECT 1;; "), ("SELECT 1".into(), None, String::new()));
+        assert_eq!(
+            output_of("SELECT 1;; "),
+            ("SELECT 1".into(), None, String::new())
+        );
     }
 
     #[test]
@@ -269,6 +326,9 @@ mod tests {
         else {
             panic!("not plain");
         };
-        assert_eq!(sql, b"KILL QUERY WHERE Settings['log_comment'] = 'query_id' SYNC");
+        assert_eq!(
+            sql,
+            b"KILL QUERY WHERE Settings['log_comment'] = 'query_id' SYNC"
+        );
     }
 }

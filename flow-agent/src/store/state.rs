@@ -61,7 +61,7 @@ impl State {
     }
 
     /// Enters a query among the running ones.
-    pub fn register(&self, query_id: &str) -> Result<Running, Failure> {
+    pub fn register(&self, query_id: &str, progress: &Arc<Progress>) -> Result<Running, Failure> {
         let mut ids = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         if !ids.insert(query_id.to_owned()) {
             return Err(Failure::new(
@@ -70,13 +70,20 @@ impl State {
                 format_args!("Query with id = {query_id} is already running"),
             ));
         }
-        Ok(Running { ids: Arc::clone(&self.running), id: query_id.to_owned() })
+        Ok(Running {
+            ids: Arc::clone(&self.running),
+            id: query_id.to_owned(),
+            progress: Arc::clone(progress),
+        })
     }
 
     /// Closes what is open and joins the engine's threads; all statements have ended.
     pub fn close(&self) -> bool {
         self.sessions.clear();
-        self.root.lock().unwrap_or_else(PoisonError::into_inner).take();
+        self.root
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
         self.engine.shutdown()
     }
 }
@@ -85,11 +92,16 @@ impl State {
 pub struct Running {
     ids: Arc<Mutex<HashSet<String>>>,
     id: String,
+    progress: Arc<Progress>,
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        self.ids.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.id);
+        let _ = self.progress.ended.set(());
+        self.ids
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&self.id);
     }
 }
 
@@ -117,7 +129,10 @@ impl Drop for KillGuard {
                 if progress.killable.get().is_some() {
                     let (engine, sql) = (Arc::clone(&engine), sql.clone());
                     let killed = tokio::task::spawn_blocking(move || {
-                        engine.connect()?.query(sql.as_bytes(), "Null", &[]).map(|_| ())
+                        engine
+                            .connect()?
+                            .query(sql.as_bytes(), "Null", &[])
+                            .map(|_| ())
                     });
                     if let Ok(Err(failure)) = killed.await {
                         tracing::warn!(%failure, "cannot kill an abandoned query");
