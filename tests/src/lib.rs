@@ -1,1 +1,12 @@
-//! x
+//! What the tests and the demo are made of: a lab of two network namespaces, real
+//! traffic between them, an independent count of every packet on the wire, and
+//! the agent and its store as child processes.
+
+pub mod bin_path;
+pub mod cleanup;
+pub mod lab;
+pub mod process;
+pub mod rows;
+pub mod sql;
+pub mod tally;
+pub mod traffic;

@@ -1,0 +1,66 @@
+//! What must not outlive this process: child processes and network namespaces.
+//!
+//! Their owners remove them when they are dropped, also on panic. A signal runs
+//! no destructors, so they are also listed here, for the demo's signal handler.
+
+use std::process::Command;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+/// A thing to remove.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Leftover {
+    /// A child process, by its id.
+    Child(u32),
+    /// A network namespace, by its name.
+    Namespace(String),
+}
+
+static LEFTOVERS: Mutex<Vec<Leftover>> = Mutex::new(Vec::new());
+
+/// Lists a thing; its owner calls [`forget`] when it has removed it.
+pub fn register(leftover: Leftover) {
+    list().push(leftover);
+}
+
+/// Takes a thing off the list.
+pub fn forget(leftover: &Leftover) {
+    list().retain(|listed| listed != leftover);
+}
+
+/// Removes all that is listed and ends the process. The list stays locked, so that
+/// nothing new comes up meanwhile.
+pub fn exit(code: i32) -> ! {
+    let list = list();
+    for leftover in list.iter() {
+        if let Leftover::Child(id) = leftover {
+            // It may have ended by itself: then there is nothing to do.
+            let _ = pid(*id).map(|pid| kill_process(pid, Signal::KILL));
+        }
+    }
+    for leftover in list.iter() {
+        if let Leftover::Namespace(name) = leftover {
+            delete_namespace(name);
+        }
+    }
+    std::process::exit(code)
+}
+
+/// Deletes a named network namespace, and with it the interfaces in it.
+pub fn delete_namespace(name: &str) {
+    let deleted = Command::new("ip").args(["netns", "delete", name]).output();
+    if !deleted.is_ok_and(|output| output.status.success()) {
+        eprintln!("cannot delete the network namespace {name}: try `ip netns delete {name}`");
+    }
+}
+
+/// A process id as system calls take it.
+pub fn pid(id: u32) -> Option<Pid> {
+    Pid::from_raw(id.cast_signed())
+}
+
+fn list() -> MutexGuard<'static, Vec<Leftover>> {
+    // A panic while the list was held cannot have left it half changed.
+    LEFTOVERS.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,58 @@
+//! `flow-agent store`: the embedded ClickHouse in a process of its own.
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+
+use super::Child;
+
+/// Closing a store writes what it holds in memory.
+const CLOSING: Duration = Duration::from_secs(60);
+
+/// A running store.
+#[derive(Debug)]
+pub struct Store {
+    child: Child,
+    url: String,
+}
+
+impl Store {
+    /// Starts a store on a data folder, at a free port, and waits until it answers.
+    pub fn start(agent: &Path, folder: &Path, log: &Path) -> Result<Self> {
+        let mut command = Command::new(agent);
+        command
+            .arg("store")
+            .arg("--dir")
+            .arg(folder)
+            .args(["--listen", "127.0.0.1:0"]);
+        let mut child = Child::start("flow-agent store", command.stdout(Stdio::piped()), log)?;
+        let output = child
+            .process
+            .stdout
+            .take()
+            .context("the store has an output")?;
+        let mut line = String::new();
+        // The first line says that it is ready; none comes if it ends before that.
+        BufReader::new(output).read_line(&mut line)?;
+        let Some((_, url)) = line.trim().split_once("listening on ") else {
+            bail!("the store did not start: {:?}\n{}", line, child.log());
+        };
+        Ok(Self {
+            child,
+            url: url.to_owned(),
+        })
+    }
+
+    /// Where it listens: `http://127.0.0.1:PORT`.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Ends it cleanly: its data folder is complete afterwards.
+    pub fn stop(self) -> Result<String> {
+        self.child.end(CLOSING)
+    }
+}
