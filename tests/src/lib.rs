@@ -4,7 +4,9 @@
 
 pub mod bin_path;
 pub mod cleanup;
+pub mod hooks;
 pub mod lab;
+pub mod ledger;
 pub mod process;
 pub mod rows;
 pub mod sql;

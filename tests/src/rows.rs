@@ -1,24 +1,23 @@
 //! What the agent stored, in the terms of the tally: one direction of a flow each.
 
-use std::collections::HashMap;
 use std::net::IpAddr;
 
 use anyhow::{Context, Result};
 
 use crate::sql;
-use crate::tally::{Count, Key};
+use crate::tally::{Count, Flows, Key};
 
 /// Packets and octets by one-way flow, as stored for the interfaces whose name ends so.
 ///
 /// A stored row has both directions: `src`'s packets and `dst`'s.
-pub fn flows(url: &str, interface: &str) -> Result<HashMap<Key, Count>> {
+pub fn flows(url: &str, interface: &str) -> Result<Flows> {
     let query = format!(
         "SELECT toString(src_ip), toString(dst_ip), toUInt8(protocol), src_port, dst_port, \
          sum(packets), sum(bytes), sum(reverse_packets), sum(reverse_bytes) \
          FROM flow.flows WHERE endsWith(interface, '{interface}') \
          GROUP BY src_ip, dst_ip, protocol, src_port, dst_port"
     );
-    let mut flows: HashMap<Key, Count> = HashMap::new();
+    let mut flows: Flows = Flows::new();
     for row in sql::rows(url, &query)? {
         let (forward, numbers) = parse(&row).with_context(|| format!("not a flow: {row:?}"))?;
         let backward = Key {
@@ -72,7 +71,7 @@ fn parse(row: &[String]) -> Option<(Key, [u64; 4])> {
 }
 
 /// Says how two counts differ, at most ten flows of it; nothing if they are equal.
-pub fn differences(wire: &HashMap<Key, Count>, stored: &HashMap<Key, Count>) -> Vec<String> {
+pub fn differences(wire: &Flows, stored: &Flows) -> Vec<String> {
     let mut keys: Vec<&Key> = wire.keys().chain(stored.keys()).collect();
     keys.sort();
     keys.dedup();

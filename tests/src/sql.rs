@@ -30,7 +30,7 @@ pub fn text(url: &str, query: &str) -> Result<String> {
         .context("the store's URL begins with http://")?;
     let mut stream = TcpStream::connect(address.trim_end_matches('/'))
         .with_context(|| format!("cannot reach the store at {url}"))?;
-    stream.set_read_timeout(Some(Duration::from_secs(60)))?;
+    stream.set_read_timeout(Some(Duration::from_mins(1)))?;
     // HTTP/1.0: the answer ends where the connection does.
     write!(
         stream,

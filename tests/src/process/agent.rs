@@ -7,14 +7,15 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use rustix::process::Signal;
 use tempfile::TempDir;
 
 use super::Child;
 
 /// Loading programs and creating the schema takes seconds on a busy machine.
-const STARTING: Duration = Duration::from_secs(60);
+const STARTING: Duration = Duration::from_mins(1);
 /// Emptying the kernel's tables, the cache and the batches into the store.
-const STOPPING: Duration = Duration::from_secs(60);
+const STOPPING: Duration = Duration::from_mins(1);
 
 /// A running agent.
 #[derive(Debug)]
@@ -73,6 +74,11 @@ impl Agent {
 
     /// Stops it and waits until everything it metered is in the store; returns its log.
     pub fn stop(self) -> Result<String> {
-        self.child.end(STOPPING)
+        self.stop_with(Signal::TERM)
+    }
+
+    /// The same, by another signal.
+    pub fn stop_with(self, signal: Signal) -> Result<String> {
+        self.child.end(signal, STOPPING)
     }
 }

@@ -77,9 +77,9 @@ impl Child {
         Ok(self.process.wait()?)
     }
 
-    /// Asks it to stop (SIGTERM) and waits; an error unless it exits with 0.
-    pub fn end(mut self, limit: Duration) -> Result<String> {
-        self.signal(Signal::TERM)?;
+    /// Asks it to stop with a signal and waits; an error unless it exits with 0.
+    pub fn end(mut self, signal: Signal, limit: Duration) -> Result<String> {
+        self.signal(signal)?;
         let status = self.wait(limit)?;
         if !status.success() {
             bail!(

@@ -6,11 +6,12 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use rustix::process::Signal;
 
 use super::Child;
 
 /// Closing a store writes what it holds in memory.
-const CLOSING: Duration = Duration::from_secs(60);
+const CLOSING: Duration = Duration::from_mins(1);
 
 /// A running store.
 #[derive(Debug)]
@@ -53,6 +54,6 @@ impl Store {
 
     /// Ends it cleanly: its data folder is complete afterwards.
     pub fn stop(self) -> Result<String> {
-        self.child.end(CLOSING)
+        self.child.end(Signal::TERM, CLOSING)
     }
 }

@@ -4,7 +4,7 @@
 //! Enters: the frames of one interface, both directions. Leaves: packets and IP
 //! octets on the wire by direction and flow. It is valid only with no drops.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -35,6 +35,9 @@ pub enum Direction {
     Egress,
 }
 
+/// Packets and octets by one-way flow.
+pub type Flows = BTreeMap<Key, Count>;
+
 /// What passed one interface.
 #[derive(Debug, Clone, Default)]
 pub struct Counts {
@@ -54,8 +57,8 @@ pub struct Counts {
 
 impl Counts {
     /// Adds one direction's flows up to a map by flow alone.
-    pub fn by_key(&self) -> HashMap<Key, Count> {
-        let mut flows: HashMap<Key, Count> = HashMap::new();
+    pub fn by_key(&self) -> Flows {
+        let mut flows = Flows::new();
         for ((_, key), count) in &self.flows {
             flows.entry(*key).or_default().add(*count);
         }
