@@ -4,8 +4,6 @@
 //! 200,000 packets in both directions, and compares every flow at both ends with an
 //! independent tally. Needs root, the agent's binary and libchdb.
 
-use std::thread;
-
 use anyhow::{Result, ensure};
 use flow_tests::bin_path::flow_agent;
 use flow_tests::lab::{Lab, Side};
@@ -19,10 +17,6 @@ use tempfile::TempDir;
 
 const FLOWS: usize = 1_000;
 const PACKETS: u64 = 200_000;
-/// Octets each way in long connections: each some 145,000 packets.
-const BULK: u64 = 200 << 20;
-/// Octets a second: what the tally can follow packet by packet on a busy machine.
-const PACE: u64 = 100 << 20;
 
 /// A lab with its store; both are gone when it is dropped.
 struct Bench {
@@ -110,36 +104,6 @@ impl Bench {
     }
 }
 
-/// Everything at once, both ways, both families: long and short TCP, UDP, ICMP.
-fn mixed(lab: &Lab) -> Result<Sent> {
-    let (left, right) = (&lab.left, &lab.right);
-    type Work<'a> = Box<dyn FnOnce() -> Result<Sent> + Send + 'a>;
-    let work: Vec<Work<'_>> = vec![
-        Box::new(|| traffic::bulk(Ends::v4((left, 0), (right, 0), 5201), BULK, PACE)),
-        Box::new(|| traffic::bulk(Ends::v6((right, 0), (left, 0), 5201), BULK, PACE)),
-        Box::new(|| traffic::short(Ends::v4((left, 1), (right, 1), 80), 400, 200, 5_000)),
-        Box::new(|| traffic::short(Ends::v6((left, 1), (right, 1), 443), 400, 700, 20_000)),
-        Box::new(|| traffic::short(Ends::v4((right, 2), (left, 2), 5432), 200, 100, 100)),
-        Box::new(|| traffic::ask(Ends::v4((left, 3), (right, 3), 53), 100, 2, 40, 300)),
-        Box::new(|| traffic::ask(Ends::v6((right, 3), (left, 3), 53), 100, 2, 40, 1_200)),
-        Box::new(|| traffic::stream(Ends::v4((right, 1), (left, 1), 514), 10_000, 900)),
-        Box::new(|| traffic::ping(Ends::v4((left, 0), (right, 0), 0), 100, 56)),
-        Box::new(|| traffic::ping(Ends::v6((right, 0), (left, 0), 0), 100, 1_000)),
-    ];
-    thread::scope(|scope| {
-        let running: Vec<_> = work.into_iter().map(|work| scope.spawn(work)).collect();
-        let mut sent = Sent::default();
-        for thread in running {
-            sent.add(
-                thread
-                    .join()
-                    .map_err(|_| anyhow::anyhow!("a sender panicked"))??,
-            );
-        }
-        Ok(sent)
-    })
-}
-
 fn enough(counts: &Counts) {
     // A flow is two keys, one for each direction; one-way flows are one.
     assert!(
@@ -157,7 +121,7 @@ fn enough(counts: &Counts) {
 #[test]
 fn xdp_at_one_end_and_tc_at_the_other_store_what_was_on_the_wire() -> Result<()> {
     let bench = Bench::new()?;
-    let (left, right) = bench.meter(("xdp", "tc"), mixed)?;
+    let (left, right) = bench.meter(("xdp", "tc"), traffic::mixed)?;
     enough(&left);
     enough(&right);
     assert!(
@@ -170,7 +134,7 @@ fn xdp_at_one_end_and_tc_at_the_other_store_what_was_on_the_wire() -> Result<()>
 #[test]
 fn tc_at_both_ends_stores_what_was_on_the_wire_with_super_packets_both_ways() -> Result<()> {
     let bench = Bench::new()?;
-    let (left, right) = bench.meter(("tc", "tc"), mixed)?;
+    let (left, right) = bench.meter(("tc", "tc"), traffic::mixed)?;
     enough(&left);
     enough(&right);
     for counts in [&left, &right] {
@@ -185,7 +149,7 @@ fn tc_at_both_ends_stores_what_was_on_the_wire_with_super_packets_both_ways() ->
 #[test]
 fn auto_on_veth_keeps_segmentation_offload_and_stores_what_was_on_the_wire() -> Result<()> {
     let bench = Bench::new()?;
-    let (left, right) = bench.meter(("auto", "auto"), mixed)?;
+    let (left, right) = bench.meter(("auto", "auto"), traffic::mixed)?;
     enough(&left);
     for counts in [&left, &right] {
         assert!(

@@ -89,7 +89,7 @@ fn both_ends_count_the_same_and_as_many_octets_as_were_sent() -> Result<()> {
 fn a_lab_leaves_nothing_behind() -> Result<()> {
     let lab = Lab::new()?;
     let name = lab.left.namespace.name().to_owned();
-    let path = std::path::Path::new(flow_tests::lab::namespace::NAMES).join(&name);
+    let path = std::path::Path::new(flow_tests::cleanup::NAMES).join(&name);
     assert!(path.exists());
     let panicked = std::thread::spawn(move || {
         let _lab = lab;

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-pub mod namespace;
+mod namespace;
 
 pub use namespace::Namespace;
 

@@ -11,10 +11,7 @@ use std::thread;
 use anyhow::{Context, Result, bail};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
-use crate::cleanup::{self, Leftover};
-
-/// Where iproute2 keeps the names.
-pub const NAMES: &str = "/var/run/netns";
+use crate::cleanup::{self, Leftover, NAMES};
 
 /// A network namespace of this process; deleted with everything in it when dropped.
 #[derive(Debug)]

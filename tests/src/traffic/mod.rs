@@ -8,11 +8,13 @@ use std::net::{IpAddr, SocketAddr};
 use crate::lab::Side;
 
 mod icmp;
+mod mixed;
 mod socket;
 mod tcp;
 mod udp;
 
 pub use icmp::ping;
+pub use mixed::mixed;
 pub use tcp::{bulk, short};
 pub use udp::{ask, stream};
 
