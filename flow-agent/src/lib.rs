@@ -6,7 +6,14 @@
 //! `replay` feeds captures through the same parser, cache and sinks; `store`
 //! serves the embedded ClickHouse engine over its HTTP interface.
 
+#[cfg(feature = "live")]
+pub mod attach;
+pub mod delta;
+#[cfg(feature = "live")]
+pub mod drain;
 pub mod error;
+#[cfg(feature = "live")]
+mod mapped;
 pub mod store;
 
 pub use error::{Error, Exit};

@@ -1,0 +1,100 @@
+//! Compiles `flow-ebpf` for the BPF virtual machine; the agent embeds the object.
+
+use std::env;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+const BPF_LINKER: &str = "bpf-linker-0.13.0/bin";
+const TARGET: &str = "bpfel-unknown-none";
+
+/// A compiler that has, or can build, `core` for BPF.
+enum Toolchain {
+    /// A rustup nightly with `rust-src`; builds `core` itself.
+    Nightly { rustc: PathBuf },
+    /// Debian's `rustc-web` with `libstd-rust-web-dev-bpf`: `core` is prebuilt.
+    Debian,
+}
+
+fn main() {
+    for path in ["../flow-ebpf", "../flow-common/src", "build.rs"] {
+        println!("cargo:rerun-if-changed={path}");
+    }
+    if env::var_os("CARGO_FEATURE_LIVE").is_none() {
+        return;
+    }
+    let Some(toolchain) = find_toolchain() else {
+        fail("no Rust toolchain can compile for BPF");
+    };
+    let linker_dir = cache_dir().join(BPF_LINKER);
+    let path = env::var_os("PATH").unwrap_or_default();
+    let path = env::join_paths([linker_dir].into_iter().chain(env::split_paths(&path)))
+        .expect("PATH entries have no separator");
+    if !env::split_paths(&path).any(|dir| dir.join("bpf-linker").is_file()) {
+        fail("bpf-linker is missing");
+    }
+
+    // One folder for all profiles: the object is the same.
+    let out_dir = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
+    let target_dir = out_dir.ancestors().nth(4).unwrap_or(&out_dir).join("ebpf");
+    let mut cargo = Command::new(env::var_os("CARGO").expect("cargo sets CARGO"));
+    cargo
+        .args(["build", "--release", "--package", "flow-ebpf", "--target", TARGET])
+        .arg("--target-dir")
+        .arg(&target_dir)
+        .env("PATH", path)
+        .env_remove("RUSTUP_TOOLCHAIN")
+        .env_remove("RUSTC_WRAPPER")
+        .env_remove("RUSTC_WORKSPACE_WRAPPER")
+        .env_remove("RUSTFLAGS")
+        .env("CARGO_ENCODED_RUSTFLAGS", "-Cdebuginfo=2\u{1f}-Clink-arg=--btf");
+    match toolchain {
+        Toolchain::Nightly { rustc } => {
+            cargo.arg("-Zbuild-std=core").env("RUSTC", rustc).env("RUSTC_BOOTSTRAP", "1");
+        }
+        Toolchain::Debian => {
+            cargo.env("RUSTC", "/usr/bin/rustc").env("RUSTC_BOOTSTRAP", "1");
+        }
+    }
+    let status = cargo.status().expect("cargo can be run");
+    if !status.success() {
+        fail("flow-ebpf does not compile (messages above)");
+    }
+    let object = target_dir.join(TARGET).join("release/flow-ebpf");
+    println!("cargo:rustc-env=FLOW_EBPF_OBJECT={}", object.display());
+}
+
+fn find_toolchain() -> Option<Toolchain> {
+    nightly_with_source().or_else(|| {
+        let core = Path::new("/usr/lib/rustlib").join(TARGET).join("lib");
+        (core.is_dir() && Path::new("/usr/bin/rustc").is_file()).then_some(Toolchain::Debian)
+    })
+}
+
+fn nightly_with_source() -> Option<Toolchain> {
+    let output = Command::new("rustup")
+        .args(["run", "nightly", "rustc", "--print", "sysroot"])
+        .env_remove("RUSTUP_TOOLCHAIN")
+        .output()
+        .ok()?;
+    let sysroot = PathBuf::from(String::from_utf8(output.stdout).ok()?.trim());
+    let source = sysroot.join("lib/rustlib/src/rust/library/core");
+    (output.status.success() && source.is_dir())
+        .then(|| Toolchain::Nightly { rustc: sysroot.join("bin/rustc") })
+}
+
+/// Where `cargo xtask setup` keeps what it built or fetched.
+fn cache_dir() -> PathBuf {
+    env::var_os("XDG_CACHE_HOME")
+        .map(PathBuf::from)
+        .or_else(|| env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache")))
+        .unwrap_or_default()
+        .join("flow-agent")
+}
+
+fn fail(what: &str) -> ! {
+    eprintln!(
+        "flow-agent: {what}; run `cargo xtask setup` to install the eBPF toolchain, \
+         or build with `--no-default-features` to replay captures only"
+    );
+    std::process::exit(1);
+}

@@ -1,0 +1,154 @@
+//! Loading: the embedded object becomes programs and tables in the kernel.
+
+use std::io::ErrorKind;
+
+use aya::maps::MapError;
+use aya::programs::{ProgramError, SchedClassifier, Xdp};
+use aya::{Ebpf, EbpfError, EbpfLoader, include_bytes_aligned};
+use flow_common::table::{GENERATIONS, Set, names};
+
+use super::{AttachError, MAX_INTERFACES};
+
+/// The compiled `flow-ebpf`.
+const OBJECT: &[u8] = include_bytes_aligned!(env!("FLOW_EBPF_OBJECT"));
+
+/// How large the flow tables are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TableSize {
+    /// CPUs that get a region of each generation.
+    pub cpus: u32,
+    /// Sets in a region, a power of two.
+    pub sets_per_region: u32,
+}
+
+impl TableSize {
+    /// Sets for 128 Ki flows: as many regions as this fit most hosts' budgets.
+    const MOST_SETS: u32 = 1 << 14;
+    /// Sets for 2 Ki flows: below this a table is of no use.
+    const FEWEST_SETS: u32 = 1 << 8;
+
+    /// The largest tables that `cpus` CPUs can have in `budget_bytes` of memory.
+    pub fn for_budget(cpus: u32, budget_bytes: u64) -> Self {
+        let fits = |sets: u32| Self { cpus, sets_per_region: sets }.bytes() <= budget_bytes;
+        let mut sets = Self::MOST_SETS;
+        while sets > Self::FEWEST_SETS && !fits(sets) {
+            sets /= 2;
+        }
+        Self { cpus, sets_per_region: sets }
+    }
+
+    /// Kernel memory of all regions, in bytes.
+    pub fn bytes(self) -> u64 {
+        let region = u64::from(self.sets_per_region) * (size_of::<Set>() as u64 + 8);
+        u64::from(self.regions()) * region
+    }
+
+    /// Regions of all generations.
+    pub fn regions(self) -> u32 {
+        GENERATIONS * self.cpus
+    }
+}
+
+/// The loaded kernel side: programs not yet attached, tables empty.
+pub struct Kernel {
+    /// Programs and maps.
+    pub ebpf: Ebpf,
+    /// The size of its tables.
+    pub size: TableSize,
+}
+
+impl Kernel {
+    /// Loads programs and tables.
+    ///
+    /// # Errors
+    /// A missing privilege, a kernel that is too old, or the verifier's refusal with its log.
+    pub fn load(size: TableSize, seed: u64) -> Result<Self, AttachError> {
+        let mut loader = EbpfLoader::new();
+        let sets = size.regions() * size.sets_per_region;
+        let ebpf = loader
+            .override_global(names::CPUS, &size.cpus, true)
+            .override_global(names::SETS_PER_REGION, &size.sets_per_region, true)
+            .override_global(names::MAX_INTERFACES, &MAX_INTERFACES, true)
+            .override_global(names::SEED, &seed, true)
+            .map_max_entries(names::SETS, sets)
+            .map_max_entries(names::DIRTY, sets)
+            .map_max_entries(names::REGIONS, size.regions())
+            .map_max_entries(names::COUNTERS, size.regions() * MAX_INTERFACES)
+            .map_max_entries(names::STRAY, GENERATIONS * MAX_INTERFACES)
+            .load(OBJECT)
+            .map_err(|error| load_error(&error))?;
+        let mut kernel = Self { ebpf, size };
+        kernel.load_programs()?;
+        Ok(kernel)
+    }
+
+    fn load_programs(&mut self) -> Result<(), AttachError> {
+        for name in [names::TC_INGRESS, names::TC_EGRESS, names::READ_CLOCK] {
+            self.classifier(name)?.load().map_err(|error| program_error(name, error))?;
+        }
+        let name = names::XDP_INGRESS;
+        self.xdp()?.load().map_err(|error| program_error(name, error))
+    }
+
+    /// A TC program by name.
+    pub fn classifier(&mut self, name: &str) -> Result<&mut SchedClassifier, AttachError> {
+        self.program(name)?.try_into().map_err(|error| program_error(name, error))
+    }
+
+    /// The XDP program.
+    pub fn xdp(&mut self) -> Result<&mut Xdp, AttachError> {
+        let name = names::XDP_INGRESS;
+        self.program(name)?.try_into().map_err(|error| program_error(name, error))
+    }
+
+    fn program(&mut self, name: &str) -> Result<&mut aya::programs::Program, AttachError> {
+        self.ebpf.program_mut(name).ok_or_else(|| AttachError::Load {
+            problem: format!("program {name} is not in the embedded object"),
+        })
+    }
+}
+
+fn load_error(error: &EbpfError) -> AttachError {
+    let permission = match error {
+        EbpfError::MapError(MapError::CreateError { io_error, .. }) => {
+            io_error.kind() == ErrorKind::PermissionDenied
+        }
+        EbpfError::MapError(MapError::SyscallError(error)) => {
+            error.io_error.kind() == ErrorKind::PermissionDenied
+        }
+        _ => false,
+    };
+    if permission {
+        AttachError::Permission { operation: "creating the flow tables".into() }
+    } else {
+        AttachError::Load { problem: chain(error) }
+    }
+}
+
+fn program_error(name: &str, error: ProgramError) -> AttachError {
+    match error {
+        ProgramError::LoadError { io_error, verifier_log } => {
+            let log = verifier_log.to_string();
+            if io_error.kind() == ErrorKind::PermissionDenied && log.trim().is_empty() {
+                AttachError::Permission { operation: format!("loading program {name}") }
+            } else {
+                AttachError::Verifier { program: name.into(), source: io_error, log }
+            }
+        }
+        error => AttachError::Load { problem: format!("program {name}: {}", chain(&error)) },
+    }
+}
+
+/// An error with its causes, in one line.
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        source = cause.source();
+    }
+    text
+}

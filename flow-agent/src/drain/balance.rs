@@ -1,0 +1,64 @@
+//! The kernel side's books for one interface over one generation.
+
+use flow_common::{Count, Lost, NotMetered};
+
+/// `seen = metered + not_metered + lost`, if all is well.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Balance {
+    /// Every packet that a hook was given, counted in the kernel.
+    pub seen: Count,
+    /// The packets of the rows that were drained, summed here.
+    pub metered: Count,
+    /// Packets without a flow, by [`NotMetered`].
+    pub not_metered: [Count; NotMetered::COUNT],
+    /// Packets whose flow was lost in the kernel, by [`Lost`].
+    pub lost: [Count; Lost::COUNT],
+    /// Later fragments that were metered with ports 0.
+    pub fragments_without_ports: u64,
+}
+
+impl Balance {
+    /// Adds another generation or CPU.
+    pub fn merge(&mut self, other: &Self) {
+        self.seen.merge(other.seen);
+        self.metered.merge(other.metered);
+        for (sum, count) in self.not_metered.iter_mut().zip(other.not_metered) {
+            sum.merge(count);
+        }
+        for (sum, count) in self.lost.iter_mut().zip(other.lost) {
+            sum.merge(count);
+        }
+        self.fragments_without_ports += other.fragments_without_ports;
+    }
+
+    /// Packets and octets that no count explains; negative when too many were explained.
+    pub fn unaccounted(&self) -> (i64, i64) {
+        let mut packets = self.seen.packets as i64 - self.metered.packets as i64;
+        let mut octets = self.seen.octets as i64 - self.metered.octets as i64;
+        for count in self.not_metered.iter().chain(&self.lost) {
+            packets -= count.packets as i64;
+            octets -= count.octets as i64;
+        }
+        (packets, octets)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_count_explains_some_of_what_was_seen() {
+        let mut balance = Balance::default();
+        balance.seen.add(10, 1000);
+        assert_eq!(balance.unaccounted(), (10, 1000));
+        balance.metered.add(7, 800);
+        balance.not_metered[NotMetered::Arp as usize].add(2, 60);
+        balance.lost[Lost::RingFull as usize].add(1, 140);
+        assert_eq!(balance.unaccounted(), (0, 0));
+        let copy = balance;
+        balance.merge(&copy);
+        assert_eq!(balance.unaccounted(), (0, 0));
+        assert_eq!(balance.seen.packets, 20);
+    }
+}

@@ -1,0 +1,127 @@
+//! Kernel time: jiffies and the boot clock of table entries become Unix time.
+//!
+//! Ordinary packets are stamped with jiffies, which cost nothing, so the last
+//! packet of a flow is known to a tick (1 to 10 ms). The offset of the wall
+//! clock is sampled at each drain, so a clock that is set or a host that was
+//! suspended shifts no entry by more than one drain.
+
+use aya::maps::{Array, MapData};
+use aya::programs::{SchedClassifier, TestRun, TestRunOptions};
+use flow_common::table::ClockReading;
+
+use super::DrainError;
+
+/// Tick rates that Linux can be built with, in Hz.
+const KNOWN_HZ: [u64; 9] = [100, 128, 200, 250, 256, 300, 500, 1000, 1024];
+
+/// Converts kernel times; valid until the next drain.
+#[derive(Clone, Copy, Debug)]
+pub struct KernelClock {
+    reading: ClockReading,
+    tick_ns: u64,
+    /// Unix time minus boot time.
+    unix_offset_ns: i64,
+}
+
+impl KernelClock {
+    /// Unix ns of a boot-clock stamp; 0 stays 0, which means "never".
+    pub fn unix_ns(&self, boot_ns: u64) -> u64 {
+        if boot_ns == 0 { 0 } else { boot_ns.saturating_add_signed(self.unix_offset_ns) }
+    }
+
+    /// Unix ns of the low half of a jiffies stamp that is at most 2^31 ticks old.
+    pub fn unix_ns_of_jiffies(&self, jiffies: u32) -> u64 {
+        let age = (self.reading.jiffies as u32).wrapping_sub(jiffies) as i32;
+        // A stamp may be newer than the reading by the ticks since.
+        let age_ns = i64::from(age) * self.tick_ns as i64;
+        self.unix_ns(self.reading.boot_ns.saturating_add_signed(-age_ns))
+    }
+}
+
+/// Reads the kernel's clocks by running a program that is attached nowhere.
+pub struct ClockReader {
+    map: Array<MapData, [u64; 2]>,
+    tick_ns: u64,
+}
+
+impl ClockReader {
+    /// Measures the length of a tick, over ten of them.
+    ///
+    /// # Errors
+    /// The program cannot be run.
+    pub fn new(
+        program: &SchedClassifier,
+        map: Array<MapData, [u64; 2]>,
+    ) -> Result<Self, DrainError> {
+        let mut reader = Self { map, tick_ns: 0 };
+        let first = reader.next_tick(program, 1)?;
+        let last = reader.next_tick(program, 10)?;
+        let elapsed = last.boot_ns.saturating_sub(first.boot_ns).max(1);
+        let measured_hz = (last.jiffies - first.jiffies) * 1_000_000_000 / elapsed;
+        // The measurement is a little off; the kernel's constant is not.
+        let hz = KNOWN_HZ.into_iter().min_by_key(|hz| hz.abs_diff(measured_hz)).unwrap_or(250);
+        reader.tick_ns = 1_000_000_000 / hz;
+        Ok(reader)
+    }
+
+    /// Samples all clocks now. `unix_now` reads the wall clock, `boot_now` the boot clock.
+    ///
+    /// # Errors
+    /// The program cannot be run.
+    pub fn sample(
+        &mut self,
+        program: &SchedClassifier,
+        wall_clock: impl FnOnce() -> u64,
+    ) -> Result<KernelClock, DrainError> {
+        let reading = self.read(program)?;
+        let unix_offset_ns = wall_clock() as i64 - reading.boot_ns as i64;
+        Ok(KernelClock { reading, tick_ns: self.tick_ns, unix_offset_ns })
+    }
+
+    fn next_tick(
+        &self,
+        program: &SchedClassifier,
+        ticks: u64,
+    ) -> Result<ClockReading, DrainError> {
+        let start = self.read(program)?.jiffies;
+        loop {
+            let reading = self.read(program)?;
+            if reading.jiffies >= start + ticks {
+                return Ok(reading);
+            }
+        }
+    }
+
+    fn read(&self, program: &SchedClassifier) -> Result<ClockReading, DrainError> {
+        // The program looks at no packet, but a test run must be given one.
+        let frame = [0u8; 14];
+        let options = TestRunOptions { data_in: Some(&frame), ..TestRunOptions::default() };
+        program.test_run(options).map_err(DrainError::clock)?;
+        let [jiffies, boot_ns] = self.map.get(&0, 0).map_err(DrainError::map)?;
+        Ok(ClockReading { jiffies, boot_ns })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CLOCK: KernelClock = KernelClock {
+        reading: ClockReading { jiffies: 0x1_0000_0005, boot_ns: 1_000_000_000 },
+        tick_ns: 4_000_000,
+        unix_offset_ns: 5_000_000_000,
+    };
+
+    #[test]
+    fn boot_time_moves_by_the_offset() {
+        assert_eq!(CLOCK.unix_ns(2_000_000_000), 7_000_000_000);
+        assert_eq!(CLOCK.unix_ns(0), 0);
+    }
+
+    #[test]
+    fn jiffies_wrap_and_may_be_newer_than_the_reading() {
+        assert_eq!(CLOCK.unix_ns_of_jiffies(5), 6_000_000_000);
+        assert_eq!(CLOCK.unix_ns_of_jiffies(u32::MAX), 6_000_000_000 - 6 * 4_000_000);
+        assert_eq!(CLOCK.unix_ns_of_jiffies(6), 6_004_000_000);
+    }
+}

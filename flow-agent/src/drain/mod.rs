@@ -1,0 +1,50 @@
+//! The drain: flips the generation, waits, and reads what the kernel counted.
+//!
+//! Enters: the tables of `attach`. Leaves: [`Delta`]s, and a [`Balance`] for
+//! each interface. It holds that a generation is read only after every program
+//! that could write it has ended, so nothing is lost or counted twice.
+
+mod balance;
+mod clock;
+mod tables;
+
+pub use balance::Balance;
+pub use clock::KernelClock;
+pub use tables::Drain;
+
+use aya::maps::MapError;
+use aya::programs::ProgramError;
+
+use crate::Exit;
+
+/// Why the kernel tables cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum DrainError {
+    /// A map is missing or has another shape than expected.
+    #[error("the kernel's flow tables cannot be used: {problem}; this is a bug, please report it")]
+    Map { problem: String },
+    /// A table cannot be mapped into memory.
+    #[error("the kernel's {map} table ({bytes} bytes) cannot be mapped: {source}; lower table_memory")]
+    Mapping { map: &'static str, bytes: u64, source: std::io::Error },
+    /// The kernel's clocks cannot be read.
+    #[error("the kernel's clock cannot be read by a test run: {problem}; Linux 6.1 or later is needed")]
+    Clock { problem: String },
+}
+
+impl DrainError {
+    fn map(error: MapError) -> Self {
+        Self::Map { problem: error.to_string() }
+    }
+
+    fn clock(error: ProgramError) -> Self {
+        Self::Clock { problem: error.to_string() }
+    }
+
+    /// The process exit code for this error.
+    pub fn exit(&self) -> Exit {
+        match self {
+            Self::Map { .. } | Self::Mapping { .. } => Exit::Failed,
+            Self::Clock { .. } => Exit::Privilege,
+        }
+    }
+}

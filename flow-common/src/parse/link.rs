@@ -1,0 +1,150 @@
+//! Link headers: from the first octet of the frame to the IP header.
+
+use crate::{Frame, NotMetered};
+
+/// What the first octets of a frame are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Link {
+    /// Ethernet II (IEEE 802.3 clause 3).
+    Ethernet,
+    /// The IP header itself, version by nibble (LINKTYPE_RAW, tunnels).
+    RawIp,
+    /// Linux cooked capture v1 (LINKTYPE_LINUX_SLL).
+    LinuxSll,
+    /// Linux cooked capture v2 (LINKTYPE_LINUX_SLL2).
+    LinuxSll2,
+    /// BSD loopback: four octets of address family in either byte order (LINKTYPE_NULL, LINKTYPE_LOOP).
+    BsdLoopback,
+}
+
+/// Where the IP header is, and the tags that were passed on the way.
+pub(super) struct Payload {
+    /// Offset of the IP header.
+    pub offset: usize,
+    /// 4, 6, or 0 where only the version nibble can tell.
+    pub version: u8,
+    pub vlan_id: u16,
+    pub inner_vlan_id: u16,
+}
+
+const MAX_VLAN_TAGS: usize = 4;
+const MAX_MPLS_LABELS: usize = 8;
+
+const IPV4: u16 = 0x0800;
+const ARP: u16 = 0x0806;
+const VLAN: u16 = 0x8100; // IEEE 802.1Q
+const QINQ_OLD: u16 = 0x9100;
+const QINQ: u16 = 0x88a8; // IEEE 802.1ad
+const IPV6: u16 = 0x86dd;
+const MPLS: u16 = 0x8847; // RFC 3032
+const MPLS_MULTICAST: u16 = 0x8848;
+const PPPOE_SESSION: u16 = 0x8864; // RFC 2516
+const LLDP: u16 = 0x88cc;
+
+/// Finds the IP header; an error carries the octets of link header read so far.
+#[inline(always)]
+pub(super) fn read<F: Frame + ?Sized>(
+    frame: &F,
+    link: Link,
+    stripped_vlan: Option<u16>,
+) -> Result<Payload, (NotMetered, usize)> {
+    let truncated = (NotMetered::Truncated, 0);
+    let (offset, ethertype) = match link {
+        Link::Ethernet => {
+            (14, u16::from_be_bytes(frame.read(12).ok_or(truncated)?))
+        }
+        Link::LinuxSll => (16, u16::from_be_bytes(frame.read(14).ok_or(truncated)?)),
+        Link::LinuxSll2 => (20, u16::from_be_bytes(frame.read(0).ok_or(truncated)?)),
+        Link::RawIp => return Ok(Payload::bare(0, 0)),
+        Link::BsdLoopback => {
+            // The family is in the byte order of the capturing host; all that are
+            // used fit in one octet. Values: AF_INET, AF_INET6 of the BSDs, macOS, Linux.
+            let family = frame.read::<4>(0).ok_or(truncated)?;
+            return match family[0] | family[3] {
+                2 => Ok(Payload::bare(4, 4)),
+                10 | 24 | 28 | 30 => Ok(Payload::bare(4, 6)),
+                _ => Err((NotMetered::Other, 4)),
+            };
+        }
+    };
+    tagged(frame, offset, ethertype, stripped_vlan)
+}
+
+impl Payload {
+    const fn bare(offset: usize, version: u8) -> Self {
+        Self { offset, version, vlan_id: 0, inner_vlan_id: 0 }
+    }
+}
+
+/// Passes VLAN tags, then whatever carries IP below them.
+#[inline(always)]
+fn tagged<F: Frame + ?Sized>(
+    frame: &F,
+    mut offset: usize,
+    mut ethertype: u16,
+    stripped_vlan: Option<u16>,
+) -> Result<Payload, (NotMetered, usize)> {
+    let mut ids = [0u16; 2];
+    let mut tags = 0;
+    if let Some(id) = stripped_vlan {
+        ids[0] = id;
+        tags = 1;
+    }
+    for _ in 0..=MAX_VLAN_TAGS {
+        if !matches!(ethertype, VLAN | QINQ | QINQ_OLD) {
+            break;
+        }
+        if tags == MAX_VLAN_TAGS {
+            return Err((NotMetered::Unsupported, offset));
+        }
+        let tag = frame.read::<4>(offset).ok_or((NotMetered::Truncated, offset))?;
+        let id = u16::from_be_bytes([tag[0], tag[1]]) & 0x0fff;
+        if tags == 0 {
+            ids[0] = id;
+        } else if tags == 1 {
+            ids[1] = id;
+        }
+        tags += 1;
+        ethertype = u16::from_be_bytes([tag[2], tag[3]]);
+        offset += 4;
+    }
+    let mut payload = Payload { offset, version: 0, vlan_id: ids[0], inner_vlan_id: ids[1] };
+    match ethertype {
+        IPV4 => payload.version = 4,
+        IPV6 => payload.version = 6,
+        MPLS | MPLS_MULTICAST => payload.offset = mpls(frame, offset)?,
+        PPPOE_SESSION => (payload.offset, payload.version) = pppoe(frame, offset)?,
+        ARP => return Err((NotMetered::Arp, offset)),
+        LLDP => return Err((NotMetered::Lldp, offset)),
+        _ => return Err((NotMetered::Other, offset)),
+    }
+    Ok(payload)
+}
+
+/// Passes a label stack (RFC 3032 section 2.1); what follows is IP if its first nibble says so.
+#[inline(always)]
+fn mpls<F: Frame + ?Sized>(frame: &F, mut offset: usize) -> Result<usize, (NotMetered, usize)> {
+    for _ in 0..MAX_MPLS_LABELS {
+        let label = frame.read::<4>(offset).ok_or((NotMetered::Truncated, offset))?;
+        offset += 4;
+        if label[2] & 1 == 1 {
+            let first = frame.read::<2>(offset).ok_or((NotMetered::Truncated, offset))?;
+            return match first[0] >> 4 {
+                4 | 6 => Ok(offset),
+                _ => Err((NotMetered::Other, offset)),
+            };
+        }
+    }
+    Err((NotMetered::Unsupported, offset))
+}
+
+/// Passes a PPPoE session header (RFC 2516 section 4) and the PPP protocol (RFC 1661 section 2).
+#[inline(always)]
+fn pppoe<F: Frame + ?Sized>(frame: &F, offset: usize) -> Result<(usize, u8), (NotMetered, usize)> {
+    let protocol = frame.read::<2>(offset + 6).ok_or((NotMetered::Truncated, offset))?;
+    match u16::from_be_bytes(protocol) {
+        0x0021 => Ok((offset + 8, 4)),
+        0x0057 => Ok((offset + 8, 6)),
+        _ => Err((NotMetered::Other, offset + 8)),
+    }
+}

@@ -1,0 +1,173 @@
+//! The packet parser: from the octets of a frame to a flow key and its counts.
+//!
+//! Enters: a [`Frame`], what its first octets are, its length on the wire.
+//! Leaves: a [`Packet`], or the reason why there is none. The stages follow the
+//! packet: [`link`] finds the IP header, [`ip`] reads it, [`transport`] reads
+//! the ports. No stage allocates, loops without a bound, or reads twice.
+
+mod ip;
+mod link;
+mod transport;
+
+use crate::{FlowKey, Frame, NotMetered};
+
+pub use link::Link;
+
+/// What one metered packet adds to its flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Packet {
+    /// Its flow; the caller sets `interface` and `direction`.
+    pub key: FlowKey,
+    /// IP octets (IPFIX octetDeltaCount) of the packet as it stands in the frame.
+    pub octets: u32,
+    /// Octets from the IP header to the transport payload; as far as they were captured.
+    pub header_octets: u16,
+    /// TCP flags, 0 for other protocols.
+    pub tcp_flags: u8,
+    /// Differentiated services code point.
+    pub dscp: u8,
+    /// IPv4 time to live or IPv6 hop limit.
+    pub ttl: u8,
+    /// Whether it is a fragment, and which.
+    pub fragment: FragmentRole,
+    /// Identification of the fragmented datagram, 0 for a whole one.
+    pub fragment_id: u32,
+    /// The protocol that all fragments state: the IPv4 protocol, or the next
+    /// header of the IPv6 fragment header. `key.protocol` may have reached further.
+    pub fragment_protocol: u8,
+}
+
+/// A packet's place among the fragments of its datagram.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FragmentRole {
+    /// Not fragmented.
+    Whole,
+    /// The first fragment: it has the ports.
+    First,
+    /// A later fragment: it has the identification only.
+    Later,
+}
+
+/// What all fragments of one datagram share (RFC 791 section 3.2, RFC 8200 section 4.5).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct FragmentKey {
+    /// Source address.
+    pub src: [u8; 16],
+    /// Destination address.
+    pub dst: [u8; 16],
+    /// Identification: 16 bits for IPv4, 32 for IPv6.
+    pub id: u32,
+    /// Outer VLAN id.
+    pub vlan_id: u16,
+    /// Next VLAN id.
+    pub inner_vlan_id: u16,
+    /// The agent's number for the interface.
+    pub interface: u16,
+    /// IPv4 protocol, or the next header in the IPv6 fragment header.
+    pub protocol: u8,
+    /// The hook's direction.
+    pub direction: u8,
+}
+
+/// What later fragments take from the first: the end of its key.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FragmentPorts {
+    /// When the first fragment passed: ns in the caller's clock.
+    pub time: u64,
+    /// Source port.
+    pub src_port: u16,
+    /// Destination port, or ICMP type and code.
+    pub dst_port: u16,
+    /// The protocol that the first fragment reached.
+    pub protocol: u8,
+    /// Pads to the alignment.
+    pub reserved: [u8; 3],
+}
+
+impl FragmentPorts {
+    /// How long a later fragment may follow its first, in ns (RFC 8200 section 4.5: 60 s;
+    /// half of that is IPv4 practice and frees identifications sooner).
+    pub const LIFETIME_NS: u64 = 30_000_000_000;
+}
+
+impl Packet {
+    /// The key that ties this fragment to the others of its datagram.
+    #[inline(always)]
+    pub fn fragment_key(&self) -> FragmentKey {
+        FragmentKey {
+            src: self.key.src,
+            dst: self.key.dst,
+            id: self.fragment_id,
+            vlan_id: self.key.vlan_id,
+            inner_vlan_id: self.key.inner_vlan_id,
+            interface: self.key.interface,
+            protocol: self.fragment_protocol,
+            direction: self.key.direction,
+        }
+    }
+
+    /// What a first fragment leaves for the later ones.
+    #[inline(always)]
+    pub fn fragment_ports(&self, time: u64) -> FragmentPorts {
+        FragmentPorts {
+            time,
+            src_port: self.key.src_port,
+            dst_port: self.key.dst_port,
+            protocol: self.key.protocol,
+            reserved: [0; 3],
+        }
+    }
+
+    /// Makes a later fragment part of its first fragment's flow.
+    #[inline(always)]
+    pub fn adopt(&mut self, ports: &FragmentPorts) {
+        self.key.src_port = ports.src_port;
+        self.key.dst_port = ports.dst_port;
+        self.key.protocol = ports.protocol;
+    }
+
+    /// Packets and IP octets on the wire, when the frame is a super-packet of
+    /// `segments` segments (0: not told) of `segment_size` payload octets
+    /// (0: not a super-packet) that share this packet's headers.
+    #[inline(always)]
+    pub fn on_the_wire(&self, segment_size: u32, segments: u32) -> (u64, u64) {
+        let octets = u64::from(self.octets);
+        let headers = u64::from(self.header_octets);
+        if segment_size == 0 || octets <= headers {
+            return (1, octets);
+        }
+        let segments = if segments > 0 {
+            u64::from(segments)
+        } else {
+            (octets - headers).div_ceil(u64::from(segment_size))
+        };
+        (segments, octets + (segments - 1) * headers)
+    }
+}
+
+/// Reads one packet.
+///
+/// `wire_octets` is the length of the whole frame on the wire, which a capture
+/// may have cut; `stripped_vlan` is a tag that the device or the kernel has
+/// already taken out of the frame.
+///
+/// # Errors
+/// The reason why the packet belongs to no flow.
+#[inline(always)]
+pub fn parse<F: Frame + ?Sized>(
+    frame: &F,
+    link: Link,
+    wire_octets: u32,
+    stripped_vlan: Option<u16>,
+) -> Result<Packet, (NotMetered, u32)> {
+    let payload = link::read(frame, link, stripped_vlan);
+    // What is not IP counts the octets after its link header, like the rest.
+    let after_link = |offset: usize| wire_octets.saturating_sub(offset as u32);
+    match payload {
+        Ok(payload) => ip::read(frame, &payload, after_link(payload.offset))
+            .map_err(|reason| (reason, after_link(payload.offset))),
+        Err((reason, offset)) => Err((reason, after_link(offset))),
+    }
+}

@@ -1,0 +1,21 @@
+//! Rare things worth a line in the agent's log, at the first, second, fourth, eighth... time.
+
+use aya_log_ebpf::{debug, warn};
+
+use crate::hook::Context;
+
+/// A flow left a full set: the tables are too small for the traffic.
+#[inline(always)]
+pub fn evicted(ctx: &impl Context, times: u64) {
+    if times.is_power_of_two() {
+        warn!(ctx, "a flow table is full: {} flows evicted from it in this interval", times);
+    }
+}
+
+/// A packet that is not IP.
+#[inline(always)]
+pub fn not_ip(ctx: &impl Context, ifindex: u32, times: u64) {
+    if times.is_power_of_two() {
+        debug!(ctx, "ifindex {}: {} packets of unknown ethertype in this interval", ifindex, times);
+    }
+}

@@ -1,0 +1,73 @@
+//! The hooks: from a program context to one observation for the meter.
+
+use aya_ebpf::EbpfContext;
+use aya_ebpf::helpers::generated::bpf_xdp_get_buff_len;
+use aya_ebpf::programs::{TcContext, XdpContext};
+use flow_common::Direction;
+
+use crate::frame::PacketMemory;
+use crate::meter::meter;
+
+/// Headers are looked for in the first octets; what a driver left outside the
+/// linear part of a socket buffer is pulled in up to here.
+const HEADER_OCTETS: u32 = 192;
+
+/// What a hook knows of a packet besides its octets.
+pub struct Observation {
+    /// The kernel's number for the interface.
+    pub ifindex: u32,
+    /// Which way the packet goes.
+    pub direction: Direction,
+    /// Octets of the frame on the wire.
+    pub wire_octets: u32,
+    /// A VLAN tag that is no longer in the frame.
+    pub stripped_vlan: Option<u16>,
+    /// Payload octets of each segment of a super-packet; 0 for an ordinary one.
+    pub segment_size: u32,
+    /// Segments of a super-packet, 0 if the kernel does not say.
+    pub segments: u32,
+}
+
+/// XDP: always one packet as it is on the wire, possibly in several buffers.
+#[inline(always)]
+pub fn xdp(ctx: &XdpContext) {
+    let frame = PacketMemory::new(ctx.data(), ctx.data_end());
+    // SAFETY: the context is the one this program was called with.
+    let wire_octets = unsafe { bpf_xdp_get_buff_len(ctx.ctx) } as u32;
+    let observation = Observation {
+        ifindex: ctx.ingress_ifindex() as u32,
+        direction: Direction::Ingress,
+        wire_octets,
+        stripped_vlan: None,
+        segment_size: 0,
+        segments: 0,
+    };
+    meter(ctx, &frame, &observation);
+}
+
+/// TC: a socket buffer, perhaps a super-packet, perhaps with its tag in metadata.
+#[inline(always)]
+pub fn tc(ctx: &TcContext, direction: Direction) {
+    let len = ctx.len();
+    let wanted = if len < HEADER_OCTETS { len } else { HEADER_OCTETS };
+    if ctx.data() + (wanted as usize) > ctx.data_end() {
+        // On failure the linear part is parsed, and what is missing counts as truncated.
+        let _ = ctx.pull_data(wanted);
+    }
+    let frame = PacketMemory::new(ctx.data(), ctx.data_end());
+    // SAFETY: the context is the one this program was called with.
+    let skb = unsafe { &*ctx.skb.skb };
+    let observation = Observation {
+        ifindex: skb.ifindex,
+        direction,
+        wire_octets: len,
+        stripped_vlan: (skb.vlan_present != 0).then_some(skb.vlan_tci as u16 & 0x0fff),
+        segment_size: skb.gso_size,
+        segments: skb.gso_segs,
+    };
+    meter(ctx, &frame, &observation);
+}
+
+/// Both contexts can log.
+pub trait Context: EbpfContext {}
+impl<T: EbpfContext> Context for T {}
