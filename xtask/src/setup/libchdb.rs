@@ -73,6 +73,8 @@ pub fn ensure(cache: &Path) -> Result<PathBuf> {
     };
     if let State::Bad(reason) = state {
         println!("  bad   libchdb       {reason}: fetching it again");
+        // Gone at once: if it cannot be fetched, nobody may open a damaged copy.
+        place.remove();
     }
     let step = Step::begin("libchdb", WHY, format!("fetching {VERSION}, 178 MB packed"));
     place.fetch(package)?;
@@ -136,6 +138,11 @@ impl Place {
         };
         fs::write(&self.stamp, stamp.text())
             .with_context(|| format!("cannot write {}", self.stamp.display()))
+    }
+
+    fn remove(&self) {
+        drop(fs::remove_file(&self.stamp));
+        drop(fs::remove_file(&self.library));
     }
 
     /// Fetches until a package has the pinned integrity, then puts the library in place.

@@ -3,12 +3,16 @@
 
 use std::io::IsTerminal;
 
-use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
-use comfy_table::{Attribute, Cell, CellAlignment, Color, ContentArrangement, Table};
+use comfy_table::{
+    Attribute, Cell, CellAlignment, Color, ContentArrangement, LineStyle, Table, TableStyle,
+};
 use indicatif::{ProgressBar, ProgressStyle};
 
 const NARROW: u16 = 80;
 const WIDE: u16 = 120;
+/// A line under the headings and nothing else.
+const STYLE: TableStyle =
+    TableStyle::new().header_separator(LineStyle::none().fill('─').junction('─'));
 
 /// What the output can show.
 #[derive(Debug, Clone, Copy)]
@@ -64,9 +68,9 @@ impl Look {
     /// A table with these headings; the columns listed in `numbers` are aligned right.
     pub fn table(self, headings: &[&str], numbers: &[usize]) -> Table {
         let mut table = Table::new();
-        table.load_style(UTF8_HORIZONTAL_ONLY);
+        table.load_style(STYLE);
         table.set_content_arrangement(ContentArrangement::Dynamic);
-        table.set_width(self.width);
+        table.set_width(self.width - 1);
         if self.colours {
             table.enforce_styling();
         } else {
@@ -83,6 +87,13 @@ impl Look {
             }
         }
         table
+    }
+
+    /// Prints a table, set in by one column.
+    pub fn show(table: &Table) {
+        for line in table.lines() {
+            println!(" {}", line.trim_end());
+        }
     }
 
     /// A cell that says yes in green or no in red.

@@ -94,7 +94,7 @@ impl Verdict {
                     .chain([verdict]),
             );
         }
-        println!("{table}");
+        Look::show(&table);
         println!(
             "  The sockets sent {} of payload; the rest is headers and acknowledgements.",
             DecimalBytes(sent.forward + sent.backward)
@@ -123,7 +123,7 @@ impl Verdict {
             ));
             table.add_row(cells);
         }
-        println!("{table}");
+        Look::show(&table);
         if self.good() {
             look.news(
                 true,

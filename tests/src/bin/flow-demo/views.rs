@@ -11,7 +11,9 @@ use indicatif::{DecimalBytes, HumanCount};
 use crate::look::Look;
 
 const TALKERS: usize = 10;
-const SHARE_BAR: usize = 10;
+const SHARE_BAR: usize = 5;
+/// A service's name beyond this gives way to its port.
+const LONG_NAME: usize = 8;
 
 /// Prints the views of one interface.
 pub fn show(look: Look, url: &str, interface: &str) -> Result<()> {
@@ -46,7 +48,7 @@ fn talkers(look: Look, url: &str, interface: &str) -> Result<()> {
             Cell::new(bar(share)),
         ]);
     }
-    println!("{table}");
+    Look::show(&table);
     Ok(())
 }
 
@@ -93,7 +95,7 @@ fn latency(look: Look, url: &str) -> Result<()> {
             Cell::new(HumanCount(row[5].parse()?)),
         ]);
     }
-    println!("{table}");
+    Look::show(&table);
     Ok(())
 }
 
