@@ -8,12 +8,15 @@
 
 #[cfg(feature = "live")]
 pub mod attach;
+pub mod community_id;
 pub mod delta;
 #[cfg(feature = "live")]
 pub mod drain;
 pub mod error;
 #[cfg(feature = "live")]
 mod mapped;
+pub mod replay;
+pub mod services;
 pub mod store;
 
 pub use error::{Error, Exit};

@@ -1,6 +1,6 @@
 //! What the tests and the demo are made of: a lab of two network namespaces, real
-//! traffic between them, an independent count of every packet on the wire, and
-//! the agent and its store as child processes.
+//! traffic between them, an independent count of every packet on the wire, the agent
+//! and its store as child processes, and an independent reference for metering captures.
 
 pub mod bin_path;
 pub mod cleanup;
@@ -8,6 +8,7 @@ pub mod hooks;
 pub mod lab;
 pub mod ledger;
 pub mod process;
+pub mod reference;
 pub mod rows;
 pub mod sql;
 pub mod tally;

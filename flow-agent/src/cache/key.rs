@@ -1,0 +1,151 @@
+//! The key of a flow in both directions.
+
+use flow_common::key::protocol;
+use flow_common::{Direction, FlowKey};
+
+/// Which end of a [`BiflowKey`] a packet came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// The end that sorts first.
+    Low = 0,
+    /// The other.
+    High = 1,
+}
+
+impl Side {
+    /// The other end.
+    #[must_use]
+    pub const fn other(self) -> Self {
+        match self {
+            Self::Low => Self::High,
+            Self::High => Self::Low,
+        }
+    }
+}
+
+/// A [`FlowKey`] as its low end sends it, ICMP answers mapped to their requests:
+/// the packets of both directions have the same one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct BiflowKey(FlowKey);
+
+impl BiflowKey {
+    /// The biflow of a packet, and its sender's end.
+    pub fn new(key: &FlowKey) -> (Self, Side) {
+        let mut key = *key;
+        if let Some(request) = icmp_request(&key) {
+            key.dst_port = request;
+        }
+        // ICMP type and code belong to both ends, ports to one each.
+        let ports = if key.is_icmp() { (0, 0) } else { (key.src_port, key.dst_port) };
+        if (key.src, ports.0) <= (key.dst, ports.1) {
+            (Self(key), Side::Low)
+        } else {
+            (Self(reversed(&key)), Side::High)
+        }
+    }
+
+    /// The key as `side` sends it.
+    pub fn sent_by(&self, side: Side) -> FlowKey {
+        match side {
+            Side::Low => self.0,
+            Side::High => reversed(&self.0),
+        }
+    }
+}
+
+fn reversed(key: &FlowKey) -> FlowKey {
+    let (src_port, dst_port) =
+        if key.is_icmp() { (key.src_port, key.dst_port) } else { (key.dst_port, key.src_port) };
+    FlowKey {
+        src: key.dst,
+        dst: key.src,
+        src_port,
+        dst_port,
+        direction: Direction::from_number(key.direction).reversed() as u8,
+        ..*key
+    }
+}
+
+/// Type and code of the request that an ICMP answer belongs to; `None` when it
+/// is no answer (RFC 792, RFC 950, RFC 4443).
+pub fn icmp_request(key: &FlowKey) -> Option<u16> {
+    if !key.is_icmp() {
+        return None;
+    }
+    let request = match (key.protocol, key.dst_port >> 8) {
+        (protocol::ICMP, 0) => 8,   // echo
+        (protocol::ICMP, 14) => 13, // timestamp
+        (protocol::ICMP, 16) => 15, // information
+        (protocol::ICMP, 18) => 17, // address mask
+        (protocol::ICMPV6, 129) => 128,
+        _ => return None,
+    };
+    Some(request << 8 | key.dst_port & 0xff)
+}
+
+/// True when the key is that of an ICMP request which has an answer.
+pub fn is_icmp_request(key: &FlowKey) -> bool {
+    match key.protocol {
+        protocol::ICMP => matches!(key.dst_port >> 8, 8 | 13 | 15 | 17),
+        protocol::ICMPV6 => key.dst_port >> 8 == 128,
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(src: u8, dst: u8, src_port: u16, dst_port: u16, protocol: u8) -> FlowKey {
+        FlowKey {
+            src: [src; 16],
+            dst: [dst; 16],
+            src_port,
+            dst_port,
+            protocol,
+            direction: Direction::Ingress as u8,
+            ..FlowKey::default()
+        }
+    }
+
+    #[test]
+    fn both_directions_share_a_key() {
+        let request = key(9, 3, 40000, 53, protocol::UDP);
+        let mut answer = key(3, 9, 53, 40000, protocol::UDP);
+        answer.direction = Direction::Egress as u8;
+        let (a, sender) = BiflowKey::new(&request);
+        let (b, responder) = BiflowKey::new(&answer);
+        assert_eq!(a, b);
+        assert_eq!(sender, responder.other());
+        assert_eq!(a.sent_by(sender), request);
+        assert_eq!(a.sent_by(responder), answer);
+    }
+
+    #[test]
+    fn a_host_that_talks_to_itself_has_two_ends() {
+        let (a, low) = BiflowKey::new(&key(5, 5, 80, 4000, protocol::TCP));
+        let mut back = key(5, 5, 4000, 80, protocol::TCP);
+        back.direction = Direction::Egress as u8;
+        let (b, high) = BiflowKey::new(&back);
+        assert_eq!((a, low), (b, high.other()));
+    }
+
+    #[test]
+    fn echo_reply_joins_its_request() {
+        let request = key(9, 3, 0, 8 << 8, protocol::ICMP);
+        let mut reply = key(3, 9, 0, 0, protocol::ICMP);
+        reply.direction = Direction::Egress as u8;
+        let (a, sender) = BiflowKey::new(&request);
+        let (b, responder) = BiflowKey::new(&reply);
+        assert_eq!((a, sender), (b, responder.other()));
+        assert!(is_icmp_request(&a.sent_by(sender)));
+    }
+
+    #[test]
+    fn unanswerable_icmp_stays_in_one_direction() {
+        let unreachable = key(9, 3, 0, 3 << 8 | 1, protocol::ICMP);
+        assert_eq!(icmp_request(&unreachable), None);
+        let (a, side) = BiflowKey::new(&unreachable);
+        assert_eq!(a.sent_by(side), unreachable);
+    }
+}

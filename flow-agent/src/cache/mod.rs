@@ -1,0 +1,14 @@
+//! The flow cache: merges directions and intervals into flow records.
+//!
+//! Enters: [`Delta`](crate::delta::Delta)s. Leaves: [`FlowRecord`](crate::FlowRecord)s.
+//! It holds that every packet that entered is in exactly one record that left
+//! or in one open flow.
+
+mod flow;
+mod key;
+mod shard;
+mod shards;
+
+pub use key::{BiflowKey, Side};
+pub use shard::{Shard, ShardStats, Timeouts};
+pub use shards::{Cache, CacheConfig, Message};

@@ -1,0 +1,190 @@
+//! One shard of the cache: an LRU list of open flows and one of ended flows.
+//!
+//! Each list is in the order of last use, so the flows to expire are at its
+//! end and expiry costs what expires. Time is an argument.
+
+use std::time::Duration;
+
+use foldhash::fast::FixedState;
+use lru::LruCache;
+
+use super::flow::Flow;
+use super::key::{BiflowKey, Side};
+use crate::delta::Delta;
+use crate::record::{FlowEndReason, FlowRecord};
+
+/// When flows are emitted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    /// After this long without a packet.
+    pub idle: Duration,
+    /// At the first packet after the flow has lasted this long; it goes on.
+    pub active: Duration,
+    /// This long after FIN both ways or RST, so that the last ACK opens no new flow.
+    pub linger: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            idle: Duration::from_secs(15),
+            active: Duration::from_secs(60),
+            linger: Duration::from_secs(2),
+        }
+    }
+}
+
+/// What a shard has done since it began.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ShardStats {
+    /// Deltas that found their flow.
+    pub hits: u64,
+    /// Deltas that opened a flow.
+    pub misses: u64,
+    /// Flows emitted because the shard was full.
+    pub evictions: u64,
+    /// Open and lingering flows.
+    pub flows: u64,
+}
+
+type List = LruCache<BiflowKey, Flow, FixedState>;
+
+/// Some of the open flows, owned by one thread.
+pub struct Shard {
+    open: List,
+    /// Flows that ended and linger, in the order of their last packet.
+    ended: List,
+    max_flows: usize,
+    timeouts: Timeouts,
+    stats: ShardStats,
+}
+
+impl Shard {
+    /// An empty shard for at most `max_flows` flows (at least one). The `seed`
+    /// of the hash keeps senders from choosing colliding flows.
+    pub fn new(max_flows: usize, timeouts: Timeouts, seed: u64) -> Self {
+        let state = FixedState::with_seed(seed);
+        Self {
+            open: LruCache::unbounded_with_hasher(state.clone()),
+            ended: LruCache::unbounded_with_hasher(state),
+            max_flows: max_flows.max(1),
+            timeouts,
+            stats: ShardStats::default(),
+        }
+    }
+
+    /// Adds packets to their flow; records that this ends go to `out`.
+    pub fn update(&mut self, delta: &Delta, out: &mut Vec<FlowRecord>) {
+        let (key, side) = BiflowKey::new(&delta.key);
+        if let Some(flow) = self.open.get_mut(&key) {
+            if let Some(reason) = due(flow, delta, &self.timeouts) {
+                out.push(flow.record(&key, reason));
+                if reason == FlowEndReason::ActiveTimeout {
+                    self.stats.hits += 1;
+                    *flow = flow.continued(&key, delta, side);
+                } else {
+                    self.stats.misses += 1;
+                    *flow = Flow::new(delta, side);
+                }
+            } else {
+                self.stats.hits += 1;
+                flow.add(delta, side);
+            }
+            if flow.has_ended()
+                && let Some(flow) = self.open.pop(&key)
+            {
+                self.ended.put(key, flow);
+            }
+            return;
+        }
+        if let Some(mut flow) = self.ended.pop(&key) {
+            let lingers = delta.first_ns < after(flow.last_ns, self.timeouts.linger);
+            if lingers && delta.syn_packets == 0 {
+                self.stats.hits += 1;
+                flow.add(delta, side);
+                self.ended.put(key, flow);
+                return;
+            }
+            out.push(flow.record(&key, FlowEndReason::EndOfFlow));
+        }
+        self.insert(key, delta, side, out);
+    }
+
+    fn insert(&mut self, key: BiflowKey, delta: &Delta, side: Side, out: &mut Vec<FlowRecord>) {
+        self.stats.misses += 1;
+        if self.len() >= self.max_flows {
+            // A flow that has ended loses nothing by leaving early.
+            if let Some((key, flow)) = self.ended.pop_lru() {
+                out.push(flow.record(&key, FlowEndReason::EndOfFlow));
+            } else if let Some((key, flow)) = self.open.pop_lru() {
+                self.stats.evictions += 1;
+                out.push(flow.record(&key, FlowEndReason::LackOfResources));
+            }
+        }
+        let flow = Flow::new(delta, side);
+        if flow.has_ended() {
+            self.ended.put(key, flow);
+        } else {
+            self.open.put(key, flow);
+        }
+    }
+
+    /// Emits the flows whose timeout is over at `now_ns`.
+    pub fn expire(&mut self, now_ns: u64, out: &mut Vec<FlowRecord>) {
+        let Timeouts { idle, linger, .. } = self.timeouts;
+        pop_due(&mut self.open, now_ns, idle, FlowEndReason::IdleTimeout, out);
+        pop_due(&mut self.ended, now_ns, linger, FlowEndReason::EndOfFlow, out);
+    }
+
+    /// Emits everything.
+    pub fn flush(&mut self, out: &mut Vec<FlowRecord>) {
+        pop_due(&mut self.ended, u64::MAX, Duration::ZERO, FlowEndReason::EndOfFlow, out);
+        pop_due(&mut self.open, u64::MAX, Duration::ZERO, FlowEndReason::ForcedEnd, out);
+    }
+
+    /// Open and lingering flows.
+    pub fn len(&self) -> usize {
+        self.open.len() + self.ended.len()
+    }
+
+    /// True when no flow is held.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// What it has done.
+    pub fn stats(&self) -> ShardStats {
+        ShardStats { flows: self.len() as u64, ..self.stats }
+    }
+}
+
+fn after(ns: u64, duration: Duration) -> u64 {
+    ns.saturating_add(duration.as_nanos() as u64)
+}
+
+/// Why the flow has to be emitted before `delta` can be counted, if it has to.
+fn due(flow: &Flow, delta: &Delta, timeouts: &Timeouts) -> Option<FlowEndReason> {
+    if delta.first_ns >= after(flow.last_ns, timeouts.idle) {
+        Some(FlowEndReason::IdleTimeout)
+    } else if delta.first_ns >= after(flow.start_ns, timeouts.active) {
+        Some(FlowEndReason::ActiveTimeout)
+    } else {
+        None
+    }
+}
+
+fn pop_due(
+    list: &mut List,
+    now_ns: u64,
+    timeout: Duration,
+    reason: FlowEndReason,
+    out: &mut Vec<FlowRecord>,
+) {
+    while let Some((key, flow)) = list.peek_lru() {
+        if after(flow.last_ns, timeout) > now_ns {
+            break;
+        }
+        out.push(flow.record(key, reason));
+        list.pop_lru();
+    }
+}

@@ -1,0 +1,140 @@
+//! Latency of each stage, as histograms that merge across intervals and hosts.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use hdrhistogram::Histogram;
+
+/// Where time is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// One drain of the kernel tables, flip and grace period included.
+    Drain,
+    /// One message handled by a cache shard.
+    Cache,
+    /// From a record's arrival in an open batch until the batch was frozen.
+    Batch,
+    /// One insert, until its answer, retries included.
+    Insert,
+    /// From the last packet of a record until the store acknowledged it,
+    /// the flow's timeout included.
+    PacketToAcknowledged,
+}
+
+impl Stage {
+    /// Every stage, in the order data passes them.
+    pub const ALL: [Self; 5] =
+        [Self::Drain, Self::Cache, Self::Batch, Self::Insert, Self::PacketToAcknowledged];
+
+    /// The name in rows and documents.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Drain => "drain",
+            Self::Cache => "cache",
+            Self::Batch => "batch",
+            Self::Insert => "insert",
+            Self::PacketToAcknowledged => "packet_to_acknowledged",
+        }
+    }
+}
+
+/// Two significant digits: buckets are at most 1 % wide, and the same on every host.
+const SIGNIFICANT_DIGITS: u8 = 2;
+/// Values above an hour are counted as an hour.
+const LARGEST_NS: u64 = 3_600_000_000_000;
+
+/// One bucket of a stage's histogram.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bucket {
+    /// The stage.
+    pub stage: Stage,
+    /// The largest latency that falls into the bucket, in ns.
+    pub bucket_ns: u64,
+    /// How many did since the last call of [`Latency::take`].
+    pub count: u64,
+}
+
+/// The histograms of all stages; clones share them.
+#[derive(Clone, Debug)]
+pub struct Latency {
+    stages: Arc<[Mutex<Histogram<u64>>; Stage::ALL.len()]>,
+}
+
+impl Default for Latency {
+    fn default() -> Self {
+        let histogram = || {
+            Histogram::new_with_bounds(1, LARGEST_NS, SIGNIFICANT_DIGITS)
+                .expect("constant bounds are valid")
+        };
+        Self { stages: Arc::new(Stage::ALL.map(|_| Mutex::new(histogram()))) }
+    }
+}
+
+impl Latency {
+    /// Counts one latency.
+    pub fn record(&self, stage: Stage, latency: Duration) {
+        self.record_ns(stage, [latency.as_nanos() as u64]);
+    }
+
+    /// Counts latencies in ns.
+    pub fn record_ns(&self, stage: Stage, latencies: impl IntoIterator<Item = u64>) {
+        let mut histogram = self.stage(stage);
+        for ns in latencies {
+            histogram.saturating_record(ns.max(1));
+        }
+    }
+
+    /// The value below which `quantile` (0 to 1) of a stage's latencies are, in ns,
+    /// and how many there were since the last [`Latency::take`].
+    pub fn quantile_ns(&self, stage: Stage, quantile: f64) -> (u64, u64) {
+        let histogram = self.stage(stage);
+        (histogram.value_at_quantile(quantile), histogram.len())
+    }
+
+    /// The buckets filled since the last call.
+    pub fn take(&self) -> Vec<Bucket> {
+        let mut buckets = Vec::new();
+        for stage in Stage::ALL {
+            let mut histogram = self.stage(stage);
+            buckets.extend(histogram.iter_recorded().map(|bucket| Bucket {
+                stage,
+                bucket_ns: bucket.value_iterated_to(),
+                count: bucket.count_since_last_iteration(),
+            }));
+            histogram.reset();
+        }
+        buckets
+    }
+
+    fn stage(&self, stage: Stage) -> MutexGuard<'_, Histogram<u64>> {
+        // A histogram is valid between any two of its operations.
+        self.stages[stage as usize].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn buckets_are_taken_once_and_keep_every_count() {
+        let latency = Latency::default();
+        latency.record_ns(Stage::Insert, [5, 5, 1_000_000, u64::MAX, 0]);
+        latency.record(Stage::Drain, Duration::from_millis(7));
+        let buckets = latency.take();
+        let count = |stage| -> u64 {
+            buckets.iter().filter(|b| b.stage == stage).map(|b| b.count).sum()
+        };
+        assert_eq!(count(Stage::Insert), 5);
+        assert_eq!(count(Stage::Drain), 1);
+        assert!(latency.take().is_empty());
+    }
+
+    #[test]
+    fn a_bucket_is_at_most_one_percent_wide() {
+        let latency = Latency::default();
+        latency.record_ns(Stage::Cache, [123_456_789]);
+        let bucket = latency.take()[0].bucket_ns;
+        assert!(bucket >= 123_456_789 && bucket <= 124_800_000, "{bucket}");
+    }
+}

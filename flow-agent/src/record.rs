@@ -1,0 +1,125 @@
+//! The flow record: what the cache emits and the sinks store.
+
+use flow_common::Direction;
+
+/// Why a record was emitted (IPFIX flowEndReason, RFC 5102 section 5.11.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FlowEndReason {
+    /// No packet for the idle timeout.
+    IdleTimeout = 1,
+    /// The flow goes on, but lasted as long as the active timeout.
+    ActiveTimeout = 2,
+    /// FIN from both sides, or RST.
+    EndOfFlow = 3,
+    /// The agent stopped.
+    ForcedEnd = 4,
+    /// The cache needed the place.
+    LackOfResources = 5,
+}
+
+impl FlowEndReason {
+    /// The name in rows and documents.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::IdleTimeout => "idle_timeout",
+            Self::ActiveTimeout => "active_timeout",
+            Self::EndOfFlow => "end_of_flow",
+            Self::ForcedEnd => "forced_end",
+            Self::LackOfResources => "lack_of_resources",
+        }
+    }
+}
+
+/// Which rule decided who began the flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InitiatorBy {
+    /// It sent a SYN without ACK.
+    Syn = 1,
+    /// It sent the ICMP request.
+    Icmp = 2,
+    /// The other side's port is a known service and its own is not.
+    ServicePort = 3,
+    /// It sent the first packet.
+    FirstPacket = 4,
+}
+
+impl InitiatorBy {
+    /// The name in rows and documents.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Syn => "syn",
+            Self::Icmp => "icmp",
+            Self::ServicePort => "service_port",
+            Self::FirstPacket => "first_packet",
+        }
+    }
+}
+
+/// Both directions of a flow between two times. `src` is the initiator.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FlowRecord {
+    /// First packet, Unix ns.
+    pub start_ns: u64,
+    /// Last packet, Unix ns.
+    pub end_ns: u64,
+    /// The agent's number for the interface.
+    pub interface: u16,
+    /// Direction of the initiator's packets there.
+    pub direction: Direction,
+    /// The initiator.
+    pub src: [u8; 16],
+    /// The other side.
+    pub dst: [u8; 16],
+    /// The initiator's port, 0 for ICMP.
+    pub src_port: u16,
+    /// The other side's port, 0 for ICMP.
+    pub dst_port: u16,
+    /// IP protocol.
+    pub protocol: u8,
+    /// Type of the ICMP request, or of a message that is no answer.
+    pub icmp_type: u8,
+    /// Its code.
+    pub icmp_code: u8,
+    /// Outer VLAN id.
+    pub vlan_id: u16,
+    /// Next VLAN id.
+    pub inner_vlan_id: u16,
+    /// Packets from the initiator.
+    pub packets: u64,
+    /// IP octets from the initiator.
+    pub octets: u64,
+    /// Packets to the initiator.
+    pub reverse_packets: u64,
+    /// IP octets to the initiator.
+    pub reverse_octets: u64,
+    /// OR of the initiator's TCP flags.
+    pub tcp_flags: u8,
+    /// OR of the other side's TCP flags.
+    pub reverse_tcp_flags: u8,
+    /// DSCP of the initiator's first packet, or of the other side's if it sent none.
+    pub dscp: u8,
+    /// Smallest TTL of both directions.
+    pub min_ttl: u8,
+    /// Largest TTL of both directions.
+    pub max_ttl: u8,
+    /// From the initiator's SYN to the SYN-ACK, in ns; 0 if not seen.
+    pub handshake_rtt_ns: u64,
+    /// SYN and SYN-ACK packets beyond the first of each.
+    pub retransmits: u32,
+    /// Why it was emitted.
+    pub end_reason: FlowEndReason,
+    /// Which rule chose the initiator.
+    pub initiator_by: InitiatorBy,
+}
+
+impl FlowRecord {
+    /// Packets of both directions.
+    pub const fn total_packets(&self) -> u64 {
+        self.packets + self.reverse_packets
+    }
+
+    /// IP octets of both directions.
+    pub const fn total_octets(&self) -> u64 {
+        self.octets + self.reverse_octets
+    }
+}

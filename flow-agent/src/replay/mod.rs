@@ -1,0 +1,3 @@
+//! Replay: captures through the same parser, cache and sinks as live packets.
+
+pub mod capture;
