@@ -140,11 +140,12 @@ fn service(protocol: &str, port: &str, name: &str) -> String {
         "17" => "udp",
         other => other,
     };
-    if name.is_empty() {
-        format!("{port}/{protocol}")
+    let name = if name.is_empty() || name.len() > LONG_NAME {
+        port
     } else {
-        format!("{name} {port}/{protocol}")
-    }
+        name
+    };
+    format!("{name}/{protocol}")
 }
 
 fn bar(share: f64) -> String {
