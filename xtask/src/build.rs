@@ -29,6 +29,7 @@ pub fn run() -> Result<Built> {
 
 /// Where cargo puts what it builds.
 pub fn target_dir() -> PathBuf {
-    std::env::var_os("CARGO_TARGET_DIR")
-        .map_or_else(|| command::workspace().join("target"), PathBuf::from)
+    // A relative one is taken from the workspace, where cargo is run.
+    let dir = std::env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into());
+    command::workspace().join(dir)
 }

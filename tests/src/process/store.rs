@@ -2,14 +2,17 @@
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{ChildStdout, Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::Signal;
 
 use super::Child;
 
+/// Loading the engine, 566 MB, from a cold disk.
+const STARTING: Duration = Duration::from_mins(1);
 /// Closing a store writes what it holds in memory.
 const CLOSING: Duration = Duration::from_mins(1);
 
@@ -18,6 +21,8 @@ const CLOSING: Duration = Duration::from_mins(1);
 pub struct Store {
     child: Child,
     url: String,
+    /// Kept open: a store whose output is closed would fail to write to it.
+    _output: BufReader<ChildStdout>,
 }
 
 impl Store {
@@ -35,9 +40,17 @@ impl Store {
             .stdout
             .take()
             .context("the store has an output")?;
+        let mut polled = [PollFd::new(&output, PollFlags::IN)];
+        if poll(&mut polled, Some(&Timespec::try_from(STARTING)?))? == 0 {
+            bail!(
+                "the store is not ready after {STARTING:?}:\n{}",
+                child.log()
+            );
+        }
+        let mut output = BufReader::new(output);
         let mut line = String::new();
         // The first line says that it is ready; none comes if it ends before that.
-        BufReader::new(output).read_line(&mut line)?;
+        output.read_line(&mut line)?;
         let Some((_, url)) = line.trim().split_once("listening on ") else {
             bail!("the store did not start: {:?}\n{}", line, child.log());
         };
