@@ -57,6 +57,7 @@ impl Store {
         Ok(Self {
             child,
             url: url.to_owned(),
+            _output: output,
         })
     }
 
