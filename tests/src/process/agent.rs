@@ -3,14 +3,14 @@
 use std::io;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use rustix::process::Signal;
 use tempfile::TempDir;
 
-use super::Child;
+use super::{Child, command};
 
 /// Loading programs and creating the schema takes seconds on a busy machine.
 const STARTING: Duration = Duration::from_mins(1);
@@ -32,7 +32,7 @@ impl Agent {
         let ready = folder.path().join("notify");
         let socket = UnixDatagram::bind(&ready)?;
         socket.set_read_timeout(Some(Duration::from_millis(50)))?;
-        let mut command = Command::new(binary);
+        let mut command = command(binary);
         command.arg("run").args(arguments.iter().map(AsRef::as_ref));
         command.env("NOTIFY_SOCKET", &ready).stdout(Stdio::null());
         let mut child = Child::start("flow-agent run", &mut command, &folder.path().join("log"))?;

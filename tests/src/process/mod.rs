@@ -1,7 +1,8 @@
 //! Child processes of the tests and the demo: the agent and the store.
 //!
-//! A child never outlives its owner: dropping kills it. Ending it kindly and
-//! checking its exit code is [`Child::end`].
+//! A child never outlives its owner: dropping kills it, and the kernel does if the
+//! thread that started it ends in any other way. Ending it kindly and checking its
+//! exit code is [`Child::end`].
 
 use std::fs::File;
 use std::os::fd::AsFd;
@@ -29,6 +30,13 @@ pub struct Child {
     log: PathBuf,
 }
 
+/// A command that the kernel kills when the calling thread is gone.
+fn command(program: &Path) -> Command {
+    let mut command = Command::new("setpriv");
+    command.arg("--pdeathsig=KILL").arg(program);
+    command
+}
+
 impl Child {
     /// Starts it; what it writes to standard error goes to `log`.
     fn start(name: &'static str, command: &mut Command, log: &Path) -> Result<Self> {
@@ -37,7 +45,7 @@ impl Child {
             .stdin(Stdio::null())
             .stderr(file)
             .spawn()
-            .with_context(|| format!("cannot start {}", command.get_program().display()))?;
+            .context("cannot start setpriv: run `cargo xtask setup`")?;
         cleanup::register(Leftover::Child(process.id()));
         Ok(Self {
             name,

@@ -2,14 +2,14 @@
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{ChildStdout, Command, Stdio};
+use std::process::{ChildStdout, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::Signal;
 
-use super::Child;
+use super::{Child, command};
 
 /// Loading the engine, 566 MB, from a cold disk.
 const STARTING: Duration = Duration::from_mins(1);
@@ -28,7 +28,7 @@ pub struct Store {
 impl Store {
     /// Starts a store on a data folder, at a free port, and waits until it answers.
     pub fn start(agent: &Path, folder: &Path, log: &Path) -> Result<Self> {
-        let mut command = Command::new(agent);
+        let mut command = command(agent);
         command
             .arg("store")
             .arg("--dir")

@@ -26,6 +26,9 @@ pub fn run(lab: &Lab, look: Look, tally: &Tally) -> Result<Sent> {
     let rounds = RATES.len() as u64;
     let started = Instant::now();
     let bar = Look::bar(rounds);
+    if bar.is_hidden() {
+        println!("  … traffic  TCP, UDP and ICMP over IPv4 and IPv6 for {rounds} s");
+    }
     let sent = thread::scope(|scope| {
         let long = scope.spawn(|| {
             let backup = Ends::v6((right, 3), (left, 3), 873);
