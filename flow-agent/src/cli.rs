@@ -4,6 +4,10 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+#[cfg(feature = "live")]
+use flow_agent::attach::AttachMode;
+use flow_agent::replay::OutputTarget;
+use flow_agent::sink::StoreTarget;
 
 /// A network flow agent: meters packets in the kernel, stores flow records in ClickHouse.
 #[derive(Debug, Parser)]
@@ -17,8 +21,77 @@ pub struct Cli {
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Meter this host's packets and store the flows until stopped
+    #[cfg(feature = "live")]
+    Run(RunArgs),
+    /// Meter packet captures (pcap, pcapng, gzip) on their own clock
+    Replay(ReplayArgs),
     /// Serve the embedded ClickHouse engine over its HTTP interface
     Store(StoreArgs),
+    /// Ask a store in SQL
+    Query(QueryArgs),
+    /// Show or apply the tables
+    #[command(subcommand)]
+    Schema(SchemaCommand),
+}
+
+/// Arguments of `flow-agent run`; each overrides its key in the file.
+#[cfg(feature = "live")]
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// Configuration file (TOML)
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Interface to meter, [NETNS/]NAME[:MODE], globs allowed; default: all hardware interfaces
+    #[arg(long, value_name = "IF")]
+    pub interface: Vec<String>,
+    /// How incoming packets are metered
+    #[arg(long, value_name = "MODE")]
+    pub attach: Option<AttachMode>,
+    /// Where flows go: embedded:DIR or http://HOST:PORT[/DATABASE]
+    #[arg(long, value_name = "STORE")]
+    pub store: Option<String>,
+    /// This host's name in the rows
+    #[arg(long, value_name = "NAME")]
+    pub exporter: Option<String>,
+    /// Time between two drains of the kernel tables
+    #[arg(long, value_name = "MS")]
+    pub drain_interval: Option<u64>,
+    /// Emit a flow after this long without a packet
+    #[arg(long, value_name = "SECONDS")]
+    pub idle_timeout: Option<u64>,
+    /// Emit a flow that has lasted this long; it goes on in the next record
+    #[arg(long, value_name = "SECONDS")]
+    pub active_timeout: Option<u64>,
+}
+
+/// Arguments of `flow-agent replay`.
+#[derive(Debug, Args)]
+pub struct ReplayArgs {
+    /// Where flows go: jsonl:FILE, jsonl:-, clickhouse:URL or embedded:DIR
+    #[arg(long, value_name = "OUTPUT", default_value = "jsonl:-")]
+    pub output: OutputTarget,
+    /// Write what became of every packet to this file, as JSON
+    #[arg(long, value_name = "FILE")]
+    pub ledger: Option<PathBuf>,
+    /// The host's name in the rows; default: this host's
+    #[arg(long, value_name = "NAME")]
+    pub exporter: Option<String>,
+    /// Emit a flow after this long without a packet
+    #[arg(long, value_name = "SECONDS", default_value_t = 15,
+          value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub idle_timeout: u64,
+    /// Emit a flow that has lasted this long; it goes on in the next record
+    #[arg(long, value_name = "SECONDS", default_value_t = 60,
+          value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub active_timeout: u64,
+    /// Open flows at one time; more are emitted early
+    #[arg(long, value_name = "FLOWS", default_value_t = 1_000_000,
+          value_parser = clap::value_parser!(u64).range(1..=1 << 30))]
+    pub max_flows: u64,
+    /// Captures, metered one after the other; - is the standard input
+    #[arg(value_name = "FILE", required = true)]
+    pub files: Vec<PathBuf>,
 }
 
 /// Arguments of `flow-agent store`.
@@ -30,4 +103,31 @@ pub struct StoreArgs {
     /// Address and port to listen on; port 0 picks a free one
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8123")]
     pub listen: SocketAddr,
+}
+
+/// Arguments of `flow-agent query`.
+#[derive(Debug, Args)]
+pub struct QueryArgs {
+    /// The store: embedded:DIR or http://HOST:PORT[/DATABASE]
+    #[arg(long, value_name = "STORE", default_value = "http://127.0.0.1:8123")]
+    pub store: StoreTarget,
+    /// Output format, any of ClickHouse's
+    #[arg(long, value_name = "FORMAT", default_value = "PrettyCompactMonoBlock")]
+    pub format: String,
+    /// The question
+    #[arg(value_name = "SQL")]
+    pub sql: String,
+}
+
+/// `flow-agent schema ...`.
+#[derive(Debug, Subcommand)]
+pub enum SchemaCommand {
+    /// Print the statements, for people who apply them themselves
+    Print,
+    /// Bring the tables of a store up to date
+    Apply {
+        /// The store: embedded:DIR or http://HOST:PORT[/DATABASE]
+        #[arg(long, value_name = "STORE", default_value = "http://127.0.0.1:8123")]
+        store: StoreTarget,
+    },
 }

@@ -1,5 +1,7 @@
 //! What a command can fail with, and the exit code that tells a script why.
 
+use crate::replay::ReplayError;
+use crate::sink::SinkError;
 use crate::store::StoreError;
 
 /// Exit codes of the `flow-agent` command.
@@ -21,13 +23,68 @@ pub enum Error {
     /// The embedded store.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// A sink.
+    #[error(transparent)]
+    Sink(#[from] SinkError),
+    /// A replay.
+    #[error(transparent)]
+    Replay(#[from] ReplayError),
+    /// The configuration.
+    #[cfg(feature = "live")]
+    #[error(transparent)]
+    Config(#[from] crate::config::ConfigError),
+    /// Attaching.
+    #[cfg(feature = "live")]
+    #[error(transparent)]
+    Attach(#[from] crate::attach::AttachError),
+    /// Draining.
+    #[cfg(feature = "live")]
+    #[error(transparent)]
+    Drain(#[from] crate::drain::DrainError),
+    /// The store did not take everything before the agent had to stop.
+    #[error(
+        "{rows} flow records are not in the store and are lost, the log above has their packets: \
+         {source}"
+    )]
+    Undelivered {
+        /// Records that are lost.
+        rows: u64,
+        /// Why.
+        source: SinkError,
+    },
+    /// The operating system refuses a thread, a signal handler or a process.
+    #[error("the operating system refuses a thread or process: {source}; see ulimit -u")]
+    Thread {
+        /// Why.
+        source: std::io::Error,
+    },
 }
 
 impl Error {
+    /// A failure of the operating system to give a thread.
+    pub fn thread(source: std::io::Error) -> Self {
+        Self::Thread { source }
+    }
+
     /// The process exit code for this error.
     pub fn exit(&self) -> Exit {
         match self {
             Self::Store(error) => error.exit(),
+            Self::Sink(error) | Self::Undelivered { source: error, .. } => error.exit(),
+            Self::Replay(error) => error.exit(),
+            #[cfg(feature = "live")]
+            Self::Config(error) => error.exit(),
+            #[cfg(feature = "live")]
+            Self::Attach(error) => error.exit(),
+            #[cfg(feature = "live")]
+            Self::Drain(error) => error.exit(),
+            Self::Thread { .. } => Exit::Failed,
         }
+    }
+}
+
+impl From<crate::replay::capture::CaptureError> for Error {
+    fn from(error: crate::replay::capture::CaptureError) -> Self {
+        Self::Replay(error.into())
     }
 }

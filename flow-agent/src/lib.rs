@@ -8,15 +8,31 @@
 
 #[cfg(feature = "live")]
 pub mod attach;
+pub mod batch;
+pub mod cache;
+pub mod clock;
 pub mod community_id;
+#[cfg(feature = "live")]
+pub mod config;
 pub mod delta;
 #[cfg(feature = "live")]
 pub mod drain;
 pub mod error;
+pub mod host;
+pub mod latency;
+pub mod ledger;
 #[cfg(feature = "live")]
 mod mapped;
+pub mod record;
 pub mod replay;
+pub mod row;
+#[cfg(feature = "live")]
+pub mod run;
+pub mod schema;
 pub mod services;
+pub mod shutdown;
+pub mod sink;
 pub mod store;
+pub mod target;
 
 pub use error::{Error, Exit};

@@ -13,3 +13,4 @@ pub mod rows;
 pub mod sql;
 pub mod tally;
 pub mod traffic;
+pub mod wild;

@@ -225,7 +225,7 @@ fn interface(body: Reader, index: usize) -> Option<Interface> {
                 let base: i128 = if resolution & 0x80 == 0 { 10 } else { 2 };
                 interface.per_second = base.pow(exponent);
             }
-            (14, _) => interface.offset_s = body.number(at + 4, 8)? as i64,
+            (14, _) => interface.offset_s = body.number(at + 4, 8)?.cast_signed() as i64,
             _ => {}
         }
         at += 4 + length.next_multiple_of(4);

@@ -10,8 +10,8 @@ use super::ip::Fragment;
 /// How long after a first fragment a later one belongs to it, in nanoseconds.
 const LIFETIME_NS: i128 = 30_000_000_000;
 
-/// Interface, outer and inner VLAN, addresses, protocol, id.
-type Datagram = (usize, Option<u16>, Option<u16>, IpAddr, IpAddr, u8, u32);
+/// Interface, outer and inner VLAN id (0: none), addresses, protocol, id.
+type Datagram = (usize, u16, u16, IpAddr, IpAddr, u8, u32);
 
 /// First fragments, and when they were seen.
 #[derive(Debug, Default)]
@@ -29,11 +29,11 @@ impl Fragments {
         fragment: Fragment,
     ) -> Option<Direction> {
         let Direction { src, dst, .. } = *direction;
-        let (outer, inner) = (vlans.first().copied(), vlans.get(1).copied());
+        let vlan = |nth: usize| vlans.get(nth).copied().unwrap_or(0);
         let datagram = (
             frame.interface,
-            outer,
-            inner,
+            vlan(0),
+            vlan(1),
             src,
             dst,
             fragment.protocol,

@@ -32,19 +32,11 @@ const MAX_EXTENSIONS: usize = 8;
 
 /// Reads the IP header and what the flow key needs after it.
 pub(super) fn read(network: &Network) -> Result<Packet, Reason> {
-    let version = match (network.version, network.data.first()) {
-        (Version::ByNibble, None) => return Err(Reason::Truncated),
-        (Version::ByNibble, Some(first)) => match first >> 4 {
-            4 => Version::V4,
-            6 => Version::V6,
-            _ => return Err(Reason::Malformed),
-        },
-        (version, _) => version,
-    };
-    if version == Version::V4 {
-        ipv4(network)
-    } else {
-        ipv6(network)
+    let nibble = network.data.first().ok_or(Reason::Truncated)? >> 4;
+    match (network.version, nibble) {
+        (Version::V4 | Version::ByNibble, 4) => ipv4(network),
+        (Version::V6 | Version::ByNibble, 6) => ipv6(network),
+        _ => Err(Reason::Malformed),
     }
 }
 
@@ -104,21 +96,18 @@ fn ipv6(network: &Network) -> Result<Packet, Reason> {
     let mut protocol = header.next_header().0;
     let mut fragment = None;
     for _ in 0..MAX_EXTENSIONS {
-        let octets = match protocol {
+        // The next header and the length; a header whose start is not captured is the last one
+        // reached, one whose end is not captured leaves no ports.
+        let octets = match (protocol, rest) {
             // hop-by-hop, routing, destination options, mobility, HIP, shim6
-            0 | 43 | 60 | 135 | 139 | 140 => {
-                rest.get(1).map(|length| (usize::from(*length) + 1) * 8)
-            }
-            51 => rest.get(1).map(|length| (usize::from(*length) + 2) * 4),
-            44 => Some(8),
+            (0 | 43 | 60 | 135 | 139 | 140, [_, length, ..]) => (usize::from(*length) + 1) * 8,
+            // authentication
+            (51, [_, length, ..]) => (usize::from(*length) + 2) * 4,
+            (44, [_, _, _, _, _, _, _, _, ..]) => 8,
             _ => break,
         };
-        let extension = octets
-            .and_then(|octets| rest.get(..octets))
-            .ok_or(Reason::Truncated)?;
         if protocol == 44 {
-            let part =
-                Ipv6FragmentHeaderSlice::from_slice(extension).map_err(|_| Reason::Truncated)?;
+            let part = Ipv6FragmentHeaderSlice::from_slice(rest).map_err(|_| Reason::Truncated)?;
             if part.is_fragmenting_payload() {
                 fragment = Some(Fragment {
                     first: part.fragment_offset().value() == 0,
@@ -127,8 +116,8 @@ fn ipv6(network: &Network) -> Result<Packet, Reason> {
                 });
             }
         }
-        protocol = extension[0];
-        rest = &rest[extension.len()..];
+        protocol = rest[0];
+        rest = rest.get(octets..).unwrap_or_default();
         if fragment.is_some_and(|fragment| !fragment.first) {
             break;
         }

@@ -45,9 +45,7 @@ pub(super) fn strip(frame: &Frame) -> Result<Result<Network<'_>, Reason>, u16> {
             20,
             number(0).filter(|_| data.len() >= 20).map(Next::Ethertype),
         ),
-        101 | 12 | 14 => (0, Some(Next::Ip(Version::ByNibble))),
-        228 => (0, Some(Next::Ip(Version::V4))),
-        229 => (0, Some(Next::Ip(Version::V6))),
+        101 | 12 | 14 | 228 | 229 => (0, Some(Next::Ip(Version::ByNibble))),
         0 | 108 => {
             let family = data.get(..4).map(|family| match family {
                 // In either byte order: the family is that of whoever captured.

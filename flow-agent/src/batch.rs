@@ -1,0 +1,131 @@
+//! Batching: records become frozen batches, one insert each.
+//!
+//! Enters: records from the cache shards. Leaves: [`Batch`]es by a bounded
+//! queue. A frozen batch never changes: its id is its deduplication token, and
+//! the same token must always mean the same rows.
+
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use crossbeam::channel::{Receiver, RecvTimeoutError};
+use tokio::sync::mpsc;
+use uuid::Uuid;
+
+use crate::latency::{Latency, Stage};
+use crate::ledger::{Entry, Ledger, LostRecord};
+use crate::record::FlowRecord;
+
+/// When a batch is frozen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BatchLimits {
+    /// Rows, at most [`BatchLimits::MOST_ROWS`].
+    pub rows: usize,
+    /// Time since its first record.
+    pub age: Duration,
+}
+
+impl BatchLimits {
+    /// ClickHouse splits larger inserts into several blocks, which are not atomic.
+    pub const MOST_ROWS: usize = 1_048_448;
+}
+
+impl Default for BatchLimits {
+    fn default() -> Self {
+        Self { rows: 50_000, age: Duration::from_secs(1) }
+    }
+}
+
+/// Rows that are inserted together or not at all.
+#[derive(Debug)]
+pub struct Batch {
+    /// UUID version 7: the deduplication token, the query id, and a column.
+    pub id: Uuid,
+    /// Unix seconds when it was frozen; partitions and TTLs derive from it.
+    pub exported_at: u32,
+    /// At least one.
+    pub records: Vec<FlowRecord>,
+}
+
+impl Batch {
+    /// Freezes records at a wall-clock time in Unix ns.
+    pub fn freeze(records: Vec<FlowRecord>, now_ns: u64) -> Self {
+        Self { id: Uuid::now_v7(), exported_at: (now_ns / 1_000_000_000) as u32, records }
+    }
+}
+
+/// Starts the batcher. It ends when every record sender is gone, with nothing held back.
+///
+/// # Errors
+/// The system refuses the thread.
+pub fn start(
+    limits: BatchLimits,
+    records: Receiver<Vec<FlowRecord>>,
+    batches: mpsc::Sender<Batch>,
+    ledger: Ledger,
+    latency: Latency,
+    wall_clock: fn() -> u64,
+) -> std::io::Result<JoinHandle<()>> {
+    let batcher =
+        Batcher { limits, batches, ledger, latency, wall_clock, open: Vec::new(), arrived: None };
+    thread::Builder::new().name("batch".into()).spawn(move || batcher.run(&records))
+}
+
+struct Batcher {
+    limits: BatchLimits,
+    batches: mpsc::Sender<Batch>,
+    ledger: Ledger,
+    latency: Latency,
+    wall_clock: fn() -> u64,
+    open: Vec<FlowRecord>,
+    /// When the first record of the open batch arrived.
+    arrived: Option<Instant>,
+}
+
+impl Batcher {
+    fn run(mut self, records: &Receiver<Vec<FlowRecord>>) {
+        loop {
+            let age = self.arrived.map_or(Duration::ZERO, |arrived| arrived.elapsed());
+            match records.recv_timeout(self.limits.age.saturating_sub(age)) {
+                Ok(records) => self.add(records),
+                Err(RecvTimeoutError::Timeout) if self.arrived.is_some() => self.freeze(),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+        }
+        self.freeze();
+    }
+
+    fn add(&mut self, mut records: Vec<FlowRecord>) {
+        while !records.is_empty() {
+            self.arrived.get_or_insert_with(Instant::now);
+            let room = self.limits.rows - self.open.len();
+            let rest = records.split_off(room.min(records.len()));
+            self.open.append(&mut records);
+            records = rest;
+            let old = self.arrived.is_some_and(|arrived| arrived.elapsed() >= self.limits.age);
+            if self.open.len() >= self.limits.rows || old {
+                self.freeze();
+            }
+        }
+    }
+
+    fn freeze(&mut self) {
+        if let Some(arrived) = self.arrived.take() {
+            self.latency.record(Stage::Batch, arrived.elapsed());
+        }
+        if self.open.is_empty() {
+            return;
+        }
+        let batch = Batch::freeze(std::mem::take(&mut self.open), (self.wall_clock)());
+        if let Err(refused) = self.batches.try_send(batch) {
+            // The store has been away for as long as the queue is. Waiting here
+            // would stop the drain, and the loss would happen unnamed.
+            let batch = refused.into_inner();
+            tracing::warn!(
+                rows = batch.records.len(),
+                "the queue of batches is full: the store is slow or away; a batch is lost"
+            );
+            self.ledger.add_records(&batch.records, Entry::LostRecord(LostRecord::QueueFull));
+        }
+    }
+}

@@ -1,0 +1,204 @@
+//! Where a replay's records go: sorted JSON lines, or batches into a store.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::thread::JoinHandle;
+
+use tokio::sync::{mpsc, watch};
+
+
+use super::ReplayError;
+use crate::batch::{Batch, BatchLimits};
+use crate::clock::wall_clock;
+use crate::latency::Latency;
+use crate::ledger::Ledger;
+use crate::record::FlowRecord;
+use crate::row::Names;
+use crate::sink::{Delivery, JsonLines, Outcome, SinkError, StoreTarget};
+use crate::target::Store;
+
+/// What `--output` says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum OutputTarget {
+    /// `jsonl:FILE`, `-` for the standard output.
+    JsonLines(PathBuf),
+    /// `embedded:DIR` or `clickhouse:URL`.
+    Store(StoreTarget),
+}
+
+impl FromStr for OutputTarget {
+    type Err = SinkError;
+
+    fn from_str(text: &str) -> Result<Self, SinkError> {
+        match text.strip_prefix("jsonl:") {
+            Some("") => Err(SinkError::BadAddress {
+                address: text.into(),
+                problem: "the file is missing, write jsonl:FILE or jsonl:-".into(),
+            }),
+            Some(path) => Ok(Self::JsonLines(path.into())),
+            None => Ok(Self::Store(text.parse()?)),
+        }
+    }
+}
+
+/// A replay's open output.
+pub enum Output {
+    /// Everything is kept until the end: the lines are sorted.
+    JsonLines { path: PathBuf, exporter: String, records: Vec<FlowRecord> },
+    /// Batches are inserted while the capture is read.
+    Store(Box<StoreOutput>),
+}
+
+/// Batches on their way into a store.
+pub struct StoreOutput {
+    store: Store,
+    exporter: String,
+    ledger: Ledger,
+    open: Vec<FlowRecord>,
+    /// Made with the first batch, when the interfaces are known; again when there are more.
+    lane: Option<Lane>,
+}
+
+/// One delivery and the interfaces it knows.
+struct Lane {
+    interfaces: usize,
+    batches: mpsc::Sender<Batch>,
+    delivery: JoinHandle<Outcome>,
+    _stopping: watch::Sender<bool>,
+}
+
+impl Output {
+    /// Opens the output.
+    ///
+    /// # Errors
+    /// The store cannot be reached or refuses the schema.
+    pub fn open(
+        target: &OutputTarget,
+        exporter: &str,
+        ledger: &Ledger,
+    ) -> Result<Self, crate::Error> {
+        match target {
+            OutputTarget::JsonLines(path) => Ok(Self::JsonLines {
+                path: path.clone(),
+                exporter: exporter.into(),
+                records: Vec::new(),
+            }),
+            OutputTarget::Store(target) => {
+                Ok(Self::Store(Box::new(StoreOutput {
+                    store: Store::open(target)?,
+                    exporter: exporter.into(),
+                    ledger: ledger.clone(),
+                    open: Vec::new(),
+                    lane: None,
+                })))
+            }
+        }
+    }
+
+    /// Takes records.
+    ///
+    /// # Errors
+    /// The store refused earlier ones.
+    pub fn take(
+        &mut self,
+        records: &mut Vec<FlowRecord>,
+        interfaces: &[String],
+    ) -> Result<(), ReplayError> {
+        match self {
+            Self::JsonLines { records: kept, .. } => kept.append(records),
+            Self::Store(output) => {
+                output.open.append(records);
+                if output.open.len() >= BatchLimits::default().rows {
+                    output.send(interfaces)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes or commits everything.
+    ///
+    /// # Errors
+    /// The file cannot be written, or the store did not take everything.
+    pub fn finish(self, interfaces: &[String]) -> Result<(), crate::Error> {
+        match self {
+            Self::JsonLines { path, exporter, mut records } => {
+                // Stable: flows that are equal here ended in a fixed order.
+                records.sort_by_key(sort_key);
+                let names = Names { exporter, interfaces: interfaces.to_vec() };
+                let mut lines = JsonLines::create(&path)?;
+                for record in &records {
+                    lines.write(record, &names)?;
+                }
+                Ok(lines.finish()?)
+            }
+            Self::Store(mut output) => {
+                output.send(interfaces)?;
+                output.settle()?;
+                output.store.close()
+            }
+        }
+    }
+}
+
+/// Flow start, then key.
+fn sort_key(record: &FlowRecord) -> impl Ord + use<> {
+    (
+        record.start_ns,
+        (record.interface, record.vlan_id, record.inner_vlan_id),
+        (record.src, record.dst, record.protocol, record.src_port, record.dst_port),
+        (record.icmp_type, record.icmp_code, record.end_ns),
+    )
+}
+
+impl StoreOutput {
+    /// Freezes what is open; waits while too many batches are on their way.
+    fn send(&mut self, interfaces: &[String]) -> Result<(), ReplayError> {
+        if self.lane.as_ref().is_some_and(|lane| lane.interfaces < interfaces.len()) {
+            self.settle()?;
+        }
+        let lane = match self.lane.take() {
+            Some(lane) => lane,
+            None => self.lane(interfaces)?,
+        };
+        if !self.open.is_empty() {
+            let batch = Batch::freeze(std::mem::take(&mut self.open), wall_clock());
+            // A delivery that has ended says why in `settle`.
+            let _ = lane.batches.blocking_send(batch);
+        }
+        self.lane = Some(lane);
+        Ok(())
+    }
+
+    fn lane(&self, interfaces: &[String]) -> Result<Lane, ReplayError> {
+        const BATCHES_ON_THEIR_WAY: usize = 4;
+        const PATIENCE: std::time::Duration = std::time::Duration::from_secs(30);
+        let (batches, receiver) = mpsc::channel(BATCHES_ON_THEIR_WAY);
+        // A replay does not wait for a store for ever.
+        let (stopping_sender, stopping) = watch::channel(true);
+        let delivery = Delivery {
+            store: self.store.new_client(),
+            names: Names { exporter: self.exporter.clone(), interfaces: interfaces.to_vec() },
+            ledger: self.ledger.clone(),
+            latency: Latency::default(),
+            wall_clock,
+            patience: PATIENCE,
+        };
+        let delivery = delivery
+            .start(receiver, stopping)
+            .map_err(|source| ReplayError::Thread { source })?;
+        Ok(Lane { interfaces: interfaces.len(), batches, delivery, _stopping: stopping_sender })
+    }
+
+    /// Waits until everything sent is acknowledged.
+    fn settle(&mut self) -> Result<(), ReplayError> {
+        let Some(Lane { batches, delivery, .. }) = self.lane.take() else { return Ok(()) };
+        drop(batches);
+        let outcome =
+            delivery.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        match outcome.undelivered {
+            None => Ok(()),
+            Some((rows, source)) => Err(ReplayError::Undelivered { rows, source }),
+        }
+    }
+}

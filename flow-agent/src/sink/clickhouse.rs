@@ -1,0 +1,289 @@
+//! ClickHouse over HTTP: schema, rows, books.
+
+use std::time::Duration;
+
+use clickhouse::{Client, Row, RowWrite};
+use serde::Serialize;
+use uuid::Uuid;
+
+use super::StoreAddress;
+use crate::Exit;
+use crate::batch::Batch;
+use crate::latency::Bucket;
+use crate::ledger::Counts;
+use crate::row::{FlowRow, Names};
+use crate::schema::Schema;
+
+/// How long one insert may take before it counts as failed.
+const INSERT_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long the server may take to accept a connection or answer a small question.
+const QUESTION_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Why the store did not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum SinkError {
+    /// The address cannot be used.
+    #[error("store address '{address}': {problem}; write http://HOST:PORT[/DATABASE] or embedded:DIR")]
+    BadAddress { address: String, problem: String },
+    /// No answer.
+    #[error("the store at {address} cannot be reached: {problem}; is it running there?")]
+    Unreachable { address: String, problem: String },
+    /// An error answer.
+    #[error("the store at {address} refused to {what}: {problem}")]
+    Refused { address: String, what: String, problem: String },
+    /// The tables were made by a newer agent.
+    #[error(
+        "the tables at {address} have schema version {found}, this agent knows {known}; \
+         use an agent that is as new as the one that made them"
+    )]
+    NewerSchema { address: String, found: u32, known: u32 },
+    /// A file cannot be written.
+    #[error("{path} cannot be written: {source}")]
+    Output { path: String, source: std::io::Error },
+}
+
+impl SinkError {
+    /// The process exit code for this error.
+    pub fn exit(&self) -> Exit {
+        match self {
+            Self::BadAddress { .. } => Exit::Usage,
+            Self::Unreachable { .. } => Exit::Store,
+            Self::Refused { .. } | Self::NewerSchema { .. } | Self::Output { .. } => Exit::Failed,
+        }
+    }
+}
+
+/// A ClickHouse server that holds the tables.
+#[derive(Clone)]
+pub struct ClickHouse {
+    client: Client,
+    address: StoreAddress,
+}
+
+#[derive(Debug, Row, Serialize)]
+struct LedgerRow<'a> {
+    ts: u32,
+    exporter: &'a str,
+    interface: &'a str,
+    stage: &'static str,
+    reason: &'static str,
+    packets: u64,
+    octets: u64,
+}
+
+#[derive(Debug, Row, Serialize)]
+struct LatencyRow<'a> {
+    ts: u32,
+    exporter: &'a str,
+    stage: &'static str,
+    bucket_ns: u64,
+    count: u64,
+}
+
+#[derive(Debug, Row, Serialize)]
+struct MigrationRow<'a> {
+    version: u32,
+    name: &'a str,
+    agent_version: &'a str,
+}
+
+impl ClickHouse {
+    /// A client; nothing is sent yet.
+    pub fn new(address: StoreAddress) -> Self {
+        let mut client = Client::default()
+            .with_url(&address.url)
+            .with_product_info("flow-agent", env!("CARGO_PKG_VERSION"))
+            // What exactly-once depends on is said each time: defaults differ between versions.
+            .with_setting("async_insert", "0")
+            .with_setting("insert_deduplicate", "1")
+            .with_setting("deduplicate_blocks_in_dependent_materialized_views", "1");
+        if let Some((user, password)) = &address.user {
+            client = client.with_user(user).with_password(password);
+        }
+        Self { client, address }
+    }
+
+    /// Where it is.
+    pub fn address(&self) -> &StoreAddress {
+        &self.address
+    }
+
+    /// Brings the schema up to date.
+    ///
+    /// # Errors
+    /// The store is away, refuses, or has a newer schema.
+    pub async fn apply_schema(&self, schema: &Schema) -> Result<(), SinkError> {
+        let run = |sql: String| {
+            let client = self.client.clone();
+            async move { client.query_raw(&sql).execute().await }
+        };
+        for statement in schema.bookkeeping() {
+            self.ask("create the schema", run(statement)).await?;
+        }
+        let database = &self.address.database;
+        let sql = format!("SELECT max(version) FROM {database}.schema_migrations");
+        let found: u32 =
+            self.ask("say its schema version", self.client.query(&sql).fetch_one()).await?;
+        if found > Schema::version() {
+            let address = self.address.to_string();
+            return Err(SinkError::NewerSchema { address, found, known: Schema::version() });
+        }
+        for step in schema.after(found) {
+            tracing::info!(version = step.version, name = step.name, "applying schema migration");
+            for statement in step.statements {
+                self.ask("apply the schema", run(statement)).await?;
+            }
+            let row = MigrationRow {
+                version: step.version,
+                name: step.name,
+                agent_version: env!("CARGO_PKG_VERSION"),
+            };
+            self.insert::<MigrationRow<'_>>("schema_migrations", Uuid::now_v7(), [row]).await?;
+        }
+        Ok(())
+    }
+
+    /// Inserts a batch. The same batch can be sent again: its token makes the
+    /// store take it once.
+    ///
+    /// # Errors
+    /// The store is away or refuses; it may or may not have the rows.
+    pub async fn insert_batch(&self, batch: &Batch, names: &Names) -> Result<(), SinkError> {
+        let rows = batch
+            .records
+            .iter()
+            .map(|record| FlowRow::new(record, names, batch.id, batch.exported_at));
+        self.insert::<FlowRow<'_>>("flows", batch.id, rows).await
+    }
+
+    /// Inserts what the ledger counted in an interval that ended at `ts` (Unix seconds).
+    ///
+    /// # Errors
+    /// As [`ClickHouse::insert_batch`]; `token` makes a repetition harmless.
+    pub async fn insert_ledger(
+        &self,
+        token: Uuid,
+        ts: u32,
+        counts: &Counts,
+        names: &Names,
+    ) -> Result<(), SinkError> {
+        let rows = counts.iter().map(|((interface, entry), count)| {
+            let (stage, reason) = entry.labels();
+            LedgerRow {
+                ts,
+                exporter: &names.exporter,
+                interface: names.interface(*interface),
+                stage,
+                reason,
+                packets: count.packets,
+                octets: count.octets,
+            }
+        });
+        self.insert::<LedgerRow<'_>>("ledger", token, rows).await
+    }
+
+    /// Inserts histogram buckets of an interval that ended at `ts` (Unix seconds).
+    ///
+    /// # Errors
+    /// As [`ClickHouse::insert_batch`]; `token` makes a repetition harmless.
+    pub async fn insert_latency(
+        &self,
+        token: Uuid,
+        ts: u32,
+        buckets: &[Bucket],
+        names: &Names,
+    ) -> Result<(), SinkError> {
+        let rows = buckets.iter().map(|bucket| LatencyRow {
+            ts,
+            exporter: &names.exporter,
+            stage: bucket.stage.label(),
+            bucket_ns: bucket.bucket_ns,
+            count: bucket.count,
+        });
+        self.insert::<LatencyRow<'_>>("latency", token, rows).await
+    }
+
+    /// Asks in SQL; the answer in `format` is given to `out` piece by piece
+    /// until it returns false.
+    ///
+    /// # Errors
+    /// The store is away, or refuses the question.
+    pub async fn query(
+        &self,
+        sql: &str,
+        format: &str,
+        mut out: impl FnMut(&[u8]) -> bool,
+    ) -> Result<(), SinkError> {
+        let client = &self.client;
+        let answer = async {
+            let mut answer = client.query_raw(sql).fetch_bytes(format)?;
+            while let Some(bytes) = answer.next().await? {
+                if !out(&bytes) {
+                    break;
+                }
+            }
+            Ok(())
+        };
+        answer.await.map_err(|error| self.error("answer", &error))
+    }
+
+    async fn insert<'r, T: RowWrite>(
+        &self,
+        table: &str,
+        token: Uuid,
+        rows: impl IntoIterator<Item = T::Value<'r>>,
+    ) -> Result<(), SinkError> {
+        let what = format!("insert into {table}");
+        let insert = async {
+            let mut insert = self
+                .client
+                .clone()
+                .with_database(&self.address.database)
+                .insert::<T>(table)
+                .await?
+                .with_timeouts(Some(QUESTION_TIMEOUT), Some(INSERT_TIMEOUT))
+                .with_setting("insert_deduplication_token", token.to_string());
+            for row in rows {
+                insert.write(&row).await?;
+            }
+            insert.end().await
+        };
+        insert.await.map_err(|error| self.error(&what, &error))
+    }
+
+    async fn ask<T>(
+        &self,
+        what: &str,
+        question: impl Future<Output = clickhouse::error::Result<T>>,
+    ) -> Result<T, SinkError> {
+        match tokio::time::timeout(QUESTION_TIMEOUT, question).await {
+            Ok(answer) => answer.map_err(|error| self.error(what, &error)),
+            Err(_) => Err(self.unreachable(format!("no answer within {QUESTION_TIMEOUT:?}"))),
+        }
+    }
+
+    fn error(&self, what: &str, error: &clickhouse::error::Error) -> SinkError {
+        use clickhouse::error::Error;
+        match error {
+            Error::Network(source) => {
+                let mut problem = source.to_string();
+                let mut cause = source.source();
+                while let Some(error) = cause {
+                    problem = error.to_string();
+                    cause = error.source();
+                }
+                self.unreachable(problem)
+            }
+            Error::TimedOut => self.unreachable("no answer in time".into()),
+            error => SinkError::Refused {
+                address: self.address.to_string(),
+                what: what.into(),
+                problem: error.to_string(),
+            },
+        }
+    }
+
+    fn unreachable(&self, problem: String) -> SinkError {
+        SinkError::Unreachable { address: self.address.to_string(), problem }
+    }
+}

@@ -1,0 +1,180 @@
+//! Delivery: each batch is sent until the store has acknowledged it.
+//!
+//! Enters: batches, in order, by a bounded queue. It holds that a batch is
+//! acknowledged, or counted as lost with a reason, and never sent with other
+//! rows under the same token.
+
+use std::io;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use tokio::sync::{mpsc, watch};
+use uuid::Uuid;
+
+use super::{ClickHouse, SinkError};
+use crate::batch::Batch;
+use crate::latency::{Latency, Stage};
+use crate::ledger::{Entry, Ledger, LostRecord};
+use crate::row::Names;
+
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+/// How often the books are written.
+const BOOKS_INTERVAL: Duration = Duration::from_secs(10);
+
+/// How delivery ended.
+#[derive(Debug)]
+pub struct Outcome {
+    /// Rows that the store acknowledged.
+    pub rows: u64,
+    /// Rows that it had not taken when time was up, with the last error.
+    pub undelivered: Option<(u64, SinkError)>,
+}
+
+/// Sends batches and books to one store.
+pub struct Delivery {
+    /// The store, with connections that nothing else uses.
+    pub store: ClickHouse,
+    /// For rows.
+    pub names: Names,
+    /// Where acknowledged packets are counted.
+    pub ledger: Ledger,
+    /// Where inserts are measured; also written to the store.
+    pub latency: Latency,
+    /// Reads the wall clock, Unix ns.
+    pub wall_clock: fn() -> u64,
+    /// After the queue is closed, the store has this long to take what is left.
+    pub patience: Duration,
+}
+
+impl Delivery {
+    /// Starts [`Delivery::run`] on a thread of its own.
+    ///
+    /// # Errors
+    /// The system refuses the thread.
+    pub fn start(
+        self,
+        batches: mpsc::Receiver<Batch>,
+        stopping: watch::Receiver<bool>,
+    ) -> io::Result<JoinHandle<Outcome>> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        thread::Builder::new()
+            .name("delivery".into())
+            .spawn(move || runtime.block_on(self.run(batches, stopping)))
+    }
+
+    /// Delivers until the queue is closed and empty. `stopping` becomes true
+    /// when the agent stops; from then on a store that is away is waited for
+    /// only as long as [`Delivery::patience`].
+    pub async fn run(
+        self,
+        mut batches: mpsc::Receiver<Batch>,
+        stopping: watch::Receiver<bool>,
+    ) -> Outcome {
+        let mut outcome = Outcome { rows: 0, undelivered: None };
+        let mut deadline = Deadline { stopping, patience: self.patience, since: None };
+        let mut books = tokio::time::interval(BOOKS_INTERVAL);
+        books.reset();
+        loop {
+            tokio::select! {
+                batch = batches.recv() => match batch {
+                    Some(batch) => self.deliver(&batch, &mut deadline, &mut outcome).await,
+                    None => break,
+                },
+                _ = books.tick() => self.write_books(&mut deadline).await,
+            }
+        }
+        self.write_books(&mut deadline).await;
+        outcome
+    }
+
+    async fn deliver(&self, batch: &Batch, deadline: &mut Deadline, outcome: &mut Outcome) {
+        let started = Instant::now();
+        let sent = retry(deadline, || self.store.insert_batch(batch, &self.names)).await;
+        match sent {
+            Ok(()) => {
+                self.latency.record(Stage::Insert, started.elapsed());
+                let now = (self.wall_clock)();
+                let ages = batch.records.iter().map(|record| now.saturating_sub(record.end_ns));
+                self.latency.record_ns(Stage::PacketToAcknowledged, ages);
+                self.ledger.add_records(&batch.records, Entry::Acknowledged);
+                outcome.rows += batch.records.len() as u64;
+            }
+            Err(error) => {
+                let lost = Entry::LostRecord(LostRecord::Undelivered);
+                self.ledger.add_records(&batch.records, lost);
+                let before = outcome.undelivered.take().map_or(0, |(rows, _)| rows);
+                outcome.undelivered = Some((before + batch.records.len() as u64, error));
+            }
+        }
+    }
+
+    /// Ledger and latency of the time since the last call. A store that does not
+    /// take them loses them: the totals stay in the agent and in its last log line.
+    async fn write_books(&self, deadline: &mut Deadline) {
+        let ts = ((self.wall_clock)() / 1_000_000_000) as u32;
+        let (counts, buckets) = (self.ledger.take(), self.latency.take());
+        let (ledger_token, latency_token) = (Uuid::now_v7(), Uuid::now_v7());
+        let result = retry(deadline, async || {
+            if !counts.is_empty() {
+                self.store.insert_ledger(ledger_token, ts, &counts, &self.names).await?;
+            }
+            if !buckets.is_empty() {
+                self.store.insert_latency(latency_token, ts, &buckets, &self.names).await?;
+            }
+            Ok(())
+        })
+        .await;
+        if let Err(error) = result {
+            tracing::warn!("the ledger of the last interval is not in the store: {error}");
+        }
+    }
+}
+
+/// When to give a store up.
+struct Deadline {
+    stopping: watch::Receiver<bool>,
+    patience: Duration,
+    since: Option<Instant>,
+}
+
+impl Deadline {
+    fn is_over(&mut self) -> bool {
+        if !*self.stopping.borrow() {
+            return false;
+        }
+        let since = *self.since.get_or_insert_with(Instant::now);
+        since.elapsed() >= self.patience
+    }
+
+    /// Waits, but not longer than until the agent begins to stop.
+    async fn pause(&mut self, pause: Duration) {
+        if *self.stopping.borrow() {
+            tokio::time::sleep(pause.min(Duration::from_secs(1))).await;
+        } else {
+            let _ = tokio::time::timeout(pause, self.stopping.changed()).await;
+        }
+    }
+}
+
+/// Tries until it succeeds or the deadline is over, with a growing, jittered pause.
+async fn retry<F: Future<Output = Result<(), SinkError>>>(
+    deadline: &mut Deadline,
+    mut attempt: impl FnMut() -> F,
+) -> Result<(), SinkError> {
+    let mut pause = FIRST_PAUSE;
+    loop {
+        let error = match attempt().await {
+            Ok(()) => return Ok(()),
+            Err(error) => error,
+        };
+        if deadline.is_over() {
+            return Err(error);
+        }
+        tracing::warn!("{error}; trying again");
+        // Full jitter: agents that lost the same store do not come back in step.
+        let jitter = f64::from(Uuid::now_v7().as_u128() as u32) / f64::from(u32::MAX);
+        deadline.pause(pause.mul_f64(jitter.max(0.1))).await;
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+}

@@ -1,0 +1,11 @@
+//! Sinks: where records end.
+
+mod address;
+mod clickhouse;
+mod delivery;
+mod json;
+
+pub use address::{StoreAddress, StoreTarget};
+pub use clickhouse::{ClickHouse, SinkError};
+pub use delivery::{Delivery, Outcome};
+pub use json::JsonLines;

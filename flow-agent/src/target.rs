@@ -1,0 +1,77 @@
+//! The store a command works with: a server, or the embedded engine as a child process.
+
+use crate::Error;
+use crate::schema::Schema;
+use crate::sink::{ClickHouse, SinkError, StoreAddress, StoreTarget};
+use crate::store::EmbeddedStore;
+
+/// An open store with the schema applied.
+pub struct Store {
+    address: StoreAddress,
+    /// Ends with this.
+    child: Option<EmbeddedStore>,
+}
+
+impl Store {
+    /// Starts the embedded engine if `target` is one, and brings the schema up to date.
+    ///
+    /// # Errors
+    /// The engine does not start, or the store cannot be reached or refuses.
+    pub fn open(target: &StoreTarget) -> Result<Self, Error> {
+        let store = Self::connect(target)?;
+        let schema = Schema::new(&store.address.database, store.child.is_some());
+        store.ask(async |client| client.apply_schema(&schema).await)?;
+        Ok(store)
+    }
+
+    /// As [`Store::open`], but leaves the schema as it is.
+    ///
+    /// # Errors
+    /// The engine does not start.
+    pub fn connect(target: &StoreTarget) -> Result<Self, Error> {
+        match target {
+            StoreTarget::Server(address) => {
+                Ok(Self { address: address.clone(), child: None })
+            }
+            StoreTarget::Embedded(dir) => {
+                let executable = std::env::current_exe().map_err(Error::thread)?;
+                let child = EmbeddedStore::start(&executable, dir)?;
+                Ok(Self { address: StoreAddress::local(child.url()), child: Some(child) })
+            }
+        }
+    }
+
+    /// Where it is, without a password.
+    pub fn address(&self) -> &StoreAddress {
+        &self.address
+    }
+
+    /// A client with connections of its own, for another thread.
+    pub fn new_client(&self) -> ClickHouse {
+        ClickHouse::new(self.address.clone())
+    }
+
+    /// Asks and waits for the answer.
+    ///
+    /// # Errors
+    /// What the store answers, or that the system refuses a runtime.
+    pub fn ask<T>(
+        &self,
+        question: impl AsyncFnOnce(&ClickHouse) -> Result<T, SinkError>,
+    ) -> Result<T, Error> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let client = self.new_client();
+        Ok(runtime.map_err(Error::thread)?.block_on(question(&client))?)
+    }
+
+    /// Ends the embedded engine, if there is one, with everything on disk.
+    ///
+    /// # Errors
+    /// The child did not end well.
+    pub fn close(self) -> Result<(), Error> {
+        match self.child {
+            Some(child) => Ok(child.stop()?),
+            None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,295 @@
+//! `flow-agent replay` against the independent reference: on captures built here, and on every
+//! capture of the folder that `FLOW_PCAP_CORPUS` names.
+//!
+//! Needs the `flow-agent` binary: `FLOW_AGENT`, else the one in this build's target folder.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use flow_tests::reference::{self, Direction, Refusal, Sum, Totals};
+use flow_tests::wild::{self, Dice};
+use serde_json::Value;
+
+/// Link types whose packets are metered.
+const LINKS: [u16; 9] = [1, 113, 276, 101, 12, 228, 229, 0, 108];
+
+#[test]
+fn captures_of_every_link_type() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut dice = Dice::new(1);
+    for link in LINKS {
+        let frames = wild::frames(&mut dice, link, 20_000);
+        assert_equal(&write(
+            &folder,
+            &format!("{link}.pcap"),
+            &wild::pcap(link, &frames),
+        ));
+    }
+}
+
+#[test]
+fn a_capture_of_several_interfaces_cut_and_compressed() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut dice = Dice::new(2);
+    let interfaces = LINKS.map(|link| (link, wild::frames(&mut dice, link, 2_000)));
+    let bytes = wild::pcapng(&interfaces);
+    assert_equal(&write(&folder, "several.pcapng", &bytes));
+    assert_equal(&write(&folder, "cut.pcapng", &bytes[..bytes.len() - 7]));
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    encoder.write_all(&bytes).unwrap();
+    assert_equal(&write(&folder, "compressed", &encoder.finish().unwrap()));
+}
+
+#[test]
+fn a_link_type_that_is_not_supported_is_refused_by_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let frames = wild::frames(&mut Dice::new(3), 1, 10);
+    let file = write(&folder, "radio.pcap", &wild::pcap(127, &frames));
+    assert_equal(&file);
+    let output = replay(&file, folder.path());
+    assert!(String::from_utf8_lossy(&output.stderr).contains("IEEE802_11_RADIOTAP"));
+}
+
+#[test]
+fn what_is_no_capture_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, bytes) in [("empty", &b""[..]), ("text", b"not a capture at all")] {
+        assert_refused(&replay(&write(&folder, name, bytes), folder.path()), name);
+    }
+    assert_refused(
+        &replay(&folder.path().join("missing"), folder.path()),
+        "missing",
+    );
+}
+
+#[test]
+fn the_corpus() {
+    let Some(folder) = std::env::var_os("FLOW_PCAP_CORPUS") else {
+        return; // the captures built above have tested the same
+    };
+    let folder = PathBuf::from(folder);
+    let captures = captures(&folder);
+    assert!(
+        !captures.is_empty(),
+        "FLOW_PCAP_CORPUS={} has no captures",
+        folder.display()
+    );
+    let differences: Vec<_> = captures
+        .iter()
+        .filter_map(|file| compare(file).err())
+        .collect();
+    let count = differences.len();
+    assert!(
+        differences.is_empty(),
+        "{count} of {}:\n{}",
+        captures.len(),
+        differences.join("\n")
+    );
+    println!("{} captures agree", captures.len());
+}
+
+fn captures(folder: &Path) -> Vec<PathBuf> {
+    let mut captures: Vec<_> = std::fs::read_dir(folder)
+        .unwrap_or_else(|error| panic!("FLOW_PCAP_CORPUS={}: {error}", folder.display()))
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| {
+            let name = path
+                .file_name()
+                .unwrap_or_default()
+                .to_string_lossy()
+                .into_owned();
+            [".pcap", ".pcapng", ".cap"]
+                .iter()
+                .any(|end| name.trim_end_matches(".gz").ends_with(end))
+        })
+        .collect();
+    captures.sort();
+    captures
+}
+
+fn write(folder: &tempfile::TempDir, name: &str, bytes: &[u8]) -> PathBuf {
+    let path = folder.path().join(name);
+    std::fs::write(&path, bytes).unwrap();
+    path
+}
+
+fn assert_equal(file: &Path) {
+    if let Err(difference) = compare(file) {
+        panic!("{difference}");
+    }
+}
+
+/// Runs replay on `file`, the outputs in `folder`.
+fn replay(file: &Path, folder: &Path) -> Output {
+    let agent = agent();
+    Command::new(&agent)
+        .args(["replay", "--output"])
+        .arg(format!("jsonl:{}", folder.join("rows").display()))
+        .arg("--ledger")
+        .arg(folder.join("ledger"))
+        .arg(file)
+        .output()
+        .unwrap_or_else(|error| panic!("cannot run {}: {error}", agent.display()))
+}
+
+fn agent() -> PathBuf {
+    if let Some(agent) = std::env::var_os("FLOW_AGENT") {
+        return agent.into();
+    }
+    // target/PROFILE/deps/corpus-HASH -> target/PROFILE/flow-agent
+    let test = std::env::current_exe().unwrap();
+    let agent = test.ancestors().nth(2).unwrap().join("flow-agent");
+    assert!(
+        agent.is_file(),
+        "{} is missing; run `cargo build -p flow-agent` or set FLOW_AGENT",
+        agent.display()
+    );
+    agent
+}
+
+/// Compares replay with the reference; the error says how they differ.
+fn compare(file: &Path) -> Result<(), String> {
+    let name = file.display();
+    let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
+    let output = replay(file, folder.path());
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    let expected = match reference::totals(file) {
+        Ok(totals) => totals,
+        Err(Refusal::NoCapture(_) | Refusal::LinkType(_)) => {
+            return match (output.status.code(), stderr.trim().lines().count()) {
+                (Some(2), 1) => Ok(()),
+                (code, _) => Err(format!(
+                    "{name}: a refusal expected, exit {code:?}: {stderr}"
+                )),
+            };
+        }
+    };
+    if output.status.code() != Some(0) {
+        return Err(format!("{name}: exit {:?}: {stderr}", output.status.code()));
+    }
+    let rows = read_rows(&folder.path().join("rows"))?;
+    let ledger = std::fs::read_to_string(folder.path().join("ledger"))
+        .map_err(|error| format!("{name}: ledger: {error}"))?;
+    let ledger: Value =
+        serde_json::from_str(&ledger).map_err(|error| format!("{name}: {error}: {ledger}"))?;
+    let mut differences = ledger_differences(&ledger, &expected, rows.count);
+    differences.extend(sum_differences(&rows.directions, &expected.directions));
+    if differences.is_empty() {
+        return Ok(());
+    }
+    let more = differences.len().saturating_sub(8);
+    differences.truncate(8);
+    Err(format!("{name}: {}; {more} more", differences.join("; ")))
+}
+
+/// The rows of a `jsonl` output, summed.
+struct Rows {
+    count: u64,
+    directions: BTreeMap<Direction, Sum>,
+}
+
+fn read_rows(path: &Path) -> Result<Rows, String> {
+    let text = std::fs::read_to_string(path).map_err(|error| format!("rows: {error}"))?;
+    let mut rows = Rows {
+        count: 0,
+        directions: BTreeMap::new(),
+    };
+    for line in text.lines() {
+        let row: Value = serde_json::from_str(line).map_err(|error| format!("{error}: {line}"))?;
+        let number = |key: &str| row[key].as_u64().ok_or(format!("no {key}: {line}"));
+        let address = |key: &str| -> Result<IpAddr, String> {
+            let text = row[key].as_str().ok_or(format!("no {key}: {line}"))?;
+            text.parse()
+                .map_err(|error| format!("{key}: {error}: {line}"))
+        };
+        let forward = Direction {
+            src: address("src_ip")?,
+            dst: address("dst_ip")?,
+            protocol: number("protocol")? as u8,
+            src_port: number("src_port")? as u16,
+            dst_port: number("dst_port")? as u16,
+        };
+        let reverse = Direction {
+            src: forward.dst,
+            dst: forward.src,
+            src_port: forward.dst_port,
+            dst_port: forward.src_port,
+            ..forward
+        };
+        for (direction, packets, octets) in [
+            (forward, number("packets")?, number("bytes")?),
+            (
+                reverse,
+                number("reverse_packets")?,
+                number("reverse_bytes")?,
+            ),
+        ] {
+            if packets > 0 || octets > 0 {
+                let sum = rows.directions.entry(direction).or_default();
+                sum.packets += packets;
+                sum.octets += octets;
+            }
+        }
+        rows.count += 1;
+    }
+    Ok(rows)
+}
+
+fn ledger_differences(ledger: &Value, expected: &Totals, rows: u64) -> Vec<String> {
+    let metered: u64 = expected.directions.values().map(|sum| sum.packets).sum();
+    let octets: u64 = expected.directions.values().map(|sum| sum.octets).sum();
+    let mut differences: Vec<String> = [
+        ("packets_seen", expected.seen),
+        ("packets_metered", metered),
+        ("packets_unaccounted", 0),
+        ("octets_metered", octets),
+        ("flows_emitted", rows),
+    ]
+    .into_iter()
+    .filter(|(key, expected)| ledger[*key].as_u64() != Some(*expected))
+    .map(|(key, expected)| format!("{key} is {}, expected {expected}", ledger[key]))
+    .collect();
+    for reason in [
+        "arp",
+        "lldp",
+        "other",
+        "truncated",
+        "malformed",
+        "unsupported",
+    ] {
+        let found = ledger["packets_not_metered"][reason].as_u64().unwrap_or(0);
+        let expected = expected.not_metered.get(reason).copied().unwrap_or(0);
+        if found != expected {
+            differences.push(format!(
+                "not metered {reason}: {found}, expected {expected}"
+            ));
+        }
+    }
+    differences
+}
+
+fn sum_differences(
+    found: &BTreeMap<Direction, Sum>,
+    expected: &BTreeMap<Direction, Sum>,
+) -> Vec<String> {
+    let mut directions: Vec<_> = found.keys().chain(expected.keys()).collect();
+    directions.sort_unstable();
+    directions.dedup();
+    directions
+        .into_iter()
+        .filter(|direction| found.get(direction) != expected.get(direction))
+        .map(|direction| {
+            let (found, expected) = (found.get(direction), expected.get(direction));
+            format!("{direction:?}: {found:?}, expected {expected:?}")
+        })
+        .collect()
+}
+
+fn assert_refused(output: &Output, what: &str) {
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{what}: {stderr}");
+    assert_eq!(stderr.trim().lines().count(), 1, "{what}: {stderr}");
+}
