@@ -103,6 +103,12 @@ pub struct StoreArgs {
     /// Address and port to listen on; port 0 picks a free one
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8123")]
     pub listen: SocketAddr,
+    /// Listen on an address that other hosts can reach: the store has no passwords and no TLS
+    #[arg(long)]
+    pub allow_remote: bool,
+    /// Stop at the end of standard input, so that the store ends with its parent
+    #[arg(long, hide = true)]
+    pub stop_on_stdin_eof: bool,
 }
 
 /// Arguments of `flow-agent query`.

@@ -10,6 +10,7 @@ use flow_agent::cache::Timeouts;
 use flow_agent::host::host_name;
 use flow_agent::replay::Replay;
 use flow_agent::schema::Schema;
+use flow_agent::store::{self, StoreConfig};
 use flow_agent::target::Store;
 use tracing_subscriber::EnvFilter;
 
@@ -45,7 +46,7 @@ fn run(command: Command) -> Result<(), Error> {
         #[cfg(feature = "live")]
         Command::Run(args) => live(args),
         Command::Replay(args) => replay(args),
-        Command::Store(args) => store(args),
+        Command::Store(args) => serve_store(args),
         Command::Query(args) => query(&args),
         Command::Schema(SchemaCommand::Print) => {
             print!("{}", Schema::new("flow", false).script());
@@ -96,8 +97,14 @@ fn replay(args: ReplayArgs) -> Result<(), Error> {
     replay.run()
 }
 
-fn store(_args: cli::StoreArgs) -> Result<(), Error> {
-    Ok(())
+fn serve_store(args: cli::StoreArgs) -> Result<(), Error> {
+    let config = StoreConfig {
+        dir: args.dir,
+        listen: args.listen,
+        allow_remote: args.allow_remote,
+        library: None,
+    };
+    Ok(store::serve(config, store::stop_signal(args.stop_on_stdin_eof))?)
 }
 
 fn query(args: &QueryArgs) -> Result<(), Error> {

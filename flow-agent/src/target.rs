@@ -1,9 +1,14 @@
 //! The store a command works with: a server, or the embedded engine as a child process.
 
+use std::time::Duration;
+
 use crate::Error;
 use crate::schema::Schema;
 use crate::sink::{ClickHouse, SinkError, StoreAddress, StoreTarget};
 use crate::store::EmbeddedStore;
+
+/// How long the embedded engine may take to start, and to write everything at its end.
+const STORE_DEADLINE: Duration = Duration::from_secs(60);
 
 /// An open store with the schema applied.
 pub struct Store {
@@ -35,7 +40,7 @@ impl Store {
             }
             StoreTarget::Embedded(dir) => {
                 let executable = std::env::current_exe().map_err(Error::thread)?;
-                let child = EmbeddedStore::start(&executable, dir)?;
+                let child = EmbeddedStore::start(&executable, dir, STORE_DEADLINE)?;
                 Ok(Self { address: StoreAddress::local(child.url()), child: Some(child) })
             }
         }
@@ -70,7 +75,7 @@ impl Store {
     /// The child did not end well.
     pub fn close(self) -> Result<(), Error> {
         match self.child {
-            Some(child) => Ok(child.stop()?),
+            Some(child) => Ok(child.stop(STORE_DEADLINE)?),
             None => Ok(()),
         }
     }

@@ -34,6 +34,13 @@ pub struct CaptureMeter {
     records: Vec<FlowRecord>,
 }
 
+/// An interface of the capture that is being read.
+struct Known {
+    number: u16,
+    /// None where the link type is not supported; that matters at its first packet.
+    link: Option<Link>,
+}
+
 /// The books of one interface.
 #[derive(Clone, Copy, Default)]
 struct Counts {
@@ -79,11 +86,11 @@ impl CaptureMeter {
         mut out: impl FnMut(&mut Vec<FlowRecord>, &[String]) -> Result<(), ReplayError>,
     ) -> Result<(), ReplayError> {
         // The capture's interface indices to our numbers and links.
-        let mut known: Vec<(u16, Link)> = Vec::new();
+        let mut known: Vec<Known> = Vec::new();
         loop {
             let Some(packet) = capture.next_packet()? else { break };
             let index = packet.interface as usize;
-            if let Some((number, link)) = known.get(index) {
+            if let Some(Known { number, link: Some(link) }) = known.get(index) {
                 self.packet(&packet, *number, *link);
             } else {
                 // Rare: the names are the capture's, which the packet borrows.
@@ -91,7 +98,12 @@ impl CaptureMeter {
                 let Packet { time_ns, interface, link, wire_octets, .. } = packet;
                 self.learn(capture, &mut known)?;
                 let packet = Packet { time_ns, interface, link, wire_octets, data: &data };
-                let (number, link) = known[index];
+                let Known { number, link } = known[index];
+                let link = link.ok_or_else(|| ReplayError::LinkType {
+                    file: capture.file().to_string(),
+                    interface: capture.interfaces()[index].name.clone(),
+                    link: packet.link,
+                })?;
                 self.packet(&packet, number, link);
             }
             if self.packets.is_multiple_of(PROGRESS_STEP) {
@@ -132,14 +144,9 @@ impl CaptureMeter {
     fn learn(
         &mut self,
         capture: &Capture,
-        known: &mut Vec<(u16, Link)>,
+        known: &mut Vec<Known>,
     ) -> Result<(), ReplayError> {
         for interface in &capture.interfaces()[known.len()..] {
-            let link = link(interface.link).ok_or_else(|| ReplayError::LinkType {
-                file: capture.file().to_string(),
-                interface: interface.name.clone(),
-                link: interface.link,
-            })?;
             let position = self.interfaces.iter().position(|name| *name == interface.name);
             let position = position.unwrap_or_else(|| {
                 self.interfaces.push(interface.name.clone());
@@ -148,7 +155,7 @@ impl CaptureMeter {
             });
             let number = u16::try_from(position + 1)
                 .map_err(|_| ReplayError::Interfaces { file: capture.file().to_string() })?;
-            known.push((number, link));
+            known.push(Known { number, link: link(interface.link) });
         }
         Ok(())
     }

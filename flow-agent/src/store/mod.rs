@@ -1,25 +1,32 @@
 //! The embedded store: ClickHouse as a library behind its own HTTP interface.
+//!
+//! A process of its own opens `libchdb.so` and serves unmodified ClickHouse
+//! clients. A request goes `server` -> `respond` (reads `request`, moves the
+//! body through `body`) -> `job` (a thread: `encoding`, `framing`, `sql`,
+//! `settings`, `ffi`) -> a pipe -> `output`. `child` runs the store for the
+//! rest of the agent. See `docs/store.md`.
 
-use crate::Exit;
+mod body;
+mod child;
+mod encoding;
+mod error;
+mod failure;
+mod ffi;
+mod folder;
+mod framing;
+mod job;
+mod lexer;
+pub mod library;
+mod multipart;
+mod output;
+mod request;
+mod respond;
+mod server;
+mod sessions;
+mod settings;
+mod sql;
+mod state;
 
-/// Why the store cannot start or had to stop.
-#[derive(Debug, thiserror::Error)]
-pub enum StoreError {}
-
-impl StoreError {
-    /// The process exit code for this error.
-    pub fn exit(&self) -> Exit {
-        match *self {}
-    }
-}
-
-/// Stand-in while the store is being merged.
-pub struct EmbeddedStore;
-impl EmbeddedStore {
-    /// x
-    pub fn start(_e: &std::path::Path, _d: &std::path::Path) -> Result<Self, StoreError> { Ok(Self) }
-    /// x
-    pub fn url(&self) -> &str { "" }
-    /// x
-    pub fn stop(self) -> Result<(), StoreError> { Ok(()) }
-}
+pub use child::EmbeddedStore;
+pub use error::StoreError;
+pub use server::{StoreConfig, serve, stop_signal};

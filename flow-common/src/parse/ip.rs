@@ -67,7 +67,8 @@ fn ipv4<F: Frame + ?Sized>(
         fragment_id: u32::from(u16::from_be_bytes([header[4], header[5]])),
         fragment_protocol: header[9],
     };
-    transport::read(frame, offset + header_octets, &mut packet);
+    let end = offset + packet.octets as usize;
+    transport::read(frame, offset + header_octets, end, &mut packet);
     Ok(packet)
 }
 
@@ -102,9 +103,10 @@ fn ipv6<F: Frame + ?Sized>(
         fragment_id: 0,
         fragment_protocol: 0,
     };
-    let transport = extension_headers(frame, offset + 40, &mut packet);
+    let end = offset + packet.octets as usize;
+    let transport = extension_headers(frame, offset + 40, end, &mut packet);
     packet.header_octets = (transport - offset) as u16;
-    transport::read(frame, transport, &mut packet);
+    transport::read(frame, transport, end, &mut packet);
     Ok(packet)
 }
 
@@ -114,6 +116,7 @@ fn ipv6<F: Frame + ?Sized>(
 fn extension_headers<F: Frame + ?Sized>(
     frame: &F,
     mut offset: usize,
+    end: usize,
     packet: &mut Packet,
 ) -> usize {
     for _ in 0..MAX_EXTENSION_HEADERS {
@@ -124,17 +127,26 @@ fn extension_headers<F: Frame + ?Sized>(
             | protocol::MOBILITY
             | protocol::HIP
             | protocol::SHIM6 => {
+                if offset + 2 > end {
+                    break;
+                }
                 let Some(header) = frame.read::<2>(offset) else { break };
                 packet.key.protocol = header[0];
                 (usize::from(header[1]) + 1) * 8
             }
             // RFC 4302 section 2.2: in units of four octets, minus two.
             protocol::AH => {
+                if offset + 2 > end {
+                    break;
+                }
                 let Some(header) = frame.read::<2>(offset) else { break };
                 packet.key.protocol = header[0];
                 (usize::from(header[1]) + 2) * 4
             }
             protocol::FRAGMENT => {
+                if offset + 8 > end {
+                    break;
+                }
                 let Some(header) = frame.read::<8>(offset) else { break };
                 packet.key.protocol = header[0];
                 let field = u16::from_be_bytes([header[2], header[3]]);

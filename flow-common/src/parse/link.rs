@@ -54,15 +54,21 @@ pub(super) fn read<F: Frame + ?Sized>(
             (14, u16::from_be_bytes(frame.read(12).ok_or(truncated)?))
         }
         Link::LinuxSll => (16, u16::from_be_bytes(frame.read(14).ok_or(truncated)?)),
-        Link::LinuxSll2 => (20, u16::from_be_bytes(frame.read(0).ok_or(truncated)?)),
+        Link::LinuxSll2 => {
+            let _packet_type = frame.read::<2>(18).ok_or(truncated)?;
+            (20, u16::from_be_bytes(frame.read(0).ok_or(truncated)?))
+        }
         Link::RawIp => return Ok(Payload::bare(0, 0)),
         Link::BsdLoopback => {
             // The family is in the byte order of the capturing host; all that are
-            // used fit in one octet. Values: AF_INET, AF_INET6 of the BSDs, macOS, Linux.
+            // used fit in one octet. Values: AF_INET, AF_INET6 of the BSDs,
+            // macOS, Linux and Windows (Npcap's loopback adapter).
             let family = frame.read::<4>(0).ok_or(truncated)?;
-            return match family[0] | family[3] {
-                2 => Ok(Payload::bare(4, 4)),
-                10 | 24 | 28 | 30 => Ok(Payload::bare(4, 6)),
+            return match family {
+                [2, 0, 0, 0] | [0, 0, 0, 2] => Ok(Payload::bare(4, 4)),
+                [10 | 23 | 24 | 28 | 30, 0, 0, 0] | [0, 0, 0, 10 | 23 | 24 | 28 | 30] => {
+                    Ok(Payload::bare(4, 6))
+                }
                 _ => Err((NotMetered::Other, 4)),
             };
         }

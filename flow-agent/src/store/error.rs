@@ -1,0 +1,165 @@
+//! Why the embedded store cannot start or stop: what happened, where, and what to do.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use crate::Exit;
+
+/// Why the store cannot start or had to stop.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// No engine library in any of the places that are searched.
+    #[error(
+        "no libchdb.so (the ClickHouse engine) in {}: run `cargo xtask setup`, or set FLOW_LIBCHDB to a copy of it",
+        .searched.iter().map(|p| p.display().to_string()).collect::<Vec<_>>().join(", ")
+    )]
+    LibraryMissing {
+        /// The paths that were tried, in order.
+        searched: Vec<PathBuf>,
+    },
+    /// The library is there but cannot be opened or lacks a function.
+    #[error(
+        "cannot use the engine library {}: {reason}; run `cargo xtask setup`, or set FLOW_LIBCHDB to libchdb {}", path.display(), super::library::VERSION
+    )]
+    LibraryBroken {
+        /// The library.
+        path: PathBuf,
+        /// What the loader said.
+        reason: String,
+    },
+    /// The address is taken.
+    #[error(
+        "cannot listen on {listen}: another program listens there; stop it, or choose another port with --listen (port 0 picks a free one)"
+    )]
+    PortInUse {
+        /// The address asked for.
+        listen: SocketAddr,
+    },
+    /// The address cannot be used for another reason.
+    #[error("cannot listen on {listen}: {source}; choose another address with --listen")]
+    Listen {
+        /// The address asked for.
+        listen: SocketAddr,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The address is not loopback and nobody said that is wanted.
+    #[error(
+        "refusing to listen on {listen}: the store has no passwords and no TLS, and other hosts could reach it there; use a loopback address, or add --allow-remote if the network is trusted"
+    )]
+    NotLoopback {
+        /// The address asked for.
+        listen: SocketAddr,
+    },
+    /// The data folder cannot be made or written.
+    #[error(
+        "cannot use the data folder {}: {source}; choose another with --dir, or make it writable for this user", dir.display()
+    )]
+    Folder {
+        /// The folder.
+        dir: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The folder holds something that is not a store.
+    #[error(
+        "{} is not empty and is not a flow-agent store; choose an empty or new folder with --dir", dir.display()
+    )]
+    ForeignFolder {
+        /// The folder.
+        dir: PathBuf,
+    },
+    /// Another store has the folder open.
+    #[error(
+        "the data folder {} is in use by process {pid}; stop that store, or choose another folder with --dir", dir.display()
+    )]
+    InUse {
+        /// The folder.
+        dir: PathBuf,
+        /// The process that holds it, as written in its lock file.
+        pid: String,
+    },
+    /// The engine refused to open the folder.
+    #[error(
+        "the ClickHouse engine cannot open {}: {reason}; the folder may come from a newer version, be damaged, or the disk be full", dir.display()
+    )]
+    Engine {
+        /// The folder.
+        dir: PathBuf,
+        /// What the engine said.
+        reason: String,
+    },
+    /// Statements were still running when the time to stop was over.
+    #[error(
+        "{running} statements did not end within {seconds} s; the store ends without a clean close, and its tables recover at the next start"
+    )]
+    StillRunning {
+        /// How many.
+        running: usize,
+        /// How long was waited.
+        seconds: u64,
+    },
+    /// The operating system refused something that should always work.
+    #[error("the store cannot {action}: {source}")]
+    System {
+        /// What was tried.
+        action: &'static str,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The child process could not be started or ended before it was ready.
+    #[error("the store process {} did not start: {reason}", program.display())]
+    ChildStart {
+        /// The executable.
+        program: PathBuf,
+        /// Its own words, or why there are none.
+        reason: String,
+    },
+    /// The child process ended with a failure when it was told to stop.
+    #[error("the store process {pid} ended badly ({status}): {reason}")]
+    ChildFailed {
+        /// Its process id.
+        pid: u32,
+        /// Its exit status.
+        status: String,
+        /// Its last words on standard error.
+        reason: String,
+    },
+    /// The child process does not end.
+    #[error(
+        "the store process {pid} did not stop within {seconds} s; it may still be writing: wait for it, then `kill -9 {pid}`"
+    )]
+    ChildStuck {
+        /// Its process id.
+        pid: u32,
+        /// How long was waited.
+        seconds: u64,
+    },
+}
+
+impl StoreError {
+    /// The process exit code for this error.
+    pub fn exit(&self) -> Exit {
+        match self {
+            Self::LibraryMissing { .. }
+            | Self::LibraryBroken { .. }
+            | Self::NotLoopback { .. }
+            | Self::ForeignFolder { .. } => Exit::Usage,
+            Self::Folder { source, .. } | Self::Listen { source, .. }
+                if source.kind() == io::ErrorKind::PermissionDenied =>
+            {
+                Exit::Privilege
+            }
+            Self::Folder { .. } | Self::Listen { .. } => Exit::Usage,
+            Self::ChildStart { .. } => Exit::Store,
+            Self::PortInUse { .. }
+            | Self::InUse { .. }
+            | Self::Engine { .. }
+            | Self::StillRunning { .. }
+            | Self::System { .. }
+            | Self::ChildFailed { .. }
+            | Self::ChildStuck { .. } => Exit::Failed,
+        }
+    }
+}

@@ -1,0 +1,238 @@
+//! Answers one HTTP request: enters its head and body, leaves the response as
+//! ClickHouse writes it. What must hold: the status is sent only when the
+//! statement has ended or its output is larger than [`HEAD`]; a failure after
+//! that ends the body with ClickHouse's exception tag and a cut connection.
+
+use std::convert::Infallible;
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::Incoming;
+use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderValue};
+use hyper::{Method, Request as HttpRequest, Response, StatusCode};
+use tokio::io::AsyncReadExt as _;
+use tokio::net::unix::pipe;
+use tokio::sync::mpsc;
+use uuid::Uuid;
+
+use super::body::{self, Piece};
+use super::encoding::Encoder;
+use super::failure::{Failure, code};
+use super::ffi::Figures;
+use super::job::{Job, Progress};
+use super::output::{self, Output, ResponseBody};
+use super::request::Request;
+use super::state::{KillGuard, State};
+
+/// Output up to this size is held back, so that a late failure still gets its
+/// proper status.
+const HEAD: usize = 1 << 20;
+/// A body that makes no progress for this long is given up.
+const BODY_IDLE: Duration = Duration::from_secs(60);
+/// After an early failure the rest of the body is read and thrown away for at
+/// most this long, so that the client can read the answer.
+const DISCARD: Duration = Duration::from_secs(10);
+
+/// Answers a request.
+pub async fn respond(
+    state: Arc<State>,
+    request: HttpRequest<Incoming>,
+) -> Result<Response<ResponseBody>, Infallible> {
+    let (parts, body) = request.into_parts();
+    let reads = parts.method == Method::GET || parts.method == Method::HEAD;
+    let bare = parts.uri.query().is_none_or(str::is_empty);
+    match parts.uri.path() {
+        "/ping" | "/replicas_status" => return Ok(text(StatusCode::OK, "Ok.\n".to_owned())),
+        "/" if reads && bare => return Ok(text(StatusCode::OK, "Ok.\n".to_owned())),
+        "/" => {}
+        path => {
+            let message = format!(
+                "There is no handle {path}. Use / or /ping for health checks. Send queries from your program with POST method or GET /?query=...\n"
+            );
+            return Ok(text(StatusCode::NOT_FOUND, message));
+        }
+    }
+    if !reads && parts.method != Method::POST && parts.method != Method::PUT {
+        let message = format!("The method {} is not served; use GET or POST\n", parts.method);
+        return Ok(text(StatusCode::METHOD_NOT_ALLOWED, message));
+    }
+    let read = Request::read(&parts);
+    let given = read.as_ref().ok().and_then(|request| request.query_id.clone());
+    let query_id = given.unwrap_or_else(|| Uuid::now_v7().to_string());
+    let answer = match read {
+        Ok(request) => answer(&state, request, &query_id, body).await,
+        Err(failure) => {
+            discard(body).await;
+            Err(failure)
+        }
+    };
+    let mut response = answer.unwrap_or_else(|failure| {
+        let mut response = text(failure.status(), failure.body(&state.version));
+        set(&mut response, "x-clickhouse-exception-code", &failure.code.to_string());
+        response
+    });
+    set(&mut response, "x-clickhouse-query-id", &query_id);
+    set(&mut response, "x-clickhouse-timezone", &state.timezone);
+    set(&mut response, "x-clickhouse-server-display-name", &state.display_name);
+    Ok(response)
+}
+
+async fn answer(
+    state: &Arc<State>,
+    request: Request,
+    query_id: &str,
+    body: Incoming,
+) -> Result<Response<ResponseBody>, Failure> {
+    let system = |error: io::Error| {
+        Failure::new(code::LOGICAL_ERROR, "LOGICAL_ERROR", format_args!("The store: {error}"))
+    };
+    let (framed, accept, wait_end) = (request.compress, request.accept, request.wait_end);
+    let running = state.register(query_id)?;
+    let Ok(place) = Arc::clone(&state.places).acquire_owned().await else {
+        return Err(Failure::new(code::ABORTED, "ABORTED", "The store is stopping"));
+    };
+    let started = Instant::now();
+    let (sender, reader) = body::channel();
+    let (out, mut pipe) = pipe::pipe().map_err(system)?;
+    let out = out.into_blocking_fd().map_err(system)?;
+    let progress = Arc::new(Progress::default());
+    let job = Job {
+        engine: Arc::clone(&state.engine),
+        sessions: Arc::clone(&state.sessions),
+        request,
+        query_id: query_id.to_owned(),
+        body: reader,
+        out,
+        progress: Arc::clone(&progress),
+    };
+    let kill = KillGuard {
+        engine: Arc::clone(&state.engine),
+        query_id: query_id.to_owned(),
+        progress: Arc::clone(&progress),
+    };
+    let ended = Arc::clone(&progress);
+    let mut job = tokio::task::spawn_blocking(move || {
+        let result = job.run();
+        let _ = ended.ended.set(());
+        drop((running, place));
+        result
+    });
+
+    let mut encoder = Encoder::new(framed, accept).map_err(system)?;
+    let mut spool = tempfile::SpooledTempFile::new(HEAD);
+    let mut head = Vec::new();
+    let mut pump = std::pin::pin!(pump(body, sender));
+    let mut pumped = false;
+    let whole = loop {
+        if wait_end && head.len() >= HEAD / 4 {
+            let encoded = encoder.write(&head).map_err(system)?;
+            io::Write::write_all(&mut spool, &encoded).map_err(system)?;
+            head.clear();
+        }
+        if head.len() >= HEAD {
+            break false;
+        }
+        head.reserve(64 << 10);
+        tokio::select! {
+            biased;
+            () = &mut pump, if !pumped => pumped = true,
+            n = pipe.read_buf(&mut head) => if n.map_err(system)? == 0 {
+                break true;
+            },
+        }
+    };
+    let mut figures = Figures::default();
+    if whole {
+        figures = if pumped {
+            output::joined((&mut job).await)?
+        } else {
+            let (result, ()) = tokio::join!(&mut job, pump);
+            output::joined(result)?
+        };
+    }
+    let tag = Uuid::now_v7().simple().to_string().split_off(16);
+    let mut response = Response::new(if whole && !wait_end {
+        let mut bytes = encoder.write(&head).map_err(system)?;
+        bytes.extend(encoder.finish().map_err(system)?);
+        output::whole(bytes)
+    } else if whole {
+        let mut bytes = encoder.write(&head).map_err(system)?;
+        bytes.extend(encoder.finish().map_err(system)?);
+        io::Write::write_all(&mut spool, &bytes).map_err(system)?;
+        output::spooled(spool).map_err(system)?
+    } else {
+        let version = state.version.clone();
+        Output { head, pipe, encoder, job, tag: tag.clone(), version, kill }.into_body()
+    });
+    let format = progress.format.get().map_or("TabSeparated", String::as_str);
+    set(&mut response, "content-type", output::content_type(format));
+    set(&mut response, "x-clickhouse-format", format);
+    set(&mut response, "x-clickhouse-summary", &summary(&figures, started.elapsed()));
+    set(&mut response, "x-clickhouse-exception-tag", &tag);
+    if let Some(encoding) = accept {
+        set(&mut response, CONTENT_ENCODING.as_str(), encoding.name());
+    }
+    Ok(response)
+}
+
+/// Moves the body to the statement's thread.
+async fn pump(mut body: Incoming, sender: mpsc::Sender<Piece>) {
+    loop {
+        let piece = match tokio::time::timeout(BODY_IDLE, body.frame()).await {
+            Err(_) => Piece::Cut(format!("nothing came for {} s", BODY_IDLE.as_secs())),
+            Ok(None) => Piece::End,
+            Ok(Some(Err(error))) => Piece::Cut(error.to_string()),
+            Ok(Some(Ok(frame))) => match frame.into_data() {
+                Ok(data) => Piece::Data(data),
+                Err(_trailers) => continue,
+            },
+        };
+        let last = !matches!(piece, Piece::Data(_));
+        if sender.send(piece).await.is_err() {
+            return discard(body).await;
+        }
+        if last {
+            return;
+        }
+    }
+}
+
+async fn discard(mut body: Incoming) {
+    let rest = async { while let Some(Ok(_)) = body.frame().await {} };
+    // A client that still sends after that sees the connection close.
+    let _ = tokio::time::timeout(DISCARD, rest).await;
+}
+
+fn summary(figures: &Figures, elapsed: Duration) -> String {
+    format!(
+        r#"{{"read_rows":"{}","read_bytes":"{}","written_rows":"{}","written_bytes":"{}","total_rows_to_read":"{}","result_rows":"{}","result_bytes":"{}","elapsed_ns":"{}"}}"#,
+        figures.read_rows,
+        figures.read_bytes,
+        figures.written_rows,
+        figures.written_bytes,
+        figures.read_rows,
+        figures.result_rows,
+        figures.result_bytes,
+        elapsed.as_nanos(),
+    )
+}
+
+fn text(status: StatusCode, text: String) -> Response<ResponseBody> {
+    let body = Full::new(Bytes::from(text)).map_err(|never| match never {}).boxed_unsync();
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    response
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=UTF-8"));
+    response
+}
+
+fn set(response: &mut Response<ResponseBody>, name: &'static str, value: &str) {
+    // A query id of the client may hold what a header may not: then it is left out.
+    if let Ok(value) = HeaderValue::from_str(value) {
+        response.headers_mut().insert(name, value);
+    }
+}

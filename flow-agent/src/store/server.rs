@@ -1,0 +1,219 @@
+//! The store's life: enters a configuration and a signal to stop, serves in
+//! between. What must hold: no data folder is touched before the address and
+//! the library are known to be good; the engine closes cleanly, whatever the
+//! clients do.
+
+use std::future::Future;
+use std::io::{self, Write as _};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{oneshot, watch};
+use tokio::task::JoinSet;
+
+use super::StoreError;
+use super::ffi::Engine;
+use super::folder::Folder;
+use super::library;
+use super::respond::respond;
+use super::state::{MAX_STATEMENTS, State};
+
+/// What `flow-agent store` is told.
+#[derive(Debug, Clone)]
+pub struct StoreConfig {
+    /// The data folder; made if it is missing.
+    pub dir: PathBuf,
+    /// Where to listen; port 0 picks a free one.
+    pub listen: SocketAddr,
+    /// Whether `listen` may be reachable from other hosts.
+    pub allow_remote: bool,
+    /// The engine library, if not in its usual places.
+    pub library: Option<PathBuf>,
+}
+
+/// What the ready line on standard output begins with; the URL follows.
+pub const READY: &str = "flow-agent store: listening on ";
+
+const MAX_CONNECTIONS: usize = 256;
+/// The largest request head: clients put inserts' statements into the URL.
+const MAX_HEAD: usize = 512 << 10;
+/// Also how long an idle connection is kept.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long running requests may go on after the signal to stop, and how long
+/// their statements may take to notice that they were cut.
+const STOP_REQUESTS: Duration = Duration::from_secs(20);
+const STOP_STATEMENTS: Duration = Duration::from_secs(20);
+
+/// Serves until `shutdown` is ready, then ends running requests and closes the engine.
+pub fn serve(config: StoreConfig, shutdown: impl Future<Output = ()>) -> Result<(), StoreError> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        // A statement and, when it is abandoned, the order to kill it.
+        .max_blocking_threads(2 * MAX_STATEMENTS)
+        .thread_name("store")
+        .enable_all()
+        .build()
+        .map_err(|source| StoreError::System { action: "start its threads", source })?;
+    let served = runtime.block_on(run(config, shutdown));
+    // A statement that did not end in time must not keep the process.
+    runtime.shutdown_background();
+    served
+}
+
+async fn run(config: StoreConfig, shutdown: impl Future<Output = ()>) -> Result<(), StoreError> {
+    let StoreConfig { dir, listen, allow_remote, library } = config;
+    if !allow_remote && !listen.ip().is_loopback() {
+        return Err(StoreError::NotLoopback { listen });
+    }
+    let library = library::find(library.as_deref())?;
+    let listener = TcpListener::bind(listen).await.map_err(|source| match source.kind() {
+        io::ErrorKind::AddrInUse => StoreError::PortInUse { listen },
+        _ => StoreError::Listen { listen, source },
+    })?;
+    let address =
+        listener.local_addr().map_err(|source| StoreError::Listen { listen, source })?;
+    // The lock is checked before the 566 MB library is opened, and the library
+    // before the folder is filled.
+    let folder = Folder::open(&dir)?;
+    let engine = Engine::load(&library, &arguments(&folder))?;
+    let state = State::boot(engine).map_err(|failure| StoreError::Engine {
+        dir: folder.path().to_owned(),
+        reason: failure.text,
+    })?;
+    let state = Arc::new(state);
+    announce(address)?;
+    let result = accept(&listener, &state, shutdown).await;
+    drop(listener);
+    if result.is_ok() && !state.close() {
+        tracing::warn!("the engine kept a connection open; its tables recover at the next start");
+    }
+    result
+}
+
+/// Options of the engine; settings among them are each connection's defaults.
+fn arguments(folder: &Folder) -> Vec<String> {
+    vec![
+        format!("--path={}", folder.path().display()),
+        // A row is stored when its insert is answered.
+        "--async_insert=0".to_owned(),
+        // As a server parses, not as the shell tool does.
+        "--implicit_select=0".to_owned(),
+        "--max_server_memory_usage_to_ram_ratio=0.5".to_owned(),
+        format!("--mark_cache_size={}", 128 << 20),
+        "--background_schedule_pool_size=8".to_owned(),
+        "--background_move_pool_size=1".to_owned(),
+        "--background_fetches_pool_size=1".to_owned(),
+        "--background_common_pool_size=2".to_owned(),
+    ]
+}
+
+fn announce(address: SocketAddr) -> Result<(), StoreError> {
+    let mut stdout = io::stdout().lock();
+    writeln!(stdout, "{READY}http://{address}")
+        .and_then(|()| stdout.flush())
+        .map_err(|source| StoreError::System { action: "write to standard output", source })
+}
+
+async fn accept(
+    listener: &TcpListener,
+    state: &Arc<State>,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), StoreError> {
+    let (stop, stopping) = watch::channel(false);
+    let mut connections = JoinSet::new();
+    let mut shutdown = std::pin::pin!(shutdown);
+    loop {
+        tokio::select! {
+            () = &mut shutdown => break,
+            accepted = listener.accept(), if connections.len() < MAX_CONNECTIONS => match accepted {
+                Ok((stream, _)) => {
+                    connections.spawn(connection(stream, Arc::clone(state), stopping.clone()));
+                }
+                Err(error) => {
+                    // Out of file descriptors, most often: others will close.
+                    tracing::warn!(%error, "cannot accept a connection");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+            },
+            Some(_) = connections.join_next(), if !connections.is_empty() => {}
+        }
+    }
+    stop.send_replace(true);
+    let all_done = async { while connections.join_next().await.is_some() {} };
+    if tokio::time::timeout(STOP_REQUESTS, all_done).await.is_err() {
+        // Dropped requests cancel their inserts and kill their selects.
+        connections.shutdown().await;
+    }
+    let all = u32::try_from(MAX_STATEMENTS).expect("a small number");
+    match tokio::time::timeout(STOP_STATEMENTS, state.places.acquire_many(all)).await {
+        Ok(_) => Ok(()),
+        Err(_) => Err(StoreError::StillRunning {
+            running: MAX_STATEMENTS - state.places.available_permits(),
+            seconds: (STOP_REQUESTS + STOP_STATEMENTS).as_secs(),
+        }),
+    }
+}
+
+async fn connection(stream: TcpStream, state: Arc<State>, mut stopping: watch::Receiver<bool>) {
+    // Answers are written whole; waiting for more would only delay them.
+    let _ = stream.set_nodelay(true);
+    let service = service_fn(move |request| respond(Arc::clone(&state), request));
+    let mut served = std::pin::pin!(
+        http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEAD_TIMEOUT)
+            .max_buf_size(MAX_HEAD)
+            .serve_connection(TokioIo::new(stream), service)
+    );
+    let result = tokio::select! {
+        result = served.as_mut() => result,
+        () = stop_requested(&mut stopping) => {
+            served.as_mut().graceful_shutdown();
+            served.await
+        }
+    };
+    if let Err(error) = result {
+        tracing::debug!(%error, "connection ended");
+    }
+}
+
+async fn stop_requested(stopping: &mut watch::Receiver<bool>) {
+    // An error means that the sender has gone, which is a stop as well.
+    let _ = stopping.wait_for(|stop| *stop).await;
+}
+
+/// Ready at SIGTERM or SIGINT, and at the end of standard input if asked for:
+/// so a child ends when its parent does, however the parent ends.
+pub async fn stop_signal(stdin_eof: bool) {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut term), Ok(mut int)) =
+        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
+        tracing::error!("cannot wait for signals; stopping");
+        return;
+    };
+    let (eof, at_eof) = oneshot::channel();
+    if stdin_eof {
+        // A plain thread: a blocked read must not keep the process from ending.
+        std::thread::spawn(move || {
+            let _ = io::copy(&mut io::stdin(), &mut io::sink());
+            let _ = eof.send(());
+        });
+        tokio::select! {
+            _ = term.recv() => {}
+            _ = int.recv() => {}
+            _ = at_eof => {}
+        }
+    } else {
+        tokio::select! {
+            _ = term.recv() => {}
+            _ = int.recv() => {}
+        }
+    }
+}
