@@ -10,6 +10,8 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 const NARROW: u16 = 80;
 const WIDE: u16 = 120;
+/// Columns left of a table.
+const INDENT: u16 = 2;
 /// A line under the headings and nothing else.
 const STYLE: TableStyle =
     TableStyle::new().header_separator(LineStyle::none().fill('─').junction('─'));
@@ -70,7 +72,7 @@ impl Look {
         let mut table = Table::new();
         table.load_style(STYLE);
         table.set_content_arrangement(ContentArrangement::Dynamic);
-        table.set_width(self.width - 1);
+        table.set_width(self.width - INDENT);
         if self.colours {
             table.enforce_styling();
         } else {
@@ -81,6 +83,9 @@ impl Look {
                 .iter()
                 .map(|text| Cell::new(text).add_attribute(Attribute::Bold)),
         );
+        for column in table.column_iter_mut() {
+            column.set_padding((0, 1));
+        }
         for column in numbers {
             if let Some(column) = table.column_mut(*column) {
                 column.set_cell_alignment(CellAlignment::Right);
@@ -89,10 +94,10 @@ impl Look {
         table
     }
 
-    /// Prints a table, set in by one column.
+    /// Prints a table, set in a little.
     pub fn show(table: &Table) {
         for line in table.lines() {
-            println!(" {}", line.trim_end());
+            println!("  {}", line.trim_end());
         }
     }
 

@@ -11,9 +11,11 @@ use indicatif::{DecimalBytes, HumanCount};
 use crate::look::Look;
 
 const TALKERS: usize = 10;
+/// Columns that the peak takes beside the throughput.
+const PEAK: usize = 24;
 const SHARE_BAR: usize = 5;
 /// A service's name beyond this gives way to its port.
-const LONG_NAME: usize = 8;
+const LONG_NAME: usize = 6;
 
 /// Prints the views of one interface.
 pub fn show(look: Look, url: &str, interface: &str) -> Result<()> {
@@ -56,12 +58,14 @@ fn throughput(look: Look, url: &str, interface: &str) -> Result<()> {
     look.title(&format!(
         "Throughput at {interface}, both ways, each second"
     ));
-    // The last seconds that fit the line, should there be more.
+    // A flow's octets are spread over the seconds it lasted; the last seconds that fit.
     let query = format!(
-        "SELECT toUnixTimestamp(ts) AS second, sum(octets) FROM flow.ledger \
-         WHERE stage = 'seen' AND endsWith(interface, '{interface}') \
+        "SELECT arrayJoin(range(toUnixTimestamp(flow_start), toUnixTimestamp(flow_end) + 1)) \
+         AS second, toUInt64(sum((bytes + reverse_bytes) / \
+         (toUnixTimestamp(flow_end) - toUnixTimestamp(flow_start) + 1))) FROM flow.flows \
+         WHERE endsWith(interface, '{interface}') \
          GROUP BY second ORDER BY second DESC LIMIT {}",
-        look.width() - 4
+        look.width() - PEAK
     );
     let mut octets = sql::rows(url, &query)?
         .iter()
@@ -82,7 +86,8 @@ fn latency(look: Look, url: &str) -> Result<()> {
     let rows = sql::rows(
         url,
         "SELECT toString(stage), quantilesExactWeighted(0.5, 0.9, 0.99)(bucket_ns, count) AS q, \
-         q[1], q[2], q[3], sum(count) FROM flow.latency GROUP BY stage ORDER BY q[1]",
+         q[1], q[2], q[3], sum(count) FROM flow.latency GROUP BY stage ORDER BY indexOf( \
+         ['drain', 'cache', 'batch', 'insert', 'packet_to_acknowledged'], stage)",
     )?;
     let mut table = look.table(&["stage", "p50", "p90", "p99", "measured"], &[1, 2, 3, 4]);
     for row in rows {
@@ -115,7 +120,8 @@ pub fn suggestions(look: Look, agent: &Path, data: &Path) {
     println!("    curl http://127.0.0.1:8123/ --data-binary \\");
     println!("      \"SELECT toString(src_ip), uniqExact(dst_ip, dst_port) AS peers,");
     println!("              formatReadableSize(sum(bytes + reverse_bytes)) AS octets");
-    println!("       FROM flow.flows GROUP BY src_ip ORDER BY peers DESC FORMAT PrettyCompact\"\n");
+    println!("       FROM flow.flows WHERE interface LIKE '%left'");
+    println!("       GROUP BY src_ip ORDER BY peers DESC FORMAT PrettyCompact\"\n");
 }
 
 /// The path from the current folder, if it lies below it.
