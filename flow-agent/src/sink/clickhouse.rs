@@ -53,6 +53,35 @@ impl SinkError {
     }
 }
 
+impl SinkError {
+    /// True when the same request may succeed later without anybody doing anything.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Unreachable { .. } => true,
+            Self::Refused { problem, .. } => {
+                error_code(problem).is_some_and(|code| TRANSIENT_CODES.contains(&code))
+            }
+            Self::BadAddress { .. } | Self::NewerSchema { .. } | Self::Output { .. } => false,
+        }
+    }
+}
+
+/// ClickHouse error codes that pass: timeout, too many queries or threads, no
+/// free connection, memory limit, read-only table, too many parts
+/// (src/Common/ErrorCodes.cpp).
+const TRANSIENT_CODES: [u32; 8] = [159, 202, 203, 209, 210, 241, 242, 252];
+
+/// The number in ClickHouse's `Code: 60. DB::Exception: ...`.
+fn error_code(text: &str) -> Option<u32> {
+    let (_, rest) = text.split_once("Code: ")?;
+    rest.split_once('.')?.0.parse().ok()
+}
+
+/// Messages can be pages long; the first line says what is wrong.
+fn first_line(text: &str) -> String {
+    text.lines().next().unwrap_or_default().trim_end_matches(':').into()
+}
+
 /// A ClickHouse server that holds the tables.
 #[derive(Clone)]
 pub struct ClickHouse {
@@ -278,12 +307,29 @@ impl ClickHouse {
             error => SinkError::Refused {
                 address: self.address.to_string(),
                 what: what.into(),
-                problem: error.to_string(),
+                problem: first_line(&error.to_string()),
             },
         }
     }
 
     fn unreachable(&self, problem: String) -> SinkError {
         SinkError::Unreachable { address: self.address.to_string(), problem }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_can_pass_is_transient() {
+        let refused = |problem: &str| SinkError::Refused {
+            address: String::new(),
+            what: String::new(),
+            problem: problem.into(),
+        };
+        assert!(refused("bad response: Code: 252. DB::Exception: Too many parts").is_transient());
+        assert!(!refused("bad response: Code: 60. DB::Exception: Unknown table").is_transient());
+        assert!(!refused("schema mismatch").is_transient());
     }
 }

@@ -139,12 +139,13 @@ struct Deadline {
 }
 
 impl Deadline {
-    fn is_over(&mut self) -> bool {
+    /// True when there is no use in trying again after `error`.
+    fn is_over(&mut self, error: &SinkError) -> bool {
         if !*self.stopping.borrow() {
             return false;
         }
         let since = *self.since.get_or_insert_with(Instant::now);
-        since.elapsed() >= self.patience
+        !error.is_transient() || since.elapsed() >= self.patience
     }
 
     /// Waits, but not longer than until the agent begins to stop.
@@ -168,7 +169,7 @@ async fn retry<F: Future<Output = Result<(), SinkError>>>(
             Ok(()) => return Ok(()),
             Err(error) => error,
         };
-        if deadline.is_over() {
+        if deadline.is_over(&error) {
             return Err(error);
         }
         tracing::warn!("{error}; trying again");
