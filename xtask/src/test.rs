@@ -28,8 +28,7 @@ pub fn run(filter: Option<&str>) -> Result<ExitCode> {
         lints(&mut steps);
     }
     // The agent that the integration tests drive, built as they are built.
-    steps.cargo("build", &words(&["build"], &["--bins"]), |_| {});
-    if steps.failed() {
+    if !steps.cargo("build", &words(&["build"], &["--bins"]), |_| {}) {
         return Ok(steps.summary());
     }
     let agent = build::target_dir().join("debug/flow-agent");
@@ -86,7 +85,13 @@ impl Steps {
         }
     }
 
-    fn cargo(&mut self, name: &'static str, words: &[&str], prepare: impl FnOnce(&mut Command)) {
+    /// Runs one and says how it went; true if it went well.
+    fn cargo(
+        &mut self,
+        name: &'static str,
+        words: &[&str],
+        prepare: impl FnOnce(&mut Command),
+    ) -> bool {
         let mut cargo = command::cargo();
         cargo.args(words);
         self.tools.apply(&mut cargo);
@@ -101,6 +106,7 @@ impl Steps {
             took.as_secs_f64()
         );
         self.done.push((name, good, took));
+        good
     }
 
     fn failed(&self) -> bool {
