@@ -5,6 +5,7 @@ use std::time::Instant;
 use crossbeam::channel::{Receiver, RecvTimeoutError, bounded};
 use tokio::sync::{mpsc, watch};
 
+use crate::Error;
 use crate::attach::{Hooks, Interface, Kernel, TableSize, resolve};
 use crate::batch;
 use crate::cache::{Cache, CacheConfig};
@@ -16,7 +17,6 @@ use crate::ledger::{Entry, Ledger};
 use crate::row::Names;
 use crate::sink::{Delivery, Outcome};
 use crate::target::Store;
-use crate::Error;
 
 /// Batches that may wait for the store, at most [`crate::batch::BatchLimits::rows`] each.
 const BATCH_QUEUE: usize = 64;
@@ -196,7 +196,9 @@ fn online_cpus() -> u32 {
     match aya::util::online_cpus() {
         Ok(cpus) => cpus.iter().max().map_or(1, |last| last + 1),
         Err((_, error)) => {
-            tracing::warn!("the online CPUs cannot be listed ({error}); tables for the possible ones");
+            tracing::warn!(
+                "the online CPUs cannot be listed ({error}); tables for the possible ones"
+            );
             aya::util::nr_cpus().map_or(1, |cpus| cpus as u32)
         }
     }
@@ -233,4 +235,3 @@ impl KernelLog {
         }
     }
 }
-

@@ -58,14 +58,17 @@ pub static CLOCK: Array<ClockReading> = Array::with_max_entries(1, 0);
 #[btf_map]
 pub static GENERATION: ArrayOfMaps<BtfArray<u32, 1>, 1> = ArrayOfMaps::new();
 
+// Set by the loader. The values here are ones that no constant of the programs has:
+// LLVM merges equal read-only data, and a `&0` that shared its place with a 0 here
+// became what the loader wrote (a lookup of key 0 in `GENERATION` became one of key 2).
 #[unsafe(no_mangle)]
-static CPUS: u32 = 0;
+static CPUS: u32 = 0xffff_ff01;
 #[unsafe(no_mangle)]
-static SETS_PER_REGION: u32 = 0;
+static SETS_PER_REGION: u32 = 0xffff_ff02;
 #[unsafe(no_mangle)]
-static MAX_INTERFACES: u32 = 0;
+static MAX_INTERFACES: u32 = 0xffff_ff03;
 #[unsafe(no_mangle)]
-static SEED: u64 = 0;
+static SEED: u64 = 0xffff_ffff_ffff_ff04;
 
 macro_rules! constant {
     ($(#[$doc:meta])* $name:ident, $static:ident, $ty:ty) => {

@@ -9,9 +9,7 @@ pub fn flow_agent() -> PathBuf {
         let test = std::env::current_exe().expect("a running test has a path");
         // target/debug/deps/store-0123 -> target/debug/flow-agent
         let folder = test.parent().and_then(|deps| deps.parent());
-        folder
-            .expect("a test lies in target/PROFILE/deps")
-            .join("flow-agent")
+        folder.expect("a test lies in target/PROFILE/deps").join("flow-agent")
     };
     let path = std::env::var_os("FLOW_AGENT_BIN").map_or_else(built, PathBuf::from);
     assert!(

@@ -4,7 +4,16 @@
 //! and an HTTP client that does exactly what it is told, also what a good one never does.
 
 pub mod bin_path;
+pub mod cleanup;
+pub mod hooks;
+pub mod lab;
+pub mod ledger;
+pub mod process;
 pub mod raw_http;
 pub mod reference;
+pub mod rows;
+pub mod sql;
 pub mod store;
+pub mod tally;
+pub mod traffic;
 pub mod wild;

@@ -21,9 +21,7 @@ pub struct Answer {
 impl Answer {
     /// A header's value.
     pub fn header(&self, name: &str) -> Option<&str> {
-        self.head
-            .lines()
-            .find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
+        self.head.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
     }
 
     /// The body as text.
@@ -36,9 +34,7 @@ impl Answer {
 pub fn connect(url: &str) -> TcpStream {
     let address = url.strip_prefix("http://").expect("a plain URL");
     let stream = TcpStream::connect(address).expect("the store listens");
-    stream
-        .set_read_timeout(Some(Duration::from_mins(2)))
-        .expect("a positive time");
+    stream.set_read_timeout(Some(Duration::from_mins(2))).expect("a positive time");
     stream
 }
 
@@ -56,9 +52,7 @@ pub fn send(
         request.extend([name, ": ", value, "\r\n"]);
     }
     request.extend(["Content-Length: ", &body.len().to_string(), "\r\n\r\n"]);
-    stream
-        .write_all(request.as_bytes())
-        .expect("the store reads the head");
+    stream.write_all(request.as_bytes()).expect("the store reads the head");
     stream.write_all(body).expect("the store reads the body");
     read_answer(stream).expect("the store answers")
 }
@@ -78,31 +72,21 @@ pub fn read_answer(mut stream: TcpStream) -> io::Result<Answer> {
         .position(|window| window == b"\r\n\r\n")
         .ok_or_else(|| io::Error::other(format!("no head in {} octets", all.len())))?;
     let head = String::from_utf8_lossy(&all[..end]).into_owned();
-    let status = head
-        .split(' ')
-        .nth(1)
-        .and_then(|code| code.parse().ok())
-        .unwrap_or(0);
+    let status = head.split(' ').nth(1).and_then(|code| code.parse().ok()).unwrap_or(0);
     let rest = &all[end + 4..];
     let (body, whole) = if head.contains("transfer-encoding: chunked") {
         unchunk(rest)
     } else {
         (rest.to_vec(), true)
     };
-    Ok(Answer {
-        status,
-        head,
-        body,
-        whole,
-    })
+    Ok(Answer { status, head, body, whole })
 }
 
 fn unchunk(mut rest: &[u8]) -> (Vec<u8>, bool) {
     let mut body = Vec::new();
     while let Some(end) = rest.windows(2).position(|window| window == b"\r\n") {
-        let size = std::str::from_utf8(&rest[..end])
-            .ok()
-            .and_then(|s| usize::from_str_radix(s, 16).ok());
+        let size =
+            std::str::from_utf8(&rest[..end]).ok().and_then(|s| usize::from_str_radix(s, 16).ok());
         let Some(size) = size else {
             return (body, false);
         };

@@ -24,11 +24,7 @@ pub struct Flow {
 
 /// Rows with these ids.
 pub fn flows(ids: std::ops::Range<u64>) -> Vec<Flow> {
-    ids.map(|id| Flow {
-        id,
-        host: format!("host-{}", id % 97),
-    })
-    .collect()
+    ids.map(|id| Flow { id, host: format!("host-{}", id % 97) }).collect()
 }
 
 /// The same rows as TSV.
@@ -71,9 +67,7 @@ impl Store {
     pub fn crash(self) -> Self {
         let pid = Pid::from_raw(self.child.pid().cast_signed()).unwrap();
         kill_process(pid, Signal::KILL).unwrap();
-        self.child
-            .stop(DEADLINE)
-            .expect_err("a killed store has not stopped cleanly");
+        self.child.stop(DEADLINE).expect_err("a killed store has not stopped cleanly");
         let dir = self.dir;
         let child =
             EmbeddedStore::start(&flow_agent(), &dir.path().join("data"), DEADLINE).unwrap();
@@ -108,9 +102,7 @@ impl Store {
 
     /// The rows of a table.
     pub fn count(&self, table: &str) -> u64 {
-        self.sql(&format!("SELECT count() FROM {table}"))
-            .parse()
-            .unwrap()
+        self.sql(&format!("SELECT count() FROM {table}")).parse().unwrap()
     }
 
     /// Stops it cleanly.

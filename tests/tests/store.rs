@@ -16,11 +16,7 @@ async fn the_official_crate_creates_inserts_selects_and_gets_errors() {
     let store = Store::start();
     for compression in [Compression::Lz4, Compression::None] {
         let client = store.client().with_compression(compression);
-        client
-            .query("CREATE DATABASE IF NOT EXISTS flow")
-            .execute()
-            .await
-            .unwrap();
+        client.query("CREATE DATABASE IF NOT EXISTS flow").execute().await.unwrap();
         client
             .query("CREATE OR REPLACE TABLE flow.flows (id UInt64, host String) ENGINE = MergeTree ORDER BY id")
             .execute()
@@ -29,10 +25,7 @@ async fn the_official_crate_creates_inserts_selects_and_gets_errors() {
         let client = client.with_database("flow");
         let rows = flows(0..10_000);
         insert(&client, "flows", &rows).await.unwrap();
-        let all = client
-            .query("SELECT ?fields FROM flows ORDER BY id")
-            .fetch_all::<Flow>()
-            .await;
+        let all = client.query("SELECT ?fields FROM flows ORDER BY id").fetch_all::<Flow>().await;
         assert_eq!(all.unwrap(), rows, "{compression:?}");
         let bound = client
             .query("SELECT count() FROM flows WHERE host = {host:String} AND id < ?")
@@ -43,20 +36,10 @@ async fn the_official_crate_creates_inserts_selects_and_gets_errors() {
             .unwrap();
         assert_eq!(
             bound,
-            rows.iter()
-                .filter(|r| r.host == "host-7" && r.id < 5_000)
-                .count() as u64
+            rows.iter().filter(|r| r.host == "host-7" && r.id < 5_000).count() as u64
         );
-        let error = client
-            .query("SELECT * FROM missing")
-            .execute()
-            .await
-            .unwrap_err()
-            .to_string();
-        assert!(
-            error.contains("Code: 60.") && error.contains("(UNKNOWN_TABLE)"),
-            "{error}"
-        );
+        let error = client.query("SELECT * FROM missing").execute().await.unwrap_err().to_string();
+        assert!(error.contains("Code: 60.") && error.contains("(UNKNOWN_TABLE)"), "{error}");
     }
     store.stop();
 }
@@ -72,13 +55,7 @@ async fn a_million_rows_stream_to_the_crate() {
             .unwrap();
         let mut next = 0;
         while let Some(row) = cursor.next().await.unwrap() {
-            assert_eq!(
-                row,
-                Flow {
-                    id: next,
-                    host: next.to_string()
-                }
-            );
+            assert_eq!(row, Flow { id: next, host: next.to_string() });
             next += 1;
         }
         assert_eq!(next, 1_000_000);
@@ -105,10 +82,7 @@ async fn an_error_in_the_middle_of_a_result_is_an_error_to_the_crate() {
                 Err(error) => break error.to_string(),
             }
         };
-        assert!(
-            rows > 0 && error.contains("Code: 395."),
-            "{compression:?}: {rows} rows, {error}"
-        );
+        assert!(rows > 0 && error.contains("Code: 395."), "{compression:?}: {rows} rows, {error}");
     }
     store.stop();
 }
@@ -129,15 +103,9 @@ async fn a_retry_with_the_same_token_stores_nothing_twice() {
     // The window survives a restart, and the setting has not leaked.
     let store = store.restart();
     let client = store.client();
-    insert(
-        &client
-            .clone()
-            .with_setting("insert_deduplication_token", "batch-1"),
-        "flows",
-        &rows,
-    )
-    .await
-    .unwrap();
+    insert(&client.clone().with_setting("insert_deduplication_token", "batch-1"), "flows", &rows)
+        .await
+        .unwrap();
     assert_eq!(store.count("flows"), 50_000);
     insert(&client, "flows", &flows(0..10)).await.unwrap();
     assert_eq!(store.count("flows"), 50_010);
@@ -154,10 +122,7 @@ async fn more_clients_than_places_all_get_their_turn() {
             tokio::spawn(async move {
                 insert(&client, "flows", &flows(n * 100..(n + 1) * 100)).await?;
                 client.query("SELECT sleep(0.2)").execute().await?;
-                client
-                    .query("SELECT max(id) FROM flows")
-                    .fetch_one::<u64>()
-                    .await
+                client.query("SELECT max(id) FROM flows").fetch_one::<u64>().await
             })
         })
         .collect();
@@ -233,10 +198,7 @@ fn python() -> PathBuf {
 fn clickhouse_connect_works_unmodified() {
     let store = Store::start();
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/clickhouse_connect.py");
-    let output = Command::new(python())
-        .args(["-I", script, store.url()])
-        .output()
-        .unwrap();
+    let output = Command::new(python()).args(["-I", script, store.url()]).output().unwrap();
     assert!(
         output.status.success(),
         "{}\n{}",

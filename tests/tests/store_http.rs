@@ -23,51 +23,26 @@ fn get_post_parameters_and_headers() {
         serde_json::from_str(answer.header("x-clickhouse-summary").unwrap()).unwrap();
     assert_eq!(summary["result_rows"], "1");
     // The statement may begin in the URL and go on in the body.
-    assert_eq!(
-        post(store.url(), "/?query=SELECT", b"41 + 1").text(),
-        "42\n"
-    );
+    assert_eq!(post(store.url(), "/?query=SELECT", b"41 + 1").text(), "42\n");
     let answer = send(
         store.url(),
         "POST",
         "/",
-        &[
-            ("X-ClickHouse-Format", "JSONEachRow"),
-            ("X-ClickHouse-Database", "system"),
-        ],
+        &[("X-ClickHouse-Format", "JSONEachRow"), ("X-ClickHouse-Database", "system")],
         b"SELECT count() > 0 AS some FROM one",
     );
     assert_eq!(answer.text(), "{\"some\":1}\n");
+    assert_eq!(answer.header("content-type"), Some("application/x-ndjson; charset=UTF-8"));
     assert_eq!(
-        answer.header("content-type"),
-        Some("application/x-ndjson; charset=UTF-8")
-    );
-    assert_eq!(
-        post(
-            store.url(),
-            "/?max_threads=3",
-            b"SELECT getSetting('max_threads')"
-        )
-        .text(),
+        post(store.url(), "/?max_threads=3", b"SELECT getSetting('max_threads')").text(),
         "3\n"
     );
-    assert_ne!(
-        post(store.url(), "/", b"SELECT getSetting('max_threads')").text(),
-        "3\n"
-    );
+    assert_ne!(post(store.url(), "/", b"SELECT getSetting('max_threads')").text(), "3\n");
     // One document, however many blocks it has.
-    let json = post(
-        store.url(),
-        "/",
-        b"SELECT number FROM numbers(300000) FORMAT JSONCompact",
-    );
+    let json = post(store.url(), "/", b"SELECT number FROM numbers(300000) FORMAT JSONCompact");
     let json: serde_json::Value = serde_json::from_slice(&json.body).unwrap();
     assert_eq!(json["rows"], 300_000);
-    let waited = post(
-        store.url(),
-        "/?wait_end_of_query=1",
-        b"SELECT number FROM numbers(1000000)",
-    );
+    let waited = post(store.url(), "/?wait_end_of_query=1", b"SELECT number FROM numbers(1000000)");
     assert_eq!(waited.text().lines().count(), 1_000_000);
     let waited = post(
         store.url(),
@@ -89,34 +64,10 @@ fn bad_requests_get_clickhouses_code_status_and_words() {
         ("POST", "SELECT nothing", 404, "47", "UNKNOWN_IDENTIFIER"),
         ("POST", "SELECT 1 FORMAT Nope", 404, "73", "UNKNOWN_FORMAT"),
         ("POST", "SELECT {x:UInt8}", 500, "456", "x"),
-        (
-            "POST",
-            "SELECT 1 INTO OUTFILE '/tmp/flow-agent-no'",
-            500,
-            "358",
-            "INTO OUTFILE",
-        ),
-        (
-            "POST",
-            "INSERT INTO t FROM INFILE '/etc/passwd' FORMAT CSV",
-            404,
-            "78",
-            "INFILE",
-        ),
-        (
-            "POST",
-            "INSERT INTO missing FORMAT CSV\n1\n",
-            404,
-            "60",
-            "UNKNOWN_TABLE",
-        ),
-        (
-            "GET",
-            "CREATE TABLE t (a Int8) ENGINE = Memory",
-            500,
-            "164",
-            "readonly",
-        ),
+        ("POST", "SELECT 1 INTO OUTFILE '/tmp/flow-agent-no'", 500, "358", "INTO OUTFILE"),
+        ("POST", "INSERT INTO t FROM INFILE '/etc/passwd' FORMAT CSV", 404, "78", "INFILE"),
+        ("POST", "INSERT INTO missing FORMAT CSV\n1\n", 404, "60", "UNKNOWN_TABLE"),
+        ("GET", "CREATE TABLE t (a Int8) ENGINE = Memory", 500, "164", "readonly"),
         ("PUT", "SELECT toUInt8('x')", 400, "6", "Cannot parse"),
         ("POST", "SELECT throwIf(1)", 500, "395", "throwIf"),
     ];
@@ -130,14 +81,8 @@ fn bad_requests_get_clickhouses_code_status_and_words() {
         let got = (answer.status, answer.header("x-clickhouse-exception-code"));
         assert_eq!(got, (status, Some(code)), "{sql}: {}", answer.text());
         let text = answer.text();
-        assert!(
-            text.starts_with(&format!("Code: {code}. DB::Exception: ")),
-            "{text}"
-        );
-        assert!(
-            text.contains(words) && text.ends_with("(official build))\n"),
-            "{text}"
-        );
+        assert!(text.starts_with(&format!("Code: {code}. DB::Exception: ")), "{text}");
+        assert!(text.contains(words) && text.ends_with("(official build))\n"), "{text}");
     }
     store.stop();
 }
@@ -150,11 +95,7 @@ fn bad_urls_headers_and_sizes_are_refused_and_the_store_lives_on() {
         ("/?nosuch=1", vec![], 404),
         ("/?a%3D1,b=1", vec![], 404),
         ("/?database=missing", vec![], 404),
-        (
-            "/?default_format=Native&client_protocol_version=54405",
-            vec![],
-            501,
-        ),
+        ("/?default_format=Native&client_protocol_version=54405", vec![], 501),
         ("/", vec![("Content-Encoding", "br")], 501),
         ("/", vec![("Content-Encoding", "gzip")], 500),
         ("/?decompress=1", vec![], 500),
@@ -171,10 +112,7 @@ fn bad_urls_headers_and_sizes_are_refused_and_the_store_lives_on() {
     }
     let long = format!("SELECT '{}'", "x".repeat(300 << 10));
     let answer = post(store.url(), "/", long.as_bytes());
-    assert_eq!(
-        (answer.status, answer.header("x-clickhouse-exception-code")),
-        (400, Some("62"))
-    );
+    assert_eq!((answer.status, answer.header("x-clickhouse-exception-code")), (400, Some("62")));
     let mut stream = connect(store.url());
     stream.write_all(b"NONSENSE\r\n\r\n").unwrap();
     assert_eq!(read_answer(stream).unwrap().status, 400);
@@ -239,13 +177,7 @@ fn every_encoding_in_and_out() {
         ("zstd", zstd::encode_all(tsv.as_bytes(), 1).unwrap()),
     ];
     for (name, body) in &bodies {
-        let answer = send(
-            store.url(),
-            "POST",
-            target,
-            &[("Content-Encoding", name)],
-            body,
-        );
+        let answer = send(store.url(), "POST", target, &[("Content-Encoding", name)], body);
         assert_eq!(answer.status, 200, "{name}: {}", answer.text());
     }
     assert_eq!(store.count("flows"), 400_000);
@@ -284,11 +216,7 @@ fn a_cut_body_is_never_committed() {
     };
     for kind in ["Content-Length: 1000000", "Transfer-Encoding: chunked"] {
         let mut stream = connect(store.url());
-        write!(
-            stream,
-            "POST {target} HTTP/1.1\r\nHost: x\r\n{kind}\r\n\r\n"
-        )
-        .unwrap();
+        write!(stream, "POST {target} HTTP/1.1\r\nHost: x\r\n{kind}\r\n\r\n").unwrap();
         if kind.starts_with("Transfer") {
             write!(stream, "{:x}\r\n{tsv}\r\n", tsv.len()).unwrap();
         } else {
@@ -334,12 +262,8 @@ fn an_abandoned_select_is_killed_and_kill_query_takes_the_clients_id() {
     };
     let mut stream = connect(store.url());
     let sql = "SELECT number FROM numbers(100000000000)";
-    write!(
-        stream,
-        "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n{sql}",
-        sql.len()
-    )
-    .unwrap();
+    write!(stream, "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n{sql}", sql.len())
+        .unwrap();
     stream.read_exact(&mut vec![0; 100_000]).unwrap();
     running(&store, "1");
     drop(stream);
@@ -357,10 +281,7 @@ fn an_abandoned_select_is_killed_and_kill_query_takes_the_clients_id() {
     let twin = post(store.url(), "/?query_id=victim", b"SELECT 1");
     assert_eq!(twin.header("x-clickhouse-exception-code"), Some("216"));
     store.sql("KILL QUERY WHERE query_id = 'victim' SYNC");
-    assert_eq!(
-        victim.join().unwrap().header("x-clickhouse-exception-code"),
-        Some("394")
-    );
+    assert_eq!(victim.join().unwrap().header("x-clickhouse-exception-code"), Some("394"));
     store.stop();
 }
 
@@ -372,24 +293,15 @@ fn a_session_keeps_its_settings_and_temporary_tables() {
         ask("/?session_id=a&session_check=1", "SELECT 1").header("x-clickhouse-exception-code"),
         Some("372")
     );
-    assert_eq!(
-        ask("/?session_id=a", "CREATE TEMPORARY TABLE t (a Int8)").status,
-        200
-    );
+    assert_eq!(ask("/?session_id=a", "CREATE TEMPORARY TABLE t (a Int8)").status, 200);
     assert_eq!(ask("/?session_id=a", "SET max_threads = 3").status, 200);
     assert_eq!(ask("/?session_id=a", "SELECT broken").status, 404);
     assert_eq!(
-        ask(
-            "/?session_id=a&max_block_size=7",
-            "SELECT count(), getSetting('max_threads') FROM t"
-        )
-        .text(),
+        ask("/?session_id=a&max_block_size=7", "SELECT count(), getSetting('max_threads') FROM t")
+            .text(),
         "0\t3\n"
     );
-    assert_ne!(
-        ask("/?session_id=a", "SELECT getSetting('max_block_size')").text(),
-        "7\n"
-    );
+    assert_ne!(ask("/?session_id=a", "SELECT getSetting('max_block_size')").text(), "7\n");
     assert_eq!(ask("/?session_id=b", "SELECT * FROM t").status, 404);
     store.stop();
 }

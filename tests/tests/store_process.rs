@@ -44,27 +44,15 @@ fn what_it_refuses_to_start_with() {
     let fresh = store.dir.path().join("fresh");
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let listen = format!("--listen={}", taken.local_addr().unwrap());
-    refused(
-        &store_command(&fresh, &[&listen]),
-        1,
-        &["another program listens", "--listen"],
-    );
-    refused(
-        &store_command(&fresh, &["--listen=0.0.0.0:0"]),
-        2,
-        &["loopback", "--allow-remote"],
-    );
+    refused(&store_command(&fresh, &[&listen]), 1, &["another program listens", "--listen"]);
+    refused(&store_command(&fresh, &["--listen=0.0.0.0:0"]), 2, &["loopback", "--allow-remote"]);
     let missing = Command::new(flow_agent())
         .args(["store", free, "--dir"])
         .arg(&fresh)
         .env("FLOW_LIBCHDB", "/nowhere/libchdb.so")
         .output()
         .unwrap();
-    refused(
-        &missing,
-        2,
-        &["/nowhere/libchdb.so", "cargo xtask setup", "FLOW_LIBCHDB"],
-    );
+    refused(&missing, 2, &["/nowhere/libchdb.so", "cargo xtask setup", "FLOW_LIBCHDB"]);
     let broken = store.dir.path().join("broken.so");
     std::fs::write(&broken, "no library").unwrap();
     let unusable = Command::new(flow_agent())
@@ -73,26 +61,14 @@ fn what_it_refuses_to_start_with() {
         .env("FLOW_LIBCHDB", &broken)
         .output()
         .unwrap();
-    refused(
-        &unusable,
-        2,
-        &["broken.so", "cargo xtask setup", "FLOW_LIBCHDB"],
-    );
+    refused(&unusable, 2, &["broken.so", "cargo xtask setup", "FLOW_LIBCHDB"]);
     assert!(!fresh.exists(), "a refused start left its folder behind");
 
     let foreign = store.dir.path().join("foreign");
     std::fs::create_dir(&foreign).unwrap();
     std::fs::write(foreign.join("letter"), "x").unwrap();
-    refused(
-        &store_command(&foreign, &[free]),
-        2,
-        &["not empty", "--dir"],
-    );
-    refused(
-        &store_command(&foreign.join("letter"), &[free]),
-        2,
-        &["letter", "--dir"],
-    );
+    refused(&store_command(&foreign, &[free]), 2, &["not empty", "--dir"]);
+    refused(&store_command(&foreign.join("letter"), &[free]), 2, &["letter", "--dir"]);
     assert_eq!(std::fs::read_dir(&foreign).unwrap().count(), 1);
     store.stop();
 }
@@ -101,24 +77,14 @@ fn what_it_refuses_to_start_with() {
 fn the_child_ends_cleanly_with_its_standard_input() {
     let dir = tempfile::tempdir().unwrap();
     let mut child = Command::new(flow_agent())
-        .args([
-            "store",
-            "--listen=127.0.0.1:0",
-            "--stop-on-stdin-eof",
-            "--dir",
-        ])
+        .args(["store", "--listen=127.0.0.1:0", "--stop-on-stdin-eof", "--dir"])
         .arg(dir.path().join("data"))
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
     let mut line = [0; 30];
-    child
-        .stdout
-        .as_mut()
-        .unwrap()
-        .read_exact(&mut line)
-        .unwrap();
+    child.stdout.as_mut().unwrap().read_exact(&mut line).unwrap();
     drop(child.stdin.take());
     assert!(child.wait().unwrap().success());
 }

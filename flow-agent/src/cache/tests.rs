@@ -100,10 +100,7 @@ fn a_connection_is_one_row_with_both_directions() {
 #[test]
 fn the_syn_decides_even_when_the_answer_was_seen_first() {
     let mut shard = shard(10);
-    play(
-        &mut shard,
-        &[tcp(SERVER, CLIENT, SYN | ACK, 1), tcp(CLIENT, SERVER, SYN, 2)],
-    );
+    play(&mut shard, &[tcp(SERVER, CLIENT, SYN | ACK, 1), tcp(CLIENT, SERVER, SYN, 2)]);
     let record = &flush(&mut shard)[0];
     assert_eq!((record.src_port, record.initiator_by), (50_000, InitiatorBy::Syn));
 }

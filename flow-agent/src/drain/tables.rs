@@ -104,7 +104,13 @@ impl Drain {
         }
     }
 
-    fn read_region(&mut self, generation: u32, cpu: u32, clock: &KernelClock, out: &mut Vec<Delta>) {
+    fn read_region(
+        &mut self,
+        generation: u32,
+        cpu: u32,
+        clock: &KernelClock,
+        out: &mut Vec<Delta>,
+    ) {
         let region = (generation * self.size.cpus + cpu) as usize;
         let balances = &mut self.balances[generation as usize];
         let sets_per_region = self.size.sets_per_region as usize;
@@ -191,7 +197,6 @@ fn push(
         max_ttl: hot.max_ttl,
     });
 }
-
 
 fn generation(number: u32) -> Result<Array<MapData, u32>, DrainError> {
     let mut map = Array::create(1, 0).map_err(DrainError::map)?;

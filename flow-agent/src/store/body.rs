@@ -26,11 +26,7 @@ pub enum Piece {
 /// The sending side and the reading side of one body.
 pub fn channel() -> (mpsc::Sender<Piece>, BodyReader) {
     let (sender, receiver) = mpsc::channel(DEPTH);
-    let state = State {
-        receiver,
-        current: Bytes::new(),
-        ended: false,
-    };
+    let state = State { receiver, current: Bytes::new(), ended: false };
     (sender, BodyReader(Arc::new(Mutex::new(state))))
 }
 
@@ -79,10 +75,7 @@ fn cut(reason: &str) -> io::Error {
 
 /// What an error while reading a body says to the client.
 pub fn failure_of(error: &io::Error) -> Failure {
-    match error
-        .get_ref()
-        .and_then(|inner| inner.downcast_ref::<Failure>())
-    {
+    match error.get_ref().and_then(|inner| inner.downcast_ref::<Failure>()) {
         Some(failure) => failure.clone(),
         None => Failure::new(
             code::CANNOT_DECOMPRESS,
@@ -99,18 +92,14 @@ mod tests {
     #[test]
     fn the_end_is_seen_only_when_it_was_sent() {
         let (sender, mut reader) = channel();
-        sender
-            .try_send(Piece::Data(Bytes::from_static(b"abc")))
-            .unwrap_or_default();
+        sender.try_send(Piece::Data(Bytes::from_static(b"abc"))).unwrap_or_default();
         sender.try_send(Piece::End).unwrap_or_default();
         let mut whole = Vec::new();
         reader.read_to_end(&mut whole).unwrap();
         assert_eq!(whole, b"abc");
 
         let (sender, mut reader) = channel();
-        sender
-            .try_send(Piece::Data(Bytes::from_static(b"abc")))
-            .unwrap_or_default();
+        sender.try_send(Piece::Data(Bytes::from_static(b"abc"))).unwrap_or_default();
         drop(sender);
         let error = reader.read_to_end(&mut Vec::new()).unwrap_err();
         assert_eq!(failure_of(&error).code, code::NETWORK_ERROR);

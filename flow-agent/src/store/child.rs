@@ -4,8 +4,8 @@
 
 use std::io::{BufRead as _, BufReader, Read};
 use std::os::fd::OwnedFd;
-use std::path::Path;
 use std::os::unix::process::CommandExt as _;
+use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc;
 use std::thread::JoinHandle;
@@ -35,18 +35,10 @@ pub struct EmbeddedStore {
 impl EmbeddedStore {
     /// Starts `program store --dir DIR` on a free loopback port and waits until it serves.
     pub fn start(program: &Path, dir: &Path, deadline: Duration) -> Result<Self, StoreError> {
-        let failed = |reason: String| StoreError::ChildStart {
-            program: program.to_owned(),
-            reason,
-        };
+        let failed =
+            |reason: String| StoreError::ChildStart { program: program.to_owned(), reason };
         let mut child = Command::new(program)
-            .args([
-                "store",
-                "--listen",
-                "127.0.0.1:0",
-                "--stop-on-stdin-eof",
-                "--dir",
-            ])
+            .args(["store", "--listen", "127.0.0.1:0", "--stop-on-stdin-eof", "--dir"])
             .arg(dir)
             // Ctrl-C is for the parent, which still has rows to store.
             .process_group(0)
@@ -62,13 +54,8 @@ impl EmbeddedStore {
             .ok_or(rustix::io::Errno::SRCH)
             .and_then(|pid| pidfd_open(pid, PidfdFlags::empty()))
             .map_err(|error| failed(format!("cannot watch it: {error}")))?;
-        let mut store = Self {
-            child,
-            pidfd,
-            url: String::new(),
-            errors: Some(errors),
-            stopped: false,
-        };
+        let mut store =
+            Self { child, pidfd, url: String::new(), errors: Some(errors), stopped: false };
         let (sender, first_line) = mpsc::channel();
         std::thread::spawn(move || {
             let mut line = String::new();
@@ -138,19 +125,14 @@ impl EmbeddedStore {
                 seconds: deadline.as_secs(),
             });
         }
-        self.child.wait().map_err(|source| StoreError::System {
-            action: "wait for its process",
-            source,
-        })
+        self.child
+            .wait()
+            .map_err(|source| StoreError::System { action: "wait for its process", source })
     }
 
     /// What the child, which has ended, wrote to standard error.
     fn words(&mut self) -> String {
-        let words = self
-            .errors
-            .take()
-            .and_then(|thread| thread.join().ok())
-            .unwrap_or_default();
+        let words = self.errors.take().and_then(|thread| thread.join().ok()).unwrap_or_default();
         words.trim().trim_start_matches("flow-agent: ").to_owned()
     }
 }

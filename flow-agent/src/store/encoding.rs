@@ -35,9 +35,7 @@ const ALL: [(Encoding, &str); 4] = [
 impl Encoding {
     /// The encoding of this name.
     pub fn by_name(name: &str) -> Option<Self> {
-        ALL.iter()
-            .find(|(_, known)| known.eq_ignore_ascii_case(name.trim()))
-            .map(|(e, _)| *e)
+        ALL.iter().find(|(_, known)| known.eq_ignore_ascii_case(name.trim())).map(|(e, _)| *e)
     }
 
     /// The best encoding that an `Accept-Encoding` header allows.
@@ -45,9 +43,7 @@ impl Encoding {
         let allowed = |name: &str| {
             header.split(',').any(|item| {
                 let mut parts = item.split(';');
-                let named = parts
-                    .next()
-                    .is_some_and(|n| n.trim().eq_ignore_ascii_case(name));
+                let named = parts.next().is_some_and(|n| n.trim().eq_ignore_ascii_case(name));
                 named && !parts.any(|p| matches!(p.trim(), "q=0" | "q=0.0" | "q=0.00" | "q=0.000"))
             })
         };
@@ -56,9 +52,7 @@ impl Encoding {
 
     /// Its name in HTTP headers.
     pub fn name(self) -> &'static str {
-        ALL.iter()
-            .find(|(e, _)| *e == self)
-            .map_or("identity", |(_, name)| name)
+        ALL.iter().find(|(e, _)| *e == self).map_or("identity", |(_, name)| name)
     }
 
     /// Decodes a stream.
@@ -84,9 +78,7 @@ type Marked<R> = io::Chain<R, io::Cursor<&'static [u8]>>;
 
 impl<R: Read> Lz4Reader<R> {
     fn new(inner: R) -> Self {
-        Self(Some(FrameDecoder::new(
-            inner.chain(io::Cursor::new(EMPTY_FRAME)),
-        )))
+        Self(Some(FrameDecoder::new(inner.chain(io::Cursor::new(EMPTY_FRAME)))))
     }
 }
 
@@ -105,10 +97,7 @@ impl<R: Read> Read for Lz4Reader<R> {
                 end if end == EMPTY_FRAME.len() => return Ok(0),
                 _ => return Err(io::ErrorKind::UnexpectedEof.into()),
             }
-            self.0 = self
-                .0
-                .take()
-                .map(|decoder| FrameDecoder::new(decoder.into_inner()));
+            self.0 = self.0.take().map(|decoder| FrameDecoder::new(decoder.into_inner()));
         }
         Ok(0)
     }
@@ -213,48 +202,31 @@ mod tests {
 
     fn decode(encoding: Encoding, data: Vec<u8>) -> io::Result<Vec<u8>> {
         let mut plain = Vec::new();
-        encoding
-            .reader(io::Cursor::new(data))?
-            .read_to_end(&mut plain)?;
+        encoding.reader(io::Cursor::new(data))?.read_to_end(&mut plain)?;
         Ok(plain)
     }
 
     #[test]
     fn every_encoding_round_trips_and_a_cut_one_fails() {
-        let data: Vec<u8> = (0..300_000_u32)
-            .flat_map(|n| (n % 977).to_le_bytes())
-            .collect();
+        let data: Vec<u8> = (0..300_000_u32).flat_map(|n| (n % 977).to_le_bytes()).collect();
         for (encoding, name) in ALL {
             let encoded = encode(encoding, &data);
             assert_eq!(decode(encoding, encoded.clone()).unwrap(), data, "{name}");
             let twice = [encoded.clone(), encoded.clone()].concat();
             if encoding != Encoding::Deflate {
-                assert_eq!(
-                    decode(encoding, twice).unwrap().len(),
-                    2 * data.len(),
-                    "{name}"
-                );
+                assert_eq!(decode(encoding, twice).unwrap().len(), 2 * data.len(), "{name}");
             }
             for cut in [encoded.len() / 3, encoded.len() - 4, encoded.len() - 1] {
-                assert!(
-                    decode(encoding, encoded[..cut].to_vec()).is_err(),
-                    "{name} cut at {cut}"
-                );
+                assert!(decode(encoding, encoded[..cut].to_vec()).is_err(), "{name} cut at {cut}");
             }
         }
     }
 
     #[test]
     fn accept_encoding_prefers_as_clickhouse_does() {
-        assert_eq!(
-            Encoding::accepted("deflate, gzip, br, zstd"),
-            Some(Encoding::Gzip)
-        );
+        assert_eq!(Encoding::accepted("deflate, gzip, br, zstd"), Some(Encoding::Gzip));
         assert_eq!(Encoding::accepted("lz4"), Some(Encoding::Lz4));
-        assert_eq!(
-            Encoding::accepted("gzip;q=0, zstd;q=0.5"),
-            Some(Encoding::Zstd)
-        );
+        assert_eq!(Encoding::accepted("gzip;q=0, zstd;q=0.5"), Some(Encoding::Zstd));
         assert_eq!(Encoding::accepted("br, identity"), None);
     }
 }

@@ -61,10 +61,7 @@ pub struct Failure {
 impl Failure {
     /// An error of the server's own, in ClickHouse's words.
     pub fn new(code: i32, name: &str, message: impl std::fmt::Display) -> Self {
-        Self {
-            code,
-            text: format!("Code: {code}. DB::Exception: {message}. ({name})"),
-        }
+        Self { code, text: format!("Code: {code}. DB::Exception: {message}. ({name})") }
     }
 
     /// A text from the engine.
@@ -80,10 +77,7 @@ impl Failure {
             .and_then(|rest| rest.split('.').next())
             .and_then(|number| number.parse().ok());
         match code {
-            Some(code) => Self {
-                code,
-                text: text.to_owned(),
-            },
+            Some(code) => Self { code, text: text.to_owned() },
             None => Self::new(code::LOGICAL_ERROR, "LOGICAL_ERROR", text),
         }
     }
@@ -132,15 +126,9 @@ mod tests {
 
     #[test]
     fn statuses_follow_clickhouse() {
-        for (code, status) in [
-            (62, 400),
-            (27, 400),
-            (516, 403),
-            (194, 401),
-            (115, 404),
-            (48, 501),
-            (241, 500),
-        ] {
+        for (code, status) in
+            [(62, 400), (27, 400), (516, 403), (194, 401), (115, 404), (48, 501), (241, 500)]
+        {
             let failure = Failure::new(code, "X", "x");
             assert_eq!(failure.status().as_u16(), status, "code {code}");
         }
@@ -150,10 +138,6 @@ mod tests {
     fn a_text_without_a_code_is_still_an_exception() {
         let failure = Failure::from_engine("Invalid insert stream");
         assert_eq!(failure.code, code::LOGICAL_ERROR);
-        assert!(
-            failure
-                .text
-                .starts_with("Code: 49. DB::Exception: Invalid insert stream")
-        );
+        assert!(failure.text.starts_with("Code: 49. DB::Exception: Invalid insert stream"));
     }
 }

@@ -103,9 +103,7 @@ impl Engine {
     pub fn load(library: &Path) -> Result<Self, StoreError> {
         let broken = |error: libloading::Error| StoreError::LibraryBroken {
             path: library.to_owned(),
-            reason: error
-                .source()
-                .map_or_else(|| error.to_string(), ToString::to_string),
+            reason: error.source().map_or_else(|| error.to_string(), ToString::to_string),
         };
         // SAFETY: the constructors of libchdb are those of any ClickHouse
         // binary; it is opened once, before it is used from any thread.
@@ -115,10 +113,7 @@ impl Engine {
         std::mem::forget(opened);
         // SAFETY: called before the first connect, as chdb.h asks.
         unsafe { (api.set_signal_handlers)(0) };
-        Ok(Self {
-            api: Box::leak(Box::new(api)),
-            arguments: Vec::new(),
-        })
+        Ok(Self { api: Box::leak(Box::new(api)), arguments: Vec::new() })
     }
 
     /// Sets the server options that the first connection boots the engine
@@ -133,11 +128,7 @@ impl Engine {
     /// Opens a connection with the settings of a new session; about 60 µs
     /// once the engine is booted, so each request gets its own.
     pub fn connect(&self) -> Result<Connection, Failure> {
-        let argv: Vec<_> = self
-            .arguments
-            .iter()
-            .map(|argument| argument.as_ptr())
-            .collect();
+        let argv: Vec<_> = self.arguments.iter().map(|argument| argument.as_ptr()).collect();
         let argc = c_int::try_from(argv.len()).expect("a handful of arguments");
         // SAFETY: argv holds argc terminated strings that live through the call.
         let raw = unsafe { (self.api.connect)(argc, argv.as_ptr()) };
@@ -186,10 +177,7 @@ impl Connection {
     ) -> Result<Insert<'_>, Failure> {
         let call = self.api.insert;
         let raw = self.statement(call, sql, format, params);
-        let insert = Insert {
-            connection: self,
-            raw,
-        };
+        let insert = Insert { connection: self, raw };
         match insert.error() {
             None => Ok(insert),
             Some(failure) => Err(failure),
@@ -198,11 +186,7 @@ impl Connection {
 
     fn statement(&mut self, call: Statement, sql: &[u8], format: &str, params: &Params) -> Handle {
         let pointers = |of: fn(&(String, String)) -> &String| -> (Vec<*const u8>, Vec<usize>) {
-            params
-                .iter()
-                .map(of)
-                .map(|text| (text.as_ptr(), text.len()))
-                .unzip()
+            params.iter().map(of).map(|text| (text.as_ptr(), text.len())).unzip()
         };
         let (names, name_lengths) = pointers(|(name, _)| name);
         let (values, value_lengths) = pointers(|(_, value)| value);
@@ -248,9 +232,7 @@ impl Insert<'_> {
         if state == 0 {
             return Ok(());
         }
-        Err(self
-            .error()
-            .unwrap_or_else(|| Failure::from_engine("the insert stream has failed")))
+        Err(self.error().unwrap_or_else(|| Failure::from_engine("the insert stream has failed")))
     }
 
     /// Ends the data and commits.
@@ -335,8 +317,6 @@ unsafe fn text(pointer: *const c_char) -> Option<String> {
         return None;
     }
     // SAFETY: not null, and the caller promises the rest.
-    let text = unsafe { CStr::from_ptr(pointer) }
-        .to_string_lossy()
-        .into_owned();
+    let text = unsafe { CStr::from_ptr(pointer) }.to_string_lossy().into_owned();
     (!text.is_empty()).then_some(text)
 }

@@ -22,22 +22,13 @@ pub struct Folder {
 impl Folder {
     /// Makes the folder if it is missing and locks it for this process.
     pub fn open(dir: &Path) -> Result<Self, StoreError> {
-        let failed = |source: io::Error| StoreError::Folder {
-            dir: dir.to_owned(),
-            source,
-        };
+        let failed = |source: io::Error| StoreError::Folder { dir: dir.to_owned(), source };
         // Flows say who talks to whom: no other user reads them.
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(dir)
-            .map_err(failed)?;
+        DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(failed)?;
         let path = dir.canonicalize().map_err(failed)?;
         let lock_path = path.join(LOCK_FILE);
         if !lock_path.exists() && fs::read_dir(&path).map_err(failed)?.next().is_some() {
-            return Err(StoreError::ForeignFolder {
-                dir: dir.to_owned(),
-            });
+            return Err(StoreError::ForeignFolder { dir: dir.to_owned() });
         }
         let mut lock = OpenOptions::new()
             .read(true)
@@ -52,10 +43,7 @@ impl Folder {
             }
             let mut pid = String::new();
             lock.read_to_string(&mut pid).map_err(failed)?;
-            return Err(StoreError::InUse {
-                dir: dir.to_owned(),
-                pid: pid.trim().to_owned(),
-            });
+            return Err(StoreError::InUse { dir: dir.to_owned(), pid: pid.trim().to_owned() });
         }
         lock.set_len(0)
             .and_then(|()| lock.rewind())
@@ -93,10 +81,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("letter.txt"), "x").unwrap();
         let refused = Folder::open(dir.path()).unwrap_err();
-        assert!(
-            matches!(refused, StoreError::ForeignFolder { .. }),
-            "{refused}"
-        );
+        assert!(matches!(refused, StoreError::ForeignFolder { .. }), "{refused}");
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
     }
 }

@@ -15,19 +15,14 @@ const NONE: u8 = 0x02;
 const MAX_FRAME: u32 = 256 << 20;
 
 fn checksum(bytes: &[u8]) -> [u8; CHECKSUM] {
-    cityhash_rs::cityhash_102_128(bytes)
-        .rotate_right(64)
-        .to_le_bytes()
+    cityhash_rs::cityhash_102_128(bytes).rotate_right(64).to_le_bytes()
 }
 
 /// Appends `data` to `out` as one LZ4 frame.
 pub fn write_frame(data: &[u8], out: &mut Vec<u8>) {
     let start = out.len();
     let payload_at = start + CHECKSUM + HEADER;
-    out.resize(
-        payload_at + lz4_flex::block::get_maximum_output_size(data.len()),
-        0,
-    );
+    out.resize(payload_at + lz4_flex::block::get_maximum_output_size(data.len()), 0);
     let length = lz4_flex::block::compress_into(data, &mut out[payload_at..])
         .expect("the buffer has the maximum size");
     out.truncate(payload_at + length);
@@ -50,12 +45,7 @@ pub struct FrameReader<R> {
 impl<R: Read> FrameReader<R> {
     /// Reads frames from `inner`.
     pub fn new(inner: R) -> Self {
-        Self {
-            inner,
-            frame: Vec::new(),
-            plain: Vec::new(),
-            at: 0,
-        }
+        Self { inner, frame: Vec::new(), plain: Vec::new(), at: 0 }
     }
 
     /// Reads the next frame; false at the end of the stream.
@@ -80,9 +70,7 @@ impl<R: Read> FrameReader<R> {
         self.frame.clear();
         self.frame.extend_from_slice(&head[CHECKSUM..]);
         let payload = u64::from(compressed) - HEADER as u64;
-        let got = (&mut self.inner)
-            .take(payload)
-            .read_to_end(&mut self.frame)?;
+        let got = (&mut self.inner).take(payload).read_to_end(&mut self.frame)?;
         if got as u64 != payload {
             return Err(damaged("the body ends inside a frame"));
         }
@@ -122,10 +110,7 @@ impl<R: Read> FrameReader<R> {
 }
 
 fn failed(code: i32, name: &str, message: &str) -> io::Error {
-    io::Error::new(
-        io::ErrorKind::InvalidData,
-        Failure::new(code, name, message),
-    )
+    io::Error::new(io::ErrorKind::InvalidData, Failure::new(code, name, message))
 }
 
 fn damaged(message: &str) -> io::Error {
@@ -158,9 +143,7 @@ mod tests {
 
     fn read(frames: &[u8]) -> io::Result<Vec<u8>> {
         let mut plain = Vec::new();
-        FrameReader::new(frames)
-            .read_to_end(&mut plain)
-            .map(|_| plain)
+        FrameReader::new(frames).read_to_end(&mut plain).map(|_| plain)
     }
 
     proptest! {
@@ -187,9 +170,7 @@ mod tests {
     #[test]
     fn a_frame_of_a_clickhouse_server_is_read() {
         let data = b"\x01\0\x02\xff\xff\xff\xff\0\x01\x01\x01s\x06String\x03abc";
-        let mut frame = vec![
-            245, 5, 222, 235, 225, 158, 59, 108, 225, 31, 65, 215, 66, 66, 36, 92,
-        ];
+        let mut frame = vec![245, 5, 222, 235, 225, 158, 59, 108, 225, 31, 65, 215, 66, 66, 36, 92];
         frame.extend_from_slice(&[LZ4, 34, 0, 0, 0, 23, 0, 0, 0, 240, 8]);
         frame.extend_from_slice(data);
         assert_eq!(read(&frame).unwrap(), data);

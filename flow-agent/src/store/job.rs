@@ -66,11 +66,7 @@ impl Job {
         if self.request.readonly
             && !matches!(
                 statement,
-                Statement::Output { .. }
-                    | Statement::Plain {
-                        session_only: true,
-                        ..
-                    }
+                Statement::Output { .. } | Statement::Plain { session_only: true, .. }
             )
         {
             return Err(Failure::new(
@@ -93,11 +89,8 @@ impl Job {
         let reset = reset_statement(&self.request.settings);
         // A killed statement leaves rows behind in its connection, and a cut
         // insert its stream: neither is used again.
-        const SPOILED: [i32; 3] = [
-            code::QUERY_WAS_CANCELLED,
-            code::NETWORK_ERROR,
-            code::LOGICAL_ERROR,
-        ];
+        const SPOILED: [i32; 3] =
+            [code::QUERY_WAS_CANCELLED, code::NETWORK_ERROR, code::LOGICAL_ERROR];
         let usable = !matches!(&result, Err(failure) if SPOILED.contains(&failure.code));
         if usable && connection.query(reset.as_bytes(), "Null", &[]).is_ok() {
             self.sessions.give(&session, connection, Instant::now());
@@ -111,9 +104,9 @@ impl Job {
     /// The body, decoded.
     fn reader(&self) -> Result<Box<dyn Read + Send>, Failure> {
         let mut reader: Box<dyn Read + Send> = match self.request.body_encoding {
-            Some(encoding) => encoding
-                .reader(self.body.clone())
-                .map_err(|error| failure_of(&error))?,
+            Some(encoding) => {
+                encoding.reader(self.body.clone()).map_err(|error| failure_of(&error))?
+            }
             None => Box::new(self.body.clone()),
         };
         if self.request.decompress {
@@ -140,10 +133,7 @@ impl Job {
             }
         }
         let room = MAX_QUERY.saturating_sub(text.len() as u64);
-        let got = data
-            .take(room + 1)
-            .read_to_end(&mut text)
-            .map_err(|error| failure_of(&error))?;
+        let got = data.take(room + 1).read_to_end(&mut text).map_err(|error| failure_of(&error))?;
         let statement = sql::parse(&text)?;
         if got as u64 > room && !matches!(statement, Statement::Insert { .. }) {
             return Err(Failure::new(
@@ -157,9 +147,7 @@ impl Job {
 
     fn read_form(&mut self, boundary: &str, data: &mut dyn Read) -> Result<(), Failure> {
         let mut form = Vec::new();
-        data.take(MAX_FORM + 1)
-            .read_to_end(&mut form)
-            .map_err(|error| failure_of(&error))?;
+        data.take(MAX_FORM + 1).read_to_end(&mut form).map_err(|error| failure_of(&error))?;
         if form.len() as u64 > MAX_FORM {
             return Err(Failure::new(
                 code::QUERY_IS_TOO_LARGE,
@@ -196,20 +184,11 @@ impl Job {
             let name = database.replace('\\', "\\\\").replace('`', "\\`");
             connection.query(format!("USE `{name}`").as_bytes(), "Null", &[])?;
         }
-        let default = self
-            .request
-            .format
-            .as_deref()
-            .unwrap_or("TabSeparated")
-            .to_owned();
+        let default = self.request.format.as_deref().unwrap_or("TabSeparated").to_owned();
         check_format(&default)?;
         let params = &self.request.params;
         match statement {
-            Statement::Insert {
-                head,
-                format,
-                data_at,
-            } => {
+            Statement::Insert { head, format, data_at } => {
                 check_revision(&self.request, &format)?;
                 let rest = &text[data_at..];
                 let mut insert = connection.insert(&head, &format, params)?;
@@ -223,11 +202,7 @@ impl Job {
                     }
                 }
             }
-            Statement::Output {
-                before,
-                format,
-                after,
-            } => {
+            Statement::Output { before, format, after } => {
                 let format = format.unwrap_or(default);
                 check_format(&format)?;
                 check_revision(&self.request, &format)?;
@@ -239,9 +214,7 @@ impl Job {
                 sql.extend_from_slice(&after);
                 self.announce(format);
                 let _ = self.progress.killable.set(());
-                connection
-                    .query(&sql, "Null", params)
-                    .map(|(_, figures)| figures)
+                connection.query(&sql, "Null", params).map(|(_, figures)| figures)
             }
             Statement::Plain { sql, format, .. } => {
                 let format = format.unwrap_or(default);

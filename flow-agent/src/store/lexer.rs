@@ -62,9 +62,7 @@ impl<'t> Lexer<'t> {
     /// Moves to one past `end`, or to the end of the text.
     fn skip_past(&mut self, from: usize, end: &[u8]) {
         let start = (self.at + from).min(self.text.len());
-        let found = self.text[start..]
-            .windows(end.len())
-            .position(|window| window == end);
+        let found = self.text[start..].windows(end.len()).position(|window| window == end);
         self.at = found.map_or(self.text.len(), |offset| start + offset + end.len());
     }
 
@@ -138,11 +136,7 @@ impl Iterator for Lexer<'_> {
                 }
             }
         };
-        Some(Token {
-            kind,
-            start,
-            end: self.at,
-        })
+        Some(Token { kind, start, end: self.at })
     }
 }
 
@@ -153,9 +147,7 @@ mod tests {
     use super::*;
 
     fn words(text: &str) -> Vec<&str> {
-        Lexer::new(text.as_bytes())
-            .map(|t| &text[t.start..t.end])
-            .collect()
+        Lexer::new(text.as_bytes()).map(|t| &text[t.start..t.end]).collect()
     }
 
     #[test]

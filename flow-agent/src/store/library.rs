@@ -44,20 +44,14 @@ mod tests {
     fn the_environment_variable_is_the_only_candidate() {
         let env = |name: &str| (name == "FLOW_LIBCHDB").then(|| "/x/libchdb.so".to_owned());
         assert_eq!(candidates(None, env), [PathBuf::from("/x/libchdb.so")]);
-        assert_eq!(
-            candidates(Some(Path::new("/y")), env),
-            [PathBuf::from("/y")]
-        );
+        assert_eq!(candidates(Some(Path::new("/y")), env), [PathBuf::from("/y")]);
     }
 
     #[test]
     fn the_cache_comes_before_the_system() {
         let env = |name: &str| (name == "HOME").then(|| "/home/a".to_owned());
         let paths = candidates(None, env);
-        assert_eq!(
-            paths[0],
-            PathBuf::from("/home/a/.cache/flow-agent/libchdb-26.7.3/libchdb.so")
-        );
+        assert_eq!(paths[0], PathBuf::from("/home/a/.cache/flow-agent/libchdb-26.7.3/libchdb.so"));
         assert_eq!(paths[1], PathBuf::from("/usr/lib/flow-agent/libchdb.so"));
     }
 }

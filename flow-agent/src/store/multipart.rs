@@ -18,9 +18,7 @@ pub fn fields(body: &[u8], boundary: &str) -> Result<Vec<(String, Vec<u8>)>, Fai
     let mut rest = &body[start + delimiter.len()..];
     let next_delimiter = format!("\r\n{delimiter}");
     while !rest.starts_with(b"--") {
-        rest = rest
-            .strip_prefix(b"\r\n")
-            .ok_or_else(|| bad("no line end after the boundary"))?;
+        rest = rest.strip_prefix(b"\r\n").ok_or_else(|| bad("no line end after the boundary"))?;
         let head_end =
             find(rest, b"\r\n\r\n").ok_or_else(|| bad("a part has no end of headers"))?;
         let head = String::from_utf8_lossy(&rest[..head_end]).into_owned();
@@ -42,21 +40,16 @@ pub fn fields(body: &[u8], boundary: &str) -> Result<Vec<(String, Vec<u8>)>, Fai
 }
 
 fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
-    haystack
-        .windows(needle.len())
-        .position(|window| window == needle)
+    haystack.windows(needle.len()).position(|window| window == needle)
 }
 
 /// An attribute of the part's Content-Disposition header.
 fn attribute(head: &str, wanted: &str) -> Option<String> {
-    let line = head.lines().find(|line| {
-        line.to_ascii_lowercase()
-            .starts_with("content-disposition:")
-    })?;
+    let line =
+        head.lines().find(|line| line.to_ascii_lowercase().starts_with("content-disposition:"))?;
     line.split(';').find_map(|part| {
         let (name, value) = part.trim().split_once('=')?;
-        name.eq_ignore_ascii_case(wanted)
-            .then(|| value.trim_matches('"').to_owned())
+        name.eq_ignore_ascii_case(wanted).then(|| value.trim_matches('"').to_owned())
     })
 }
 
@@ -79,12 +72,9 @@ mod tests {
 
     #[test]
     fn a_cut_form_is_refused() {
-        for body in [
-            "",
-            "--b1",
-            "--b1\r\n",
-            "--b1\r\nContent-Disposition: form-data; name=\"a\"\r\n\r\nx",
-        ] {
+        for body in
+            ["", "--b1", "--b1\r\n", "--b1\r\nContent-Disposition: form-data; name=\"a\"\r\n\r\nx"]
+        {
             assert!(fields(body.as_bytes(), "b1").is_err(), "{body:?}");
         }
     }

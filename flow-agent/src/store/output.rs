@@ -95,14 +95,7 @@ impl Phase {
 
 impl Output {
     async fn close(self) -> (Option<io::Result<Vec<u8>>>, Phase) {
-        let Self {
-            mut encoder,
-            job,
-            tag,
-            version,
-            kill,
-            ..
-        } = self;
+        let Self { mut encoder, job, tag, version, kill, .. } = self;
         let result = joined(job.await);
         // The statement has ended: there is nothing to kill any more.
         drop(kill);
@@ -131,9 +124,7 @@ fn exception(encoder: &mut Encoder, tag: &str, message: &str) -> io::Result<Vec<
 
 /// A body that is known whole.
 pub fn whole(bytes: Vec<u8>) -> ResponseBody {
-    Full::new(Bytes::from(bytes))
-        .map_err(|never| match never {})
-        .boxed_unsync()
+    Full::new(Bytes::from(bytes)).map_err(|never| match never {}).boxed_unsync()
 }
 
 /// A body that was kept aside until its statement ended.
@@ -164,13 +155,7 @@ pub fn joined(result: Result<Result<Figures, Failure>, JoinError>) -> Result<Fig
 /// The media type that ClickHouse gives a format.
 pub fn content_type(format: &str) -> &'static str {
     let is = |names: &[&str]| names.iter().any(|name| format.eq_ignore_ascii_case(name));
-    if is(&[
-        "JSONEachRow",
-        "JSONLines",
-        "NDJSON",
-        "JSONStringsEachRow",
-        "JSONCompactEachRow",
-    ]) {
+    if is(&["JSONEachRow", "JSONLines", "NDJSON", "JSONStringsEachRow", "JSONCompactEachRow"]) {
         "application/x-ndjson; charset=UTF-8"
     } else if format.starts_with("JSON") {
         "application/json; charset=UTF-8"

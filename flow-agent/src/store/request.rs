@@ -90,11 +90,7 @@ impl Request {
                 "wait_end_of_query" => request.wait_end = is_true(&value),
                 "enable_http_compression" => encode_response = is_true(&value),
                 "session_id" => {
-                    session = Some(Session {
-                        id: value,
-                        timeout,
-                        check,
-                    });
+                    session = Some(Session { id: value, timeout, check });
                 }
                 "session_check" => check = is_true(&value),
                 "session_timeout" => {
@@ -116,11 +112,8 @@ impl Request {
                 _ => request.add(&name, value),
             }
         }
-        request.session = session.filter(|s| !s.id.is_empty()).map(|s| Session {
-            timeout,
-            check,
-            ..s
-        });
+        request.session =
+            session.filter(|s| !s.id.is_empty()).map(|s| Session { timeout, check, ..s });
         request.query_id = request.query_id.filter(|id| !id.is_empty());
         request.database = request.database.filter(|name| !name.is_empty());
         check_credentials(&user, &password)?;
@@ -164,10 +157,7 @@ fn is_true(value: &str) -> bool {
 }
 
 fn header(headers: &HeaderMap, name: &str) -> Option<String> {
-    headers
-        .get(name)
-        .and_then(|value| value.to_str().ok())
-        .map(str::to_owned)
+    headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned)
 }
 
 fn boundary(content_type: &str) -> Option<String> {
@@ -175,9 +165,7 @@ fn boundary(content_type: &str) -> Option<String> {
     if !kind.trim().eq_ignore_ascii_case("multipart/form-data") {
         return None;
     }
-    let value = rest
-        .split(';')
-        .find_map(|part| part.trim().strip_prefix("boundary="))?;
+    let value = rest.split(';').find_map(|part| part.trim().strip_prefix("boundary="))?;
     Some(value.trim_matches('"').to_owned())
 }
 
@@ -200,10 +188,7 @@ fn credentials(headers: &HeaderMap) -> Result<(String, String), Failure> {
         return Err(refused());
     }
     let decoded = base64::engine::general_purpose::STANDARD.decode(encoded.trim());
-    let text = decoded
-        .ok()
-        .and_then(|bytes| String::from_utf8(bytes).ok())
-        .ok_or_else(refused)?;
+    let text = decoded.ok().and_then(|bytes| String::from_utf8(bytes).ok()).ok_or_else(refused)?;
     let (user, password) = text.split_once(':').unwrap_or((&text, ""));
     Ok((user.to_owned(), password.to_owned()))
 }
@@ -245,28 +230,18 @@ mod tests {
         .unwrap();
         assert_eq!(request.query, "SELECT {x:UInt8}");
         assert_eq!(request.params, [("x".to_owned(), "1".to_owned())]);
-        assert_eq!(
-            request.settings,
-            [("max_threads".to_owned(), "2".to_owned())]
-        );
+        assert_eq!(request.settings, [("max_threads".to_owned(), "2".to_owned())]);
         assert_eq!(request.database.as_deref(), Some("flow"));
         assert_eq!(request.format.as_deref(), Some("JSON"));
         assert!(request.compress && request.wait_end && !request.decompress);
         assert_eq!(request.accept, Some(Encoding::Gzip));
         let session = request.session.unwrap();
-        assert_eq!(
-            (session.id.as_str(), session.timeout),
-            ("s", Duration::from_secs(5))
-        );
+        assert_eq!((session.id.as_str(), session.timeout), ("s", Duration::from_secs(5)));
     }
 
     #[test]
     fn http_compression_can_be_switched_off() {
-        let request = read(
-            "/?enable_http_compression=0",
-            &[("Accept-Encoding", "gzip")],
-        )
-        .unwrap();
+        let request = read("/?enable_http_compression=0", &[("Accept-Encoding", "gzip")]).unwrap();
         assert_eq!(request.accept, None);
     }
 
@@ -275,10 +250,7 @@ mod tests {
         for (uri, headers) in [
             ("/?user=default", vec![]),
             ("/", vec![("Authorization", "Basic ZGVmYXVsdDo=")]),
-            (
-                "/",
-                vec![("X-ClickHouse-User", "default"), ("X-ClickHouse-Key", "")],
-            ),
+            ("/", vec![("X-ClickHouse-User", "default"), ("X-ClickHouse-Key", "")]),
         ] {
             read(uri, &headers).unwrap();
         }
@@ -288,20 +260,13 @@ mod tests {
             ("/", vec![("Authorization", "Bearer x")]),
             ("/", vec![("Authorization", "Basic !")]),
         ] {
-            assert_eq!(
-                read(uri, &headers).unwrap_err().status().as_u16(),
-                403,
-                "{uri}"
-            );
+            assert_eq!(read(uri, &headers).unwrap_err().status().as_u16(), 403, "{uri}");
         }
     }
 
     #[test]
     fn boundaries() {
-        assert_eq!(
-            boundary("multipart/form-data; boundary=\"a b\"").as_deref(),
-            Some("a b")
-        );
+        assert_eq!(boundary("multipart/form-data; boundary=\"a b\"").as_deref(), Some("a b"));
         assert_eq!(boundary("text/plain; boundary=x"), None);
     }
 }

@@ -61,17 +61,11 @@ pub async fn respond(
         }
     }
     if !reads && parts.method != Method::POST && parts.method != Method::PUT {
-        let message = format!(
-            "The method {} is not served; use GET or POST\n",
-            parts.method
-        );
+        let message = format!("The method {} is not served; use GET or POST\n", parts.method);
         return Ok(text(StatusCode::METHOD_NOT_ALLOWED, message));
     }
     let read = Request::read(&parts);
-    let given = read
-        .as_ref()
-        .ok()
-        .and_then(|request| request.query_id.clone());
+    let given = read.as_ref().ok().and_then(|request| request.query_id.clone());
     let query_id = given.unwrap_or_else(|| Uuid::now_v7().to_string());
     let answer = match read {
         Ok(request) => answer(&state, request, &query_id, body).await,
@@ -82,20 +76,12 @@ pub async fn respond(
     };
     let mut response = answer.unwrap_or_else(|failure| {
         let mut response = text(failure.status(), failure.body(&state.version));
-        set(
-            &mut response,
-            "x-clickhouse-exception-code",
-            &failure.code.to_string(),
-        );
+        set(&mut response, "x-clickhouse-exception-code", &failure.code.to_string());
         response
     });
     set(&mut response, "x-clickhouse-query-id", &query_id);
     set(&mut response, "x-clickhouse-timezone", &state.timezone);
-    set(
-        &mut response,
-        "x-clickhouse-server-display-name",
-        &state.display_name,
-    );
+    set(&mut response, "x-clickhouse-server-display-name", &state.display_name);
     Ok(response)
 }
 
@@ -132,9 +118,7 @@ async fn answer(
             spool.write_all(&encoded).map_err(system)?;
         }
         figures = running.end().await?;
-        spool
-            .write_all(&encoder.finish().map_err(system)?)
-            .map_err(system)?;
+        spool.write_all(&encoder.finish().map_err(system)?).map_err(system)?;
         output::spooled(spool).map_err(system)?
     } else {
         let (head, ended) = running.read(HEAD).await.map_err(system)?;
@@ -145,30 +129,15 @@ async fn answer(
             output::whole(bytes)
         } else {
             let (tag, version) = (tag.clone(), state.version.clone());
-            let Running {
-                job, pipe, kill, ..
-            } = running;
-            Output {
-                head,
-                pipe,
-                encoder,
-                job,
-                tag,
-                version,
-                kill,
-            }
-            .into_body()
+            let Running { job, pipe, kill, .. } = running;
+            Output { head, pipe, encoder, job, tag, version, kill }.into_body()
         }
     };
     let mut response = Response::new(body);
     let format = progress.format.get().map_or("TabSeparated", String::as_str);
     set(&mut response, "content-type", output::content_type(format));
     set(&mut response, "x-clickhouse-format", format);
-    set(
-        &mut response,
-        "x-clickhouse-summary",
-        &summary(&figures, started.elapsed()),
-    );
+    set(&mut response, "x-clickhouse-summary", &summary(&figures, started.elapsed()));
     set(&mut response, "x-clickhouse-exception-tag", &tag);
     if let Some(encoding) = accept {
         set(&mut response, CONTENT_ENCODING.as_str(), encoding.name());
@@ -186,11 +155,7 @@ async fn start(
     let progress = Arc::new(Progress::default());
     let registered = state.register(query_id, &progress)?;
     let Ok(place) = Arc::clone(&state.places).acquire_owned().await else {
-        return Err(Failure::new(
-            code::ABORTED,
-            "ABORTED",
-            "The store is stopping",
-        ));
+        return Err(Failure::new(code::ABORTED, "ABORTED", "The store is stopping"));
     };
     let (sender, reader) = body::channel();
     let (out, pipe) = pipe::pipe().map_err(system)?;
@@ -214,13 +179,7 @@ async fn start(
         result
     });
     let pump = (Box::pin(pump(body, sender)) as Pin<Box<dyn Future<Output = ()> + Send>>).fuse();
-    Ok(Running {
-        job,
-        pipe,
-        progress,
-        kill,
-        pump,
-    })
+    Ok(Running { job, pipe, progress, kill, pump })
 }
 
 impl Running {
@@ -252,16 +211,9 @@ impl Running {
     }
 }
 
-#[expect(
-    clippy::needless_pass_by_value,
-    reason = "used as a function in map_err"
-)]
+#[expect(clippy::needless_pass_by_value, reason = "used as a function in map_err")]
 fn system(error: io::Error) -> Failure {
-    Failure::new(
-        code::LOGICAL_ERROR,
-        "LOGICAL_ERROR",
-        format_args!("The store: {error}"),
-    )
+    Failure::new(code::LOGICAL_ERROR, "LOGICAL_ERROR", format_args!("The store: {error}"))
 }
 
 /// Moves the body to the statement's thread.
@@ -307,15 +259,12 @@ fn summary(figures: &Figures, elapsed: Duration) -> String {
 }
 
 fn text(status: StatusCode, text: String) -> Response<ResponseBody> {
-    let body = Full::new(Bytes::from(text))
-        .map_err(|never| match never {})
-        .boxed_unsync();
+    let body = Full::new(Bytes::from(text)).map_err(|never| match never {}).boxed_unsync();
     let mut response = Response::new(body);
     *response.status_mut() = status;
-    response.headers_mut().insert(
-        CONTENT_TYPE,
-        HeaderValue::from_static("text/plain; charset=UTF-8"),
-    );
+    response
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=UTF-8"));
     response
 }
 

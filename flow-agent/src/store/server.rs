@@ -61,10 +61,7 @@ pub fn serve(config: StoreConfig, shutdown: impl Future<Output = ()>) -> Result<
         .thread_name("store")
         .enable_all()
         .build()
-        .map_err(|source| StoreError::System {
-            action: "start its threads",
-            source,
-        })?;
+        .map_err(|source| StoreError::System { action: "start its threads", source })?;
     let served = runtime.block_on(run(config, shutdown));
     // A statement that did not end in time must not keep the process.
     runtime.shutdown_background();
@@ -72,25 +69,16 @@ pub fn serve(config: StoreConfig, shutdown: impl Future<Output = ()>) -> Result<
 }
 
 async fn run(config: StoreConfig, shutdown: impl Future<Output = ()>) -> Result<(), StoreError> {
-    let StoreConfig {
-        dir,
-        listen,
-        allow_remote,
-        library,
-    } = config;
+    let StoreConfig { dir, listen, allow_remote, library } = config;
     if !allow_remote && !listen.ip().is_loopback() {
         return Err(StoreError::NotLoopback { listen });
     }
     let library = library::find(library.as_deref())?;
-    let listener = TcpListener::bind(listen)
-        .await
-        .map_err(|source| match source.kind() {
-            io::ErrorKind::AddrInUse => StoreError::PortInUse { listen },
-            _ => StoreError::Listen { listen, source },
-        })?;
-    let address = listener
-        .local_addr()
-        .map_err(|source| StoreError::Listen { listen, source })?;
+    let listener = TcpListener::bind(listen).await.map_err(|source| match source.kind() {
+        io::ErrorKind::AddrInUse => StoreError::PortInUse { listen },
+        _ => StoreError::Listen { listen, source },
+    })?;
+    let address = listener.local_addr().map_err(|source| StoreError::Listen { listen, source })?;
     let mut engine = Engine::load(&library)?;
     let folder = Folder::open(&dir)?;
     engine.set_arguments(&arguments(&folder));
@@ -129,10 +117,7 @@ fn announce(address: SocketAddr) -> Result<(), StoreError> {
     let mut stdout = io::stdout().lock();
     writeln!(stdout, "{READY}http://{address}")
         .and_then(|()| stdout.flush())
-        .map_err(|source| StoreError::System {
-            action: "write to standard output",
-            source,
-        })
+        .map_err(|source| StoreError::System { action: "write to standard output", source })
 }
 
 async fn accept(
@@ -209,10 +194,9 @@ async fn stop_requested(stopping: &mut watch::Receiver<bool>) {
 /// so a child ends when its parent does, however the parent ends.
 pub async fn stop_signal(stdin_eof: bool) {
     use tokio::signal::unix::{SignalKind, signal};
-    let (Ok(mut term), Ok(mut int)) = (
-        signal(SignalKind::terminate()),
-        signal(SignalKind::interrupt()),
-    ) else {
+    let (Ok(mut term), Ok(mut int)) =
+        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
         tracing::error!("cannot wait for signals; stopping");
         return;
     };

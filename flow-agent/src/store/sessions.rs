@@ -74,13 +74,7 @@ impl<C> Sessions<C> {
                 slots.remove(&id);
             }
         }
-        slots.insert(
-            session.id.clone(),
-            Slot::Idle {
-                connection,
-                expires: now + session.timeout,
-            },
-        );
+        slots.insert(session.id.clone(), Slot::Idle { connection, expires: now + session.timeout });
     }
 
     /// Forgets a session.
@@ -101,11 +95,7 @@ mod tests {
     use super::*;
 
     fn session(id: &str, check: bool) -> Session {
-        Session {
-            id: id.to_owned(),
-            timeout: Duration::from_secs(1),
-            check,
-        }
+        Session { id: id.to_owned(), timeout: Duration::from_secs(1), check }
     }
 
     #[test]
@@ -117,17 +107,11 @@ mod tests {
             code::SESSION_NOT_FOUND
         );
         assert_eq!(sessions.take(&a, now).unwrap(), None);
-        assert_eq!(
-            sessions.take(&a, now).unwrap_err().code,
-            code::SESSION_IS_LOCKED
-        );
+        assert_eq!(sessions.take(&a, now).unwrap_err().code, code::SESSION_IS_LOCKED);
         sessions.give(&a, 7, now);
         assert_eq!(sessions.take(&session("a", true), now).unwrap(), Some(7));
         sessions.give(&a, 7, now);
-        assert_eq!(
-            sessions.take(&a, now + Duration::from_secs(2)).unwrap(),
-            None
-        );
+        assert_eq!(sessions.take(&a, now + Duration::from_secs(2)).unwrap(), None);
     }
 
     #[test]

@@ -110,13 +110,7 @@ mod tests {
 
     #[test]
     fn the_servers_own_parameters_stay_here() {
-        for name in [
-            "query",
-            "param_x",
-            "wait_end_of_query",
-            "session_id",
-            "log_comment",
-        ] {
+        for name in ["query", "param_x", "wait_end_of_query", "session_id", "log_comment"] {
             assert!(is_server_own(name), "{name}");
         }
         for name in ["max_threads", "insert_deduplication_token", "async_insert"] {

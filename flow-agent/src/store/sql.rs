@@ -44,11 +44,7 @@ pub enum Statement {
 pub fn parse(text: &[u8]) -> Result<Statement, Failure> {
     let mut lexer = Lexer::new(text);
     let Some(first) = lexer.next() else {
-        return Err(Failure::new(
-            code::SYNTAX_ERROR,
-            "SYNTAX_ERROR",
-            "Empty query",
-        ));
+        return Err(Failure::new(code::SYNTAX_ERROR, "SYNTAX_ERROR", "Empty query"));
     };
     if first.is_word(text, "INSERT") {
         return parse_insert(text, lexer);
@@ -92,12 +88,7 @@ fn parse_insert(text: &[u8], lexer: Lexer<'_>) -> Result<Statement, Failure> {
                 if token.is_word(text, "FORMAT")
                     && let Some(name) = tokens.peek().filter(|t| t.kind == Kind::Word)
                 {
-                    return Ok(insert(
-                        text,
-                        token.start,
-                        name.str(text),
-                        data_start(text, name),
-                    ));
+                    return Ok(insert(text, token.start, name.str(text), data_start(text, name)));
                 }
             }
             Kind::Word | Kind::Quoted | Kind::Other => {}
@@ -107,24 +98,15 @@ fn parse_insert(text: &[u8], lexer: Lexer<'_>) -> Result<Statement, Failure> {
 }
 
 fn insert(text: &[u8], head_end: usize, format: &str, data_at: usize) -> Statement {
-    Statement::Insert {
-        head: text[..head_end].to_vec(),
-        format: format.to_owned(),
-        data_at,
-    }
+    Statement::Insert { head: text[..head_end].to_vec(), format: format.to_owned(), data_at }
 }
 
 /// Blanks and one line end separate the format's name from the data.
 fn data_start(text: &[u8], name: &Token) -> usize {
     let rest = &text[name.end..];
-    let blanks = rest
-        .iter()
-        .take_while(|b| matches!(b, b' ' | b'\t' | 0x0c))
-        .count();
+    let blanks = rest.iter().take_while(|b| matches!(b, b' ' | b'\t' | 0x0c)).count();
     let rest = &rest[blanks..];
-    let line_end = [&b"\r\n"[..], b"\n"]
-        .into_iter()
-        .find(|end| rest.starts_with(end));
+    let line_end = [&b"\r\n"[..], b"\n"].into_iter().find(|end| rest.starts_with(end));
     name.end + blanks + line_end.map_or(0, <[u8]>::len)
 }
 
@@ -176,9 +158,8 @@ fn parse_other(text: &[u8], first: &Token, rest: &[Token]) -> Result<Statement, 
             Kind::Word | Kind::Quoted | Kind::Other => {}
         }
     }
-    const OUTPUT: [&str; 8] = [
-        "SELECT", "WITH", "SHOW", "DESCRIBE", "DESC", "EXPLAIN", "EXISTS", "FROM",
-    ];
+    const OUTPUT: [&str; 8] =
+        ["SELECT", "WITH", "SHOW", "DESCRIBE", "DESC", "EXPLAIN", "EXISTS", "FROM"];
     let output = first.kind == Kind::Open || OUTPUT.iter().any(|word| first.is_word(text, word));
     if output && !inserts {
         return Ok(match clause {
@@ -187,11 +168,9 @@ fn parse_other(text: &[u8], first: &Token, rest: &[Token]) -> Result<Statement, 
                 format: Some(format),
                 after: text[stop..end].to_vec(),
             },
-            None => Statement::Output {
-                before: text[..end].to_vec(),
-                format: None,
-                after: Vec::new(),
-            },
+            None => {
+                Statement::Output { before: text[..end].to_vec(), format: None, after: Vec::new() }
+            }
         });
     }
     let sql = if first.is_word(text, "KILL") {
@@ -211,10 +190,7 @@ fn parse_other(text: &[u8], first: &Token, rest: &[Token]) -> Result<Statement, 
 fn rename_query_id(text: &[u8], rest: &[Token], end: usize) -> Vec<u8> {
     let mut sql = Vec::with_capacity(text.len() + 32);
     let mut copied = 0;
-    for token in rest
-        .iter()
-        .filter(|t| t.end <= end && t.is_word(text, "query_id"))
-    {
+    for token in rest.iter().filter(|t| t.end <= end && t.is_word(text, "query_id")) {
         sql.extend_from_slice(&text[copied..token.start]);
         sql.extend_from_slice(b"Settings['log_comment']");
         copied = token.end;
@@ -229,30 +205,18 @@ mod tests {
 
     fn insert_of(text: &str) -> (String, String, String) {
         match parse(text.as_bytes()).unwrap() {
-            Statement::Insert {
-                head,
-                format,
-                data_at,
-            } => (
-                String::from_utf8(head).unwrap(),
-                format,
-                text[data_at..].to_owned(),
-            ),
+            Statement::Insert { head, format, data_at } => {
+                (String::from_utf8(head).unwrap(), format, text[data_at..].to_owned())
+            }
             other => panic!("{text}: {other:?}"),
         }
     }
 
     fn output_of(text: &str) -> (String, Option<String>, String) {
         match parse(text.as_bytes()).unwrap() {
-            Statement::Output {
-                before,
-                format,
-                after,
-            } => (
-                String::from_utf8(before).unwrap(),
-                format,
-                String::from_utf8(after).unwrap(),
-            ),
+            Statement::Output { before, format, after } => {
+                (String::from_utf8(before).unwrap(), format, String::from_utf8(after).unwrap())
+            }
             other => panic!("{text}: {other:?}"),
         }
     }
@@ -275,10 +239,7 @@ mod tests {
             "INSERT INTO t (a) (SELECT 1)",
             "WITH 1 AS x INSERT INTO t SELECT x",
         ] {
-            assert!(
-                matches!(parse(sql.as_bytes()).unwrap(), Statement::Plain { .. }),
-                "{sql}"
-            );
+            assert!(matches!(parse(sql.as_bytes()).unwrap(), Statement::Plain { .. }), "{sql}");
         }
     }
 
@@ -286,11 +247,7 @@ mod tests {
     fn the_format_clause_is_found_and_nothing_else() {
         assert_eq!(
             output_of("SELECT 1 -- FORMAT x\nFORMAT JSON SETTINGS a=1;"),
-            (
-                "SELECT 1 -- FORMAT x\n".into(),
-                Some("JSON".into()),
-                " SETTINGS a=1".into()
-            )
+            ("SELECT 1 -- FORMAT x\n".into(), Some("JSON".into()), " SETTINGS a=1".into())
         );
         for sql in [
             "SELECT format('{}', 1)",
@@ -300,10 +257,7 @@ mod tests {
         ] {
             assert_eq!(output_of(sql), (sql.into(), None, String::new()));
         }
-        assert_eq!(
-            output_of("SELECT 1;; "),
-            ("SELECT 1".into(), None, String::new())
-        );
+        assert_eq!(output_of("SELECT 1;; "), ("SELECT 1".into(), None, String::new()));
     }
 
     #[test]
@@ -326,9 +280,6 @@ mod tests {
         else {
             panic!("not plain");
         };
-        assert_eq!(
-            sql,
-            b"KILL QUERY WHERE Settings['log_comment'] = 'query_id' SYNC"
-        );
+        assert_eq!(sql, b"KILL QUERY WHERE Settings['log_comment'] = 'query_id' SYNC");
     }
 }

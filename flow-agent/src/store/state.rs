@@ -80,10 +80,7 @@ impl State {
     /// Closes what is open and joins the engine's threads; all statements have ended.
     pub fn close(&self) -> bool {
         self.sessions.clear();
-        self.root
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
+        self.root.lock().unwrap_or_else(PoisonError::into_inner).take();
         self.engine.shutdown()
     }
 }
@@ -98,10 +95,7 @@ pub struct Running {
 impl Drop for Running {
     fn drop(&mut self) {
         let _ = self.progress.ended.set(());
-        self.ids
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(&self.id);
+        self.ids.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.id);
     }
 }
 
@@ -129,10 +123,7 @@ impl Drop for KillGuard {
                 if progress.killable.get().is_some() {
                     let (engine, sql) = (Arc::clone(&engine), sql.clone());
                     let killed = tokio::task::spawn_blocking(move || {
-                        engine
-                            .connect()?
-                            .query(sql.as_bytes(), "Null", &[])
-                            .map(|_| ())
+                        engine.connect()?.query(sql.as_bytes(), "Null", &[]).map(|_| ())
                     });
                     if let Ok(Err(failure)) = killed.await {
                         tracing::warn!(%failure, "cannot kill an abandoned query");

@@ -1,0 +1,33 @@
+//! Which programs are attached to an interface, asked of the kernel.
+
+use anyhow::Result;
+use aya::programs::SchedClassifier;
+use aya::programs::tc::TcAttachType;
+
+use crate::lab::Side;
+
+/// The programs at one end of the lab: the names of those at TC, and `xdp` if one is there.
+pub fn attached(side: &Side) -> Result<Vec<String>> {
+    side.namespace.enter(|| {
+        let mut names = Vec::new();
+        for direction in [TcAttachType::Ingress, TcAttachType::Egress] {
+            let (_, programs) = SchedClassifier::query_tcx(side.interface, direction)?;
+            names.extend(programs.iter().map(|program| {
+                program.name_as_str().unwrap_or("a program without a name").to_owned()
+            }));
+        }
+        let link = std::process::Command::new("ip")
+            .args(["-details", "link", "show", "dev", side.interface])
+            .output()?;
+        if String::from_utf8_lossy(&link.stdout).contains("xdp") {
+            names.push("xdp".to_owned());
+        }
+        let filters = std::process::Command::new("tc")
+            .args(["qdisc", "show", "dev", side.interface])
+            .output()?;
+        if String::from_utf8_lossy(&filters.stdout).contains("clsact") {
+            names.push("clsact".to_owned());
+        }
+        Ok(names)
+    })
+}

@@ -1,0 +1,75 @@
+//! `flow-agent run`: the metering agent.
+
+use std::io;
+use std::os::unix::net::UnixDatagram;
+use std::path::Path;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use rustix::process::Signal;
+use tempfile::TempDir;
+
+use super::{Child, command};
+
+/// Loading programs and creating the schema takes seconds on a busy machine.
+const STARTING: Duration = Duration::from_mins(1);
+/// Emptying the kernel's tables, the cache and the batches into the store.
+const STOPPING: Duration = Duration::from_mins(1);
+
+/// A running agent.
+#[derive(Debug)]
+pub struct Agent {
+    child: Child,
+    _folder: TempDir,
+}
+
+impl Agent {
+    /// Starts `flow-agent run` with these arguments and waits until it says that it
+    /// is metering (`READY=1` on systemd's notification socket).
+    pub fn start<I: AsRef<str>>(binary: &Path, arguments: &[I]) -> Result<Self> {
+        let folder = TempDir::with_prefix("flow-agent-")?;
+        let ready = folder.path().join("notify");
+        let socket = UnixDatagram::bind(&ready)?;
+        socket.set_read_timeout(Some(Duration::from_millis(50)))?;
+        let mut command = command(binary);
+        command.arg("run").args(arguments.iter().map(AsRef::as_ref));
+        command.env("NOTIFY_SOCKET", &ready).stdout(Stdio::null());
+        let mut child = Child::start("flow-agent run", &mut command, &folder.path().join("log"))?;
+        let started = Instant::now();
+        loop {
+            let mut message = [0; 1024];
+            match socket.recv(&mut message) {
+                Ok(length) => {
+                    let message = String::from_utf8_lossy(&message[..length]);
+                    if message.lines().any(|line| line == "READY=1") {
+                        return Ok(Self { child, _folder: folder });
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Err(error).context("cannot hear the agent"),
+            }
+            if let Some(status) = child.process.try_wait()? {
+                bail!("flow-agent run ended with {status} before it was ready:\n{}", child.log());
+            }
+            if started.elapsed() > STARTING {
+                bail!("flow-agent run is not ready after {STARTING:?}:\n{}", child.log());
+            }
+        }
+    }
+
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Stops it and waits until everything it metered is in the store; returns its log.
+    pub fn stop(self) -> Result<String> {
+        self.stop_with(Signal::TERM)
+    }
+
+    /// The same, by another signal.
+    pub fn stop_with(self, signal: Signal) -> Result<String> {
+        self.child.end(signal, STOPPING)
+    }
+}

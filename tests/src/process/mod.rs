@@ -1,0 +1,98 @@
+//! Child processes of the tests and the demo: the agent and the store.
+//!
+//! A child never outlives its owner: dropping kills it, and the kernel does if the
+//! thread that started it ends in any other way. Ending it kindly and checking its
+//! exit code is [`Child::end`].
+
+use std::fs::File;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{PidfdFlags, Signal, kill_process, pidfd_open};
+
+use crate::cleanup::{self, Leftover};
+
+mod agent;
+mod store;
+
+pub use agent::Agent;
+pub use store::Store;
+
+/// A child process whose errors go to a file.
+#[derive(Debug)]
+pub struct Child {
+    name: &'static str,
+    process: std::process::Child,
+    log: PathBuf,
+}
+
+/// A command that the kernel kills when the calling thread is gone.
+fn command(program: &Path) -> Command {
+    let mut command = Command::new("setpriv");
+    command.arg("--pdeathsig=KILL").arg(program);
+    command
+}
+
+impl Child {
+    /// Starts it; what it writes to standard error goes to `log`.
+    fn start(name: &'static str, command: &mut Command, log: &Path) -> Result<Self> {
+        let file = File::create(log).with_context(|| format!("cannot create {}", log.display()))?;
+        let process = command
+            .stdin(Stdio::null())
+            .stderr(file)
+            .spawn()
+            .context("cannot start setpriv: run `cargo xtask setup`")?;
+        cleanup::register(Leftover::Child(process.id()));
+        Ok(Self { name, process, log: log.to_owned() })
+    }
+
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// What it has written to standard error.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// Sends a signal.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        let pid = cleanup::pid(self.id()).context("a child has a process id")?;
+        kill_process(pid, signal).with_context(|| format!("cannot signal {}", self.name))
+    }
+
+    /// Waits for its end; an error if that takes longer than `limit`.
+    pub fn wait(&mut self, limit: Duration) -> Result<ExitStatus> {
+        let pid = cleanup::pid(self.id()).context("a child has a process id")?;
+        let fd = pidfd_open(pid, PidfdFlags::empty())?;
+        let mut polled = [PollFd::from_borrowed_fd(fd.as_fd(), PollFlags::IN)];
+        if poll(&mut polled, Some(&Timespec::try_from(limit)?))? == 0 {
+            bail!("{} did not end in {limit:?}; it said:\n{}", self.name, self.log());
+        }
+        Ok(self.process.wait()?)
+    }
+
+    /// Asks it to stop with a signal and waits; an error unless it exits with 0.
+    pub fn end(mut self, signal: Signal, limit: Duration) -> Result<String> {
+        self.signal(signal)?;
+        let status = self.wait(limit)?;
+        if !status.success() {
+            bail!("{} ended with {status} when asked to stop; it said:\n{}", self.name, self.log());
+        }
+        Ok(self.log())
+    }
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        // Both fail harmlessly if it has ended and was waited for.
+        drop(self.process.kill());
+        drop(self.process.wait());
+        cleanup::forget(&Leftover::Child(self.process.id()));
+    }
+}

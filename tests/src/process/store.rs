@@ -1,0 +1,58 @@
+//! `flow-agent store`: the embedded ClickHouse in a process of its own.
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{ChildStdout, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::Signal;
+
+use super::{Child, command};
+
+/// Loading the engine, 566 MB, from a cold disk.
+const STARTING: Duration = Duration::from_mins(1);
+/// Closing a store writes what it holds in memory.
+const CLOSING: Duration = Duration::from_mins(1);
+
+/// A running store.
+#[derive(Debug)]
+pub struct Store {
+    child: Child,
+    url: String,
+    /// Kept open: a store whose output is closed would fail to write to it.
+    _output: BufReader<ChildStdout>,
+}
+
+impl Store {
+    /// Starts a store on a data folder, at a free port, and waits until it answers.
+    pub fn start(agent: &Path, folder: &Path, log: &Path) -> Result<Self> {
+        let mut command = command(agent);
+        command.arg("store").arg("--dir").arg(folder).args(["--listen", "127.0.0.1:0"]);
+        let mut child = Child::start("flow-agent store", command.stdout(Stdio::piped()), log)?;
+        let output = child.process.stdout.take().context("the store has an output")?;
+        let mut polled = [PollFd::new(&output, PollFlags::IN)];
+        if poll(&mut polled, Some(&Timespec::try_from(STARTING)?))? == 0 {
+            bail!("the store is not ready after {STARTING:?}:\n{}", child.log());
+        }
+        let mut output = BufReader::new(output);
+        let mut line = String::new();
+        // The first line says that it is ready; none comes if it ends before that.
+        output.read_line(&mut line)?;
+        let Some((_, url)) = line.trim().split_once("listening on ") else {
+            bail!("the store did not start: {:?}\n{}", line, child.log());
+        };
+        Ok(Self { child, url: url.to_owned(), _output: output })
+    }
+
+    /// Where it listens: `http://127.0.0.1:PORT`.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Ends it cleanly: its data folder is complete afterwards.
+    pub fn stop(self) -> Result<String> {
+        self.child.end(Signal::TERM, CLOSING)
+    }
+}

@@ -1,0 +1,67 @@
+//! UDP: questions with answers from many ports, or a one-way stream.
+
+use std::net::SocketAddr;
+use std::thread;
+
+use anyhow::{Context, Result, ensure};
+
+use super::socket::udp;
+use super::{Ends, Sent};
+
+/// From each of `ports` client ports, `questions` datagrams one after the other, each
+/// answered before the next.
+pub fn ask(
+    ends: Ends<'_>,
+    ports: u64,
+    questions: u64,
+    request: usize,
+    answer: usize,
+) -> Result<Sent> {
+    let server = udp(&ends.server.namespace, ends.to)?;
+    thread::scope(|scope| {
+        let answering = scope.spawn(move || -> Result<()> {
+            let (mut buffer, reply) = (vec![0; 65536], vec![0x33; answer]);
+            for _ in 0..ports * questions {
+                let (_, client) = server.recv_from(&mut buffer)?;
+                server.send_to(&reply, client)?;
+            }
+            Ok(())
+        });
+        let mut sent = Sent::default();
+        let (mut buffer, question) = (vec![0; 65536], vec![0x22; request]);
+        for _ in 0..ports {
+            let client = udp(&ends.client.namespace, SocketAddr::new(ends.from, 0))?;
+            let mut backward = 0;
+            for _ in 0..questions {
+                client.send_to(&question, ends.to)?;
+                let length = client.recv(&mut buffer).context("a UDP answer did not come")?;
+                backward += length as u64;
+            }
+            let forward = questions * request as u64;
+            sent.add(Sent { conversations: 1, forward, backward });
+        }
+        answering.join().map_err(|_| anyhow::anyhow!("the UDP server panicked"))??;
+        Ok(sent)
+    })
+}
+
+/// `datagrams` of `size` octets from one socket to another, nothing back. The sender
+/// never has more than a window of datagrams under way, so none is lost.
+pub fn stream(ends: Ends<'_>, datagrams: u64, size: usize) -> Result<Sent> {
+    /// Datagrams sent before the receiver is waited for: they fit its buffer.
+    const WINDOW: u64 = 256;
+    let server = udp(&ends.server.namespace, ends.to)?;
+    let client = udp(&ends.client.namespace, SocketAddr::new(ends.from, 0))?;
+    let (mut buffer, datagram) = (vec![0; 65536], vec![0x44; size]);
+    let (mut sent, mut received, mut octets) = (0, 0, 0);
+    while received < datagrams {
+        while sent < datagrams && sent < received + WINDOW {
+            client.send_to(&datagram, ends.to)?;
+            sent += 1;
+        }
+        octets += server.recv(&mut buffer).context("a UDP datagram did not come")? as u64;
+        received += 1;
+    }
+    ensure!(octets == datagrams * size as u64, "UDP to {}: {octets} octets came", ends.to);
+    Ok(Sent { conversations: 1, forward: octets, backward: 0 })
+}

@@ -1,0 +1,31 @@
+//! `cargo xtask demo`: sets up, builds, and runs `flow-demo` with the agent just built.
+
+use std::os::unix::process::CommandExt;
+use std::process::{Command, ExitCode};
+
+use anyhow::{Context, Result, bail};
+
+use crate::{build, command};
+
+/// Builds all of it, then becomes the demo program: signals and the exit code are its own.
+pub fn run() -> Result<ExitCode> {
+    if !command::is_root() {
+        bail!(
+            "the demo makes network namespaces and loads eBPF programs, which needs root: \
+             run it as root, for example `sudo -E env PATH=\"$PATH\" cargo xtask demo`"
+        );
+    }
+    let built = build::run()?;
+    println!("building flow-demo (release)");
+    let mut cargo = command::cargo();
+    // Both packages in one command: the features of shared crates stay the same, and
+    // nothing that `build` compiled is compiled again.
+    cargo.args(["build", "--release", "--package", "flow-tests", "--bin", "flow-demo"]);
+    command::run(built.tools.apply(&mut cargo))?;
+    let program = build::target_dir().join("release/flow-demo");
+    let mut demo = Command::new(&program);
+    demo.arg(&built.agent).current_dir(command::workspace());
+    // exec returns only if it failed.
+    Err(built.tools.apply(&mut demo).exec())
+        .with_context(|| format!("cannot start {}", program.display()))
+}

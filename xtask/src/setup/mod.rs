@@ -1,0 +1,70 @@
+//! `cargo xtask setup`: finds or installs what the build and the tests need.
+//!
+//! Debian packages first, then the eBPF compiler, `bpf-linker`, `libchdb` and
+//! (for the tests) a Python with `clickhouse-connect`. Each step says what it
+//! is for; a step whose result is already there costs milliseconds.
+
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Instant;
+
+use anyhow::Result;
+
+use crate::cache;
+
+mod bpf_linker;
+mod debian;
+mod integrity;
+mod libchdb;
+mod packages;
+mod python;
+mod report;
+mod toolchain;
+
+/// What the machine is being set up for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum For {
+    /// Building and running the agent.
+    Build,
+    /// Also running its tests.
+    Test,
+}
+
+/// What setup found or installed.
+pub struct Tools {
+    /// `libchdb.so`, the embedded ClickHouse engine.
+    libchdb: PathBuf,
+    /// The Python that has `clickhouse-connect`; only for the tests.
+    python: Option<PathBuf>,
+}
+
+impl Tools {
+    /// Tells a program that is about to run where these tools are.
+    pub fn apply<'a>(&self, command: &'a mut Command) -> &'a mut Command {
+        command.env("FLOW_LIBCHDB", &self.libchdb);
+        if let Some(python) = &self.python {
+            command.env("FLOW_PYTHON", python);
+        }
+        command
+    }
+}
+
+/// Finds or installs everything, in order; the first failure ends it and says what to do.
+pub fn run(purpose: For) -> Result<Tools> {
+    let started = Instant::now();
+    let cache = cache::dir()?;
+    let _held = cache::lock(&cache)?;
+    println!("setup: what the {} needs", if purpose == For::Test { "tests" } else { "build" });
+
+    let route = toolchain::choose();
+    debian::install(&packages::missing(purpose, route))?;
+    let compiler = toolchain::ensure(route)?;
+    bpf_linker::ensure(&cache, &compiler)?;
+    let libchdb = libchdb::ensure(&cache)?;
+    let python = match purpose {
+        For::Test => Some(python::ensure(&cache)?),
+        For::Build => None,
+    };
+    println!("setup done in {:.1} s\n", started.elapsed().as_secs_f64());
+    Ok(Tools { libchdb, python })
+}
