@@ -13,6 +13,7 @@ use crate::sink::{SinkError, StoreTarget};
 
 /// Why the configuration cannot be used.
 #[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "the message says what each field is")]
 pub enum ConfigError {
     /// The file cannot be read.
     #[error("configuration {path} cannot be read: {source}")]
@@ -32,10 +33,8 @@ pub enum ConfigError {
 }
 
 impl ConfigError {
-    /// The process exit code for this error.
-    pub fn exit(&self) -> Exit {
-        Exit::Usage
-    }
+    /// The process exit code for these errors.
+    pub const EXIT: Exit = Exit::Usage;
 }
 
 /// What `flow-agent run` does.

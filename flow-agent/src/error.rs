@@ -73,7 +73,7 @@ impl Error {
             Self::Sink(error) | Self::Undelivered { source: error, .. } => error.exit(),
             Self::Replay(error) => error.exit(),
             #[cfg(feature = "live")]
-            Self::Config(error) => error.exit(),
+            Self::Config(_) => crate::config::ConfigError::EXIT,
             #[cfg(feature = "live")]
             Self::Attach(error) => error.exit(),
             #[cfg(feature = "live")]

@@ -49,7 +49,7 @@ pub struct Bucket {
     /// The stage.
     pub stage: Stage,
     /// The largest latency that falls into the bucket, in ns.
-    pub bucket_ns: u64,
+    pub upper_ns: u64,
     /// How many did since the last call of [`Latency::take`].
     pub count: u64,
 }
@@ -98,7 +98,7 @@ impl Latency {
             let mut histogram = self.stage(stage);
             buckets.extend(histogram.iter_recorded().map(|bucket| Bucket {
                 stage,
-                bucket_ns: bucket.value_iterated_to(),
+                upper_ns: bucket.value_iterated_to(),
                 count: bucket.count_since_last_iteration(),
             }));
             histogram.reset();
@@ -133,7 +133,7 @@ mod tests {
     fn a_bucket_is_at_most_one_percent_wide() {
         let latency = Latency::default();
         latency.record_ns(Stage::Cache, [123_456_789]);
-        let bucket = latency.take()[0].bucket_ns;
-        assert!(bucket >= 123_456_789 && bucket <= 124_800_000, "{bucket}");
+        let bucket = latency.take()[0].upper_ns;
+        assert!((123_456_789..=124_800_000).contains(&bucket), "{bucket}");
     }
 }

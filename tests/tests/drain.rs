@@ -34,7 +34,7 @@ fn exact(left: &str, right: &str) -> Result<()> {
     let cpus = thread::available_parallelism()?.get() as u32;
     let mut kernel = Kernel::load(TableSize { cpus, sets_per_region: 1 << 12 }, 7)?;
     let mut drain = Drain::new(&mut kernel, interfaces.len())?;
-    let mut hooks = Hooks::attach(kernel, &interfaces)?;
+    let hooks = Hooks::attach(kernel, &interfaces)?;
     let tallies = [Tally::start(&lab.left)?, Tally::start(&lab.right)?];
 
     let mut deltas = Vec::new();
@@ -58,7 +58,7 @@ fn exact(left: &str, right: &str) -> Result<()> {
     })?;
     let wire = tallies.map(Tally::stop);
     let mut kernel = hooks.detach();
-    add(drain.drain(&mut kernel, || 0, &mut deltas)?);
+    add(drain.drain(&kernel, || 0, &mut deltas)?);
 
     for (side, counts) in [&lab.left, &lab.right].into_iter().zip(wire) {
         let counts = counts?;

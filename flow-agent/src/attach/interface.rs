@@ -91,7 +91,7 @@ impl fmt::Display for Interface {
 struct Device {
     name: String,
     ifindex: u32,
-    /// ARPHRD_* (include/uapi/linux/if_arp.h).
+    /// `ARPHRD_*` (`include/uapi/linux/if_arp.h`).
     kind: u16,
     hardware: bool,
 }

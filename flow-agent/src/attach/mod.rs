@@ -20,6 +20,7 @@ pub const MAX_INTERFACES: u32 = 512;
 
 /// Why metering cannot start.
 #[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "the message says what each field is")]
 pub enum AttachError {
     /// An interface argument cannot be read.
     #[error("interface '{spec}': {problem}; write [NETNS/]NAME[:auto|xdp|xdp-generic|tc]")]

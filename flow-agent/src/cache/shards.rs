@@ -121,7 +121,7 @@ fn run(
     latency: &Latency,
 ) -> ShardStats {
     let mut out = Vec::new();
-    let mut emit = |out: &mut Vec<FlowRecord>| {
+    let emit = |out: &mut Vec<FlowRecord>| {
         if !out.is_empty() {
             // The batcher outlives the shards; without it there is nobody to tell.
             let _ = records.send(std::mem::take(out));

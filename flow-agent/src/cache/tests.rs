@@ -245,7 +245,7 @@ proptest! {
             let protocol = if *icmp { protocol::ICMP } else { protocol::TCP };
             // ICMP types 0 to 15, so that some are answers; times go back and forth.
             let port = if *icmp { u16::from(flags % 16) << 8 } else { *port };
-            let delta = packet(protocol, (*src, *port_of(icmp)), (*dst, port), *flags,
+            let delta = packet(protocol, (*src, if *icmp { 0 } else { 7 }), (*dst, port), *flags,
                                second * SECOND);
             add(&mut sent, (delta.key.src, delta.key.dst, protocol), 1, 100);
             shard.update(&delta, &mut out);
@@ -265,9 +265,4 @@ proptest! {
         }
         prop_assert_eq!(sent, recorded);
     }
-}
-
-/// ICMP has no source port.
-const fn port_of(icmp: &bool) -> &'static u16 {
-    if *icmp { &0 } else { &7 }
 }

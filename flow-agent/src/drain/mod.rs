@@ -19,6 +19,7 @@ use crate::Exit;
 
 /// Why the kernel tables cannot be read.
 #[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "the message says what each field is")]
 pub enum DrainError {
     /// A map is missing or has another shape than expected.
     #[error("the kernel's flow tables cannot be used: {problem}; this is a bug, please report it")]

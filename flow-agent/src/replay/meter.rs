@@ -87,8 +87,7 @@ impl CaptureMeter {
     ) -> Result<(), ReplayError> {
         // The capture's interface indices to our numbers and links.
         let mut known: Vec<Known> = Vec::new();
-        loop {
-            let Some(packet) = capture.next_packet()? else { break };
+        while let Some(packet) = capture.next_packet()? {
             let index = packet.interface as usize;
             if let Some(Known { number, link: Some(link) }) = known.get(index) {
                 self.packet(&packet, *number, *link);

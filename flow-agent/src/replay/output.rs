@@ -43,9 +43,16 @@ impl FromStr for OutputTarget {
 /// A replay's open output.
 pub enum Output {
     /// Everything is kept until the end: the lines are sorted.
-    JsonLines { path: PathBuf, exporter: String, records: Vec<FlowRecord> },
+    JsonLines(JsonOutput),
     /// Batches are inserted while the capture is read.
     Store(Box<StoreOutput>),
+}
+
+/// Records that wait to be sorted.
+pub struct JsonOutput {
+    path: PathBuf,
+    exporter: String,
+    records: Vec<FlowRecord>,
 }
 
 /// Batches on their way into a store.
@@ -77,11 +84,11 @@ impl Output {
         ledger: &Ledger,
     ) -> Result<Self, crate::Error> {
         match target {
-            OutputTarget::JsonLines(path) => Ok(Self::JsonLines {
+            OutputTarget::JsonLines(path) => Ok(Self::JsonLines(JsonOutput {
                 path: path.clone(),
                 exporter: exporter.into(),
                 records: Vec::new(),
-            }),
+            })),
             OutputTarget::Store(target) => Ok(Self::Store(Box::new(StoreOutput {
                 store: Store::open(target)?,
                 exporter: exporter.into(),
@@ -102,7 +109,7 @@ impl Output {
         interfaces: &[String],
     ) -> Result<(), ReplayError> {
         match self {
-            Self::JsonLines { records: kept, .. } => kept.append(records),
+            Self::JsonLines(output) => output.records.append(records),
             Self::Store(output) => {
                 output.open.append(records);
                 if output.open.len() >= BatchLimits::default().rows {
@@ -119,7 +126,7 @@ impl Output {
     /// The file cannot be written, or the store did not take everything.
     pub fn finish(self, interfaces: &[String]) -> Result<(), crate::Error> {
         match self {
-            Self::JsonLines { path, exporter, mut records } => {
+            Self::JsonLines(JsonOutput { path, exporter, mut records }) => {
                 // Stable: flows that are equal here ended in a fixed order.
                 records.sort_by_key(sort_key);
                 let names = Names { exporter, interfaces: interfaces.to_vec() };

@@ -21,6 +21,7 @@ const QUESTION_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Why the store did not do what was asked.
 #[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "the message says what each field is")]
 pub enum SinkError {
     /// The address cannot be used.
     #[error(
@@ -228,7 +229,7 @@ impl ClickHouse {
             ts,
             exporter: &names.exporter,
             stage: bucket.stage.label(),
-            bucket_ns: bucket.bucket_ns,
+            bucket_ns: bucket.upper_ns,
             count: bucket.count,
         });
         self.insert::<LatencyRow<'_>>("latency", token, rows).await

@@ -7,13 +7,13 @@ use crate::{Frame, NotMetered};
 pub enum Link {
     /// Ethernet II (IEEE 802.3 clause 3).
     Ethernet,
-    /// The IP header itself, version by nibble (LINKTYPE_RAW, tunnels).
+    /// The IP header itself, version by nibble (`LINKTYPE_RAW`, tunnels).
     RawIp,
-    /// Linux cooked capture v1 (LINKTYPE_LINUX_SLL).
+    /// Linux cooked capture v1 (`LINKTYPE_LINUX_SLL`).
     LinuxSll,
-    /// Linux cooked capture v2 (LINKTYPE_LINUX_SLL2).
+    /// Linux cooked capture v2 (`LINKTYPE_LINUX_SLL2`).
     LinuxSll2,
-    /// BSD loopback: four octets of address family in either byte order (LINKTYPE_NULL, LINKTYPE_LOOP).
+    /// BSD loopback: four octets of address family in either byte order (`LINKTYPE_NULL`, `LINKTYPE_LOOP`).
     BsdLoopback,
 }
 
