@@ -35,12 +35,25 @@ pub fn run(filter: Option<&str>) -> Result<ExitCode> {
     let names = filter.unwrap_or_default();
     steps.cargo(
         "unit",
-        &words(&["test"], &["--lib", "--bins", "--", names]),
+        &words(
+            &["test"],
+            &["--no-fail-fast", "--lib", "--bins", "--", names],
+        ),
         |_| {},
     );
     // One test at a time: they meter real traffic, and another test's load would
     // slow the traffic and overflow the tallies.
-    let integration = words(&["test"], &["--test", "*", "--", "--test-threads=1", names]);
+    let integration = words(
+        &["test"],
+        &[
+            "--no-fail-fast",
+            "--test",
+            "*",
+            "--",
+            "--test-threads=1",
+            names,
+        ],
+    );
     steps.cargo("integration", &integration, |cargo| {
         cargo.env("FLOW_AGENT_BIN", &agent);
     });
