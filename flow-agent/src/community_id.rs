@@ -21,14 +21,8 @@ const WITH_PORTS: [u8; 5] = [ICMP, 6, 17, ICMPV6, 132];
 const ICMP_PAIRS: [(u8, u8); 5] = [(8, 0), (10, 9), (13, 14), (15, 16), (17, 18)];
 
 /// The same for `ICMPv6`.
-const ICMPV6_PAIRS: [(u8, u8); 6] = [
-    (128, 129),
-    (130, 131),
-    (133, 134),
-    (135, 136),
-    (139, 140),
-    (144, 145),
-];
+const ICMPV6_PAIRS: [(u8, u8); 6] =
+    [(128, 129), (130, 131), (133, 134), (135, 136), (139, 140), (144, 145)];
 
 /// The Community ID of a flow; IPv4 addresses are given mapped (`::ffff:a.b.c.d`). Ports count for
 /// TCP, UDP and SCTP, type and code for ICMP and `ICMPv6`.
@@ -126,80 +120,19 @@ mod tests {
     /// From `baseline/baseline_deflt.json` of the specification.
     #[test]
     fn published_ids() {
-        let v6 = [
-            "2001:470:e5bf:dead:4957:2174:e82c:4887",
-            "2607:f8b0:400c:c03::1a",
-        ];
+        let v6 = ["2001:470:e5bf:dead:4957:2174:e82c:4887", "2607:f8b0:400c:c03::1a"];
         for (src, dst, protocol, ports, expected) in [
-            (
-                "128.232.110.120",
-                "66.35.250.204",
-                6,
-                (34855, 80),
-                "1:LQU9qZlK+B5F3KDmev6m5PMibrg=",
-            ),
-            (
-                "66.35.250.204",
-                "128.232.110.120",
-                6,
-                (80, 34855),
-                "1:LQU9qZlK+B5F3KDmev6m5PMibrg=",
-            ),
-            (
-                "192.168.1.52",
-                "8.8.8.8",
-                17,
-                (54585, 53),
-                "1:d/FP5EW3wiY1vCndhwleRRKHowQ=",
-            ),
-            (
-                "8.8.8.8",
-                "192.168.1.52",
-                17,
-                (53, 54585),
-                "1:d/FP5EW3wiY1vCndhwleRRKHowQ=",
-            ),
-            (
-                "192.168.170.8",
-                "192.168.170.56",
-                132,
-                (7, 7),
-                "1:MP2EtRCAUIZvTw6MxJHLV7N7JDs=",
-            ),
-            (
-                "10.1.12.1",
-                "10.1.12.2",
-                46,
-                (0, 0),
-                "1:KHlLkgoJW7ifUTyTSgyVfkFHzKw=",
-            ),
-            (
-                "10.1.12.2",
-                "10.1.12.1",
-                46,
-                (0, 0),
-                "1:KHlLkgoJW7ifUTyTSgyVfkFHzKw=",
-            ),
-            (
-                v6[0],
-                v6[1],
-                6,
-                (63943, 25),
-                "1:/qFaeAR+gFe1KYjMzVDsMv+wgU4=",
-            ),
-            (
-                v6[1],
-                v6[0],
-                6,
-                (25, 63943),
-                "1:/qFaeAR+gFe1KYjMzVDsMv+wgU4=",
-            ),
+            ("128.232.110.120", "66.35.250.204", 6, (34855, 80), "1:LQU9qZlK+B5F3KDmev6m5PMibrg="),
+            ("66.35.250.204", "128.232.110.120", 6, (80, 34855), "1:LQU9qZlK+B5F3KDmev6m5PMibrg="),
+            ("192.168.1.52", "8.8.8.8", 17, (54585, 53), "1:d/FP5EW3wiY1vCndhwleRRKHowQ="),
+            ("8.8.8.8", "192.168.1.52", 17, (53, 54585), "1:d/FP5EW3wiY1vCndhwleRRKHowQ="),
+            ("192.168.170.8", "192.168.170.56", 132, (7, 7), "1:MP2EtRCAUIZvTw6MxJHLV7N7JDs="),
+            ("10.1.12.1", "10.1.12.2", 46, (0, 0), "1:KHlLkgoJW7ifUTyTSgyVfkFHzKw="),
+            ("10.1.12.2", "10.1.12.1", 46, (0, 0), "1:KHlLkgoJW7ifUTyTSgyVfkFHzKw="),
+            (v6[0], v6[1], 6, (63943, 25), "1:/qFaeAR+gFe1KYjMzVDsMv+wgU4="),
+            (v6[1], v6[0], 6, (25, 63943), "1:/qFaeAR+gFe1KYjMzVDsMv+wgU4="),
         ] {
-            assert_eq!(
-                id(src, dst, protocol, ports, (0, 0)),
-                expected,
-                "{src} {dst}"
-            );
+            assert_eq!(id(src, dst, protocol, ports, (0, 0)), expected, "{src} {dst}");
         }
     }
 
@@ -209,67 +142,21 @@ mod tests {
         let (a, b) = ("fe80::200:86ff:fe05:80da", "fe80::260:97ff:fe07:69ea");
         let c = "3ffe:507:0:1:200:86ff:fe05:80da";
         for (src, dst, protocol, icmp, expected) in [
-            (
-                "192.168.0.89",
-                "192.168.0.1",
-                1,
-                (8, 0),
-                "1:X0snYXpgwiv9TZtqg64sgzUn6Dk=",
-            ),
-            (
-                "192.168.0.1",
-                "192.168.0.89",
-                1,
-                (0, 0),
-                "1:X0snYXpgwiv9TZtqg64sgzUn6Dk=",
-            ),
-            (
-                "10.0.0.1",
-                "10.0.0.2",
-                1,
-                (11, 0),
-                "1:YHxtAirCG//0OzkcVAukqKQN9xM=",
-            ),
+            ("192.168.0.89", "192.168.0.1", 1, (8, 0), "1:X0snYXpgwiv9TZtqg64sgzUn6Dk="),
+            ("192.168.0.1", "192.168.0.89", 1, (0, 0), "1:X0snYXpgwiv9TZtqg64sgzUn6Dk="),
+            ("10.0.0.1", "10.0.0.2", 1, (11, 0), "1:YHxtAirCG//0OzkcVAukqKQN9xM="),
             (a, b, 58, (135, 0), "1:dGHyGvjMfljg6Bppwm3bg0LO8TY="),
             (b, a, 58, (136, 0), "1:dGHyGvjMfljg6Bppwm3bg0LO8TY="),
             (b, a, 58, (135, 0), "1:zavyT/cezQr1fmImYCwYnMXbgck="),
             (a, b, 58, (136, 0), "1:zavyT/cezQr1fmImYCwYnMXbgck="),
-            (
-                "3ffe:501:1800:2345::2",
-                c,
-                58,
-                (3, 0),
-                "1:2ObVBgIn28oZvibYZhZMBgh7WdQ=",
-            ),
-            (
-                "3ffe:501:410:0:2c0:dfff:fe47:33e",
-                c,
-                58,
-                (1, 4),
-                "1:hLZd0XGWojozrvxqE0dWB1iM6R0=",
-            ),
-            (
-                c,
-                "3ffe:501:0:1001::2",
-                58,
-                (128, 0),
-                "1:+TW+HtLHvV1xnGhV1lv7XoJrqQg=",
-            ),
-            (
-                "3ffe:501:0:1001::2",
-                c,
-                58,
-                (129, 0),
-                "1:+TW+HtLHvV1xnGhV1lv7XoJrqQg=",
-            ),
+            ("3ffe:501:1800:2345::2", c, 58, (3, 0), "1:2ObVBgIn28oZvibYZhZMBgh7WdQ="),
+            ("3ffe:501:410:0:2c0:dfff:fe47:33e", c, 58, (1, 4), "1:hLZd0XGWojozrvxqE0dWB1iM6R0="),
+            (c, "3ffe:501:0:1001::2", 58, (128, 0), "1:+TW+HtLHvV1xnGhV1lv7XoJrqQg="),
+            ("3ffe:501:0:1001::2", c, 58, (129, 0), "1:+TW+HtLHvV1xnGhV1lv7XoJrqQg="),
             (a, "ff02::2", 58, (133, 0), "1:hO+sN4H+MG5MY/8hIrXPqc4ZQz0="),
             (b, "ff02::1", 58, (134, 0), "1:pkvHqCL88/tg1k4cPigmZXUtL00="),
         ] {
-            assert_eq!(
-                id(src, dst, protocol, (0, 0), icmp),
-                expected,
-                "{src} {dst}"
-            );
+            assert_eq!(id(src, dst, protocol, (0, 0), icmp), expected, "{src} {dst}");
         }
     }
 }

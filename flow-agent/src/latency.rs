@@ -122,9 +122,8 @@ mod tests {
         latency.record_ns(Stage::Insert, [5, 5, 1_000_000, u64::MAX, 0]);
         latency.record(Stage::Drain, Duration::from_millis(7));
         let buckets = latency.take();
-        let count = |stage| -> u64 {
-            buckets.iter().filter(|b| b.stage == stage).map(|b| b.count).sum()
-        };
+        let count =
+            |stage| -> u64 { buckets.iter().filter(|b| b.stage == stage).map(|b| b.count).sum() };
         assert_eq!(count(Stage::Insert), 5);
         assert_eq!(count(Stage::Drain), 1);
         assert!(latency.take().is_empty());

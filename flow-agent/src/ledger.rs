@@ -94,11 +94,7 @@ impl Ledger {
     }
 
     /// Adds all packets of records to one entry, by their interfaces.
-    pub fn add_records<'a>(
-        &self,
-        records: impl IntoIterator<Item = &'a FlowRecord>,
-        entry: Entry,
-    ) {
+    pub fn add_records<'a>(&self, records: impl IntoIterator<Item = &'a FlowRecord>, entry: Entry) {
         let mut counts: BTreeMap<u16, Count> = BTreeMap::new();
         for record in records {
             let count = counts.entry(record.interface).or_default();

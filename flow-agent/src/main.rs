@@ -52,9 +52,7 @@ fn run(command: Command) -> Result<(), Error> {
             print!("{}", Schema::new("flow", false).script());
             Ok(())
         }
-        Command::Schema(SchemaCommand::Apply { store }) => {
-            Store::open(&store)?.close()
-        }
+        Command::Schema(SchemaCommand::Apply { store }) => Store::open(&store)?.close(),
     }
 }
 

@@ -70,8 +70,7 @@ impl<T: MapValue> MappedArray<T> {
 impl<T> Drop for MappedArray<T> {
     fn drop(&mut self) {
         // SAFETY: the mapping made in `new`, with its length; no slice outlives `self`.
-        let unmapped =
-            unsafe { munmap(self.memory.as_ptr().cast(), self.len * size_of::<T>()) };
+        let unmapped = unsafe { munmap(self.memory.as_ptr().cast(), self.len * size_of::<T>()) };
         debug_assert!(unmapped.is_ok(), "unmapping an own mapping");
     }
 }

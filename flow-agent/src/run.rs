@@ -5,6 +5,7 @@ use std::time::Instant;
 use crossbeam::channel::{Receiver, RecvTimeoutError, bounded};
 use tokio::sync::{mpsc, watch};
 
+use crate::Error;
 use crate::attach::{Hooks, Interface, Kernel, TableSize, resolve};
 use crate::batch;
 use crate::cache::{Cache, CacheConfig};
@@ -16,7 +17,6 @@ use crate::ledger::{Entry, Ledger};
 use crate::row::Names;
 use crate::sink::{Delivery, Outcome};
 use crate::target::Store;
-use crate::Error;
 
 /// Batches that may wait for the store, at most [`crate::batch::BatchLimits::rows`] each.
 const BATCH_QUEUE: usize = 64;
@@ -39,7 +39,7 @@ pub fn run(config: &Config, shutdown: &Receiver<()>) -> Result<(), Error> {
     let mut kernel_log = KernelLog::new(&mut kernel);
 
     let store = Store::open(&config.store)?;
-    let mut hooks = Hooks::attach(kernel, &interfaces)?;
+    let hooks = Hooks::attach(kernel, &interfaces)?;
     announce(&interfaces, size, &store);
 
     let ledger = Ledger::default();
@@ -95,11 +95,11 @@ pub fn run(config: &Config, shutdown: &Receiver<()>) -> Result<(), Error> {
     notify(sd_notify::NotifyState::Stopping);
     tracing::info!("stopping: detaching, then everything goes to the store");
     let _ = stopping_sender.send(true);
-    let mut kernel = hooks.detach();
+    let kernel = hooks.detach();
     // Two passes, one for each generation: nothing fills them any more.
     let drained = stopped
-        .and_then(|()| stage.pass(&mut drain, &mut kernel))
-        .and_then(|()| stage.pass(&mut drain, &mut kernel));
+        .and_then(|()| stage.pass(&mut drain, &kernel))
+        .and_then(|()| stage.pass(&mut drain, &kernel));
     kernel_log.flush();
     let flows = stage.cache.stop();
     join(batcher);
@@ -119,7 +119,7 @@ struct DrainStage<'a> {
 }
 
 impl DrainStage<'_> {
-    fn pass(&mut self, drain: &mut Drain, kernel: &mut Kernel) -> Result<(), Error> {
+    fn pass(&mut self, drain: &mut Drain, kernel: &Kernel) -> Result<(), Error> {
         let started = Instant::now();
         self.deltas.clear();
         let balances = drain.drain(kernel, wall_clock, &mut self.deltas)?;
@@ -196,7 +196,9 @@ fn online_cpus() -> u32 {
     match aya::util::online_cpus() {
         Ok(cpus) => cpus.iter().max().map_or(1, |last| last + 1),
         Err((_, error)) => {
-            tracing::warn!("the online CPUs cannot be listed ({error}); tables for the possible ones");
+            tracing::warn!(
+                "the online CPUs cannot be listed ({error}); tables for the possible ones"
+            );
             aya::util::nr_cpus().map_or(1, |cpus| cpus as u32)
         }
     }
@@ -233,4 +235,3 @@ impl KernelLog {
         }
     }
 }
-

@@ -313,11 +313,7 @@ mod tests {
     #[test]
     fn names_are_in_lower_case() {
         for (_, _, name) in SERVICES {
-            assert!(
-                name.chars()
-                    .all(|c| matches!(c, 'a'..='z' | '0'..='9' | '-')),
-                "{name}"
-            );
+            assert!(name.chars().all(|c| matches!(c, 'a'..='z' | '0'..='9' | '-')), "{name}");
         }
     }
 

@@ -35,9 +35,7 @@ impl Store {
     /// The engine does not start.
     pub fn connect(target: &StoreTarget) -> Result<Self, Error> {
         match target {
-            StoreTarget::Server(address) => {
-                Ok(Self { address: address.clone(), child: None })
-            }
+            StoreTarget::Server(address) => Ok(Self { address: address.clone(), child: None }),
             StoreTarget::Embedded(dir) => {
                 let executable = std::env::current_exe().map_err(Error::thread)?;
                 let child = EmbeddedStore::start(&executable, dir, STORE_DEADLINE)?;

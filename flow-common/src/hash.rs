@@ -33,8 +33,7 @@ pub const fn flow_hash(key: &FlowKey, seed: u64) -> u64 {
         | (key.dst_port as u64) << 32
         | (key.vlan_id as u64) << 16
         | key.inner_vlan_id as u64;
-    let rest =
-        (key.interface as u64) << 16 | (key.protocol as u64) << 8 | key.direction as u64;
+    let rest = (key.interface as u64) << 16 | (key.protocol as u64) << 8 | key.direction as u64;
     // Two chains run side by side: half the latency of one.
     let a = mix(mix(seed, word(&key.src, true)), word(&key.src, false) ^ rest);
     let b = mix(mix(!seed, word(&key.dst, true)), word(&key.dst, false));

@@ -54,9 +54,8 @@ pub fn update(region: u32, packet: &Packet, packets: u64, octets: u64) -> Option
 fn same(a: &FlowKey, b: &FlowKey) -> bool {
     // SAFETY: a key is eleven u32 without padding, here aligned to four octets in
     // map memory and on the stack.
-    let (a, b) = unsafe {
-        (&*(&raw const *a).cast::<[u32; 11]>(), &*(&raw const *b).cast::<[u32; 11]>())
-    };
+    let (a, b) =
+        unsafe { (&*(&raw const *a).cast::<[u32; 11]>(), &*(&raw const *b).cast::<[u32; 11]>()) };
     let mut difference = 0;
     for i in 0..11 {
         difference |= a[i] ^ b[i];

@@ -13,10 +13,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 /// Where iproute2 keeps the names of network namespaces.
 pub const NAMES: &str = "/var/run/netns";
 /// How long a child may take to end by itself.
-const GRACE: Timespec = Timespec {
-    tv_sec: 3,
-    tv_nsec: 0,
-};
+const GRACE: Timespec = Timespec { tv_sec: 3, tv_nsec: 0 };
 
 /// A thing to remove.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -13,10 +13,7 @@ pub fn attached(side: &Side) -> Result<Vec<String>> {
         for direction in [TcAttachType::Ingress, TcAttachType::Egress] {
             let (_, programs) = SchedClassifier::query_tcx(side.interface, direction)?;
             names.extend(programs.iter().map(|program| {
-                program
-                    .name_as_str()
-                    .unwrap_or("a program without a name")
-                    .to_owned()
+                program.name_as_str().unwrap_or("a program without a name").to_owned()
             }));
         }
         let link = std::process::Command::new("ip")

@@ -31,13 +31,9 @@ impl Ledger {
                 continue;
             };
             let number = |text: &str| {
-                text.parse::<u64>()
-                    .with_context(|| format!("the ledger has a row {row:?}"))
+                text.parse::<u64>().with_context(|| format!("the ledger has a row {row:?}"))
             };
-            let count = Count {
-                packets: number(packets)?,
-                octets: number(octets)?,
-            };
+            let count = Count { packets: number(packets)?, octets: number(octets)? };
             match stage.as_str() {
                 "seen" => ledger.seen = count,
                 "metered" => ledger.metered = count,

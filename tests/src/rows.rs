@@ -27,10 +27,9 @@ pub fn flows(url: &str, interface: &str) -> Result<Flows> {
             source_port: forward.destination_port,
             destination_port: forward.source_port,
         };
-        for (key, packets, octets) in [
-            (forward, numbers[0], numbers[1]),
-            (backward, numbers[2], numbers[3]),
-        ] {
+        for (key, packets, octets) in
+            [(forward, numbers[0], numbers[1]), (backward, numbers[2], numbers[3])]
+        {
             if packets > 0 || octets > 0 {
                 flows.entry(key).or_default().add(Count { packets, octets });
             }
@@ -40,22 +39,10 @@ pub fn flows(url: &str, interface: &str) -> Result<Flows> {
 }
 
 fn parse(row: &[String]) -> Option<(Key, [u64; 4])> {
-    let [
-        source,
-        destination,
-        protocol,
-        source_port,
-        destination_port,
-        numbers @ ..,
-    ] = row
-    else {
+    let [source, destination, protocol, source_port, destination_port, numbers @ ..] = row else {
         return None;
     };
-    let address = |text: &str| {
-        text.parse::<IpAddr>()
-            .ok()
-            .map(|address| address.to_canonical())
-    };
+    let address = |text: &str| text.parse::<IpAddr>().ok().map(|address| address.to_canonical());
     let key = Key {
         source: address(source)?,
         destination: address(destination)?,
@@ -63,10 +50,7 @@ fn parse(row: &[String]) -> Option<(Key, [u64; 4])> {
         source_port: source_port.parse().ok()?,
         destination_port: destination_port.parse().ok()?,
     };
-    let numbers: Vec<u64> = numbers
-        .iter()
-        .filter_map(|text| text.parse().ok())
-        .collect();
+    let numbers: Vec<u64> = numbers.iter().filter_map(|text| text.parse().ok()).collect();
     Some((key, numbers.try_into().ok()?))
 }
 

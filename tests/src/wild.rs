@@ -90,11 +90,7 @@ fn frame(dice: &mut Dice, link: u16) -> Vec<u8> {
         }
         0 | 108 => {
             let family = if v6 { dice.pick(&[10, 24, 28, 30]) } else { 2 };
-            if dice.once_in(2) {
-                vec![family, 0, 0, 0]
-            } else {
-                vec![0, 0, 0, family]
-            }
+            if dice.once_in(2) { vec![family, 0, 0, 0] } else { vec![0, 0, 0, family] }
         }
         _ => Vec::new(),
     };
@@ -190,24 +186,7 @@ fn ipv6(dice: &mut Dice, frame: &mut Vec<u8>) {
     frame.extend(length(dice, payload.len()));
     frame.extend([protocol, 64]);
     for network in [1, 2] {
-        frame.extend([
-            0xfd,
-            network,
-            0,
-            0,
-            0,
-            0,
-            0,
-            0,
-            0,
-            0,
-            0,
-            0,
-            0,
-            0,
-            0,
-            dice.below(3) as u8,
-        ]);
+        frame.extend([0xfd, network, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, dice.below(3) as u8]);
     }
     frame.extend(payload);
 }
@@ -237,16 +216,7 @@ fn fragment_field(dice: &mut Dice) -> [u8; 2] {
 fn transport(dice: &mut Dice, protocol: u8) -> Vec<u8> {
     let mut payload = Vec::new();
     match protocol {
-        1 | 58 => payload.extend([
-            dice.pick(&[0, 8, 3, 11, 128, 129, 135]),
-            0,
-            0,
-            0,
-            0,
-            1,
-            0,
-            1,
-        ]),
+        1 | 58 => payload.extend([dice.pick(&[0, 8, 3, 11, 128, 129, 135]), 0, 0, 0, 0, 1, 0, 1]),
         _ => {
             payload.extend([0x04, dice.below(4) as u8, 0, dice.pick(&[53, 80, 255])]);
             payload.extend(dice.u16());
@@ -288,20 +258,13 @@ pub fn pcapng(interfaces: &[(u16, Frames)]) -> Vec<u8> {
         bytes.extend(std::iter::repeat_n(0, padding));
         bytes.extend(length.to_be_bytes());
     };
-    block(
-        0x0a0d_0d0a,
-        &[&[0x1a, 0x2b, 0x3c, 0x4d, 0, 1, 0, 0][..], &[0xff; 8]].concat(),
-    );
+    block(0x0a0d_0d0a, &[&[0x1a, 0x2b, 0x3c, 0x4d, 0, 1, 0, 0][..], &[0xff; 8]].concat());
     for (link, _) in interfaces {
         // if_tsresol: nanoseconds; then the end of the options.
         let options = [0, 9, 0, 1, 9, 0, 0, 0, 0, 0, 0, 0];
         block(1, &[&link.to_be_bytes()[..], &[0; 6], &options].concat());
     }
-    let longest = interfaces
-        .iter()
-        .map(|(_, frames)| frames.len())
-        .max()
-        .unwrap_or(0);
+    let longest = interfaces.iter().map(|(_, frames)| frames.len()).max().unwrap_or(0);
     for nth in 0..longest {
         for (index, (_, frames)) in interfaces.iter().enumerate() {
             let Some((time_ns, wire, data)) = frames.get(nth) else {

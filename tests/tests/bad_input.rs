@@ -24,21 +24,11 @@ const NOWHERE: &str = "http://127.0.0.1:1";
 fn refused(command: &mut Command, code: i32, named: &str) -> Result<()> {
     let output = command.output().context("cannot start the command")?;
     let errors = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(
-        output.status.code(),
-        Some(code),
-        "{command:?} said:\n{errors}"
-    );
-    let sentences: Vec<&str> = errors
-        .lines()
-        .filter(|line| line.starts_with("flow-agent: "))
-        .collect();
+    assert_eq!(output.status.code(), Some(code), "{command:?} said:\n{errors}");
+    let sentences: Vec<&str> =
+        errors.lines().filter(|line| line.starts_with("flow-agent: ")).collect();
     assert_eq!(sentences.len(), 1, "not one sentence:\n{errors}");
-    assert!(
-        sentences[0].contains(named),
-        "{named} is not named in: {}",
-        sentences[0]
-    );
+    assert!(sentences[0].contains(named), "{named} is not named in: {}", sentences[0]);
     assert!(!errors.contains("panicked"), "{errors}");
     Ok(())
 }
@@ -51,12 +41,7 @@ fn run(arguments: &[&str]) -> Command {
 
 fn nothing_left(lab: &Lab) -> Result<()> {
     for side in [&lab.left, &lab.right] {
-        assert_eq!(
-            hooks::attached(side)?,
-            Vec::<String>::new(),
-            "{}",
-            side.interface
-        );
+        assert_eq!(hooks::attached(side)?, Vec::<String>::new(), "{}", side.interface);
         let name = side.namespace.name();
         for process in std::fs::read_dir("/proc")?.flatten() {
             let line = std::fs::read(process.path().join("cmdline")).unwrap_or_default();
@@ -75,23 +60,12 @@ fn an_unknown_interface_or_namespace() -> Result<()> {
     let store = Store::start(&flow_agent(), &folder.path().join("data"), &log)?;
     let good = lab.left.spec("tc");
     let bad = format!("{}/no-such-if", lab.right.namespace.name());
-    let interfaces = [
-        "--interface",
-        &good,
-        "--interface",
-        &bad,
-        "--store",
-        store.url(),
-    ];
+    let interfaces = ["--interface", &good, "--interface", &bad, "--store", store.url()];
     refused(&mut run(&interfaces), USAGE, "no-such-if")?;
     let nowhere = ["--interface", "no-such-ns/eth0", "--store", store.url()];
     refused(&mut run(&nowhere), USAGE, "no-such-ns")?;
     let mode = format!("{}/veth-left:sideways", lab.left.namespace.name());
-    refused(
-        &mut run(&["--interface", &mode, "--store", store.url()]),
-        USAGE,
-        "sideways",
-    )?;
+    refused(&mut run(&["--interface", &mode, "--store", store.url()]), USAGE, "sideways")?;
     nothing_left(&lab)
 }
 
@@ -103,10 +77,7 @@ fn a_missing_capability() -> Result<()> {
     let store = Store::start(&flow_agent(), &folder.path().join("data"), &log)?;
     let mut command = Command::new("setpriv");
     // Root by number alone: no capability survives the exec.
-    command
-        .args(["--inh-caps=-all", "--bounding-set=-all"])
-        .arg(flow_agent())
-        .arg("run");
+    command.args(["--inh-caps=-all", "--bounding-set=-all"]).arg(flow_agent()).arg("run");
     command.args(["--interface", &lab.left.spec("tc"), "--store", store.url()]);
     refused(&mut command, PRIVILEGE, "CAP_")?;
     nothing_left(&lab)
@@ -117,17 +88,9 @@ fn a_store_that_cannot_be() -> Result<()> {
     let lab = Lab::new()?;
     let interface = lab.left.spec("xdp");
     for url in ["ftp://127.0.0.1", "http://", "127.0.0.1:8123x", "embedded:"] {
-        refused(
-            &mut run(&["--interface", &interface, "--store", url]),
-            USAGE,
-            url,
-        )?;
+        refused(&mut run(&["--interface", &interface, "--store", url]), USAGE, url)?;
     }
-    refused(
-        &mut run(&["--interface", &interface, "--store", NOWHERE]),
-        STORE,
-        NOWHERE,
-    )?;
+    refused(&mut run(&["--interface", &interface, "--store", NOWHERE]), STORE, NOWHERE)?;
     nothing_left(&lab)
 }
 
@@ -139,11 +102,7 @@ fn a_configuration_file_that_cannot_be_read() -> Result<()> {
     refused(&mut run(&["--config", missing]), USAGE, "missing.toml")?;
     let wrong = folder.path().join("wrong.toml");
     std::fs::write(&wrong, "no_such_key = 1\n")?;
-    refused(
-        &mut run(&["--config", wrong.to_str().context("UTF-8")?]),
-        USAGE,
-        "no_such_key",
-    )?;
+    refused(&mut run(&["--config", wrong.to_str().context("UTF-8")?]), USAGE, "no_such_key")?;
     Ok(())
 }
 
@@ -152,10 +111,7 @@ fn a_store_without_libchdb_or_with_a_port_in_use() -> Result<()> {
     let folder = TempDir::new()?;
     let store = |listen: &str| {
         let mut command = Command::new(flow_agent());
-        command
-            .arg("store")
-            .arg("--dir")
-            .arg(folder.path().join("data"));
+        command.arg("store").arg("--dir").arg(folder.path().join("data"));
         command.args(["--listen", listen]);
         command
     };

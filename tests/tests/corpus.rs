@@ -1,7 +1,7 @@
 //! `flow-agent replay` against the independent reference: on captures built here, and on every
 //! capture of the folder that `FLOW_PCAP_CORPUS` names.
 //!
-//! Needs the `flow-agent` binary: `FLOW_AGENT`, else the one in this build's target folder.
+//! Needs the `flow-agent` binary: `FLOW_AGENT_BIN`, else the one in this build's target folder.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -22,11 +22,7 @@ fn captures_of_every_link_type() {
     let mut dice = Dice::new(1);
     for link in LINKS {
         let frames = wild::frames(&mut dice, link, 20_000);
-        assert_equal(&write(
-            &folder,
-            &format!("{link}.pcap"),
-            &wild::pcap(link, &frames),
-        ));
+        assert_equal(&write(&folder, &format!("{link}.pcap"), &wild::pcap(link, &frames)));
     }
 }
 
@@ -59,10 +55,7 @@ fn what_is_no_capture_is_refused() {
     for (name, bytes) in [("empty", &b""[..]), ("text", b"not a capture at all")] {
         assert_refused(&replay(&write(&folder, name, bytes), folder.path()), name);
     }
-    assert_refused(
-        &replay(&folder.path().join("missing"), folder.path()),
-        "missing",
-    );
+    assert_refused(&replay(&folder.path().join("missing"), folder.path()), "missing");
 }
 
 #[test]
@@ -72,22 +65,10 @@ fn the_corpus() {
     };
     let folder = PathBuf::from(folder);
     let captures = captures(&folder);
-    assert!(
-        !captures.is_empty(),
-        "FLOW_PCAP_CORPUS={} has no captures",
-        folder.display()
-    );
-    let differences: Vec<_> = captures
-        .iter()
-        .filter_map(|file| compare(file).err())
-        .collect();
+    assert!(!captures.is_empty(), "FLOW_PCAP_CORPUS={} has no captures", folder.display());
+    let differences: Vec<_> = captures.iter().filter_map(|file| compare(file).err()).collect();
     let count = differences.len();
-    assert!(
-        differences.is_empty(),
-        "{count} of {}:\n{}",
-        captures.len(),
-        differences.join("\n")
-    );
+    assert!(differences.is_empty(), "{count} of {}:\n{}", captures.len(), differences.join("\n"));
     println!("{} captures agree", captures.len());
 }
 
@@ -96,11 +77,7 @@ fn captures(folder: &Path) -> Vec<PathBuf> {
         .unwrap_or_else(|error| panic!("FLOW_PCAP_CORPUS={}: {error}", folder.display()))
         .map(|entry| entry.unwrap().path())
         .filter(|path| {
-            let name = path
-                .file_name()
-                .unwrap_or_default()
-                .to_string_lossy()
-                .into_owned();
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
             [".pcap", ".pcapng", ".cap"]
                 .iter()
                 .any(|end| name.trim_end_matches(".gz").ends_with(end))
@@ -124,7 +101,7 @@ fn assert_equal(file: &Path) {
 
 /// Runs replay on `file`, the outputs in `folder`.
 fn replay(file: &Path, folder: &Path) -> Output {
-    let agent = agent();
+    let agent = flow_tests::bin_path::flow_agent();
     Command::new(&agent)
         .args(["replay", "--output"])
         .arg(format!("jsonl:{}", folder.join("rows").display()))
@@ -133,21 +110,6 @@ fn replay(file: &Path, folder: &Path) -> Output {
         .arg(file)
         .output()
         .unwrap_or_else(|error| panic!("cannot run {}: {error}", agent.display()))
-}
-
-fn agent() -> PathBuf {
-    if let Some(agent) = std::env::var_os("FLOW_AGENT") {
-        return agent.into();
-    }
-    // target/PROFILE/deps/corpus-HASH -> target/PROFILE/flow-agent
-    let test = std::env::current_exe().unwrap();
-    let agent = test.ancestors().nth(2).unwrap().join("flow-agent");
-    assert!(
-        agent.is_file(),
-        "{} is missing; run `cargo build -p flow-agent` or set FLOW_AGENT",
-        agent.display()
-    );
-    agent
 }
 
 /// Compares replay with the reference; the error says how they differ.
@@ -161,9 +123,7 @@ fn compare(file: &Path) -> Result<(), String> {
         Err(Refusal::NoCapture(_) | Refusal::LinkType(_)) => {
             return match (output.status.code(), stderr.trim().lines().count()) {
                 (Some(2), 1) => Ok(()),
-                (code, _) => Err(format!(
-                    "{name}: a refusal expected, exit {code:?}: {stderr}"
-                )),
+                (code, _) => Err(format!("{name}: a refusal expected, exit {code:?}: {stderr}")),
             };
         }
     };
@@ -193,17 +153,13 @@ struct Rows {
 
 fn read_rows(path: &Path) -> Result<Rows, String> {
     let text = std::fs::read_to_string(path).map_err(|error| format!("rows: {error}"))?;
-    let mut rows = Rows {
-        count: 0,
-        directions: BTreeMap::new(),
-    };
+    let mut rows = Rows { count: 0, directions: BTreeMap::new() };
     for line in text.lines() {
         let row: Value = serde_json::from_str(line).map_err(|error| format!("{error}: {line}"))?;
         let number = |key: &str| row[key].as_u64().ok_or(format!("no {key}: {line}"));
         let address = |key: &str| -> Result<IpAddr, String> {
             let text = row[key].as_str().ok_or(format!("no {key}: {line}"))?;
-            text.parse()
-                .map_err(|error| format!("{key}: {error}: {line}"))
+            text.parse().map_err(|error| format!("{key}: {error}: {line}"))
         };
         let forward = Direction {
             src: address("src_ip")?,
@@ -221,11 +177,7 @@ fn read_rows(path: &Path) -> Result<Rows, String> {
         };
         for (direction, packets, octets) in [
             (forward, number("packets")?, number("bytes")?),
-            (
-                reverse,
-                number("reverse_packets")?,
-                number("reverse_bytes")?,
-            ),
+            (reverse, number("reverse_packets")?, number("reverse_bytes")?),
         ] {
             if packets > 0 || octets > 0 {
                 let sum = rows.directions.entry(direction).or_default();
@@ -252,20 +204,11 @@ fn ledger_differences(ledger: &Value, expected: &Totals, rows: u64) -> Vec<Strin
     .filter(|(key, expected)| ledger[*key].as_u64() != Some(*expected))
     .map(|(key, expected)| format!("{key} is {}, expected {expected}", ledger[key]))
     .collect();
-    for reason in [
-        "arp",
-        "lldp",
-        "other",
-        "truncated",
-        "malformed",
-        "unsupported",
-    ] {
+    for reason in ["arp", "lldp", "other", "truncated", "malformed", "unsupported"] {
         let found = ledger["packets_not_metered"][reason].as_u64().unwrap_or(0);
         let expected = expected.not_metered.get(reason).copied().unwrap_or(0);
         if found != expected {
-            differences.push(format!(
-                "not metered {reason}: {found}, expected {expected}"
-            ));
+            differences.push(format!("not metered {reason}: {found}, expected {expected}"));
         }
     }
     differences

@@ -32,13 +32,7 @@ fn exact(left: &str, right: &str) -> Result<()> {
     let specs: [InterfaceSpec; 2] = [lab.left.spec(left).parse()?, lab.right.spec(right).parse()?];
     let interfaces = resolve(&specs, AttachMode::Auto)?;
     let cpus = thread::available_parallelism()?.get() as u32;
-    let mut kernel = Kernel::load(
-        TableSize {
-            cpus,
-            sets_per_region: 1 << 12,
-        },
-        7,
-    )?;
+    let mut kernel = Kernel::load(TableSize { cpus, sets_per_region: 1 << 12 }, 7)?;
     let mut drain = Drain::new(&mut kernel, interfaces.len())?;
     let mut hooks = Hooks::attach(kernel, &interfaces)?;
     let tallies = [Tally::start(&lab.left)?, Tally::start(&lab.right)?];
@@ -46,10 +40,7 @@ fn exact(left: &str, right: &str) -> Result<()> {
     let mut deltas = Vec::new();
     let mut balances = vec![Balance::default(); interfaces.len() + 1];
     let mut add = |drained: Vec<Balance>| {
-        balances
-            .iter_mut()
-            .zip(&drained)
-            .for_each(|(sum, balance)| sum.merge(balance));
+        balances.iter_mut().zip(&drained).for_each(|(sum, balance)| sum.merge(balance));
     };
     // Generations are flipped and read while the programs write.
     thread::scope(|scope| {
@@ -71,23 +62,13 @@ fn exact(left: &str, right: &str) -> Result<()> {
 
     for (side, counts) in [&lab.left, &lab.right].into_iter().zip(wire) {
         let counts = counts?;
-        let position = interfaces
-            .iter()
-            .position(|found| found.name == side.interface);
+        let position = interfaces.iter().position(|found| found.name == side.interface);
         let number = position.map_or(0, |position| position + 1);
         let different = rows::differences(&counts.by_key(), &flows(&deltas, number));
-        ensure!(
-            different.is_empty(),
-            "{}: {}",
-            side.interface,
-            different.join("\n")
-        );
+        ensure!(different.is_empty(), "{}: {}", side.interface, different.join("\n"));
         let balance = balances[number];
         assert_eq!(balance.unaccounted(), (0, 0), "{}", side.interface);
-        let seen = Count {
-            packets: balance.seen.packets,
-            octets: balance.seen.octets,
-        };
+        let seen = Count { packets: balance.seen.packets, octets: balance.seen.octets };
         assert_eq!(seen, counts.total, "{}", side.interface);
     }
     Ok(())
@@ -97,17 +78,10 @@ fn exact(left: &str, right: &str) -> Result<()> {
 fn flows(deltas: &[Delta], number: usize) -> Flows {
     let address = |octets| IpAddr::V6(Ipv6Addr::from_octets(octets)).to_canonical();
     let mut flows = Flows::new();
-    for delta in deltas
-        .iter()
-        .filter(|delta| usize::from(delta.key.interface) == number)
-    {
+    for delta in deltas.iter().filter(|delta| usize::from(delta.key.interface) == number) {
         let key = delta.key;
         // The kernel keeps ICMP's type and code in the place of a port.
-        let ports = if key.is_icmp() {
-            (0, 0)
-        } else {
-            (key.src_port, key.dst_port)
-        };
+        let ports = if key.is_icmp() { (0, 0) } else { (key.src_port, key.dst_port) };
         let key = Key {
             source: address(key.src),
             destination: address(key.dst),
@@ -115,10 +89,7 @@ fn flows(deltas: &[Delta], number: usize) -> Flows {
             source_port: ports.0,
             destination_port: ports.1,
         };
-        let count = Count {
-            packets: delta.packets,
-            octets: delta.octets,
-        };
+        let count = Count { packets: delta.packets, octets: delta.octets };
         flows.entry(key).or_default().add(count);
     }
     flows

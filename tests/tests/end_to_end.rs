@@ -30,20 +30,13 @@ impl Bench {
         let folder = TempDir::with_prefix("flow-e2e-")?;
         let log = folder.path().join("store.log");
         let store = Store::start(&flow_agent(), &folder.path().join("data"), &log)?;
-        Ok(Self {
-            lab: Lab::new()?,
-            store,
-            _folder: folder,
-        })
+        Ok(Self { lab: Lab::new()?, store, _folder: folder })
     }
 
     fn agent(&self, left: &str, right: &str) -> Result<Agent> {
         let (left, right) = (self.lab.left.spec(left), self.lab.right.spec(right));
         let interfaces = ["--interface", &left, "--interface", &right];
-        Agent::start(
-            &flow_agent(),
-            &[&interfaces[..], &["--store", self.store.url()]].concat(),
-        )
+        Agent::start(&flow_agent(), &[&interfaces[..], &["--store", self.store.url()]].concat())
     }
 
     /// Meters the traffic, stops the agent and compares; returns what the tallies saw.
@@ -53,10 +46,7 @@ impl Bench {
         traffic: impl FnOnce(&Lab) -> Result<Sent>,
     ) -> Result<(Counts, Counts)> {
         let agent = self.agent(attach.0, attach.1)?;
-        let tallies = (
-            Tally::start(&self.lab.left)?,
-            Tally::start(&self.lab.right)?,
-        );
+        let tallies = (Tally::start(&self.lab.left)?, Tally::start(&self.lab.right)?);
         let sent = traffic(&self.lab)?;
         let counts = (tallies.0.stop()?, tallies.1.stop()?);
         let log = agent.stop()?;
@@ -67,8 +57,7 @@ impl Bench {
             counts.0.total.packets
         );
         for (side, counts) in [(&self.lab.left, &counts.0), (&self.lab.right, &counts.1)] {
-            self.compare(side, counts)
-                .inspect_err(|_| println!("the agent said:\n{log}"))?;
+            self.compare(side, counts).inspect_err(|_| println!("the agent said:\n{log}"))?;
         }
         Ok(counts)
     }
@@ -77,45 +66,20 @@ impl Bench {
         let end = side.interface;
         let stored = rows::flows(self.store.url(), end)?;
         let different = rows::differences(&counts.by_key(), &stored);
-        ensure!(
-            different.is_empty(),
-            "{end}, flows that differ:\n{}",
-            different.join("\n")
-        );
+        ensure!(different.is_empty(), "{end}, flows that differ:\n{}", different.join("\n"));
         let ledger = Ledger::read(self.store.url(), end)?;
-        ensure!(
-            ledger.unaccounted() == (0, 0),
-            "{end}: not all is accounted for: {ledger:?}"
-        );
-        ensure!(
-            ledger.lost.packets == 0,
-            "{end}: packets were lost: {ledger:?}"
-        );
-        ensure!(
-            ledger.metered == counts.total,
-            "{end}: {ledger:?}, wire {:?}",
-            counts.total
-        );
-        ensure!(
-            ledger.not_metered.packets == counts.other,
-            "{end}: {ledger:?}"
-        );
+        ensure!(ledger.unaccounted() == (0, 0), "{end}: not all is accounted for: {ledger:?}");
+        ensure!(ledger.lost.packets == 0, "{end}: packets were lost: {ledger:?}");
+        ensure!(ledger.metered == counts.total, "{end}: {ledger:?}, wire {:?}", counts.total);
+        ensure!(ledger.not_metered.packets == counts.other, "{end}: {ledger:?}");
         Ok(())
     }
 }
 
 fn enough(counts: &Counts) {
     // A flow is two keys, one for each direction; one-way flows are one.
-    assert!(
-        counts.flows.len() / 2 >= FLOWS,
-        "only {} flows",
-        counts.flows.len() / 2
-    );
-    assert!(
-        counts.total.packets >= PACKETS,
-        "only {} packets",
-        counts.total.packets
-    );
+    assert!(counts.flows.len() / 2 >= FLOWS, "only {} flows", counts.flows.len() / 2);
+    assert!(counts.total.packets >= PACKETS, "only {} packets", counts.total.packets);
 }
 
 #[test]
@@ -124,10 +88,7 @@ fn xdp_at_one_end_and_tc_at_the_other_store_what_was_on_the_wire() -> Result<()>
     let (left, right) = bench.meter(("xdp", "tc"), traffic::mixed)?;
     enough(&left);
     enough(&right);
-    assert!(
-        right.super_ingress > 0,
-        "segmentation offload reaches the TC end"
-    );
+    assert!(right.super_ingress > 0, "segmentation offload reaches the TC end");
     Ok(())
 }
 
@@ -138,10 +99,7 @@ fn tc_at_both_ends_stores_what_was_on_the_wire_with_super_packets_both_ways() ->
     enough(&left);
     enough(&right);
     for counts in [&left, &right] {
-        assert!(
-            counts.super_ingress > 0 && counts.super_egress > 0,
-            "offload is on"
-        );
+        assert!(counts.super_ingress > 0 && counts.super_egress > 0, "offload is on");
     }
     Ok(())
 }
@@ -152,10 +110,7 @@ fn auto_on_veth_keeps_segmentation_offload_and_stores_what_was_on_the_wire() -> 
     let (left, right) = bench.meter(("auto", "auto"), traffic::mixed)?;
     enough(&left);
     for counts in [&left, &right] {
-        assert!(
-            counts.super_ingress > 0 && counts.super_egress > 0,
-            "auto turned offload off"
-        );
+        assert!(counts.super_ingress > 0 && counts.super_egress > 0, "auto turned offload off");
     }
     Ok(())
 }

@@ -20,14 +20,7 @@ pub fn run() -> Result<ExitCode> {
     let mut cargo = command::cargo();
     // Both packages in one command: the features of shared crates stay the same, and
     // nothing that `build` compiled is compiled again.
-    cargo.args([
-        "build",
-        "--release",
-        "--package",
-        "flow-tests",
-        "--bin",
-        "flow-demo",
-    ]);
+    cargo.args(["build", "--release", "--package", "flow-tests", "--bin", "flow-demo"]);
     command::run(built.tools.apply(&mut cargo))?;
     let program = build::target_dir().join("release/flow-demo");
     let mut demo = Command::new(&program);

@@ -14,6 +14,9 @@ use crate::{build, command};
 /// Members that are tested: not flow-ebpf, which only compiles for the BPF target.
 const HOST: [&str; 3] = ["--workspace", "--exclude", "flow-ebpf"];
 
+/// Every test program runs, whatever failed before it.
+const TEST: [&str; 2] = ["test", "--no-fail-fast"];
+
 /// Runs all of it, or only the tests whose names contain `filter`.
 pub fn run(filter: Option<&str>) -> Result<ExitCode> {
     if !command::is_root() {
@@ -33,27 +36,10 @@ pub fn run(filter: Option<&str>) -> Result<ExitCode> {
     }
     let agent = build::target_dir().join("debug/flow-agent");
     let names = filter.unwrap_or_default();
-    steps.cargo(
-        "unit",
-        &words(
-            &["test"],
-            &["--no-fail-fast", "--lib", "--bins", "--", names],
-        ),
-        |_| {},
-    );
+    steps.cargo("unit", &words(&TEST, &["--lib", "--bins", "--", names]), |_| {});
     // One test at a time: they meter real traffic, and another test's load would
     // slow the traffic and overflow the tallies.
-    let integration = words(
-        &["test"],
-        &[
-            "--no-fail-fast",
-            "--test",
-            "*",
-            "--",
-            "--test-threads=1",
-            names,
-        ],
-    );
+    let integration = words(&TEST, &["--test", "*", "--", "--test-threads=1", names]);
     steps.cargo("integration", &integration, |cargo| {
         cargo.env("FLOW_AGENT_BIN", &agent);
     });
@@ -69,11 +55,7 @@ pub fn run(filter: Option<&str>) -> Result<ExitCode> {
 /// A cargo command on the host's packages: always the same selection, so that the
 /// features of shared dependencies stay the same and nothing is compiled twice.
 fn words<'a>(command: &[&'a str], options: &[&'a str]) -> Vec<&'a str> {
-    [command, &HOST, options]
-        .concat()
-        .into_iter()
-        .filter(|word| !word.is_empty())
-        .collect()
+    [command, &HOST, options].concat().into_iter().filter(|word| !word.is_empty()).collect()
 }
 
 fn lints(steps: &mut Steps) {
@@ -92,10 +74,7 @@ struct Steps {
 
 impl Steps {
     fn new(tools: Tools) -> Self {
-        Self {
-            tools,
-            done: Vec::new(),
-        }
+        Self { tools, done: Vec::new() }
     }
 
     /// Runs one and says how it went; true if it went well.
@@ -113,11 +92,7 @@ impl Steps {
         let started = Instant::now();
         let good = cargo.status().is_ok_and(|status| status.success());
         let took = started.elapsed();
-        println!(
-            "== {name}: {} in {:.1} s\n",
-            verdict(good),
-            took.as_secs_f64()
-        );
+        println!("== {name}: {} in {:.1} s\n", verdict(good), took.as_secs_f64());
         self.done.push((name, good, took));
         good
     }
@@ -129,24 +104,11 @@ impl Steps {
     fn summary(&self) -> ExitCode {
         println!("== summary");
         for (name, good, took) in &self.done {
-            println!(
-                "  {name:<12} {:<7} {:>7.1} s",
-                verdict(*good),
-                took.as_secs_f64()
-            );
+            println!("  {name:<12} {:<7} {:>7.1} s", verdict(*good), took.as_secs_f64());
         }
         let total: Duration = self.done.iter().map(|(_, _, took)| *took).sum();
-        println!(
-            "  {:<12} {:<7} {:>7.1} s",
-            "all",
-            verdict(!self.failed()),
-            total.as_secs_f64()
-        );
-        if self.failed() {
-            ExitCode::FAILURE
-        } else {
-            ExitCode::SUCCESS
-        }
+        println!("  {:<12} {:<7} {:>7.1} s", "all", verdict(!self.failed()), total.as_secs_f64());
+        if self.failed() { ExitCode::FAILURE } else { ExitCode::SUCCESS }
     }
 }
 

@@ -1,6 +1,5 @@
 //! Hooks: the programs of a [`Kernel`] on the interfaces, until this is dropped.
 
-use aya::maps::{Array, MapData};
 use aya::programs::tc::{TcAttachOptions, TcAttachType, qdisc_add_clsact};
 use aya::programs::{LinkOrder, ProgramError, XdpMode};
 use aya::util::KernelVersion;
@@ -33,8 +32,8 @@ impl Hooks {
     }
 
     /// The loaded kernel side.
-    pub fn kernel(&mut self) -> &mut Kernel {
-        &mut self.kernel
+    pub fn kernel(&self) -> &Kernel {
+        &self.kernel
     }
 
     /// Detaches every program; the tables stay.
@@ -57,24 +56,15 @@ impl Hooks {
     }
 }
 
-/// Tells the programs what they must know of each interface. Number = position + 1.
+/// Numbers the interfaces: position plus one.
 fn configure(kernel: &mut Kernel, interfaces: &[Interface]) -> Result<(), AttachError> {
-    let missing = || AttachError::Load { problem: "map INTERFACES is missing".into() };
-    let map = kernel.ebpf.map_mut(names::INTERFACES).ok_or_else(missing)?;
-    let mut table: Array<&mut MapData, u32> = map
-        .try_into()
-        .map_err(|error| AttachError::Load { problem: chain(&error) })?;
     for (position, interface) in interfaces.iter().enumerate() {
         let entry = InterfaceEntry {
             number: position as u16 + 1,
             raw_ip: interface.raw_ip.into(),
             undirected: interface.loopback.into(),
         };
-        let [low, high] = entry.number.to_ne_bytes();
-        let entry = u32::from_ne_bytes([low, high, entry.raw_ip, entry.undirected]);
-        table
-            .set(interface.ifindex, entry, 0)
-            .map_err(|error| AttachError::Load { problem: chain(&error) })?;
+        kernel.set_interface(interface.ifindex, entry)?;
     }
     Ok(())
 }

@@ -198,9 +198,10 @@ fn devices() -> Result<Vec<Device>, AttachError> {
                 name,
                 ifindex: link.header.index,
                 kind: u16::from(link.header.link_layer_type),
-                hardware: link.attributes.iter().any(|attribute| {
-                    matches!(attribute, LinkAttribute::ParentDevName(_))
-                }),
+                hardware: link
+                    .attributes
+                    .iter()
+                    .any(|attribute| matches!(attribute, LinkAttribute::ParentDevName(_))),
             });
         }
         Ok(devices)

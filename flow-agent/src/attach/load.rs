@@ -2,10 +2,10 @@
 
 use std::io::ErrorKind;
 
-use aya::maps::MapError;
-use aya::programs::{ProgramError, SchedClassifier, Xdp};
+use aya::maps::{Array, MapData, MapError};
+use aya::programs::{Program, ProgramError, SchedClassifier, Xdp};
 use aya::{Ebpf, EbpfError, EbpfLoader, include_bytes_aligned};
-use flow_common::table::{GENERATIONS, Set, names};
+use flow_common::table::{GENERATIONS, InterfaceEntry, Set, names};
 
 use super::{AttachError, MAX_INTERFACES};
 
@@ -91,21 +91,57 @@ impl Kernel {
     }
 
     /// A TC program by name.
+    ///
+    /// # Errors
+    /// It is not in the object.
     pub fn classifier(&mut self, name: &str) -> Result<&mut SchedClassifier, AttachError> {
         self.program(name)?.try_into().map_err(|error| program_error(name, error))
     }
 
     /// The XDP program.
+    ///
+    /// # Errors
+    /// It is not in the object.
     pub fn xdp(&mut self) -> Result<&mut Xdp, AttachError> {
         let name = names::XDP_INGRESS;
         self.program(name)?.try_into().map_err(|error| program_error(name, error))
     }
 
-    fn program(&mut self, name: &str) -> Result<&mut aya::programs::Program, AttachError> {
-        self.ebpf.program_mut(name).ok_or_else(|| AttachError::Load {
-            problem: format!("program {name} is not in the embedded object"),
-        })
+    /// The program that reads the kernel's clocks.
+    ///
+    /// # Errors
+    /// It is not in the object.
+    pub fn clock(&self) -> Result<&SchedClassifier, AttachError> {
+        let name = names::READ_CLOCK;
+        let program = self.ebpf.program(name).ok_or_else(|| missing(name))?;
+        program.try_into().map_err(|error| program_error(name, error))
     }
+
+    /// Tells the programs what they must know of an interface.
+    ///
+    /// # Errors
+    /// The index is too large for the table.
+    pub fn set_interface(
+        &mut self,
+        ifindex: u32,
+        entry: InterfaceEntry,
+    ) -> Result<(), AttachError> {
+        let name = names::INTERFACES;
+        let load = |error: MapError| AttachError::Load { problem: chain(&error) };
+        let map = self.ebpf.map_mut(name).ok_or_else(|| missing(name))?;
+        let mut table: Array<&mut MapData, u32> = map.try_into().map_err(load)?;
+        let [low, high] = entry.number.to_ne_bytes();
+        let entry = u32::from_ne_bytes([low, high, entry.raw_ip, entry.undirected]);
+        table.set(ifindex, entry, 0).map_err(load)
+    }
+
+    fn program(&mut self, name: &str) -> Result<&mut Program, AttachError> {
+        self.ebpf.program_mut(name).ok_or_else(|| missing(name))
+    }
+}
+
+fn missing(name: &str) -> AttachError {
+    AttachError::Load { problem: format!("{name} is not in the embedded object") }
 }
 
 fn load_error(error: &EbpfError) -> AttachError {

@@ -52,7 +52,9 @@ pub enum AttachError {
     #[error("the kernel's verifier refused program {program} ({source}); its log:\n{log}")]
     Verifier { program: String, source: std::io::Error, log: String },
     /// The kernel cannot load the programs or create the maps.
-    #[error("the kernel side cannot be loaded: {problem}; Linux 6.1 or later with BTF and BPF JIT is needed")]
+    #[error(
+        "the kernel side cannot be loaded: {problem}; Linux 6.1 or later with BTF and BPF JIT is needed"
+    )]
     Load { problem: String },
     /// An attach point refused the program.
     #[error("{hook} cannot be attached to {interface}: {problem}")]

@@ -57,9 +57,9 @@ impl NetworkNamespace {
 fn join(name: &str, namespace: &File) -> Result<(), AttachError> {
     let network = Some(LinkNameSpaceType::Network);
     move_into_link_name_space(namespace.as_fd(), network).map_err(|errno| match errno {
-        Errno::PERM => AttachError::Permission {
-            operation: format!("joining network namespace '{name}'"),
-        },
+        Errno::PERM => {
+            AttachError::Permission { operation: format!("joining network namespace '{name}'") }
+        }
         errno => AttachError::Io {
             what: format!("network namespace '{name}' cannot be joined"),
             source: errno.into(),

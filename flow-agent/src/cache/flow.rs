@@ -164,9 +164,13 @@ impl Flow {
             } else {
                 0
             },
-            retransmits: self.sent.iter().map(|sent| {
-                sent.syn_packets.saturating_sub(1) + sent.syn_ack_packets.saturating_sub(1)
-            }).sum(),
+            retransmits: self
+                .sent
+                .iter()
+                .map(|sent| {
+                    sent.syn_packets.saturating_sub(1) + sent.syn_ack_packets.saturating_sub(1)
+                })
+                .sum(),
             end_reason,
             initiator_by,
         }

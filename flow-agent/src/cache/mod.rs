@@ -9,6 +9,9 @@ mod key;
 mod shard;
 mod shards;
 
+#[cfg(test)]
+mod tests;
+
 pub use key::{BiflowKey, Side};
 pub use shard::{Shard, ShardStats, Timeouts};
 pub use shards::{Cache, CacheConfig, Message};

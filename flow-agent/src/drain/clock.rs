@@ -78,11 +78,7 @@ impl ClockReader {
         Ok(KernelClock { reading, tick_ns: self.tick_ns, unix_offset_ns })
     }
 
-    fn next_tick(
-        &self,
-        program: &SchedClassifier,
-        ticks: u64,
-    ) -> Result<ClockReading, DrainError> {
+    fn next_tick(&self, program: &SchedClassifier, ticks: u64) -> Result<ClockReading, DrainError> {
         let start = self.read(program)?.jiffies;
         loop {
             let reading = self.read(program)?;

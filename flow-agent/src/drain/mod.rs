@@ -24,10 +24,14 @@ pub enum DrainError {
     #[error("the kernel's flow tables cannot be used: {problem}; this is a bug, please report it")]
     Map { problem: String },
     /// A table cannot be mapped into memory.
-    #[error("the kernel's {map} table ({bytes} bytes) cannot be mapped: {source}; lower table_memory")]
+    #[error(
+        "the kernel's {map} table ({bytes} bytes) cannot be mapped: {source}; lower table_memory"
+    )]
     Mapping { map: &'static str, bytes: u64, source: std::io::Error },
     /// The kernel's clocks cannot be read.
-    #[error("the kernel's clock cannot be read by a test run: {problem}; Linux 6.1 or later is needed")]
+    #[error(
+        "the kernel's clock cannot be read by a test run: {problem}; Linux 6.1 or later is needed"
+    )]
     Clock { problem: String },
 }
 

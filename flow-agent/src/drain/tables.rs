@@ -1,6 +1,7 @@
 //! The drain itself, over the mapped tables.
 
 use aya::maps::{Array, ArrayOfMaps, Map, MapData, PerCpuArray, PerCpuValues, RingBuf};
+use aya::programs::SchedClassifier;
 use flow_common::table::{ColdLine, HotLine, Region, Set, names};
 use flow_common::{Count, InterfaceCounters, Lost};
 
@@ -57,7 +58,7 @@ impl Drain {
             counters: map(kernel, names::COUNTERS, regions * MAX_INTERFACES as usize)?,
             stray: take(kernel, names::STRAY)?,
             ring: take(kernel, names::EVICTED)?,
-            clock: ClockReader::new(classifier(kernel)?, clock_map)?,
+            clock: ClockReader::new(clock_program(kernel)?, clock_map)?,
             balances: [vec![Balance::default(); numbers], vec![Balance::default(); numbers]],
         })
     }
@@ -69,13 +70,13 @@ impl Drain {
     /// The kernel refused a flip or a reading; nothing is lost, the next call may succeed.
     pub fn drain(
         &mut self,
-        kernel: &mut Kernel,
+        kernel: &Kernel,
         wall_clock: impl FnOnce() -> u64,
         out: &mut Vec<Delta>,
     ) -> Result<Vec<Balance>, DrainError> {
         let idle = self.filling;
         self.flip()?;
-        let clock = self.clock.sample(classifier(kernel)?, wall_clock)?;
+        let clock = self.clock.sample(clock_program(kernel)?, wall_clock)?;
         self.read_ring(&clock, out);
         for cpu in 0..self.size.cpus {
             self.read_region(idle, cpu, &clock, out);
@@ -103,7 +104,13 @@ impl Drain {
         }
     }
 
-    fn read_region(&mut self, generation: u32, cpu: u32, clock: &KernelClock, out: &mut Vec<Delta>) {
+    fn read_region(
+        &mut self,
+        generation: u32,
+        cpu: u32,
+        clock: &KernelClock,
+        out: &mut Vec<Delta>,
+    ) {
         let region = (generation * self.size.cpus + cpu) as usize;
         let balances = &mut self.balances[generation as usize];
         let sets_per_region = self.size.sets_per_region as usize;
@@ -191,18 +198,14 @@ fn push(
     });
 }
 
-
 fn generation(number: u32) -> Result<Array<MapData, u32>, DrainError> {
     let mut map = Array::create(1, 0).map_err(DrainError::map)?;
     map.set(0, number, 0).map_err(DrainError::map)?;
     Ok(map)
 }
 
-fn classifier(kernel: &mut Kernel) -> Result<&aya::programs::SchedClassifier, DrainError> {
-    match kernel.classifier(names::READ_CLOCK) {
-        Ok(program) => Ok(program),
-        Err(error) => Err(DrainError::Clock { problem: error.to_string() }),
-    }
+fn clock_program(kernel: &Kernel) -> Result<&SchedClassifier, DrainError> {
+    kernel.clock().map_err(|error| DrainError::Clock { problem: error.to_string() })
 }
 
 fn take<T: TryFrom<Map, Error = aya::maps::MapError>>(

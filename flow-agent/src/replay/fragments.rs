@@ -34,9 +34,7 @@ impl Fragments {
                 self.firsts.put(packet.fragment_key(), packet.fragment_ports(time_ns));
             }
             FragmentRole::Later => match self.firsts.get(&packet.fragment_key()) {
-                Some(first)
-                    if time_ns.abs_diff(first.time) <= FragmentPorts::LIFETIME_NS =>
-                {
+                Some(first) if time_ns.abs_diff(first.time) <= FragmentPorts::LIFETIME_NS => {
                     packet.adopt(first);
                 }
                 _ => self.without_ports += 1,

@@ -141,20 +141,15 @@ impl CaptureMeter {
         }
     }
 
-    fn learn(
-        &mut self,
-        capture: &Capture,
-        known: &mut Vec<Known>,
-    ) -> Result<(), ReplayError> {
+    fn learn(&mut self, capture: &Capture, known: &mut Vec<Known>) -> Result<(), ReplayError> {
         for interface in &capture.interfaces()[known.len()..] {
             // Flows go on in the next capture of the same interface; two interfaces
             // of one capture stay two, even if both have no name of their own.
             let taken = |position: usize| {
                 known.iter().any(|known| usize::from(known.number) == position + 1)
             };
-            let position = (0..self.interfaces.len()).find(|position| {
-                self.interfaces[*position] == interface.name && !taken(*position)
-            });
+            let position = (0..self.interfaces.len())
+                .find(|position| self.interfaces[*position] == interface.name && !taken(*position));
             let position = position.unwrap_or_else(|| {
                 self.interfaces.push(interface.name.clone());
                 self.counts.push(Counts::default());

@@ -6,7 +6,6 @@ use std::thread::JoinHandle;
 
 use tokio::sync::{mpsc, watch};
 
-
 use super::ReplayError;
 use crate::batch::{Batch, BatchLimits};
 use crate::clock::wall_clock;
@@ -83,15 +82,13 @@ impl Output {
                 exporter: exporter.into(),
                 records: Vec::new(),
             }),
-            OutputTarget::Store(target) => {
-                Ok(Self::Store(Box::new(StoreOutput {
-                    store: Store::open(target)?,
-                    exporter: exporter.into(),
-                    ledger: ledger.clone(),
-                    open: Vec::new(),
-                    lane: None,
-                })))
-            }
+            OutputTarget::Store(target) => Ok(Self::Store(Box::new(StoreOutput {
+                store: Store::open(target)?,
+                exporter: exporter.into(),
+                ledger: ledger.clone(),
+                open: Vec::new(),
+                lane: None,
+            }))),
         }
     }
 
@@ -184,9 +181,8 @@ impl StoreOutput {
             wall_clock,
             patience: PATIENCE,
         };
-        let delivery = delivery
-            .start(receiver, stopping)
-            .map_err(|source| ReplayError::Thread { source })?;
+        let delivery =
+            delivery.start(receiver, stopping).map_err(|source| ReplayError::Thread { source })?;
         Ok(Lane { interfaces: interfaces.len(), batches, delivery, _stopping: stopping_sender })
     }
 
@@ -194,8 +190,7 @@ impl StoreOutput {
     fn settle(&mut self) -> Result<(), ReplayError> {
         let Some(Lane { batches, delivery, .. }) = self.lane.take() else { return Ok(()) };
         drop(batches);
-        let outcome =
-            delivery.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        let outcome = delivery.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         match outcome.undelivered {
             None => Ok(()),
             Some((rows, source)) => Err(ReplayError::Undelivered { rows, source }),

@@ -91,8 +91,7 @@ impl Schema {
     }
 
     fn statements(&self, sql: &str) -> Vec<String> {
-        let mut settings =
-            format!("non_replicated_deduplication_window = {DEDUPLICATION_WINDOW}");
+        let mut settings = format!("non_replicated_deduplication_window = {DEDUPLICATION_WINDOW}");
         if self.durable {
             settings.push_str(", fsync_after_insert = 1, fsync_part_directory = 1");
         }

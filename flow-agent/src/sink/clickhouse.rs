@@ -23,7 +23,9 @@ const QUESTION_TIMEOUT: Duration = Duration::from_secs(10);
 #[derive(Debug, thiserror::Error)]
 pub enum SinkError {
     /// The address cannot be used.
-    #[error("store address '{address}': {problem}; write http://HOST:PORT[/DATABASE] or embedded:DIR")]
+    #[error(
+        "store address '{address}': {problem}; write http://HOST:PORT[/DATABASE] or embedded:DIR"
+    )]
     BadAddress { address: String, problem: String },
     /// No answer.
     #[error("the store at {address} cannot be reached: {problem}; is it running there?")]

@@ -4,8 +4,8 @@
 
 use std::io::{BufRead as _, BufReader, Read};
 use std::os::fd::OwnedFd;
-use std::path::Path;
 use std::os::unix::process::CommandExt as _;
+use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc;
 use std::thread::JoinHandle;
@@ -35,7 +35,8 @@ pub struct EmbeddedStore {
 impl EmbeddedStore {
     /// Starts `program store --dir DIR` on a free loopback port and waits until it serves.
     pub fn start(program: &Path, dir: &Path, deadline: Duration) -> Result<Self, StoreError> {
-        let failed = |reason: String| StoreError::ChildStart { program: program.to_owned(), reason };
+        let failed =
+            |reason: String| StoreError::ChildStart { program: program.to_owned(), reason };
         let mut child = Command::new(program)
             .args(["store", "--listen", "127.0.0.1:0", "--stop-on-stdin-eof", "--dir"])
             .arg(dir)
@@ -53,7 +54,8 @@ impl EmbeddedStore {
             .ok_or(rustix::io::Errno::SRCH)
             .and_then(|pid| pidfd_open(pid, PidfdFlags::empty()))
             .map_err(|error| failed(format!("cannot watch it: {error}")))?;
-        let mut store = Self { child, pidfd, url: String::new(), errors: Some(errors), stopped: false };
+        let mut store =
+            Self { child, pidfd, url: String::new(), errors: Some(errors), stopped: false };
         let (sender, first_line) = mpsc::channel();
         std::thread::spawn(move || {
             let mut line = String::new();
@@ -69,7 +71,11 @@ impl EmbeddedStore {
             Ok(_) => {
                 let status = store.end(DROP_WAIT)?;
                 let words = store.words();
-                Err(failed(if words.is_empty() { format!("it ended with {status}") } else { words }))
+                Err(failed(if words.is_empty() {
+                    format!("it ended with {status}")
+                } else {
+                    words
+                }))
             }
             Err(_) => {
                 let words = format!("not ready after {} s", deadline.as_secs());
@@ -114,9 +120,14 @@ impl EmbeddedStore {
         let mut polled = [PollFd::new(&self.pidfd, PollFlags::IN)];
         let waited = rustix::io::retry_on_intr(|| poll(&mut polled, Some(&timeout)));
         if matches!(waited, Ok(0)) {
-            return Err(StoreError::ChildStuck { pid: self.child.id(), seconds: deadline.as_secs() });
+            return Err(StoreError::ChildStuck {
+                pid: self.child.id(),
+                seconds: deadline.as_secs(),
+            });
         }
-        self.child.wait().map_err(|source| StoreError::System { action: "wait for its process", source })
+        self.child
+            .wait()
+            .map_err(|source| StoreError::System { action: "wait for its process", source })
     }
 
     /// What the child, which has ended, wrote to standard error.
@@ -128,7 +139,9 @@ impl EmbeddedStore {
 
 impl Drop for EmbeddedStore {
     fn drop(&mut self) {
-        if !self.stopped && let Err(error) = self.end(DROP_WAIT) {
+        if !self.stopped
+            && let Err(error) = self.end(DROP_WAIT)
+        {
             tracing::warn!(%error, "the store was left running");
         }
     }

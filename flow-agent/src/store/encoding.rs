@@ -7,6 +7,7 @@ use std::io::{self, Read, Write};
 use flate2::Compression;
 use flate2::read::{MultiGzDecoder, ZlibDecoder};
 use flate2::write::{GzEncoder, ZlibEncoder};
+use lz4_flex::frame::{FrameDecoder, FrameEncoder};
 
 use super::framing;
 
@@ -57,7 +58,7 @@ impl Encoding {
     /// Decodes a stream.
     pub fn reader<R: Read + Send + 'static>(self, inner: R) -> io::Result<Box<dyn Read + Send>> {
         Ok(match self {
-            Self::Lz4 => Box::new(lz4_flex::frame::FrameDecoder::new(inner)),
+            Self::Lz4 => Box::new(Lz4Reader::new(inner)),
             Self::Gzip => Box::new(MultiGzDecoder::new(inner)),
             Self::Deflate => Box::new(ZlibDecoder::new(inner)),
             Self::Zstd => Box::new(zstd::Decoder::new(inner)?),
@@ -65,9 +66,46 @@ impl Encoding {
     }
 }
 
+/// An LZ4 frame of no data.
+const EMPTY_FRAME: &[u8] = &[0x04, 0x22, 0x4d, 0x18, 0x60, 0x40, 0x82, 0, 0, 0, 0];
+
+/// Reads LZ4 frames to the end of the stream. The decoder takes a stream that
+/// is cut between two blocks for a whole one, so an empty frame follows it:
+/// inside an unfinished frame its octets are an impossible block size.
+struct Lz4Reader<R: Read>(Option<FrameDecoder<Marked<R>>>);
+
+type Marked<R> = io::Chain<R, io::Cursor<&'static [u8]>>;
+
+impl<R: Read> Lz4Reader<R> {
+    fn new(inner: R) -> Self {
+        Self(Some(FrameDecoder::new(inner.chain(io::Cursor::new(EMPTY_FRAME)))))
+    }
+}
+
+impl<R: Read> Read for Lz4Reader<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        while let Some(decoder) = &mut self.0 {
+            let n = decoder.read(buffer)?;
+            if n > 0 || buffer.is_empty() {
+                return Ok(n);
+            }
+            // The end of a frame. The next one gets a new decoder: a used one
+            // keeps its block size, which the next frame need not have.
+            let (_, mark) = decoder.get_ref().get_ref();
+            match mark.position() as usize {
+                0 => {}
+                end if end == EMPTY_FRAME.len() => return Ok(0),
+                _ => return Err(io::ErrorKind::UnexpectedEof.into()),
+            }
+            self.0 = self.0.take().map(|decoder| FrameDecoder::new(decoder.into_inner()));
+        }
+        Ok(0)
+    }
+}
+
 enum Sink {
     Plain(Vec<u8>),
-    Lz4(Box<lz4_flex::frame::FrameEncoder<Vec<u8>>>),
+    Lz4(Box<FrameEncoder<Vec<u8>>>),
     Gzip(GzEncoder<Vec<u8>>),
     Deflate(ZlibEncoder<Vec<u8>>),
     Zstd(zstd::Encoder<'static, Vec<u8>>),
@@ -86,7 +124,7 @@ impl Encoder {
         let out = Vec::new();
         let sink = match encoding {
             None => Sink::Plain(out),
-            Some(Encoding::Lz4) => Sink::Lz4(Box::new(lz4_flex::frame::FrameEncoder::new(out))),
+            Some(Encoding::Lz4) => Sink::Lz4(Box::new(FrameEncoder::new(out))),
             Some(Encoding::Gzip) => Sink::Gzip(GzEncoder::new(out, Compression::fast())),
             Some(Encoding::Deflate) => Sink::Deflate(ZlibEncoder::new(out, Compression::fast())),
             Some(Encoding::Zstd) => Sink::Zstd(zstd::Encoder::new(out, 1)?),
@@ -174,7 +212,11 @@ mod tests {
         for (encoding, name) in ALL {
             let encoded = encode(encoding, &data);
             assert_eq!(decode(encoding, encoded.clone()).unwrap(), data, "{name}");
-            for cut in [encoded.len() / 3, encoded.len() - 1] {
+            let twice = [encoded.clone(), encoded.clone()].concat();
+            if encoding != Encoding::Deflate {
+                assert_eq!(decode(encoding, twice).unwrap().len(), 2 * data.len(), "{name}");
+            }
+            for cut in [encoded.len() / 3, encoded.len() - 4, encoded.len() - 1] {
                 assert!(decode(encoding, encoded[..cut].to_vec()).is_err(), "{name} cut at {cut}");
             }
         }

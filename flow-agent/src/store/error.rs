@@ -142,16 +142,17 @@ impl StoreError {
     /// The process exit code for this error.
     pub fn exit(&self) -> Exit {
         match self {
-            Self::LibraryMissing { .. }
-            | Self::LibraryBroken { .. }
-            | Self::NotLoopback { .. }
-            | Self::ForeignFolder { .. } => Exit::Usage,
             Self::Folder { source, .. } | Self::Listen { source, .. }
                 if source.kind() == io::ErrorKind::PermissionDenied =>
             {
                 Exit::Privilege
             }
-            Self::Folder { .. } | Self::Listen { .. } => Exit::Usage,
+            Self::LibraryMissing { .. }
+            | Self::LibraryBroken { .. }
+            | Self::NotLoopback { .. }
+            | Self::ForeignFolder { .. }
+            | Self::Folder { .. }
+            | Self::Listen { .. } => Exit::Usage,
             Self::ChildStart { .. } => Exit::Store,
             Self::PortInUse { .. }
             | Self::InUse { .. }

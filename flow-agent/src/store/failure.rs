@@ -6,8 +6,6 @@ use hyper::StatusCode;
 pub mod code {
     /// `CHECKSUM_DOESNT_MATCH`
     pub const CHECKSUM_DOESNT_MATCH: i32 = 40;
-    /// `CANNOT_READ_ALL_DATA`
-    pub const CANNOT_READ_ALL_DATA: i32 = 33;
     /// `BAD_ARGUMENTS`
     pub const BAD_ARGUMENTS: i32 = 36;
     /// `NOT_IMPLEMENTED`

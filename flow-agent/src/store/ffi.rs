@@ -6,9 +6,10 @@
 //! every connection is closed before [`Engine::shutdown`], else the process
 //! crashes at exit.
 
+use std::error::Error as _;
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::path::Path;
-use std::ptr::{self, NonNull};
+use std::ptr::NonNull;
 
 use libloading::Library;
 
@@ -98,12 +99,11 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// Loads the library; `arguments` are the server options that the first
-    /// connection boots the engine with.
-    pub fn load(library: &Path, arguments: &[String]) -> Result<Self, StoreError> {
+    /// Loads the library.
+    pub fn load(library: &Path) -> Result<Self, StoreError> {
         let broken = |error: libloading::Error| StoreError::LibraryBroken {
             path: library.to_owned(),
-            reason: error.to_string(),
+            reason: error.source().map_or_else(|| error.to_string(), ToString::to_string),
         };
         // SAFETY: the constructors of libchdb are those of any ClickHouse
         // binary; it is opened once, before it is used from any thread.
@@ -113,15 +113,16 @@ impl Engine {
         std::mem::forget(opened);
         // SAFETY: called before the first connect, as chdb.h asks.
         unsafe { (api.set_signal_handlers)(0) };
-        let arguments = std::iter::once("clickhouse")
+        Ok(Self { api: Box::leak(Box::new(api)), arguments: Vec::new() })
+    }
+
+    /// Sets the server options that the first connection boots the engine
+    /// with, and the settings that every connection begins with.
+    pub fn set_arguments(&mut self, arguments: &[String]) {
+        self.arguments = std::iter::once("clickhouse")
             .chain(arguments.iter().map(String::as_str))
-            .map(CString::new)
-            .collect::<Result<_, _>>()
-            .map_err(|_| StoreError::LibraryBroken {
-                path: library.to_owned(),
-                reason: "an engine argument contains a zero byte".to_owned(),
-            })?;
-        Ok(Self { api: Box::leak(Box::new(api)), arguments })
+            .map(|argument| CString::new(argument).expect("paths and options have no zero byte"))
+            .collect();
     }
 
     /// Opens a connection with the settings of a new session; about 60 µs
@@ -300,7 +301,7 @@ impl QueryResult {
 
 impl Drop for QueryResult {
     fn drop(&mut self) {
-        if !ptr::eq(self.raw, ptr::null()) {
+        if !self.raw.is_null() {
             // SAFETY: handed out by the engine once, destroyed here only.
             unsafe { (self.api.result_destroy)(self.raw) };
         }
@@ -312,8 +313,10 @@ impl Drop for QueryResult {
 /// # Safety
 /// `pointer` is null or points to a terminated string.
 unsafe fn text(pointer: *const c_char) -> Option<String> {
-    // SAFETY: promised by the caller.
-    (!pointer.is_null())
-        .then(|| unsafe { CStr::from_ptr(pointer) }.to_string_lossy().into_owned())
-        .filter(|text| !text.is_empty())
+    if pointer.is_null() {
+        return None;
+    }
+    // SAFETY: not null, and the caller promises the rest.
+    let text = unsafe { CStr::from_ptr(pointer) }.to_string_lossy().into_owned();
+    (!text.is_empty()).then_some(text)
 }

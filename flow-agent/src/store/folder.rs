@@ -1,8 +1,9 @@
 //! The data folder: enters a path, leaves a folder that this process alone
 //! uses. The lock is the kernel's, so it ends with the process, however it ends.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, Write as _};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
@@ -22,7 +23,8 @@ impl Folder {
     /// Makes the folder if it is missing and locks it for this process.
     pub fn open(dir: &Path) -> Result<Self, StoreError> {
         let failed = |source: io::Error| StoreError::Folder { dir: dir.to_owned(), source };
-        fs::create_dir_all(dir).map_err(failed)?;
+        // Flows say who talks to whom: no other user reads them.
+        DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(failed)?;
         let path = dir.canonicalize().map_err(failed)?;
         let lock_path = path.join(LOCK_FILE);
         if !lock_path.exists() && fs::read_dir(&path).map_err(failed)?.next().is_some() {

@@ -1,5 +1,5 @@
 //! ClickHouse's native block framing (`compress=1`, `decompress=1`): each frame
-//! is a CityHash128 of the rest, a method, two sizes and the payload. What must
+//! is a `CityHash128` of the rest, a method, two sizes and the payload. What must
 //! hold: a damaged or cut frame is an error, never data.
 
 use std::io::{self, Read};
@@ -59,10 +59,13 @@ impl<R: Read> FrameReader<R> {
                 n => filled += n,
             }
         }
-        let size = |at: usize| u32::from_le_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]);
+        let size =
+            |at: usize| u32::from_le_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]);
         let (method, compressed, plain) = (head[16], size(17), size(21));
         if compressed < HEADER as u32 || compressed > MAX_FRAME || plain > MAX_FRAME {
-            return Err(damaged(&format!("a frame of {compressed} to {plain} octets is out of range")));
+            return Err(damaged(&format!(
+                "a frame of {compressed} to {plain} octets is out of range"
+            )));
         }
         self.frame.clear();
         self.frame.extend_from_slice(&head[CHECKSUM..]);
@@ -72,7 +75,11 @@ impl<R: Read> FrameReader<R> {
             return Err(damaged("the body ends inside a frame"));
         }
         if checksum(&self.frame) != head[..CHECKSUM] {
-            return Err(failed(code::CHECKSUM_DOESNT_MATCH, "CHECKSUM_DOESNT_MATCH", "Checksum of a compressed block doesn't match: the body was damaged on the way"));
+            return Err(failed(
+                code::CHECKSUM_DOESNT_MATCH,
+                "CHECKSUM_DOESNT_MATCH",
+                "Checksum of a compressed block doesn't match: the body was damaged on the way",
+            ));
         }
         self.plain.resize(plain as usize, 0);
         let payload = &self.frame[HEADER..];
@@ -88,7 +95,9 @@ impl<R: Read> FrameReader<R> {
                 return Err(failed(
                     code::UNKNOWN_COMPRESSION_METHOD,
                     "UNKNOWN_COMPRESSION_METHOD",
-                    &format!("Unknown compression method 0x{other:02x}; LZ4 (0x82), ZSTD (0x90) and none (0x02) are known"),
+                    &format!(
+                        "Unknown compression method 0x{other:02x}; LZ4 (0x82), ZSTD (0x90) and none (0x02) are known"
+                    ),
                 ));
             }
         };
@@ -105,7 +114,11 @@ fn failed(code: i32, name: &str, message: &str) -> io::Error {
 }
 
 fn damaged(message: &str) -> io::Error {
-    failed(code::CANNOT_DECOMPRESS, "CANNOT_DECOMPRESS", &format!("Cannot decompress the body: {message}"))
+    failed(
+        code::CANNOT_DECOMPRESS,
+        "CANNOT_DECOMPRESS",
+        &format!("Cannot decompress the body: {message}"),
+    )
 }
 
 impl<R: Read> Read for FrameReader<R> {
@@ -155,8 +168,16 @@ mod tests {
     }
 
     #[test]
-    fn a_frame_of_clickhouse_is_read() {
-        // `SELECT 1 FORMAT TSV` with compress=1 from a ClickHouse server: method none.
+    fn a_frame_of_a_clickhouse_server_is_read() {
+        let data = b"\x01\0\x02\xff\xff\xff\xff\0\x01\x01\x01s\x06String\x03abc";
+        let mut frame = vec![245, 5, 222, 235, 225, 158, 59, 108, 225, 31, 65, 215, 66, 66, 36, 92];
+        frame.extend_from_slice(&[LZ4, 34, 0, 0, 0, 23, 0, 0, 0, 240, 8]);
+        frame.extend_from_slice(data);
+        assert_eq!(read(&frame).unwrap(), data);
+    }
+
+    #[test]
+    fn an_uncompressed_frame_is_read() {
         let mut frame = vec![NONE];
         frame.extend_from_slice(&11_u32.to_le_bytes());
         frame.extend_from_slice(&2_u32.to_le_bytes());

@@ -64,7 +64,10 @@ impl Job {
         let mut data = self.reader()?;
         let (text, statement) = self.statement(&mut data)?;
         if self.request.readonly
-            && !matches!(statement, Statement::Output { .. } | Statement::Plain { session_only: true, .. })
+            && !matches!(
+                statement,
+                Statement::Output { .. } | Statement::Plain { session_only: true, .. }
+            )
         {
             return Err(Failure::new(
                 code::READONLY,
@@ -86,7 +89,8 @@ impl Job {
         let reset = reset_statement(&self.request.settings);
         // A killed statement leaves rows behind in its connection, and a cut
         // insert its stream: neither is used again.
-        const SPOILED: [i32; 3] = [code::QUERY_WAS_CANCELLED, code::NETWORK_ERROR, code::LOGICAL_ERROR];
+        const SPOILED: [i32; 3] =
+            [code::QUERY_WAS_CANCELLED, code::NETWORK_ERROR, code::LOGICAL_ERROR];
         let usable = !matches!(&result, Err(failure) if SPOILED.contains(&failure.code));
         if usable && connection.query(reset.as_bytes(), "Null", &[]).is_ok() {
             self.sessions.give(&session, connection, Instant::now());
@@ -120,6 +124,8 @@ impl Job {
         let mut text = self.request.query.clone().into_bytes();
         if !text.is_empty() {
             text.push(b'\n');
+            // An insert whose FORMAT or VALUES is in the URL: the body is data,
+            // to be streamed. Anything else may go on in the body.
             if let Ok(statement @ Statement::Insert { .. }) = sql::parse(&text)
                 && matches!(&statement, Statement::Insert { head, .. } if head.len() < text.len() - 1)
             {
@@ -183,6 +189,7 @@ impl Job {
         let params = &self.request.params;
         match statement {
             Statement::Insert { head, format, data_at } => {
+                check_revision(&self.request, &format)?;
                 let rest = &text[data_at..];
                 let mut insert = connection.insert(&head, &format, params)?;
                 let fed = feed(rest, &mut data, |piece| insert.append(piece))
@@ -198,6 +205,7 @@ impl Job {
             Statement::Output { before, format, after } => {
                 let format = format.unwrap_or(default);
                 check_format(&format)?;
+                check_revision(&self.request, &format)?;
                 let target = quote(&format!("/proc/self/fd/{}", self.out.as_raw_fd()));
                 let mut sql = before;
                 sql.extend_from_slice(
@@ -213,7 +221,8 @@ impl Job {
                 let (output, figures) = connection.query(&sql, &format, params)?;
                 if !output.is_empty() {
                     self.announce(format);
-                    let mut out = File::from(self.out.try_clone().map_err(|error| failure_of(&error))?);
+                    let mut out =
+                        File::from(self.out.try_clone().map_err(|error| failure_of(&error))?);
                     // The reader may be gone; the statement is done all the same.
                     let _ = out.write_all(&output);
                 }
@@ -247,6 +256,19 @@ fn feed(
         }
         append(&piece)?;
     }
+}
+
+/// The engine writes Native without a revision; a client that asks for one
+/// would read garbage.
+fn check_revision(request: &Request, format: &str) -> Result<(), Failure> {
+    if !request.native_revision || !format.eq_ignore_ascii_case("Native") {
+        return Ok(());
+    }
+    Err(Failure::new(
+        code::NOT_IMPLEMENTED,
+        "NOT_IMPLEMENTED",
+        "The embedded store writes the Native format without a client_protocol_version: leave it out or set it to 0",
+    ))
 }
 
 fn check_format(name: &str) -> Result<(), Failure> {

@@ -71,8 +71,7 @@ impl<'t> Lexer<'t> {
             let rest = self.rest();
             match rest {
                 [b, ..] if b.is_ascii_whitespace() || *b == 0x0b => self.at += 1,
-                [b'-', b'-', ..] => self.skip_past(2, b"\n"),
-                [b'#', b' ' | b'!', ..] => self.skip_past(2, b"\n"),
+                [b'-', b'-', ..] | [b'#', b' ' | b'!', ..] => self.skip_past(2, b"\n"),
                 [b'/', b'*', ..] => self.skip_past(2, b"*/"),
                 _ => return,
             }

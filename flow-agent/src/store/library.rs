@@ -51,10 +51,7 @@ mod tests {
     fn the_cache_comes_before_the_system() {
         let env = |name: &str| (name == "HOME").then(|| "/home/a".to_owned());
         let paths = candidates(None, env);
-        assert_eq!(
-            paths[0],
-            PathBuf::from("/home/a/.cache/flow-agent/libchdb-26.7.3/libchdb.so")
-        );
+        assert_eq!(paths[0], PathBuf::from("/home/a/.cache/flow-agent/libchdb-26.7.3/libchdb.so"));
         assert_eq!(paths[1], PathBuf::from("/usr/lib/flow-agent/libchdb.so"));
     }
 }

@@ -6,7 +6,11 @@ use super::failure::{Failure, code};
 /// The fields of a form, in order.
 pub fn fields(body: &[u8], boundary: &str) -> Result<Vec<(String, Vec<u8>)>, Failure> {
     let bad = |what: &str| {
-        Failure::new(code::BAD_ARGUMENTS, "BAD_ARGUMENTS", format_args!("Bad multipart body: {what}"))
+        Failure::new(
+            code::BAD_ARGUMENTS,
+            "BAD_ARGUMENTS",
+            format_args!("Bad multipart body: {what}"),
+        )
     };
     let delimiter = format!("--{boundary}");
     let mut fields = Vec::new();
@@ -15,10 +19,12 @@ pub fn fields(body: &[u8], boundary: &str) -> Result<Vec<(String, Vec<u8>)>, Fai
     let next_delimiter = format!("\r\n{delimiter}");
     while !rest.starts_with(b"--") {
         rest = rest.strip_prefix(b"\r\n").ok_or_else(|| bad("no line end after the boundary"))?;
-        let head_end = find(rest, b"\r\n\r\n").ok_or_else(|| bad("a part has no end of headers"))?;
+        let head_end =
+            find(rest, b"\r\n\r\n").ok_or_else(|| bad("a part has no end of headers"))?;
         let head = String::from_utf8_lossy(&rest[..head_end]).into_owned();
         rest = &rest[head_end + 4..];
-        let end = find(rest, next_delimiter.as_bytes()).ok_or_else(|| bad("the last part has no end"))?;
+        let end =
+            find(rest, next_delimiter.as_bytes()).ok_or_else(|| bad("the last part has no end"))?;
         let name = attribute(&head, "name").ok_or_else(|| bad("a part has no name"))?;
         if attribute(&head, "filename").is_some() {
             return Err(Failure::new(
@@ -39,9 +45,8 @@ fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
 
 /// An attribute of the part's Content-Disposition header.
 fn attribute(head: &str, wanted: &str) -> Option<String> {
-    let line = head
-        .lines()
-        .find(|line| line.to_ascii_lowercase().starts_with("content-disposition:"))?;
+    let line =
+        head.lines().find(|line| line.to_ascii_lowercase().starts_with("content-disposition:"))?;
     line.split(';').find_map(|part| {
         let (name, value) = part.trim().split_once('=')?;
         name.eq_ignore_ascii_case(wanted).then(|| value.trim_matches('"').to_owned())
@@ -67,7 +72,9 @@ mod tests {
 
     #[test]
     fn a_cut_form_is_refused() {
-        for body in ["", "--b1", "--b1\r\n", "--b1\r\nContent-Disposition: form-data; name=\"a\"\r\n\r\nx"] {
+        for body in
+            ["", "--b1", "--b1\r\n", "--b1\r\nContent-Disposition: form-data; name=\"a\"\r\n\r\nx"]
+        {
             assert!(fields(body.as_bytes(), "b1").is_err(), "{body:?}");
         }
     }

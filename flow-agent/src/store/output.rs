@@ -94,29 +94,32 @@ impl Phase {
 }
 
 impl Output {
-    async fn close(mut self) -> (Option<io::Result<Vec<u8>>>, Phase) {
-        match joined((&mut self.job).await) {
-            Ok(_figures) => (Some(self.encoder.finish()), Phase::End),
+    async fn close(self) -> (Option<io::Result<Vec<u8>>>, Phase) {
+        let Self { mut encoder, job, tag, version, kill, .. } = self;
+        let result = joined(job.await);
+        // The statement has ended: there is nothing to kill any more.
+        drop(kill);
+        match result {
+            Ok(_figures) => (Some(encoder.finish()), Phase::End),
             Err(failure) => {
-                let last = self.exception(&failure);
+                let last = exception(&mut encoder, &tag, &failure.body(&version));
                 (Some(last), Phase::Cut(failure))
             }
         }
     }
+}
 
-    /// The exception as ClickHouse ends a body that has begun; in blocks of
-    /// its own, because clients look for it at the end of a decoded block.
-    fn exception(&mut self, failure: &Failure) -> io::Result<Vec<u8>> {
-        let (tag, message) = (&self.tag, failure.body(&self.version));
-        let text = format!(
-            "\r\n__exception__\r\n{tag}\r\n{message}{} {tag}\r\n__exception__\r\n",
-            message.len()
-        );
-        let mut bytes = self.encoder.flush()?;
-        bytes.extend(self.encoder.write(text.as_bytes())?);
-        bytes.extend(self.encoder.flush()?);
-        Ok(bytes)
-    }
+/// The exception as ClickHouse ends a body that has begun; in blocks of its
+/// own, because clients look for it at the end of a decoded block.
+fn exception(encoder: &mut Encoder, tag: &str, message: &str) -> io::Result<Vec<u8>> {
+    let text = format!(
+        "\r\n__exception__\r\n{tag}\r\n{message}{} {tag}\r\n__exception__\r\n",
+        message.len()
+    );
+    let mut bytes = encoder.flush()?;
+    bytes.extend(encoder.write(text.as_bytes())?);
+    bytes.extend(encoder.flush()?);
+    Ok(bytes)
 }
 
 /// A body that is known whole.

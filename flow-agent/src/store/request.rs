@@ -33,6 +33,8 @@ pub struct Request {
     pub decompress: bool,
     /// Whether the response has native framing.
     pub compress: bool,
+    /// Whether the client wants the Native format of the TCP protocol.
+    pub native_revision: bool,
     /// Whether the response starts only when the statement has ended.
     pub wait_end: bool,
     /// The encoding of the body.
@@ -54,8 +56,8 @@ pub struct Session {
     pub check: bool,
 }
 
-const DEFAULT_SESSION_TIMEOUT: Duration = Duration::from_secs(60);
-const MAX_SESSION_TIMEOUT: Duration = Duration::from_secs(3600);
+const DEFAULT_SESSION_TIMEOUT: Duration = Duration::from_mins(1);
+const MAX_SESSION_TIMEOUT: Duration = Duration::from_hours(1);
 
 impl Request {
     /// Reads URL and headers.
@@ -84,13 +86,18 @@ impl Request {
                 "password" => password = value,
                 "compress" => request.compress = is_true(&value),
                 "decompress" => request.decompress = is_true(&value),
+                "client_protocol_version" => request.native_revision = !matches!(&*value, "" | "0"),
                 "wait_end_of_query" => request.wait_end = is_true(&value),
                 "enable_http_compression" => encode_response = is_true(&value),
-                "session_id" => session = Some(Session { id: value, timeout, check }),
+                "session_id" => {
+                    session = Some(Session { id: value, timeout, check });
+                }
                 "session_check" => check = is_true(&value),
                 "session_timeout" => {
                     let seconds = value.parse().map_err(|_| {
-                        bad(format_args!("Invalid session timeout: '{value}' is no number of seconds"))
+                        bad(format_args!(
+                            "Invalid session timeout: '{value}' is no number of seconds"
+                        ))
                     })?;
                     timeout = Duration::from_secs(seconds).min(MAX_SESSION_TIMEOUT);
                 }
@@ -105,7 +112,8 @@ impl Request {
                 _ => request.add(&name, value),
             }
         }
-        request.session = session.filter(|s| !s.id.is_empty()).map(|s| Session { timeout, check, ..s });
+        request.session =
+            session.filter(|s| !s.id.is_empty()).map(|s| Session { timeout, check, ..s });
         request.query_id = request.query_id.filter(|id| !id.is_empty());
         request.database = request.database.filter(|name| !name.is_empty());
         check_credentials(&user, &password)?;
@@ -113,12 +121,16 @@ impl Request {
             request.accept =
                 header(headers, "accept-encoding").and_then(|value| Encoding::accepted(&value));
         }
-        if let Some(name) = header(headers, "content-encoding").filter(|n| n != "identity" && !n.is_empty()) {
+        if let Some(name) =
+            header(headers, "content-encoding").filter(|n| n != "identity" && !n.is_empty())
+        {
             request.body_encoding = Some(Encoding::by_name(&name).ok_or_else(|| {
                 Failure::new(
                     code::NOT_IMPLEMENTED,
                     "NOT_IMPLEMENTED",
-                    format_args!("Unknown Content-Encoding '{name}'; gzip, deflate, lz4 and zstd are known"),
+                    format_args!(
+                        "Unknown Content-Encoding '{name}'; gzip, deflate, lz4 and zstd are known"
+                    ),
                 )
             })?);
         }

@@ -4,18 +4,23 @@
 //! that ends the body with ClickHouse's exception tag and a cut connection.
 
 use std::convert::Infallible;
-use std::io;
+use std::io::{self, Write as _};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use futures_util::FutureExt as _;
+use futures_util::future::{Fuse, FusedFuture as _};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderValue};
 use hyper::{Method, Request as HttpRequest, Response, StatusCode};
+use tempfile::SpooledTempFile;
 use tokio::io::AsyncReadExt as _;
 use tokio::net::unix::pipe;
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 use uuid::Uuid;
 
 use super::body::{self, Piece};
@@ -31,7 +36,7 @@ use super::state::{KillGuard, State};
 /// proper status.
 const HEAD: usize = 1 << 20;
 /// A body that makes no progress for this long is given up.
-const BODY_IDLE: Duration = Duration::from_secs(60);
+const BODY_IDLE: Duration = Duration::from_mins(1);
 /// After an early failure the rest of the body is read and thrown away for at
 /// most this long, so that the client can read the answer.
 const DISCARD: Duration = Duration::from_secs(10);
@@ -80,93 +85,55 @@ pub async fn respond(
     Ok(response)
 }
 
+/// A statement that runs on its thread.
+struct Running {
+    job: JoinHandle<Result<Figures, Failure>>,
+    pipe: pipe::Receiver,
+    progress: Arc<Progress>,
+    kill: KillGuard,
+    /// Moves the request's body there.
+    pump: Fuse<Pin<Box<dyn Future<Output = ()> + Send>>>,
+}
+
 async fn answer(
     state: &Arc<State>,
     request: Request,
     query_id: &str,
     body: Incoming,
 ) -> Result<Response<ResponseBody>, Failure> {
-    let system = |error: io::Error| {
-        Failure::new(code::LOGICAL_ERROR, "LOGICAL_ERROR", format_args!("The store: {error}"))
-    };
-    let (framed, accept, wait_end) = (request.compress, request.accept, request.wait_end);
-    let running = state.register(query_id)?;
-    let Ok(place) = Arc::clone(&state.places).acquire_owned().await else {
-        return Err(Failure::new(code::ABORTED, "ABORTED", "The store is stopping"));
-    };
     let started = Instant::now();
-    let (sender, reader) = body::channel();
-    let (out, mut pipe) = pipe::pipe().map_err(system)?;
-    let out = out.into_blocking_fd().map_err(system)?;
-    let progress = Arc::new(Progress::default());
-    let job = Job {
-        engine: Arc::clone(&state.engine),
-        sessions: Arc::clone(&state.sessions),
-        request,
-        query_id: query_id.to_owned(),
-        body: reader,
-        out,
-        progress: Arc::clone(&progress),
-    };
-    let kill = KillGuard {
-        engine: Arc::clone(&state.engine),
-        query_id: query_id.to_owned(),
-        progress: Arc::clone(&progress),
-    };
-    let ended = Arc::clone(&progress);
-    let mut job = tokio::task::spawn_blocking(move || {
-        let result = job.run();
-        let _ = ended.ended.set(());
-        drop((running, place));
-        result
-    });
-
-    let mut encoder = Encoder::new(framed, accept).map_err(system)?;
-    let mut spool = tempfile::SpooledTempFile::new(HEAD);
-    let mut head = Vec::new();
-    let mut pump = std::pin::pin!(pump(body, sender));
-    let mut pumped = false;
-    let whole = loop {
-        if wait_end && head.len() >= HEAD / 4 {
-            let encoded = encoder.write(&head).map_err(system)?;
-            io::Write::write_all(&mut spool, &encoded).map_err(system)?;
-            head.clear();
-        }
-        if head.len() >= HEAD {
-            break false;
-        }
-        head.reserve(64 << 10);
-        tokio::select! {
-            biased;
-            () = &mut pump, if !pumped => pumped = true,
-            n = pipe.read_buf(&mut head) => if n.map_err(system)? == 0 {
-                break true;
-            },
-        }
-    };
-    let mut figures = Figures::default();
-    if whole {
-        figures = if pumped {
-            output::joined((&mut job).await)?
-        } else {
-            let (result, ()) = tokio::join!(&mut job, pump);
-            output::joined(result)?
-        };
-    }
+    let (accept, wait_end) = (request.accept, request.wait_end);
+    let mut encoder = Encoder::new(request.compress, accept).map_err(system)?;
+    let mut running = start(state, request, query_id, body).await?;
+    let progress = Arc::clone(&running.progress);
     let tag = Uuid::now_v7().simple().to_string().split_off(16);
-    let mut response = Response::new(if whole && !wait_end {
-        let mut bytes = encoder.write(&head).map_err(system)?;
-        bytes.extend(encoder.finish().map_err(system)?);
-        output::whole(bytes)
-    } else if whole {
-        let mut bytes = encoder.write(&head).map_err(system)?;
-        bytes.extend(encoder.finish().map_err(system)?);
-        io::Write::write_all(&mut spool, &bytes).map_err(system)?;
+    let mut figures = Figures::default();
+    let body = if wait_end {
+        let mut spool = SpooledTempFile::new(HEAD);
+        let mut ended = false;
+        while !ended {
+            let piece;
+            (piece, ended) = running.read(HEAD / 4).await.map_err(system)?;
+            let encoded = encoder.write(&piece).map_err(system)?;
+            spool.write_all(&encoded).map_err(system)?;
+        }
+        figures = running.end().await?;
+        spool.write_all(&encoder.finish().map_err(system)?).map_err(system)?;
         output::spooled(spool).map_err(system)?
     } else {
-        let version = state.version.clone();
-        Output { head, pipe, encoder, job, tag: tag.clone(), version, kill }.into_body()
-    });
+        let (head, ended) = running.read(HEAD).await.map_err(system)?;
+        if ended {
+            figures = running.end().await?;
+            let mut bytes = encoder.write(&head).map_err(system)?;
+            bytes.extend(encoder.finish().map_err(system)?);
+            output::whole(bytes)
+        } else {
+            let (tag, version) = (tag.clone(), state.version.clone());
+            let Running { job, pipe, kill, .. } = running;
+            Output { head, pipe, encoder, job, tag, version, kill }.into_body()
+        }
+    };
+    let mut response = Response::new(body);
     let format = progress.format.get().map_or("TabSeparated", String::as_str);
     set(&mut response, "content-type", output::content_type(format));
     set(&mut response, "x-clickhouse-format", format);
@@ -176,6 +143,77 @@ async fn answer(
         set(&mut response, CONTENT_ENCODING.as_str(), encoding.name());
     }
     Ok(response)
+}
+
+/// Waits for a place and starts the statement.
+async fn start(
+    state: &Arc<State>,
+    request: Request,
+    query_id: &str,
+    body: Incoming,
+) -> Result<Running, Failure> {
+    let progress = Arc::new(Progress::default());
+    let registered = state.register(query_id, &progress)?;
+    let Ok(place) = Arc::clone(&state.places).acquire_owned().await else {
+        return Err(Failure::new(code::ABORTED, "ABORTED", "The store is stopping"));
+    };
+    let (sender, reader) = body::channel();
+    let (out, pipe) = pipe::pipe().map_err(system)?;
+    let job = Job {
+        engine: Arc::clone(&state.engine),
+        sessions: Arc::clone(&state.sessions),
+        request,
+        query_id: query_id.to_owned(),
+        body: reader,
+        out: out.into_blocking_fd().map_err(system)?,
+        progress: Arc::clone(&progress),
+    };
+    let kill = KillGuard {
+        engine: Arc::clone(&state.engine),
+        query_id: query_id.to_owned(),
+        progress: Arc::clone(&progress),
+    };
+    let job = tokio::task::spawn_blocking(move || {
+        let result = job.run();
+        drop((registered, place));
+        result
+    });
+    let pump = (Box::pin(pump(body, sender)) as Pin<Box<dyn Future<Output = ()> + Send>>).fuse();
+    Ok(Running { job, pipe, progress, kill, pump })
+}
+
+impl Running {
+    /// Reads output until there is at least `limit` or it has ended (then true).
+    async fn read(&mut self, limit: usize) -> io::Result<(Vec<u8>, bool)> {
+        let mut output = Vec::new();
+        while output.len() < limit {
+            output.reserve(64 << 10);
+            tokio::select! {
+                biased;
+                () = &mut self.pump => {}
+                n = self.pipe.read_buf(&mut output) => if n? == 0 {
+                    return Ok((output, true));
+                },
+            }
+        }
+        Ok((output, false))
+    }
+
+    /// The figures of a statement whose output has ended.
+    async fn end(self) -> Result<Figures, Failure> {
+        let pump = async {
+            if !self.pump.is_terminated() {
+                self.pump.await;
+            }
+        };
+        let (result, ()) = tokio::join!(self.job, pump);
+        output::joined(result)
+    }
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "used as a function in map_err")]
+fn system(error: io::Error) -> Failure {
+    Failure::new(code::LOGICAL_ERROR, "LOGICAL_ERROR", format_args!("The store: {error}"))
 }
 
 /// Moves the body to the statement's thread.

@@ -44,7 +44,9 @@ const MAX_CONNECTIONS: usize = 256;
 /// The largest request head: clients put inserts' statements into the URL.
 const MAX_HEAD: usize = 512 << 10;
 /// Also how long an idle connection is kept.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(60);
+const HEAD_TIMEOUT: Duration = Duration::from_mins(1);
+/// A client that takes nothing for this long is cut off.
+const CLIENT_STALLS_MS: u32 = 300_000;
 /// How long running requests may go on after the signal to stop, and how long
 /// their statements may take to notice that they were cut.
 const STOP_REQUESTS: Duration = Duration::from_secs(20);
@@ -76,12 +78,10 @@ async fn run(config: StoreConfig, shutdown: impl Future<Output = ()>) -> Result<
         io::ErrorKind::AddrInUse => StoreError::PortInUse { listen },
         _ => StoreError::Listen { listen, source },
     })?;
-    let address =
-        listener.local_addr().map_err(|source| StoreError::Listen { listen, source })?;
-    // The lock is checked before the 566 MB library is opened, and the library
-    // before the folder is filled.
+    let address = listener.local_addr().map_err(|source| StoreError::Listen { listen, source })?;
+    let mut engine = Engine::load(&library)?;
     let folder = Folder::open(&dir)?;
-    let engine = Engine::load(&library, &arguments(&folder))?;
+    engine.set_arguments(&arguments(&folder));
     let state = State::boot(engine).map_err(|failure| StoreError::Engine {
         dir: folder.path().to_owned(),
         reason: failure.text,
@@ -163,6 +163,8 @@ async fn accept(
 async fn connection(stream: TcpStream, state: Arc<State>, mut stopping: watch::Receiver<bool>) {
     // Answers are written whole; waiting for more would only delay them.
     let _ = stream.set_nodelay(true);
+    // A client that stops reading must not keep its statement's place for ever.
+    let _ = rustix::net::sockopt::set_tcp_user_timeout(&stream, CLIENT_STALLS_MS);
     let service = service_fn(move |request| respond(Arc::clone(&state), request));
     let mut served = std::pin::pin!(
         http1::Builder::new()

@@ -102,7 +102,10 @@ mod tests {
     fn a_session_serves_one_request_and_expires() {
         let sessions = Sessions::default();
         let (a, now) = (session("a", false), Instant::now());
-        assert_eq!(sessions.take(&session("a", true), now).unwrap_err().code, code::SESSION_NOT_FOUND);
+        assert_eq!(
+            sessions.take(&session("a", true), now).unwrap_err().code,
+            code::SESSION_NOT_FOUND
+        );
         assert_eq!(sessions.take(&a, now).unwrap(), None);
         assert_eq!(sessions.take(&a, now).unwrap_err().code, code::SESSION_IS_LOCKED);
         sessions.give(&a, 7, now);

@@ -62,7 +62,7 @@ pub fn set_statement(query_id: &str, settings: &[(String, String)]) -> Result<St
     let mut sql = format!("SET log_comment = {}", quote(query_id));
     for (name, value) in settings {
         check_name(name)?;
-        sql.push_str(&format!(", {name} = {}", quote(value)));
+        sql.extend([", ", name, " = ", &quote(value)]);
     }
     Ok(sql)
 }
@@ -71,14 +71,16 @@ pub fn set_statement(query_id: &str, settings: &[(String, String)]) -> Result<St
 pub fn reset_statement(settings: &[(String, String)]) -> String {
     let mut sql = "SET log_comment = DEFAULT".to_owned();
     for (name, _) in settings {
-        sql.push_str(&format!(", {name} = DEFAULT"));
+        sql.extend([", ", name, " = DEFAULT"]);
     }
     sql
 }
 
 fn check_name(name: &str) -> Result<(), Failure> {
     let plain = |c: char| c.is_ascii_alphanumeric() || c == '_';
-    if !name.is_empty() && name.chars().all(plain) && !name.starts_with(|c: char| c.is_ascii_digit())
+    if !name.is_empty()
+        && name.chars().all(plain)
+        && !name.starts_with(|c: char| c.is_ascii_digit())
     {
         return Ok(());
     }

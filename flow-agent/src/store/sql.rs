@@ -107,7 +107,7 @@ fn data_start(text: &[u8], name: &Token) -> usize {
     let blanks = rest.iter().take_while(|b| matches!(b, b' ' | b'\t' | 0x0c)).count();
     let rest = &rest[blanks..];
     let line_end = [&b"\r\n"[..], b"\n"].into_iter().find(|end| rest.starts_with(end));
-    name.end + blanks + line_end.map_or(0, |end| end.len())
+    name.end + blanks + line_end.map_or(0, <[u8]>::len)
 }
 
 fn plain_insert(text: &[u8]) -> Result<Statement, Failure> {
@@ -148,9 +148,9 @@ fn parse_other(text: &[u8], first: &Token, rest: &[Token]) -> Result<Statement, 
                 }
                 if token.is_word(text, "FORMAT")
                     && let Some(name) = next.filter(|t| t.kind == Kind::Word)
-                    && rest.get(at + 2).is_none_or(|t| {
-                        t.kind == Kind::Semicolon || t.is_word(text, "SETTINGS")
-                    })
+                    && rest
+                        .get(at + 2)
+                        .is_none_or(|t| t.kind == Kind::Semicolon || t.is_word(text, "SETTINGS"))
                 {
                     clause = Some((token.start, name.end, name.str(text).to_owned()));
                 }
@@ -168,7 +168,9 @@ fn parse_other(text: &[u8], first: &Token, rest: &[Token]) -> Result<Statement, 
                 format: Some(format),
                 after: text[stop..end].to_vec(),
             },
-            None => Statement::Output { before: text[..end].to_vec(), format: None, after: Vec::new() },
+            None => {
+                Statement::Output { before: text[..end].to_vec(), format: None, after: Vec::new() }
+            }
         });
     }
     let sql = if first.is_word(text, "KILL") {
@@ -232,7 +234,11 @@ mod tests {
 
     #[test]
     fn insert_select_is_plain() {
-        for sql in ["INSERT INTO t SELECT 1", "INSERT INTO t (a) (SELECT 1)", "WITH 1 AS x INSERT INTO t SELECT x"] {
+        for sql in [
+            "INSERT INTO t SELECT 1",
+            "INSERT INTO t (a) (SELECT 1)",
+            "WITH 1 AS x INSERT INTO t SELECT x",
+        ] {
             assert!(matches!(parse(sql.as_bytes()).unwrap(), Statement::Plain { .. }), "{sql}");
         }
     }
@@ -243,7 +249,12 @@ mod tests {
             output_of("SELECT 1 -- FORMAT x\nFORMAT JSON SETTINGS a=1;"),
             ("SELECT 1 -- FORMAT x\n".into(), Some("JSON".into()), " SETTINGS a=1".into())
         );
-        for sql in ["SELECT format('{}', 1)", "SELECT 'x FORMAT CSV'", "SELECT format FROM t", "SELECT (SELECT 1)"] {
+        for sql in [
+            "SELECT format('{}', 1)",
+            "SELECT 'x FORMAT CSV'",
+            "SELECT format FROM t",
+            "SELECT (SELECT 1)",
+        ] {
             assert_eq!(output_of(sql), (sql.into(), None, String::new()));
         }
         assert_eq!(output_of("SELECT 1;; "), ("SELECT 1".into(), None, String::new()));

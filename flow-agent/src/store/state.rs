@@ -61,7 +61,7 @@ impl State {
     }
 
     /// Enters a query among the running ones.
-    pub fn register(&self, query_id: &str) -> Result<Running, Failure> {
+    pub fn register(&self, query_id: &str, progress: &Arc<Progress>) -> Result<Running, Failure> {
         let mut ids = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         if !ids.insert(query_id.to_owned()) {
             return Err(Failure::new(
@@ -70,7 +70,11 @@ impl State {
                 format_args!("Query with id = {query_id} is already running"),
             ));
         }
-        Ok(Running { ids: Arc::clone(&self.running), id: query_id.to_owned() })
+        Ok(Running {
+            ids: Arc::clone(&self.running),
+            id: query_id.to_owned(),
+            progress: Arc::clone(progress),
+        })
     }
 
     /// Closes what is open and joins the engine's threads; all statements have ended.
@@ -85,10 +89,12 @@ impl State {
 pub struct Running {
     ids: Arc<Mutex<HashSet<String>>>,
     id: String,
+    progress: Arc<Progress>,
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
+        let _ = self.progress.ended.set(());
         self.ids.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.id);
     }
 }

@@ -28,11 +28,7 @@ pub(super) fn read<F: Frame + ?Sized>(
 
 /// RFC 791 section 3.1.
 #[inline(always)]
-fn ipv4<F: Frame + ?Sized>(
-    frame: &F,
-    payload: &Payload,
-    wire: u32,
-) -> Result<Packet, NotMetered> {
+fn ipv4<F: Frame + ?Sized>(frame: &F, payload: &Payload, wire: u32) -> Result<Packet, NotMetered> {
     let offset = payload.offset;
     let header = frame.read::<20>(offset).ok_or(NotMetered::Truncated)?;
     let header_octets = usize::from(header[0] & 0x0f) * 4;
@@ -74,11 +70,7 @@ fn ipv4<F: Frame + ?Sized>(
 
 /// RFC 8200 section 3 and 4.
 #[inline(always)]
-fn ipv6<F: Frame + ?Sized>(
-    frame: &F,
-    payload: &Payload,
-    wire: u32,
-) -> Result<Packet, NotMetered> {
+fn ipv6<F: Frame + ?Sized>(frame: &F, payload: &Payload, wire: u32) -> Result<Packet, NotMetered> {
     let offset = payload.offset;
     let header = frame.read::<8>(offset).ok_or(NotMetered::Truncated)?;
     let src = frame.read::<16>(offset + 8).ok_or(NotMetered::Truncated)?;

@@ -50,9 +50,7 @@ pub(super) fn read<F: Frame + ?Sized>(
 ) -> Result<Payload, (NotMetered, usize)> {
     let truncated = (NotMetered::Truncated, 0);
     let (offset, ethertype) = match link {
-        Link::Ethernet => {
-            (14, u16::from_be_bytes(frame.read(12).ok_or(truncated)?))
-        }
+        Link::Ethernet => (14, u16::from_be_bytes(frame.read(12).ok_or(truncated)?)),
         Link::LinuxSll => (16, u16::from_be_bytes(frame.read(14).ok_or(truncated)?)),
         Link::LinuxSll2 => {
             let _packet_type = frame.read::<2>(18).ok_or(truncated)?;

@@ -66,10 +66,7 @@ impl Side {
         writeln!(lines, "link set {device} up")?;
         for address in (0..HOSTS).flat_map(|host| [other.v4(host), other.v6(host)]) {
             let mac = other.mac();
-            writeln!(
-                lines,
-                "neigh replace {address} lladdr {mac} nud permanent dev {device}"
-            )?;
+            writeln!(lines, "neigh replace {address} lladdr {mac} nud permanent dev {device}")?;
         }
         self.namespace.ip(&lines)
     }
@@ -95,24 +92,14 @@ impl Lab {
     /// The demo's lab: namespaces `flow-demo-PID-left` and `flow-demo-PID-right`.
     pub fn demo() -> Result<Self> {
         let pid = std::process::id();
-        Self::named(
-            &format!("flow-demo-{pid}-left"),
-            &format!("flow-demo-{pid}-right"),
-        )
+        Self::named(&format!("flow-demo-{pid}-left"), &format!("flow-demo-{pid}-right"))
     }
 
     fn named(left: &str, right: &str) -> Result<Self> {
         namespace::sweep();
-        let left = Side {
-            namespace: Namespace::create(left)?,
-            interface: "veth-left",
-            number: 1,
-        };
-        let right = Side {
-            namespace: Namespace::create(right)?,
-            interface: "veth-right",
-            number: 2,
-        };
+        let left = Side { namespace: Namespace::create(left)?, interface: "veth-left", number: 1 };
+        let right =
+            Side { namespace: Namespace::create(right)?, interface: "veth-right", number: 2 };
         // Numbers of their own: the agent tells interfaces apart by them for now.
         left.namespace.ip(&format!(
             "link add veth-left index 101 type veth peer name veth-right index 102 netns {}\n",
@@ -121,16 +108,14 @@ impl Lab {
         left.configure(&right)?;
         right.configure(&left)?;
         let lab = Self { left, right };
-        lab.wait_quiet()
-            .context("the lab's wire does not become quiet")?;
+        lab.wait_quiet().context("the lab's wire does not become quiet")?;
         Ok(lab)
     }
 
     /// Waits until no packet has passed either end for a while.
     pub fn wait_quiet(&self) -> Result<()> {
         for side in [&self.left, &self.right] {
-            side.namespace
-                .enter(|| tally::wait_quiet(side.interface, QUIET))?;
+            side.namespace.enter(|| tally::wait_quiet(side.interface, QUIET))?;
         }
         Ok(())
     }

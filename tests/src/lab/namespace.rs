@@ -24,9 +24,7 @@ impl Namespace {
     pub fn create(name: &str) -> Result<Self> {
         run("ip", &["netns", "add", name])?;
         cleanup::register(Leftover::Namespace(name.to_owned()));
-        let namespace = Self {
-            name: name.to_owned(),
-        };
+        let namespace = Self { name: name.to_owned() };
         namespace.enter(|| {
             // No link-local addresses, duplicate detection or router discovery; membership
             // reports go out at once, so that they are over before anything is counted.
@@ -62,17 +60,10 @@ impl Namespace {
             .stderr(Stdio::piped())
             .spawn()
             .context("cannot start ip: install iproute2")?;
-        ip.stdin
-            .take()
-            .context("ip has an input")?
-            .write_all(lines.as_bytes())?;
+        ip.stdin.take().context("ip has an input")?.write_all(lines.as_bytes())?;
         let output = ip.wait_with_output()?;
         if !output.status.success() {
-            bail!(
-                "ip -n {}: {}",
-                self.name,
-                String::from_utf8_lossy(&output.stderr).trim()
-            );
+            bail!("ip -n {}: {}", self.name, String::from_utf8_lossy(&output.stderr).trim());
         }
         Ok(())
     }
@@ -127,11 +118,7 @@ fn run(program: &str, arguments: &[&str]) -> Result<()> {
         .with_context(|| format!("cannot start {program}: run `cargo xtask setup`"))?;
     if !output.status.success() {
         let error = String::from_utf8_lossy(&output.stderr);
-        bail!(
-            "{program} {}: {} (this needs root)",
-            arguments.join(" "),
-            error.trim()
-        );
+        bail!("{program} {}: {} (this needs root)", arguments.join(" "), error.trim());
     }
     Ok(())
 }
@@ -144,13 +131,7 @@ mod tests {
     fn only_the_names_of_labs_have_an_owner() {
         assert_eq!(owner("flow-12-a"), Some("12"));
         assert_eq!(owner("flow-demo-345-left"), Some("345"));
-        for other in [
-            "flow-a",
-            "flow-12",
-            "blue",
-            "flow-demo-x-left",
-            "flow-+1x-a",
-        ] {
+        for other in ["flow-a", "flow-12", "blue", "flow-demo-x-left", "flow-+1x-a"] {
             assert_eq!(owner(other), None, "{other}");
         }
     }

@@ -43,26 +43,17 @@ impl Agent {
                 Ok(length) => {
                     let message = String::from_utf8_lossy(&message[..length]);
                     if message.lines().any(|line| line == "READY=1") {
-                        return Ok(Self {
-                            child,
-                            _folder: folder,
-                        });
+                        return Ok(Self { child, _folder: folder });
                     }
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) => return Err(error).context("cannot hear the agent"),
             }
             if let Some(status) = child.process.try_wait()? {
-                bail!(
-                    "flow-agent run ended with {status} before it was ready:\n{}",
-                    child.log()
-                );
+                bail!("flow-agent run ended with {status} before it was ready:\n{}", child.log());
             }
             if started.elapsed() > STARTING {
-                bail!(
-                    "flow-agent run is not ready after {STARTING:?}:\n{}",
-                    child.log()
-                );
+                bail!("flow-agent run is not ready after {STARTING:?}:\n{}", child.log());
             }
         }
     }

@@ -47,11 +47,7 @@ impl Child {
             .spawn()
             .context("cannot start setpriv: run `cargo xtask setup`")?;
         cleanup::register(Leftover::Child(process.id()));
-        Ok(Self {
-            name,
-            process,
-            log: log.to_owned(),
-        })
+        Ok(Self { name, process, log: log.to_owned() })
     }
 
     /// Its process id.
@@ -76,11 +72,7 @@ impl Child {
         let fd = pidfd_open(pid, PidfdFlags::empty())?;
         let mut polled = [PollFd::from_borrowed_fd(fd.as_fd(), PollFlags::IN)];
         if poll(&mut polled, Some(&Timespec::try_from(limit)?))? == 0 {
-            bail!(
-                "{} did not end in {limit:?}; it said:\n{}",
-                self.name,
-                self.log()
-            );
+            bail!("{} did not end in {limit:?}; it said:\n{}", self.name, self.log());
         }
         Ok(self.process.wait()?)
     }
@@ -90,11 +82,7 @@ impl Child {
         self.signal(signal)?;
         let status = self.wait(limit)?;
         if !status.success() {
-            bail!(
-                "{} ended with {status} when asked to stop; it said:\n{}",
-                self.name,
-                self.log()
-            );
+            bail!("{} ended with {status} when asked to stop; it said:\n{}", self.name, self.log());
         }
         Ok(self.log())
     }

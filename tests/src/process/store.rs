@@ -29,23 +29,12 @@ impl Store {
     /// Starts a store on a data folder, at a free port, and waits until it answers.
     pub fn start(agent: &Path, folder: &Path, log: &Path) -> Result<Self> {
         let mut command = command(agent);
-        command
-            .arg("store")
-            .arg("--dir")
-            .arg(folder)
-            .args(["--listen", "127.0.0.1:0"]);
+        command.arg("store").arg("--dir").arg(folder).args(["--listen", "127.0.0.1:0"]);
         let mut child = Child::start("flow-agent store", command.stdout(Stdio::piped()), log)?;
-        let output = child
-            .process
-            .stdout
-            .take()
-            .context("the store has an output")?;
+        let output = child.process.stdout.take().context("the store has an output")?;
         let mut polled = [PollFd::new(&output, PollFlags::IN)];
         if poll(&mut polled, Some(&Timespec::try_from(STARTING)?))? == 0 {
-            bail!(
-                "the store is not ready after {STARTING:?}:\n{}",
-                child.log()
-            );
+            bail!("the store is not ready after {STARTING:?}:\n{}", child.log());
         }
         let mut output = BufReader::new(output);
         let mut line = String::new();
@@ -54,11 +43,7 @@ impl Store {
         let Some((_, url)) = line.trim().split_once("listening on ") else {
             bail!("the store did not start: {:?}\n{}", line, child.log());
         };
-        Ok(Self {
-            child,
-            url: url.to_owned(),
-            _output: output,
-        })
+        Ok(Self { child, url: url.to_owned(), _output: output })
     }
 
     /// Where it listens: `http://127.0.0.1:PORT`.

@@ -36,16 +36,9 @@ impl<'a> Reader<'a> {
 
     fn number(&self, at: usize, count: usize) -> Option<usize> {
         let bytes = self.bytes(at, count)?;
-        let digits: Vec<u8> = if self.big {
-            bytes.to_vec()
-        } else {
-            bytes.iter().rev().copied().collect()
-        };
-        Some(
-            digits
-                .iter()
-                .fold(0, |number, digit| number << 8 | usize::from(*digit)),
-        )
+        let digits: Vec<u8> =
+            if self.big { bytes.to_vec() } else { bytes.iter().rev().copied().collect() };
+        Some(digits.iter().fold(0, |number, digit| number << 8 | usize::from(*digit)))
     }
 }
 
@@ -145,10 +138,7 @@ fn blocks(bytes: &[u8], frames: &mut Vec<Frame>) -> Option<()> {
         if length < 12 || length % 4 != 0 || file.number(at + length - 4, 4)? != length {
             return None;
         }
-        let body = Reader {
-            bytes: file.bytes(at + 8, length - 12)?,
-            big,
-        };
+        let body = Reader { bytes: file.bytes(at + 8, length - 12)?, big };
         at += length;
         // Where a block keeps: interface, time, captured length, data.
         let (index, time_at, captured, wire, data_at) = match kind {
@@ -157,35 +147,13 @@ fn blocks(bytes: &[u8], frames: &mut Vec<Frame>) -> Option<()> {
                 described += 1;
                 continue;
             }
-            2 => (
-                body.number(0, 2)?,
-                Some(4),
-                body.number(12, 4)?,
-                body.number(16, 4)?,
-                20,
-            ),
+            2 => (body.number(0, 2)?, Some(4), body.number(12, 4)?, body.number(16, 4)?, 20),
             3 => {
                 let wire = body.number(0, 4)?;
                 let snaplen = section.first()?.snaplen;
-                (
-                    0,
-                    None,
-                    if snaplen == 0 {
-                        wire
-                    } else {
-                        wire.min(snaplen)
-                    },
-                    wire,
-                    4,
-                )
+                (0, None, if snaplen == 0 { wire } else { wire.min(snaplen) }, wire, 4)
             }
-            6 => (
-                body.number(0, 4)?,
-                Some(4),
-                body.number(12, 4)?,
-                body.number(16, 4)?,
-                20,
-            ),
+            6 => (body.number(0, 4)?, Some(4), body.number(12, 4)?, body.number(16, 4)?, 20),
             _ => continue,
         };
         let interface = section.get(index)?;

@@ -30,15 +30,8 @@ impl Fragments {
     ) -> Option<Direction> {
         let Direction { src, dst, .. } = *direction;
         let vlan = |nth: usize| vlans.get(nth).copied().unwrap_or(0);
-        let datagram = (
-            frame.interface,
-            vlan(0),
-            vlan(1),
-            src,
-            dst,
-            fragment.protocol,
-            fragment.id,
-        );
+        let datagram =
+            (frame.interface, vlan(0), vlan(1), src, dst, fragment.protocol, fragment.id);
         if fragment.first {
             self.seen.insert(datagram, (frame.time_ns, *direction));
             return Some(*direction);

@@ -53,11 +53,7 @@ fn ipv4(network: &Network) -> Result<Packet, Reason> {
         HeaderSliceError::Len(_) => Reason::Truncated,
         HeaderSliceError::Content(_) => Reason::Malformed,
     })?;
-    let octets = if total == 0 {
-        network.wire
-    } else {
-        total.min(network.wire)
-    };
+    let octets = if total == 0 { network.wire } else { total.min(network.wire) };
     let protocol = header.protocol().0;
     let first = header.fragments_offset().value() == 0;
     let fragment = header.is_fragmenting_payload().then(|| Fragment {
@@ -65,18 +61,9 @@ fn ipv4(network: &Network) -> Result<Packet, Reason> {
         id: u32::from(header.identification()),
         protocol,
     });
-    let addresses = (
-        header.source_addr().into(),
-        header.destination_addr().into(),
-    );
-    let payload = captured(network, octets)
-        .get(header_octets..)
-        .unwrap_or_default();
-    let ports = if first {
-        ports(protocol, payload)
-    } else {
-        (0, 0)
-    };
+    let addresses = (header.source_addr().into(), header.destination_addr().into());
+    let payload = captured(network, octets).get(header_octets..).unwrap_or_default();
+    let ports = if first { ports(protocol, payload) } else { (0, 0) };
     Ok(packet(addresses, protocol, ports, octets, fragment))
 }
 
@@ -87,11 +74,7 @@ fn ipv6(network: &Network) -> Result<Packet, Reason> {
     let header = Ipv6HeaderSlice::from_slice(network.data).map_err(|_| Reason::Malformed)?;
     let payload_octets = usize::from(header.payload_length());
     let jumbo = payload_octets == 0 && header.next_header().0 == 0;
-    let octets = if jumbo {
-        network.wire
-    } else {
-        (40 + payload_octets).min(network.wire)
-    };
+    let octets = if jumbo { network.wire } else { (40 + payload_octets).min(network.wire) };
     let mut rest = captured(network, octets).get(40..).unwrap_or_default();
     let mut protocol = header.next_header().0;
     let mut fragment = None;
@@ -122,10 +105,7 @@ fn ipv6(network: &Network) -> Result<Packet, Reason> {
             break;
         }
     }
-    let addresses = (
-        header.source_addr().into(),
-        header.destination_addr().into(),
-    );
+    let addresses = (header.source_addr().into(), header.destination_addr().into());
     let later = fragment.is_some_and(|fragment| !fragment.first);
     let ports = if later { (0, 0) } else { ports(protocol, rest) };
     Ok(packet(addresses, protocol, ports, octets, fragment))
@@ -154,16 +134,6 @@ fn packet(
     fragment: Option<Fragment>,
 ) -> Packet {
     let (src, dst) = (src.to_canonical(), dst.to_canonical());
-    let direction = Direction {
-        src,
-        dst,
-        protocol,
-        src_port,
-        dst_port,
-    };
-    Packet {
-        direction,
-        octets: octets as u64,
-        fragment,
-    }
+    let direction = Direction { src, dst, protocol, src_port, dst_port };
+    Packet { direction, octets: octets as u64, fragment }
 }

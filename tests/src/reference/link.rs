@@ -41,10 +41,7 @@ pub(super) fn strip(frame: &Frame) -> Result<Result<Network<'_>, Reason>, u16> {
     let (header, next) = match frame.link {
         1 => (14, number(12).map(Next::Ethertype)),
         113 => (16, number(14).map(Next::Ethertype)),
-        276 => (
-            20,
-            number(0).filter(|_| data.len() >= 20).map(Next::Ethertype),
-        ),
+        276 => (20, number(0).filter(|_| data.len() >= 20).map(Next::Ethertype)),
         101 | 12 | 14 | 228 | 229 => (0, Some(Next::Ip(Version::ByNibble))),
         0 | 108 => {
             let family = data.get(..4).map(|family| match family {
@@ -62,11 +59,7 @@ pub(super) fn strip(frame: &Frame) -> Result<Result<Network<'_>, Reason>, u16> {
     let Some(next) = next else {
         return Ok(Err(Reason::Truncated));
     };
-    let mut walk = Walk {
-        frame,
-        at: header,
-        vlans: Vec::new(),
-    };
+    let mut walk = Walk { frame, at: header, vlans: Vec::new() };
     Ok(match next {
         Next::Ip(version) => Ok(walk.network(version)),
         Next::Ethertype(ethertype) => walk.ethertype(ethertype),
@@ -81,11 +74,7 @@ struct Walk<'a> {
 
 impl<'a> Walk<'a> {
     fn take(&mut self, count: usize) -> Result<&'a [u8], Reason> {
-        let taken = self
-            .frame
-            .data
-            .get(self.at..self.at + count)
-            .ok_or(Reason::Truncated)?;
+        let taken = self.frame.data.get(self.at..self.at + count).ok_or(Reason::Truncated)?;
         self.at += count;
         Ok(taken)
     }
@@ -108,8 +97,7 @@ impl<'a> Walk<'a> {
                     return Err(Reason::Unsupported);
                 }
                 let tag = self.take(4)?;
-                self.vlans
-                    .push(u16::from_be_bytes([tag[0], tag[1]]) & 0xfff);
+                self.vlans.push(u16::from_be_bytes([tag[0], tag[1]]) & 0xfff);
                 self.ethertype(u16::from_be_bytes([tag[2], tag[3]]))
             }
             0x8847 | 0x8848 => {

@@ -69,11 +69,9 @@ pub fn decode(frame: &[u8], gso_size: u16) -> Option<(Key, Count)> {
             LaxNetSlice::Arp(_) => return None,
         };
     let (source_port, destination_port, transport_header) = match packet.transport.as_ref() {
-        Some(TransportSlice::Tcp(tcp)) => (
-            tcp.source_port(),
-            tcp.destination_port(),
-            tcp.header_slice().len(),
-        ),
+        Some(TransportSlice::Tcp(tcp)) => {
+            (tcp.source_port(), tcp.destination_port(), tcp.header_slice().len())
+        }
         Some(TransportSlice::Udp(udp)) => (udp.source_port(), udp.destination_port(), 8),
         _ => (0, 0, 0),
     };
@@ -83,20 +81,8 @@ pub fn decode(frame: &[u8], gso_size: u16) -> Option<(Key, Count)> {
         0 => 1,
         size => payload.div_ceil(u64::from(size)).max(1),
     };
-    let key = Key {
-        source,
-        destination,
-        protocol: protocol.0,
-        source_port,
-        destination_port,
-    };
-    Some((
-        key,
-        Count {
-            packets,
-            octets: octets + (packets - 1) * headers,
-        },
-    ))
+    let key = Key { source, destination, protocol: protocol.0, source_port, destination_port };
+    Some((key, Count { packets, octets: octets + (packets - 1) * headers }))
 }
 
 #[cfg(test)]
@@ -117,26 +103,14 @@ mod tests {
     #[test]
     fn a_packet_counts_once() {
         let (key, count) = decode(&tcp(100), 0).unwrap();
-        assert_eq!(
-            (key.protocol, key.source_port, key.destination_port),
-            (6, 1000, 80)
-        );
-        assert_eq!(
-            count,
-            Count {
-                packets: 1,
-                octets: 140
-            }
-        );
+        assert_eq!((key.protocol, key.source_port, key.destination_port), (6, 1000, 80));
+        assert_eq!(count, Count { packets: 1, octets: 140 });
     }
 
     #[test]
     fn a_super_packet_counts_as_its_segments_however_little_was_captured() {
         let frame = tcp(3001);
-        let expected = Count {
-            packets: 4,
-            octets: 3001 + 4 * 40,
-        };
+        let expected = Count { packets: 4, octets: 3001 + 4 * 40 };
         assert_eq!(decode(&frame, 1000).unwrap().1, expected);
         assert_eq!(decode(&frame[..60], 1000).unwrap().1, expected);
     }
@@ -149,17 +123,8 @@ mod tests {
         let mut frame = Vec::new();
         builder.write(&mut frame, &[0; 56]).unwrap();
         let (key, count) = decode(&frame, 0).unwrap();
-        assert_eq!(
-            (key.protocol, key.source_port, key.destination_port),
-            (58, 0, 0)
-        );
-        assert_eq!(
-            count,
-            Count {
-                packets: 1,
-                octets: 40 + 8 + 56
-            }
-        );
+        assert_eq!((key.protocol, key.source_port, key.destination_port), (58, 0, 0));
+        assert_eq!(count, Count { packets: 1, octets: 40 + 8 + 56 });
     }
 
     #[test]

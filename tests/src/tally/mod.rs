@@ -81,19 +81,12 @@ impl Tally {
             PacketSocket::open(side.interface)
                 .with_context(|| format!("cannot open a packet socket on {}", side.interface))
         })?;
-        let (stop, octets) = (
-            Arc::new(AtomicBool::new(false)),
-            Arc::new(AtomicU64::new(0)),
-        );
+        let (stop, octets) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
         let thread = thread::spawn({
             let (stop, octets) = (Arc::clone(&stop), Arc::clone(&octets));
             move || count(socket, &stop, &octets)
         });
-        Ok(Self {
-            stop,
-            octets,
-            thread,
-        })
+        Ok(Self { stop, octets, thread })
     }
 
     /// IP octets so far.
@@ -105,15 +98,9 @@ impl Tally {
     /// was dropped on the way to the tally.
     pub fn stop(self) -> Result<Counts> {
         self.stop.store(true, Ordering::Relaxed);
-        let counts = self
-            .thread
-            .join()
-            .map_err(|_| anyhow::anyhow!("the tally panicked"))??;
+        let counts = self.thread.join().map_err(|_| anyhow::anyhow!("the tally panicked"))??;
         if counts.drops > 0 {
-            bail!(
-                "the tally missed {} packets: pace the traffic",
-                counts.drops
-            );
+            bail!("the tally missed {} packets: pace the traffic", counts.drops);
         }
         Ok(counts)
     }
@@ -154,11 +141,7 @@ fn count(mut socket: PacketSocket, stop: &AtomicBool, octets: &AtomicU64) -> io:
             continue;
         };
         last = Instant::now();
-        let direction = if frame.outgoing {
-            Direction::Egress
-        } else {
-            Direction::Ingress
-        };
+        let direction = if frame.outgoing { Direction::Egress } else { Direction::Ingress };
         if frame.gso_size > 0 {
             match direction {
                 Direction::Ingress => counts.super_ingress += 1,

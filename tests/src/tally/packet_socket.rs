@@ -71,10 +71,7 @@ impl PacketSocket {
                 size_of::<libc::sockaddr_ll>() as u32,
             )
         })?;
-        Ok(Self {
-            fd,
-            buffer: vec![0; VNET_HEADER + 256],
-        })
+        Ok(Self { fd, buffer: vec![0; VNET_HEADER + 256] })
     }
 
     /// The next frame, or nothing if none came for a short while.
@@ -111,19 +108,12 @@ impl PacketSocket {
             _ => u16::from_ne_bytes([header[4], header[5]]),
         };
         let outgoing = address.sll_pkttype == libc::PACKET_OUTGOING;
-        Ok(Some(Frame {
-            bytes,
-            outgoing,
-            gso_size,
-        }))
+        Ok(Some(Frame { bytes, outgoing, gso_size }))
     }
 
     /// Frames that found no room since the last call.
     pub fn drops(&self) -> io::Result<u32> {
-        let mut statistics = libc::tpacket_stats {
-            tp_packets: 0,
-            tp_drops: 0,
-        };
+        let mut statistics = libc::tpacket_stats { tp_packets: 0, tp_drops: 0 };
         let mut length = size_of::<libc::tpacket_stats>() as u32;
         // SAFETY: the value is a tpacket_stats that lives through the call, with its size.
         check(unsafe {
@@ -140,9 +130,5 @@ impl PacketSocket {
 }
 
 fn check(result: c_int) -> io::Result<()> {
-    if result < 0 {
-        Err(io::Error::last_os_error())
-    } else {
-        Ok(())
-    }
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }

@@ -19,25 +19,14 @@ pub fn ping(ends: Ends<'_>, count: u16, size: usize) -> Result<Sent> {
     let mut reply = vec![0; HEADER + size + 1];
     for sequence in 1..=count {
         request[..HEADER].fill(0);
-        request[0] = if target.is_ipv4() {
-            ECHO_REQUEST_V4
-        } else {
-            ECHO_REQUEST_V6
-        };
+        request[0] = if target.is_ipv4() { ECHO_REQUEST_V4 } else { ECHO_REQUEST_V6 };
         request[6..HEADER].copy_from_slice(&sequence.to_be_bytes());
         socket.send_to(&request, target)?;
         let length = socket
             .recv(&mut reply)
             .with_context(|| format!("{} does not answer a ping", ends.to.ip()))?;
-        ensure!(
-            length == request.len() && reply[6..HEADER] == request[6..HEADER],
-            "a wrong reply"
-        );
+        ensure!(length == request.len() && reply[6..HEADER] == request[6..HEADER], "a wrong reply");
     }
     let octets = u64::from(count) * size as u64;
-    Ok(Sent {
-        conversations: 1,
-        forward: octets,
-        backward: octets,
-    })
+    Ok(Sent { conversations: 1, forward: octets, backward: octets })
 }

@@ -33,11 +33,7 @@ pub fn mixed(lab: &Lab) -> Result<Sent> {
         let running: Vec<_> = work.into_iter().map(|work| scope.spawn(work)).collect();
         let mut sent = Sent::default();
         for thread in running {
-            sent.add(
-                thread
-                    .join()
-                    .map_err(|_| anyhow::anyhow!("a sender panicked"))??,
-            );
+            sent.add(thread.join().map_err(|_| anyhow::anyhow!("a sender panicked"))??);
         }
         Ok(sent)
     })

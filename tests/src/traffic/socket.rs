@@ -30,12 +30,7 @@ pub fn listen(namespace: &Namespace, address: SocketAddr) -> Result<TcpListener>
 /// Call it inside the namespace of `from`.
 pub fn connect_tcp(from: IpAddr, to: SocketAddr, pace: Option<u64>) -> Result<TcpStream> {
     let stream = (|| {
-        let fd = socket_with(
-            family(to.ip()),
-            SocketType::STREAM,
-            SocketFlags::CLOEXEC,
-            None,
-        )?;
+        let fd = socket_with(family(to.ip()), SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
         if let Some(rate) = pace {
             set_pacing(&fd, rate)?;
         }
@@ -62,11 +57,8 @@ pub fn udp(namespace: &Namespace, address: SocketAddr) -> Result<UdpSocket> {
 /// A ping socket: the kernel fills in the identifier and the checksum.
 pub fn ping(namespace: &Namespace, from: IpAddr) -> Result<UdpSocket> {
     namespace.enter(|| {
-        let protocol = if from.is_ipv4() {
-            rustix::net::ipproto::ICMP
-        } else {
-            rustix::net::ipproto::ICMPV6
-        };
+        let protocol =
+            if from.is_ipv4() { rustix::net::ipproto::ICMP } else { rustix::net::ipproto::ICMPV6 };
         let fd = socket(from, SocketType::DGRAM, protocol).context("cannot make a ping socket")?;
         bind(&fd, &SocketAddr::new(from, 0)).with_context(|| format!("cannot ping from {from}"))?;
         // Not UDP, but the same calls: datagrams to and from addresses.
@@ -87,20 +79,11 @@ fn socket(
     kind: SocketType,
     protocol: Protocol,
 ) -> io::Result<std::os::fd::OwnedFd> {
-    Ok(socket_with(
-        family(address),
-        kind,
-        SocketFlags::CLOEXEC,
-        Some(protocol),
-    )?)
+    Ok(socket_with(family(address), kind, SocketFlags::CLOEXEC, Some(protocol))?)
 }
 
 fn family(address: IpAddr) -> AddressFamily {
-    if address.is_ipv4() {
-        AddressFamily::INET
-    } else {
-        AddressFamily::INET6
-    }
+    if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 }
 }
 
 /// Limits what the kernel sends on a socket, in octets a second.
@@ -115,9 +98,5 @@ fn set_pacing(fd: &impl AsFd, rate: u64) -> io::Result<()> {
             size_of::<u64>() as u32,
         )
     };
-    if result < 0 {
-        Err(io::Error::last_os_error())
-    } else {
-        Ok(())
-    }
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }

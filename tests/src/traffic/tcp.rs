@@ -40,17 +40,11 @@ fn exchange(
                 stream.shutdown(Shutdown::Write)?;
                 // The end of the answer means that the server has closed too.
                 let backward = drain(&mut stream).context("the server's answer broke off")?;
-                sent.add(Sent {
-                    conversations: 1,
-                    forward: request,
-                    backward,
-                });
+                sent.add(Sent { conversations: 1, forward: request, backward });
             }
             Ok(sent)
         })?;
-        let received = server
-            .join()
-            .map_err(|_| anyhow::anyhow!("the TCP server panicked"))??;
+        let received = server.join().map_err(|_| anyhow::anyhow!("the TCP server panicked"))??;
         ensure!(
             received == sent.forward && sent.backward == connections * answer,
             "TCP to {}: {} octets were sent and {received} received",

@@ -34,21 +34,13 @@ pub fn ask(
             let mut backward = 0;
             for _ in 0..questions {
                 client.send_to(&question, ends.to)?;
-                let length = client
-                    .recv(&mut buffer)
-                    .context("a UDP answer did not come")?;
+                let length = client.recv(&mut buffer).context("a UDP answer did not come")?;
                 backward += length as u64;
             }
             let forward = questions * request as u64;
-            sent.add(Sent {
-                conversations: 1,
-                forward,
-                backward,
-            });
+            sent.add(Sent { conversations: 1, forward, backward });
         }
-        answering
-            .join()
-            .map_err(|_| anyhow::anyhow!("the UDP server panicked"))??;
+        answering.join().map_err(|_| anyhow::anyhow!("the UDP server panicked"))??;
         Ok(sent)
     })
 }
@@ -67,19 +59,9 @@ pub fn stream(ends: Ends<'_>, datagrams: u64, size: usize) -> Result<Sent> {
             client.send_to(&datagram, ends.to)?;
             sent += 1;
         }
-        octets += server
-            .recv(&mut buffer)
-            .context("a UDP datagram did not come")? as u64;
+        octets += server.recv(&mut buffer).context("a UDP datagram did not come")? as u64;
         received += 1;
     }
-    ensure!(
-        octets == datagrams * size as u64,
-        "UDP to {}: {octets} octets came",
-        ends.to
-    );
-    Ok(Sent {
-        conversations: 1,
-        forward: octets,
-        backward: 0,
-    })
+    ensure!(octets == datagrams * size as u64, "UDP to {}: {octets} octets came", ends.to);
+    Ok(Sent { conversations: 1, forward: octets, backward: 0 })
 }

@@ -21,11 +21,7 @@ pub fn ensure(cache: &Path, compiler: &Compiler) -> Result<()> {
     let program = root.join("bin/bpf-linker");
     // Running it also proves that the LLVM it was linked against is still there.
     if command::probe(&program, &["--version"]).is_some_and(|answer| answer.contains(VERSION)) {
-        found(
-            "bpf-linker",
-            WHY,
-            format!("{VERSION} {}", program.display()),
-        );
+        found("bpf-linker", WHY, format!("{VERSION} {}", program.display()));
         return Ok(());
     }
     let llvm = compiler.llvm;
@@ -36,29 +32,13 @@ pub fn ensure(cache: &Path, compiler: &Compiler) -> Result<()> {
         );
     };
     let prefix = format!("/usr/lib/llvm-{llvm}");
-    let step = Step::begin(
-        "bpf-linker",
-        WHY,
-        format!("building {VERSION}, one to three minutes"),
-    );
+    let step = Step::begin("bpf-linker", WHY, format!("building {VERSION}, one to three minutes"));
     // Built anew even if cargo's record says that it is installed: it did not run.
     let mut cargo = command::cargo();
     cargo
-        .args([
-            "install",
-            "bpf-linker",
-            "--version",
-            VERSION,
-            "--locked",
-            "--force",
-            "--root",
-        ])
+        .args(["install", "bpf-linker", "--version", VERSION, "--locked", "--force", "--root"])
         .arg(&root)
-        .args([
-            "--no-default-features",
-            "--features",
-            &format!("llvm-{llvm}"),
-        ])
+        .args(["--no-default-features", "--features", &format!("llvm-{llvm}")])
         // llvm-sys reads the one, bpf-linker's own build script the other.
         .env(format!("LLVM_SYS_{number}_PREFIX"), &prefix)
         .env("LLVM_PREFIX", &prefix)

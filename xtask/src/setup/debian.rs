@@ -11,17 +11,10 @@ use crate::command;
 /// Installs the packages, or fails with the command that would.
 pub fn install(missing: &[Missing]) -> Result<()> {
     if missing.is_empty() {
-        found(
-            "packages",
-            "compilers, libraries, network tools",
-            "all there",
-        );
+        found("packages", "compilers, libraries, network tools", "all there");
         return Ok(());
     }
-    let names: Vec<&str> = missing
-        .iter()
-        .map(|missing| missing.package.as_str())
-        .collect();
+    let names: Vec<&str> = missing.iter().map(|missing| missing.package.as_str()).collect();
     let names = names.join(" ");
     for Missing { package, why } in missing {
         println!("  need  {package:<30} {why}");
@@ -43,9 +36,7 @@ pub fn install(missing: &[Missing]) -> Result<()> {
     command::quiet(apt().arg("update"))
         .context("the package lists cannot be fetched: check the network and the apt sources")?;
     command::quiet(
-        apt()
-            .args(["install", "--yes", "--no-install-recommends"])
-            .args(names.split(' ')),
+        apt().args(["install", "--yes", "--no-install-recommends"]).args(names.split(' ')),
     )
     .with_context(|| format!("apt-get cannot install: {names}"))?;
     step.done("installed");

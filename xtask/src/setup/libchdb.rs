@@ -55,16 +55,10 @@ pub fn ensure(cache: &Path) -> Result<PathBuf> {
     let place = Place::in_cache(cache);
     let state = place.state()?;
     if matches!(state, State::Good) {
-        found(
-            "libchdb",
-            WHY,
-            format!("{VERSION} {}", place.library.display()),
-        );
+        found("libchdb", WHY, format!("{VERSION} {}", place.library.display()));
         return Ok(place.library);
     }
-    let Some(package) = PACKAGES
-        .iter()
-        .find(|package| package.architecture == env::consts::ARCH)
+    let Some(package) = PACKAGES.iter().find(|package| package.architecture == env::consts::ARCH)
     else {
         bail!(
             "no libchdb {VERSION} is published for {}: set FLOW_LIBCHDB to a libchdb.so of your own",
@@ -98,11 +92,7 @@ enum State {
 impl Place {
     fn in_cache(cache: &Path) -> Self {
         let folder = cache.join(format!("libchdb-{VERSION}"));
-        Self {
-            library: folder.join("libchdb.so"),
-            stamp: folder.join("stamp"),
-            folder,
-        }
+        Self { library: folder.join("libchdb.so"), stamp: folder.join("stamp"), folder }
     }
 
     /// Compares the library with its stamp; the content is read only if the file
@@ -131,11 +121,7 @@ impl Place {
 
     fn write_stamp(&self, sha256: String) -> Result<()> {
         let metadata = fs::metadata(&self.library)?;
-        let stamp = Stamp {
-            size: metadata.len(),
-            changed: changed(&metadata),
-            sha256,
-        };
+        let stamp = Stamp { size: metadata.len(), changed: changed(&metadata), sha256 };
         fs::write(&self.stamp, stamp.text())
             .with_context(|| format!("cannot write {}", self.stamp.display()))
     }
@@ -167,11 +153,7 @@ impl Place {
 
     fn unpack(&self, archive: &Path, work: &Path) -> Result<()> {
         let mut tar = Command::new("tar");
-        tar.arg("-xzf")
-            .arg(archive)
-            .arg("-C")
-            .arg(work)
-            .arg("package/libchdb.so");
+        tar.arg("-xzf").arg(archive).arg("-C").arg(work).arg("package/libchdb.so");
         command::quiet(&mut tar)?;
         let unpacked = work.join("package/libchdb.so");
         let sha256 = integrity::sha256(&unpacked)?;
@@ -184,12 +166,7 @@ impl Place {
 /// Fetches the package with npm and checks it; a broken one is an error.
 fn download(package: &Package, work: &Path) -> Result<PathBuf> {
     let mut npm = Command::new("npm");
-    npm.args([
-        "pack",
-        "--silent",
-        &format!("{}@{NPM_VERSION}", package.name),
-    ])
-    .current_dir(work);
+    npm.args(["pack", "--silent", &format!("{}@{NPM_VERSION}", package.name)]).current_dir(work);
     command::quiet(&mut npm).context("check the network and npm's settings")?;
     let archive = fs::read_dir(work)?
         .filter_map(|entry| entry.ok().map(|entry| entry.path()))
@@ -217,10 +194,7 @@ struct Stamp {
 
 impl Stamp {
     fn text(&self) -> String {
-        format!(
-            "{NPM_VERSION}\n{}\n{}\n{}\n",
-            self.size, self.changed, self.sha256
-        )
+        format!("{NPM_VERSION}\n{}\n{}\n{}\n", self.size, self.changed, self.sha256)
     }
 
     fn parse(text: &str) -> Option<Self> {
@@ -247,16 +221,9 @@ mod tests {
 
     #[test]
     fn a_stamp_is_read_back_and_a_damaged_one_is_not() {
-        let stamp = Stamp {
-            size: 7,
-            changed: "1.000000002".into(),
-            sha256: "h".into(),
-        };
+        let stamp = Stamp { size: 7, changed: "1.000000002".into(), sha256: "h".into() };
         let read = Stamp::parse(&stamp.text()).unwrap();
-        assert_eq!(
-            (read.size, read.changed, read.sha256),
-            (7, "1.000000002".into(), "h".into())
-        );
+        assert_eq!((read.size, read.changed, read.sha256), (7, "1.000000002".into(), "h".into()));
         assert!(Stamp::parse("").is_none());
         assert!(Stamp::parse("26.7.3-stable.1\nx\ny\nz\n").is_none());
     }

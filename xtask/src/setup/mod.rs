@@ -54,14 +54,7 @@ pub fn run(purpose: For) -> Result<Tools> {
     let started = Instant::now();
     let cache = cache::dir()?;
     let _held = cache::lock(&cache)?;
-    println!(
-        "setup: what the {} needs",
-        if purpose == For::Test {
-            "tests"
-        } else {
-            "build"
-        }
-    );
+    println!("setup: what the {} needs", if purpose == For::Test { "tests" } else { "build" });
 
     let route = toolchain::choose();
     debian::install(&packages::missing(purpose, route))?;

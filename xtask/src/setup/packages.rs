@@ -19,17 +19,9 @@ pub struct Missing {
 pub fn missing(purpose: For, route: Route) -> Vec<Missing> {
     let mut list = List(Vec::new());
     let program = |name: &str| command::find(name).is_some();
-    list.need(
-        program("gcc") && program("make"),
-        "build-essential",
-        "the linker of Rust programs",
-    );
+    list.need(program("gcc") && program("make"), "build-essential", "the linker of Rust programs");
     list.need(program("npm"), "npm", "fetches libchdb");
-    list.need(
-        program("ip"),
-        "iproute2",
-        "network namespaces of demo and tests",
-    );
+    list.need(program("ip"), "iproute2", "network namespaces of demo and tests");
     list.need(program("setpriv"), "util-linux", "tests without privileges");
     if let Route::Debian { bpf_core: false } = route {
         list.need(false, "rustc-web", "compiles the kernel programs");
@@ -39,29 +31,13 @@ pub fn missing(purpose: For, route: Route) -> Vec<Missing> {
     let llvm_dir = format!("/usr/lib/llvm-{llvm}");
     let llvm_file = |file: &str| Path::new(&llvm_dir).join(file).exists();
     let why = "bpf-linker is built against it";
-    list.need(
-        llvm_file("bin/llvm-config"),
-        &format!("llvm-{llvm}-dev"),
-        why,
-    );
-    list.need(
-        llvm_file("lib/libPolly.a"),
-        &format!("libpolly-{llvm}-dev"),
-        why,
-    );
+    list.need(llvm_file("bin/llvm-config"), &format!("llvm-{llvm}-dev"), why);
+    list.need(llvm_file("lib/libPolly.a"), &format!("libpolly-{llvm}-dev"), why);
     list.need(Path::new("/usr/include/zlib.h").exists(), "zlib1g-dev", why);
-    list.need(
-        Path::new("/usr/include/zstd.h").exists(),
-        "libzstd-dev",
-        why,
-    );
+    list.need(Path::new("/usr/include/zstd.h").exists(), "libzstd-dev", why);
     if purpose == For::Test {
         let venv = super::python::can_make_venv();
-        list.need(
-            venv,
-            "python3-venv",
-            "clickhouse-connect in the store's tests",
-        );
+        list.need(venv, "python3-venv", "clickhouse-connect in the store's tests");
         list.need(program("curl"), "curl", "the store's tests");
     }
     list.0
@@ -72,10 +48,7 @@ struct List(Vec<Missing>);
 impl List {
     fn need(&mut self, there: bool, package: &str, why: &'static str) {
         if !there {
-            self.0.push(Missing {
-                package: package.to_owned(),
-                why,
-            });
+            self.0.push(Missing { package: package.to_owned(), why });
         }
     }
 }

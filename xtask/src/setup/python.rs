@@ -16,11 +16,7 @@ const WHY: &str = "clickhouse-connect for the tests";
 /// The system's Python before any other in PATH: the venv must outlive version managers.
 fn base() -> PathBuf {
     let system = PathBuf::from("/usr/bin/python3");
-    if system.is_file() {
-        system
-    } else {
-        command::find("python3").unwrap_or(system)
-    }
+    if system.is_file() { system } else { command::find("python3").unwrap_or(system) }
 }
 
 /// True if a venv can be made here (Debian splits that off into a package).
@@ -39,12 +35,8 @@ pub fn ensure(cache: &Path) -> Result<PathBuf> {
         return Ok(python);
     }
     let step = Step::begin("python", WHY, format!("venv with {REQUIREMENT}"));
-    command::quiet(
-        Command::new(base())
-            .args(["-m", "venv", "--clear"])
-            .arg(&venv),
-    )
-    .context("the venv cannot be made")?;
+    command::quiet(Command::new(base()).args(["-m", "venv", "--clear"]).arg(&venv))
+        .context("the venv cannot be made")?;
     command::quiet(Command::new(&python).args(["-m", "pip", "install", "--quiet", REQUIREMENT]))
         .context("pip cannot install the client: check the network and pip's settings")?;
     fs::write(&stamp, REQUIREMENT)?;

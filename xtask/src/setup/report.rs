@@ -18,19 +18,12 @@ impl Step {
     /// Says what is about to be done and why.
     pub fn begin(what: &'static str, why: &str, doing: impl Display) -> Self {
         println!("  ...   {what:<13} {why:<38} {doing}");
-        Self {
-            what,
-            started: Instant::now(),
-        }
+        Self { what, started: Instant::now() }
     }
 
     /// Says that it is done and how long it took.
     pub fn done(self, detail: impl Display) {
         let seconds = self.started.elapsed().as_secs_f64();
-        println!(
-            "  done  {:<13} {:<38} {detail}",
-            self.what,
-            format!("in {seconds:.1} s")
-        );
+        println!("  done  {:<13} {:<38} {detail}", self.what, format!("in {seconds:.1} s"));
     }
 }

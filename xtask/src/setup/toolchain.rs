@@ -50,10 +50,7 @@ impl Route {
             Self::Nightly { .. } => command::probe("rustc", &["+nightly", "-vV"]),
             Self::Debian { .. } => command::probe(DEBIAN_RUSTC, &["-vV"]),
         };
-        version
-            .as_deref()
-            .and_then(llvm_major)
-            .unwrap_or(DEBIAN_LLVM)
+        version.as_deref().and_then(llvm_major).unwrap_or(DEBIAN_LLVM)
     }
 }
 
@@ -89,11 +86,7 @@ pub fn ensure(route: Route) -> Result<Compiler> {
     let llvm = llvm_major(&version).context("`rustc -vV` names no LLVM version")?;
     let release = version.lines().next().unwrap_or_default();
     let release = release.split(" (").next().unwrap_or_default();
-    found(
-        "eBPF compiler",
-        WHY,
-        format!("{name} {release}, LLVM {llvm}"),
-    );
+    found("eBPF compiler", WHY, format!("{name} {release}, LLVM {llvm}"));
     Ok(Compiler { llvm })
 }
 
@@ -119,27 +112,20 @@ fn install_nightly() -> Result<()> {
 fn nightly_has_source() -> bool {
     command::probe("rustc", &["+nightly", "--print", "sysroot"])
         .map(|sysroot| PathBuf::from(sysroot.trim()))
-        .is_some_and(|root| {
-            root.join("lib/rustlib/src/rust/library/core/Cargo.toml")
-                .is_file()
-        })
+        .is_some_and(|root| root.join("lib/rustlib/src/rust/library/core/Cargo.toml").is_file())
 }
 
 fn debian_is_usable() -> bool {
-    let has_core = Path::new(DEBIAN_BPF_LIBRARIES)
-        .read_dir()
-        .is_ok_and(|mut files| {
-            files.any(|file| {
-                file.is_ok_and(|file| file.file_name().to_string_lossy().starts_with("libcore-"))
-            })
-        });
+    let has_core = Path::new(DEBIAN_BPF_LIBRARIES).read_dir().is_ok_and(|mut files| {
+        files.any(|file| {
+            file.is_ok_and(|file| file.file_name().to_string_lossy().starts_with("libcore-"))
+        })
+    });
     has_core && command::probe(DEBIAN_RUSTC, &["--version"]).is_some()
 }
 
 fn llvm_major(version: &str) -> Option<u32> {
-    let line = version
-        .lines()
-        .find_map(|line| line.strip_prefix("LLVM version: "))?;
+    let line = version.lines().find_map(|line| line.strip_prefix("LLVM version: "))?;
     line.split('.').next()?.trim().parse().ok()
 }
 

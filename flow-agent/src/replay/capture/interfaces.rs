@@ -51,10 +51,7 @@ impl Interfaces {
 
     /// The index of the interface described next, or `None` if there are too many.
     pub(super) fn describe(&mut self, name: Option<&[u8]>, link: LinkType) -> Option<u32> {
-        let interface = Interface {
-            name: self.name(name),
-            link,
-        };
+        let interface = Interface { name: self.name(name), link };
         let nth = self.in_section.entry(interface.clone()).or_default();
         let indices = self.known.entry(interface.clone()).or_default();
         let index = match indices.get(*nth) {
@@ -77,15 +74,8 @@ impl Interfaces {
 
     fn name(&self, name: Option<&[u8]>) -> String {
         let name = name.unwrap_or_default();
-        let end = name
-            .iter()
-            .position(|octet| *octet == 0)
-            .unwrap_or(name.len());
+        let end = name.iter().position(|octet| *octet == 0).unwrap_or(name.len());
         let name = String::from_utf8_lossy(&name[..end.min(MAX_NAME_OCTETS)]);
-        if name.trim().is_empty() {
-            self.default_name.clone()
-        } else {
-            name.into_owned()
-        }
+        if name.trim().is_empty() { self.default_name.clone() } else { name.into_owned() }
     }
 }

@@ -37,9 +37,7 @@ impl LinkType {
     /// The name without `LINKTYPE_`, if it is a well-known one.
     pub fn name(self) -> Option<&'static str> {
         let number = self.canonical().0;
-        let index = NAMES
-            .binary_search_by_key(&number, |(number, _)| *number)
-            .ok()?;
+        let index = NAMES.binary_search_by_key(&number, |(number, _)| *number).ok()?;
         Some(NAMES[index].1)
     }
 }

@@ -79,10 +79,7 @@ impl std::fmt::Display for End {
         match self {
             Self::Complete => write!(f, "the capture is complete"),
             Self::Truncated { offset } => {
-                write!(
-                    f,
-                    "the capture is cut off in the packet or block at offset {offset}"
-                )
+                write!(f, "the capture is cut off in the packet or block at offset {offset}")
             }
             Self::Corrupt { offset, reason } => {
                 write!(f, "the capture is damaged at offset {offset}: {reason}")
@@ -127,10 +124,8 @@ impl Capture {
     /// is no capture is refused here.
     pub fn open(path: &Path) -> Result<Self, CaptureError> {
         let file = path.display().to_string();
-        let source = Source::open(path).map_err(|source| CaptureError::Open {
-            file: file.clone(),
-            source,
-        })?;
+        let source = Source::open(path)
+            .map_err(|source| CaptureError::Open { file: file.clone(), source })?;
         Self::from_source(source, file, &default_interface_name(path))
     }
 
@@ -138,13 +133,7 @@ impl Capture {
         let mut window = Window::new(source);
         let mut interfaces = Interfaces::new(name);
         let format = Format::detect(&mut window, &mut interfaces, &file)?;
-        Ok(Self {
-            file,
-            window,
-            format,
-            interfaces,
-            end: None,
-        })
+        Ok(Self { file, window, format, interfaces, end: None })
     }
 
     /// The next packet, or `None` at the end: [`Self::end`] then says how the capture ended. An
@@ -221,10 +210,7 @@ impl Format {
                 PcapNgReader::open(window.slice(window.ahead(pcapng::SECTION_HEADER_OCTETS)));
             return reader
                 .map(Self::PcapNg)
-                .map_err(|reason| CaptureError::Unsupported {
-                    file: file.to_owned(),
-                    reason,
-                });
+                .map_err(|reason| CaptureError::Unsupported { file: file.to_owned(), reason });
         }
         let Some(variant) = pcap::Variant::from_magic(magic) else {
             return Err(CaptureError::NotACapture {
@@ -233,12 +219,8 @@ impl Format {
             });
         };
         let bytes = header(window, pcap::FILE_HEADER_OCTETS, file)?;
-        let reader = PcapReader::open(bytes, variant, interfaces).map_err(|reason| {
-            CaptureError::Unsupported {
-                file: file.to_owned(),
-                reason,
-            }
-        })?;
+        let reader = PcapReader::open(bytes, variant, interfaces)
+            .map_err(|reason| CaptureError::Unsupported { file: file.to_owned(), reason })?;
         window.advance(pcap::FILE_HEADER_OCTETS);
         Ok(Self::Pcap(reader))
     }
@@ -256,22 +238,13 @@ fn header<'a>(window: &'a mut Window, octets: usize, file: &str) -> Result<&'a [
         return Ok(window.slice(window.ahead(octets)));
     }
     Err(match (window.len(), window.source().defect()) {
-        (_, Some(defect)) => CaptureError::Compression {
-            file: file(),
-            defect: defect.to_string(),
-        },
+        (_, Some(defect)) => CaptureError::Compression { file: file(), defect: defect.to_string() },
         (0, None) => CaptureError::Empty { file: file() },
-        (present, None) => CaptureError::Short {
-            file: file(),
-            present,
-            needed: octets,
-        },
+        (present, None) => CaptureError::Short { file: file(), present, needed: octets },
     })
 }
 
 /// The name of interfaces that have none of their own: the file's name.
 fn default_interface_name(path: &Path) -> String {
-    path.file_name()
-        .map_or_else(|| path.display(), |name| Path::new(name).display())
-        .to_string()
+    path.file_name().map_or_else(|| path.display(), |name| Path::new(name).display()).to_string()
 }

@@ -38,11 +38,7 @@ impl Variant {
                 0xa1b2_cd34 => (1_000, RECORD_HEADER_OCTETS + 8),
                 _ => return None,
             };
-            Some(Self {
-                order,
-                fraction_ns,
-                record_octets,
-            })
+            Some(Self { order, fraction_ns, record_octets })
         })
     }
 }
@@ -86,23 +82,13 @@ impl PcapReader {
         let link = LinkType(order.u32(header, 20) as u16);
         let interface = interfaces.describe(None, link).unwrap_or_default();
         let max_captured = snaplen.clamp(USUAL_SNAPLEN, MAX_PACKET_OCTETS);
-        Ok(Self {
-            variant,
-            lengths,
-            max_captured,
-            interface,
-            link,
-        })
+        Ok(Self { variant, lengths, max_captured, interface, link })
     }
 
     /// The next record.
     #[inline]
     pub(super) fn next(&self, window: &mut Window) -> io::Result<Step> {
-        let Variant {
-            order,
-            fraction_ns,
-            record_octets,
-        } = self.variant;
+        let Variant { order, fraction_ns, record_octets } = self.variant;
         if !window.need(record_octets)? {
             return Ok(Step::End(window.end_at(window.offset())));
         }

@@ -65,11 +65,7 @@ impl PcapNgReader {
     /// supported.
     pub(super) fn open(header: &[u8]) -> Result<Self, String> {
         let order = section_order(header)?;
-        Ok(Self {
-            order,
-            section: Vec::new(),
-            last_time_ns: 0,
-        })
+        Ok(Self { order, section: Vec::new(), last_time_ns: 0 })
     }
 
     /// The next packet.
@@ -108,10 +104,7 @@ impl PcapNgReader {
         let length = match found.and_then(|()| self.length(window, kind)) {
             Ok(length) => length,
             Err(reason) => {
-                return Ok(Block::End(End::Corrupt {
-                    offset: start,
-                    reason,
-                }));
+                return Ok(Block::End(End::Corrupt { offset: start, reason }));
             }
         };
         let read = match kind {
@@ -133,12 +126,7 @@ impl PcapNgReader {
                 })
             }
         };
-        Ok(read.unwrap_or_else(|reason| {
-            Block::End(End::Corrupt {
-                offset: start,
-                reason,
-            })
-        }))
+        Ok(read.unwrap_or_else(|reason| Block::End(End::Corrupt { offset: start, reason })))
     }
 
     fn begin_section(&mut self, header: &[u8]) -> Result<(), String> {
@@ -159,9 +147,7 @@ impl PcapNgReader {
             _ => (BLOCK_OCTETS, usize::MAX),
         };
         if length < least || length > most || !length.is_multiple_of(4) {
-            return Err(format!(
-                "a block of type {kind:#x} with a length of {length}"
-            ));
+            return Err(format!("a block of type {kind:#x} with a length of {length}"));
         }
         Ok(length)
     }
@@ -212,16 +198,8 @@ impl PcapNgReader {
                 _ => {}
             }
         }
-        let interface = interfaces
-            .describe(name, link)
-            .ok_or("too many interface descriptions")?;
-        self.section.push(Description {
-            interface,
-            link,
-            snaplen,
-            resolution,
-            offset_s,
-        });
+        let interface = interfaces.describe(name, link).ok_or("too many interface descriptions")?;
+        self.section.push(Description { interface, link, snaplen, resolution, offset_s });
         Ok(())
     }
 
@@ -230,10 +208,7 @@ impl PcapNgReader {
     fn packet(&self, body: &[u8], kind: u32) -> Result<Record, String> {
         let order = self.order;
         if body.len() < PACKET_FIXED_OCTETS {
-            return Err(format!(
-                "a packet block with a body of {} octets",
-                body.len()
-            ));
+            return Err(format!("a packet block with a body of {} octets", body.len()));
         }
         let index = match kind {
             PACKET => u32::from(order.u16(body, 0)),
@@ -244,9 +219,7 @@ impl PcapNgReader {
         let (captured, wire_octets) = (order.u32(body, 12), order.u32(body, 16));
         let space = body.len() - PACKET_FIXED_OCTETS;
         if captured as usize > space {
-            return Err(format!(
-                "a packet of {captured} octets in a block that has {space}"
-            ));
+            return Err(format!("a packet of {captured} octets in a block that has {space}"));
         }
         Ok(Record {
             time_ns: description.resolution.time_ns(units, description.offset_s),
@@ -260,24 +233,15 @@ impl PcapNgReader {
     /// A Simple Packet Block: of the section's first interface, without a time.
     fn simple_packet(&self, body: &[u8]) -> Result<Record, String> {
         if body.len() < 4 {
-            return Err(format!(
-                "a simple packet block with a body of {} octets",
-                body.len()
-            ));
+            return Err(format!("a simple packet block with a body of {} octets", body.len()));
         }
         let description = self.description(0)?;
         let wire_octets = self.order.u32(body, 0);
-        let snaplen = if description.snaplen == 0 {
-            u32::MAX
-        } else {
-            description.snaplen
-        };
+        let snaplen = if description.snaplen == 0 { u32::MAX } else { description.snaplen };
         let captured = wire_octets.min(snaplen) as usize;
         let space = body.len() - 4;
         if captured > space {
-            return Err(format!(
-                "a packet of {captured} octets in a block that has {space}"
-            ));
+            return Err(format!("a packet of {captured} octets in a block that has {space}"));
         }
         Ok(Record {
             time_ns: self.last_time_ns,
@@ -304,9 +268,7 @@ fn section_order(header: &[u8]) -> Result<Order, String> {
         0x1a2b_3c4d => Order::Little,
         0x4d3c_2b1a => Order::Big,
         magic => {
-            return Err(format!(
-                "a pcapng section with byte-order magic {magic:#010x}"
-            ));
+            return Err(format!("a pcapng section with byte-order magic {magic:#010x}"));
         }
     };
     match (order.u16(header, 12), order.u16(header, 14)) {
@@ -321,9 +283,7 @@ fn same_length(kind: u32, first: usize, second: u32) -> Result<(), String> {
     if second as usize == first {
         return Ok(());
     }
-    Err(format!(
-        "a block of type {kind:#x} with the lengths {first} and {second}"
-    ))
+    Err(format!("a block of type {kind:#x} with the lengths {first} and {second}"))
 }
 
 /// Iterates over a block's options; ends at the end mark or at an option that is cut.
@@ -345,15 +305,9 @@ impl<'a> Iterator for Options<'a> {
         if self.rest.len() < 4 {
             return None;
         }
-        let (code, length) = (
-            self.order.u16(self.rest, 0),
-            self.order.u16(self.rest, 2) as usize,
-        );
+        let (code, length) = (self.order.u16(self.rest, 0), self.order.u16(self.rest, 2) as usize);
         let value = self.rest.get(4..4 + length)?;
-        self.rest = self
-            .rest
-            .get(4 + length.next_multiple_of(4)..)
-            .unwrap_or_default();
+        self.rest = self.rest.get(4 + length.next_multiple_of(4)..).unwrap_or_default();
         (code != 0).then_some((code, value))
     }
 }

@@ -26,11 +26,9 @@ impl Resolution {
         }
         match exponent {
             0..=9 => Self::Nanoseconds(10_u64.pow(9 - u32::from(exponent))),
-            _ => Self::PerNanosecond(
-                10_u64
-                    .checked_pow(u32::from(exponent) - 9)
-                    .unwrap_or(u64::MAX),
-            ),
+            _ => {
+                Self::PerNanosecond(10_u64.checked_pow(u32::from(exponent) - 9).unwrap_or(u64::MAX))
+            }
         }
     }
 
@@ -63,17 +61,11 @@ mod tests {
         // 1.5 s divides evenly by every power from 1 on.
         for exponent in 1..=18_u8 {
             let units = 10_u64.pow(u32::from(exponent)) / 2 * 3;
-            assert_eq!(
-                Resolution::from_option(exponent).time_ns(units, 0),
-                1_500_000_000
-            );
+            assert_eq!(Resolution::from_option(exponent).time_ns(units, 0), 1_500_000_000);
         }
         for exponent in 1..=62_u8 {
             let units = 3 << (exponent - 1);
-            assert_eq!(
-                Resolution::from_option(0x80 | exponent).time_ns(units, 0),
-                1_500_000_000
-            );
+            assert_eq!(Resolution::from_option(0x80 | exponent).time_ns(units, 0), 1_500_000_000);
         }
         assert_eq!(Resolution::from_option(0).time_ns(3, 0), 3_000_000_000);
         assert_eq!(Resolution::from_option(6), Resolution::DEFAULT);

@@ -71,14 +71,9 @@ impl Source {
 
     /// Reads the first octets to tell gzip from a plain capture.
     pub(super) fn new(inner: Box<dyn Read + Send>, octets_total: Option<u64>) -> io::Result<Self> {
-        let mut counted = Counted {
-            inner,
-            octets_read: 0,
-        };
+        let mut counted = Counted { inner, octets_read: 0 };
         let mut start = Vec::with_capacity(GZIP_MAGIC.len());
-        (&mut counted)
-            .take(GZIP_MAGIC.len() as u64)
-            .read_to_end(&mut start)?;
+        (&mut counted).take(GZIP_MAGIC.len() as u64).read_to_end(&mut start)?;
         let gzip = start == GZIP_MAGIC;
         let input = Cursor::new(start).chain(counted);
         let reader = if gzip {
@@ -87,11 +82,7 @@ impl Source {
         } else {
             Reader::Plain(input)
         };
-        Ok(Self {
-            reader,
-            octets_total,
-            defect: None,
-        })
+        Ok(Self { reader, octets_total, defect: None })
     }
 
     /// Fills a part of `buffer`; 0 is the end of the capture or, with a [`Self::defect`], of what

@@ -26,13 +26,7 @@ pub(super) struct Window {
 
 impl Window {
     pub(super) fn new(source: Source) -> Self {
-        Self {
-            source,
-            buffer: vec![0; READ_OCTETS],
-            filled: 0..0,
-            base: 0,
-            ended: false,
-        }
+        Self { source, buffer: vec![0; READ_OCTETS], filled: 0..0, base: 0, ended: false }
     }
 
     /// Makes sure that `octets` octets are in memory; `false` if the capture ends before.
@@ -106,10 +100,9 @@ impl Window {
     /// How the capture ended, when the packet or block at offset `start` is not all there.
     pub(super) fn end_at(&self, start: u64) -> End {
         match self.source.defect() {
-            Some(defect @ Defect::Damaged) => End::Corrupt {
-                offset: start,
-                reason: defect.to_string(),
-            },
+            Some(defect @ Defect::Damaged) => {
+                End::Corrupt { offset: start, reason: defect.to_string() }
+            }
             None if self.base + self.filled.end as u64 == start => End::Complete,
             None | Some(Defect::Cut) => End::Truncated { offset: start },
         }

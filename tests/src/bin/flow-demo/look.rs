@@ -27,15 +27,10 @@ impl Look {
     /// Asks the terminal, if there is one.
     pub fn of_terminal() -> Self {
         let terminal = std::io::stdout().is_terminal();
-        let columns = std::env::var("COLUMNS")
-            .ok()
-            .and_then(|text| text.parse().ok());
+        let columns = std::env::var("COLUMNS").ok().and_then(|text| text.parse().ok());
         let width = Table::new().width().or(columns).unwrap_or(NARROW);
         let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-        Self {
-            width: width.clamp(NARROW, WIDE),
-            colours: terminal && !plain,
-        }
+        Self { width: width.clamp(NARROW, WIDE), colours: terminal && !plain }
     }
 
     /// Columns that a line may take.
@@ -78,11 +73,8 @@ impl Look {
         } else {
             table.force_no_tty();
         }
-        table.set_header(
-            headings
-                .iter()
-                .map(|text| Cell::new(text).add_attribute(Attribute::Bold)),
-        );
+        table
+            .set_header(headings.iter().map(|text| Cell::new(text).add_attribute(Attribute::Bold)));
         for column in table.column_iter_mut() {
             column.set_padding((0, 1));
         }
@@ -103,28 +95,18 @@ impl Look {
 
     /// A cell that says yes in green or no in red.
     pub fn verdict_cell(good: bool, yes: &str, no: &str) -> Cell {
-        if good {
-            Cell::new(yes).fg(Color::Green)
-        } else {
-            Cell::new(no).fg(Color::Red)
-        }
+        if good { Cell::new(yes).fg(Color::Green) } else { Cell::new(no).fg(Color::Red) }
     }
 
     /// A line of bars, one a value, as high as its share of the largest.
     pub fn sparkline(self, values: &[u64]) -> String {
         const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
         let largest = values.iter().copied().max().unwrap_or(0).max(1);
-        let bars = values
-            .iter()
-            .map(|value| BARS[(value * 7).div_ceil(largest) as usize]);
+        let bars = values.iter().map(|value| BARS[(value * 7).div_ceil(largest) as usize]);
         self.paint("36", &bars.collect::<String>())
     }
 
     fn paint(self, code: &str, text: &str) -> String {
-        if self.colours {
-            format!("\x1b[{code}m{text}\x1b[0m")
-        } else {
-            text.to_owned()
-        }
+        if self.colours { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
     }
 }

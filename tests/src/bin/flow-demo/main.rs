@@ -84,9 +84,7 @@ fn work(arguments: &Arguments, sender: &Sender<Event>) {
 }
 
 fn wait_for_signal() -> Event {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.expect("a runtime for signals");
     runtime.block_on(async {
         let mut interrupt = signal(SignalKind::interrupt()).expect("SIGINT can be caught");
@@ -126,39 +124,22 @@ fn demo(agent: &Path, keep: &Path) -> Result<bool> {
     let (left_spec, right_spec) = (left.spec("xdp"), right.spec("tc"));
     let metering = Agent::start(
         agent,
-        &[
-            "--interface",
-            &left_spec,
-            "--interface",
-            &right_spec,
-            "--store",
-            store.url(),
-        ],
+        &["--interface", &left_spec, "--interface", &right_spec, "--store", store.url()],
     )?;
-    look.step(
-        "agent",
-        "metering with native XDP on the left, TC on the right",
-    );
+    look.step("agent", "metering with native XDP on the left, TC on the right");
     let tallies = (Tally::start(left)?, Tally::start(right)?);
     look.step("tally", "an independent count of every packet at both ends");
     let sent = plan::run(&lab, look, &tallies.0)?;
     let wire = [tallies.0.stop()?, tallies.1.stop()?];
     let log = metering.stop()?;
     fs::write(keep.join("agent.log"), log)?;
-    look.step(
-        "stopped",
-        "the agent has emptied kernel, cache and batches into ClickHouse",
-    );
+    look.step("stopped", "the agent has emptied kernel, cache and batches into ClickHouse");
 
     let verdict = Verdict::reach(store.url(), [left, right], &wire)?;
     views::show(look, store.url(), left.interface)?;
     verdict.show(look, sent);
     store.stop()?;
     views::suggestions(look, agent, &data);
-    ensure!(
-        data.exists(),
-        "the store left no data in {}",
-        data.display()
-    );
+    ensure!(data.exists(), "the store left no data in {}", data.display());
     Ok(verdict.good())
 }

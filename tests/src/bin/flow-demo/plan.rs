@@ -13,9 +13,8 @@ use indicatif::{DecimalBytes, HumanCount};
 use crate::look::Look;
 
 /// Megabytes a second in each round.
-const RATES: [u64; 20] = [
-    10, 20, 35, 50, 70, 90, 110, 120, 110, 90, 60, 40, 25, 20, 30, 60, 100, 70, 40, 15,
-];
+const RATES: [u64; 20] =
+    [10, 20, 35, 50, 70, 90, 110, 120, 110, 90, 60, 40, 25, 20, 30, 60, 100, 70, 40, 15];
 const MEGABYTE: u64 = 1_000_000;
 /// The long transfer: this many megabytes a second, all the time.
 const BACKGROUND: u64 = 5;
@@ -32,11 +31,7 @@ pub fn run(lab: &Lab, look: Look, tally: &Tally) -> Result<Sent> {
     let sent = thread::scope(|scope| {
         let long = scope.spawn(|| {
             let backup = Ends::v6((right, 3), (left, 3), 873);
-            bulk(
-                backup,
-                rounds * BACKGROUND * MEGABYTE,
-                BACKGROUND * MEGABYTE,
-            )
+            bulk(backup, rounds * BACKGROUND * MEGABYTE, BACKGROUND * MEGABYTE)
         });
         let mut sent = Sent::default();
         for (round, rate) in RATES.into_iter().enumerate() {
@@ -44,10 +39,7 @@ pub fn run(lab: &Lab, look: Look, tally: &Tally) -> Result<Sent> {
             bar.set_position(round as u64 + 1);
             bar.set_message(format!("{} metered", DecimalBytes(tally.octets())));
         }
-        sent.add(
-            long.join()
-                .map_err(|_| anyhow!("the long transfer panicked"))??,
-        );
+        sent.add(long.join().map_err(|_| anyhow!("the long transfer panicked"))??);
         anyhow::Ok(sent)
     })?;
     bar.finish_and_clear();
@@ -69,38 +61,11 @@ fn second(lab: &Lab, round: u8, rate: u64) -> Result<Sent> {
     thread::scope(|scope| {
         let small = scope.spawn(move || {
             let mut sent = Sent::default();
-            sent.add(short(
-                Ends::v4((left, round), (right, 1), 443),
-                20,
-                400,
-                8_000,
-            )?);
-            sent.add(short(
-                Ends::v6((left, round), (right, 2), 80),
-                15,
-                300,
-                3_000,
-            )?);
-            sent.add(short(
-                Ends::v4((right, round), (left, 1), 5432),
-                10,
-                500,
-                1_500,
-            )?);
-            sent.add(ask(
-                Ends::v4((left, round), (right, 3), 53),
-                20,
-                1,
-                40,
-                180,
-            )?);
-            sent.add(ask(
-                Ends::v6((left, round), (right, 3), 53),
-                10,
-                1,
-                40,
-                220,
-            )?);
+            sent.add(short(Ends::v4((left, round), (right, 1), 443), 20, 400, 8_000)?);
+            sent.add(short(Ends::v6((left, round), (right, 2), 80), 15, 300, 3_000)?);
+            sent.add(short(Ends::v4((right, round), (left, 1), 5432), 10, 500, 1_500)?);
+            sent.add(ask(Ends::v4((left, round), (right, 3), 53), 20, 1, 40, 180)?);
+            sent.add(ask(Ends::v6((left, round), (right, 3), 53), 10, 1, 40, 220)?);
             sent.add(stream(Ends::v4((right, 2), (left, 0), 514), 200, 700)?);
             sent.add(ping(Ends::v4((left, 0), (right, 0), 0), 2, 56)?);
             sent.add(ping(Ends::v6((right, 0), (left, 0), 0), 2, 56)?);
@@ -108,11 +73,7 @@ fn second(lab: &Lab, round: u8, rate: u64) -> Result<Sent> {
         });
         // Downloads go both ways in turn: the left end's XDP sees what comes in.
         let octets = rate * MEGABYTE;
-        let (from, to) = if round % 3 == 2 {
-            (right, left)
-        } else {
-            (left, right)
-        };
+        let (from, to) = if round % 3 == 2 { (right, left) } else { (left, right) };
         let mut sent = bulk(Ends::v4((from, round / 7), (to, 0), 5201), octets, octets)?;
         sent.add(small.join().map_err(|_| anyhow!("a sender panicked"))??);
         Ok(sent)

@@ -53,18 +53,10 @@ impl Verdict {
         for (side, counts) in sides.into_iter().zip(wire) {
             let mut stored = Count::default();
             for row in rows.iter().filter(|row| row[0].ends_with(side.interface)) {
-                stored.add(Count {
-                    packets: row[1].parse()?,
-                    octets: row[2].parse()?,
-                });
+                stored.add(Count { packets: row[1].parse()?, octets: row[2].parse()? });
             }
             let ledger = Ledger::read(url, side.interface)?;
-            ends.push(End {
-                interface: side.interface,
-                wire: counts.total,
-                stored,
-                ledger,
-            });
+            ends.push(End { interface: side.interface, wire: counts.total, stored, ledger });
         }
         Ok(Self { ends })
     }
@@ -77,22 +69,14 @@ impl Verdict {
     /// Prints both comparisons.
     pub fn show(&self, look: Look, sent: Sent) {
         look.title("On the wire and in ClickHouse");
-        let mut table = look.table(
-            &["interface", "counted by", "packets", "IP octets", ""],
-            &[2, 3],
-        );
+        let mut table =
+            look.table(&["interface", "counted by", "packets", "IP octets", ""], &[2, 3]);
         for end in &self.ends {
             let verdict = Look::verdict_cell(end.matches(), "equal", "DIFFERENT");
             table.add_row(
-                row(end.interface, "the wire (tally)", end.wire)
-                    .into_iter()
-                    .chain([Cell::new("")]),
+                row(end.interface, "the wire (tally)", end.wire).into_iter().chain([Cell::new("")]),
             );
-            table.add_row(
-                row("", "sum() in ClickHouse", end.stored)
-                    .into_iter()
-                    .chain([verdict]),
-            );
+            table.add_row(row("", "sum() in ClickHouse", end.stored).into_iter().chain([verdict]));
         }
         Look::show(&table);
         println!(
@@ -101,14 +85,7 @@ impl Verdict {
         );
 
         look.title("Ledger: what became of each packet given to the hooks");
-        let headings = [
-            "interface",
-            "seen",
-            "metered",
-            "not metered",
-            "lost",
-            "unaccounted",
-        ];
+        let headings = ["interface", "seen", "metered", "not metered", "lost", "unaccounted"];
         let mut table = look.table(&headings, &[1, 2, 3, 4, 5]);
         for end in &self.ends {
             let ledger = end.ledger;
@@ -116,24 +93,14 @@ impl Verdict {
             let mut cells = vec![Cell::new(end.interface)];
             cells.extend(packets.map(|count| Cell::new(HumanCount(count.packets))));
             let unaccounted = ledger.unaccounted().0.to_string();
-            cells.push(Look::verdict_cell(
-                end.balances(),
-                &unaccounted,
-                &unaccounted,
-            ));
+            cells.push(Look::verdict_cell(end.balances(), &unaccounted, &unaccounted));
             table.add_row(cells);
         }
         Look::show(&table);
         if self.good() {
-            look.news(
-                true,
-                "  Every packet and octet on the wire is in ClickHouse.",
-            );
+            look.news(true, "  Every packet and octet on the wire is in ClickHouse.");
         } else {
-            look.news(
-                false,
-                "  What is in ClickHouse is not what was on the wire.",
-            );
+            look.news(false, "  What is in ClickHouse is not what was on the wire.");
         }
     }
 }

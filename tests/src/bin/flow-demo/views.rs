@@ -33,9 +33,7 @@ fn talkers(look: Look, url: &str, interface: &str) -> Result<()> {
          WHERE endsWith(interface, '{interface}') \
          GROUP BY src_ip, dst_ip, protocol, dst_port ORDER BY b DESC LIMIT {TALKERS}"
     );
-    let headings = [
-        "client", "server", "service", "flows", "packets", "octets", "share",
-    ];
+    let headings = ["client", "server", "service", "flows", "packets", "octets", "share"];
     let mut table = look.table(&headings, &[3, 4, 5]);
     for row in sql::rows(url, &query)? {
         let number = |index: usize| row[index].parse::<u64>();
@@ -55,9 +53,7 @@ fn talkers(look: Look, url: &str, interface: &str) -> Result<()> {
 }
 
 fn throughput(look: Look, url: &str, interface: &str) -> Result<()> {
-    look.title(&format!(
-        "Throughput at {interface}, both ways, each second"
-    ));
+    look.title(&format!("Throughput at {interface}, both ways, each second"));
     // A flow's octets are spread over the seconds it lasted; the last seconds that fit.
     let query = format!(
         "SELECT arrayJoin(range(toUnixTimestamp(flow_start), toUnixTimestamp(flow_end) + 1)) \
@@ -73,11 +69,7 @@ fn throughput(look: Look, url: &str, interface: &str) -> Result<()> {
         .collect::<Result<Vec<u64>>>()?;
     octets.reverse();
     let peak = octets.iter().copied().max().unwrap_or(0);
-    println!(
-        "  {}  peak {}/s",
-        look.sparkline(&octets),
-        DecimalBytes(peak)
-    );
+    println!("  {}  peak {}/s", look.sparkline(&octets), DecimalBytes(peak));
     Ok(())
 }
 
@@ -108,14 +100,8 @@ fn latency(look: Look, url: &str) -> Result<()> {
 pub fn suggestions(look: Look, agent: &Path, data: &Path) {
     let agent = here(agent);
     look.title("Ask it yourself");
-    println!(
-        "  The data is kept in {} until the next demo. Serve it:\n",
-        here(data)
-    );
-    println!(
-        "    {agent} store --dir {} --listen 127.0.0.1:8123\n",
-        here(data)
-    );
+    println!("  The data is kept in {} until the next demo. Serve it:\n", here(data));
+    println!("    {agent} store --dir {} --listen 127.0.0.1:8123\n", here(data));
     println!("  and ask, for example, who spoke to how many others:\n");
     println!("    curl http://127.0.0.1:8123/ --data-binary \\");
     println!("      \"SELECT toString(src_ip), uniqExact(dst_ip, dst_port) AS peers,");
@@ -127,15 +113,11 @@ pub fn suggestions(look: Look, agent: &Path, data: &Path) {
 /// The path from the current folder, if it lies below it.
 fn here(path: &Path) -> String {
     let current = std::env::current_dir().unwrap_or_default();
-    path.strip_prefix(&current)
-        .unwrap_or(path)
-        .display()
-        .to_string()
+    path.strip_prefix(&current).unwrap_or(path).display().to_string()
 }
 
 fn address(text: &str) -> String {
-    text.parse::<IpAddr>()
-        .map_or_else(|_| text.to_owned(), |ip| ip.to_canonical().to_string())
+    text.parse::<IpAddr>().map_or_else(|_| text.to_owned(), |ip| ip.to_canonical().to_string())
 }
 
 fn service(protocol: &str, port: &str, name: &str) -> String {
@@ -146,22 +128,13 @@ fn service(protocol: &str, port: &str, name: &str) -> String {
         "17" => "udp",
         other => other,
     };
-    let name = if name.is_empty() || name.len() > LONG_NAME {
-        port
-    } else {
-        name
-    };
+    let name = if name.is_empty() || name.len() > LONG_NAME { port } else { name };
     format!("{name}/{protocol}")
 }
 
 fn bar(share: f64) -> String {
     let full = (share * SHARE_BAR as f64).round() as usize;
-    format!(
-        "{}{} {:>2.0}%",
-        "█".repeat(full),
-        "░".repeat(SHARE_BAR - full),
-        share * 100.0
-    )
+    format!("{}{} {:>2.0}%", "█".repeat(full), "░".repeat(SHARE_BAR - full), share * 100.0)
 }
 
 fn duration(nanoseconds: u64) -> String {

@@ -105,10 +105,7 @@ pub(super) struct Ng {
 impl Ng {
     /// A capture with its first section header.
     pub(super) fn new(endian: Endian) -> Self {
-        let mut ng = Self {
-            endian,
-            bytes: Vec::new(),
-        };
+        let mut ng = Self { endian, bytes: Vec::new() };
         ng.section(endian);
         ng
     }

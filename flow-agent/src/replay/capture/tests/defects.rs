@@ -20,22 +20,11 @@ fn assert_every_cut(bytes: &[u8], header: usize, ends: &[usize], packets: &[Sent
         let whole = ends.iter().filter(|end| **end <= cut).count();
         assert_eq!(read, packets[..whole.min(packets.len())]);
         let boundary = |at: &usize| *at <= cut;
-        let last = ends
-            .iter()
-            .copied()
-            .filter(boundary)
-            .max()
-            .unwrap_or(header);
+        let last = ends.iter().copied().filter(boundary).max().unwrap_or(header);
         if cut == last {
             assert_eq!(end, End::Complete);
         } else {
-            assert_eq!(
-                end,
-                End::Truncated {
-                    offset: last as u64
-                },
-                "cut at {cut}"
-            );
+            assert_eq!(end, End::Truncated { offset: last as u64 }, "cut at {cut}");
         }
     }
 }
@@ -67,9 +56,7 @@ fn every_cut_of_a_pcapng_capture() {
             let (read, end, _) = read(&whole[..cut]).unwrap();
             assert!(read.is_empty());
             let complete = End::Complete;
-            let truncated = End::Truncated {
-                offset: header as u64,
-            };
+            let truncated = End::Truncated { offset: header as u64 };
             assert_eq!(end, if cut == header { complete } else { truncated });
         }
         let mut ends = Vec::new();
@@ -82,17 +69,8 @@ fn every_cut_of_a_pcapng_capture() {
             let count = ends.iter().filter(|end| **end <= cut).count();
             assert_eq!(read, packets[..count]);
             let last = ends[..count].last().copied().unwrap_or(whole.len());
-            let truncated = End::Truncated {
-                offset: last as u64,
-            };
-            assert_eq!(
-                end,
-                if cut == last {
-                    End::Complete
-                } else {
-                    truncated
-                }
-            );
+            let truncated = End::Truncated { offset: last as u64 };
+            assert_eq!(end, if cut == last { End::Complete } else { truncated });
         }
         for cut in 0..header {
             assert!(read(&whole[..cut]).is_err());
@@ -131,13 +109,7 @@ fn a_damaged_block_ends_the_capture_with_its_reason() {
     let block_end = |block: &[u8], reason: &str| {
         let (read, end, _) = read(&[&two[..], block].concat()).unwrap();
         assert_eq!(read, packets[..2]);
-        let End::Corrupt {
-            offset,
-            reason: found,
-        } = end
-        else {
-            panic!("{end}")
-        };
+        let End::Corrupt { offset, reason: found } = end else { panic!("{end}") };
         assert_eq!(offset, two.len() as u64);
         assert!(found.contains(reason), "{found}");
     };
@@ -156,34 +128,18 @@ fn a_damaged_block_ends_the_capture_with_its_reason() {
     block_end(&block(6, 32, 20, 36), "lengths 32 and 36");
     block_end(&block(77, 32, 20, 36), "lengths 32 and 36");
     block_end(&block(0x0a0d_0d0a, 28, 16, 28), "byte-order magic");
-    let mut unknown = Ng {
-        endian: Endian::Little,
-        bytes: Vec::new(),
-    };
+    let mut unknown = Ng { endian: Endian::Little, bytes: Vec::new() };
     unknown.packet(6, 9, 0, &packets[2]);
     block_end(&unknown.bytes, "interface 9 where 1 are described");
-    let mut long = Ng {
-        endian: Endian::Little,
-        bytes: Vec::new(),
-    };
-    long.block(
-        6,
-        &[
-            0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 5, 0, 0, 0, 5, 0, 0, 0, 1, 2, 3, 4,
-        ],
-    );
+    let mut long = Ng { endian: Endian::Little, bytes: Vec::new() };
+    long.block(6, &[0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 5, 0, 0, 0, 5, 0, 0, 0, 1, 2, 3, 4]);
     block_end(&long.bytes, "packet of 5 octets in a block that has 4");
     long.bytes.clear();
     long.block(3, &[5, 0, 0, 0, 1, 2, 3, 4]);
     block_end(&long.bytes, "packet of 5 octets in a block that has 4");
     // A length that is only too long for the file cannot be told from a cut.
     let (_, end, _) = read(&[&two[..], &block(77, u32::MAX - 3, 100, 0)].concat()).unwrap();
-    assert_eq!(
-        end,
-        End::Truncated {
-            offset: two.len() as u64
-        }
-    );
+    assert_eq!(end, End::Truncated { offset: two.len() as u64 });
 }
 
 #[test]
@@ -196,23 +152,14 @@ fn a_damaged_record_ends_the_capture_with_its_reason() {
     bytes.extend(record);
     let (read, end, _) = read(&bytes).unwrap();
     assert_eq!(read, packets);
-    let End::Corrupt {
-        offset: found,
-        reason,
-    } = end
-    else {
-        panic!("{end}")
-    };
+    let End::Corrupt { offset: found, reason } = end else { panic!("{end}") };
     assert_eq!(found, offset);
     assert!(reason.contains("2130706432 captured octets"), "{reason}");
 }
 
 #[test]
 fn more_octets_than_on_the_wire_are_the_octets_on_the_wire() {
-    let packet = Sent {
-        wire_octets: 10,
-        ..craft::packets()[2].clone()
-    };
+    let packet = Sent { wire_octets: 10, ..craft::packets()[2].clone() };
     let (read, _, _) = read(&craft::pcap(Endian::Big, MICROSECONDS, &[packet])).unwrap();
     assert_eq!(read[0].wire_octets, 60);
 }
@@ -220,19 +167,9 @@ fn more_octets_than_on_the_wire_are_the_octets_on_the_wire() {
 #[test]
 fn what_is_no_capture_is_refused() {
     assert!(matches!(read(b"").unwrap_err(), CaptureError::Empty { .. }));
-    assert!(matches!(
-        read(&craft::gzip(b"")).unwrap_err(),
-        CaptureError::Empty { .. }
-    ));
-    for text in [
-        &b"GET / HTTP/1.1\r\n"[..],
-        &craft::gzip(b"a tar file, say"),
-        &[0; 100],
-    ] {
-        assert!(matches!(
-            read(text).unwrap_err(),
-            CaptureError::NotACapture { .. }
-        ));
+    assert!(matches!(read(&craft::gzip(b"")).unwrap_err(), CaptureError::Empty { .. }));
+    for text in [&b"GET / HTTP/1.1\r\n"[..], &craft::gzip(b"a tar file, say"), &[0; 100]] {
+        assert!(matches!(read(text).unwrap_err(), CaptureError::NotACapture { .. }));
     }
     let error = read(&[0x28, 0xb5, 0x2f, 0xfd, 0, 0]).unwrap_err();
     assert_eq!(
@@ -242,36 +179,21 @@ fn what_is_no_capture_is_refused() {
     );
     let mut version = craft::pcap(Endian::Big, MICROSECONDS, &[]);
     version[5] = 9;
-    assert!(matches!(
-        read(&version).unwrap_err(),
-        CaptureError::Unsupported { .. }
-    ));
+    assert!(matches!(read(&version).unwrap_err(), CaptureError::Unsupported { .. }));
     let mut version = craft::pcapng(Endian::Big, &[]);
     version[13] = 2;
-    assert!(matches!(
-        read(&version).unwrap_err(),
-        CaptureError::Unsupported { .. }
-    ));
+    assert!(matches!(read(&version).unwrap_err(), CaptureError::Unsupported { .. }));
     let gzip = craft::gzip(&craft::pcap(Endian::Big, MICROSECONDS, &craft::packets()));
-    assert!(matches!(
-        read(&gzip[..12]).unwrap_err(),
-        CaptureError::Compression { .. }
-    ));
+    assert!(matches!(read(&gzip[..12]).unwrap_err(), CaptureError::Compression { .. }));
 }
 
 #[test]
 fn files_that_cannot_be_read_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     let missing = Capture::open(&folder.path().join("missing.pcap")).unwrap_err();
-    assert!(
-        missing.to_string().contains("missing.pcap: No such file"),
-        "{missing}"
-    );
+    assert!(missing.to_string().contains("missing.pcap: No such file"), "{missing}");
     let directory = Capture::open(folder.path()).unwrap_err();
-    assert!(
-        matches!(directory, CaptureError::Open { .. }),
-        "{directory}"
-    );
+    assert!(matches!(directory, CaptureError::Open { .. }), "{directory}");
     assert_eq!(directory.exit(), crate::Exit::Usage);
 }
 

@@ -69,10 +69,7 @@ fn a_frame_check_sequence_flag_is_no_link_type() {
 
 #[test]
 fn old_versions_have_the_lengths_the_other_way() {
-    let packet = Sent {
-        wire_octets: 1500,
-        ..craft::packets()[2].clone()
-    };
+    let packet = Sent { wire_octets: 1500, ..craft::packets()[2].clone() };
     let record = craft::pcap_record(Endian::Little, MICROSECONDS, &packet);
     let mut swapped = record.clone();
     swapped[8..16].rotate_left(4);
@@ -113,12 +110,7 @@ fn simple_packets_take_the_time_before_and_the_snap_length() {
     ng.simple(&packets[1]);
     assert_reads(&ng.bytes, &packets);
     // Without a snap length the whole packet is there.
-    let whole = Sent {
-        time_ns: 0,
-        wire_octets: 61,
-        data: vec![3; 61],
-        ..packets[1].clone()
-    };
+    let whole = Sent { time_ns: 0, wire_octets: 61, data: vec![3; 61], ..packets[1].clone() };
     let mut ng = Ng::new(Endian::Little);
     ng.interface(1, 0, &[]);
     ng.simple(&whole);
@@ -128,10 +120,7 @@ fn simple_packets_take_the_time_before_and_the_snap_length() {
 #[test]
 fn every_time_resolution_is_equal() {
     // Whole milliseconds, so that 10^-3 holds them; 2^-n is exact for half seconds.
-    let packet = Sent {
-        time_ns: 1_700_000_000_500_000_000,
-        ..craft::packets()[2].clone()
-    };
+    let packet = Sent { time_ns: 1_700_000_000_500_000_000, ..craft::packets()[2].clone() };
     let half_seconds = i128::from(packet.time_ns / 500_000_000);
     for endian in BOTH {
         for tsresol in (1..=9_u8).chain(0x81..=0xa0) {
@@ -175,10 +164,8 @@ fn interfaces_are_dense_over_sections() {
     assert_eq!(end, End::Complete);
     let indices: Vec<_> = packets.iter().map(|packet| packet.interface).collect();
     assert_eq!(indices, [2, 3, 3, 4, 1, 5]);
-    let described: Vec<_> = interfaces
-        .iter()
-        .map(|interface| (interface.name.as_str(), interface.link.0))
-        .collect();
+    let described: Vec<_> =
+        interfaces.iter().map(|interface| (interface.name.as_str(), interface.link.0)).collect();
     let expected = [
         ("eth0", 1),
         ("test.pcap", 1),

@@ -1,0 +1,273 @@
+//! The cache against what it must do: conservation under any traffic, and the rules one by one.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use flow_common::key::protocol;
+use flow_common::{Direction, FlowKey};
+use proptest::prelude::*;
+
+use super::{Shard, Timeouts};
+use crate::delta::Delta;
+use crate::record::{FlowEndReason, FlowRecord, InitiatorBy};
+
+const SECOND: u64 = 1_000_000_000;
+const SYN: u8 = 0x02;
+const FIN: u8 = 0x01;
+const ACK: u8 = 0x10;
+const RST: u8 = 0x04;
+
+fn shard(max_flows: usize) -> Shard {
+    Shard::new(max_flows, Timeouts::default(), 1)
+}
+
+/// One packet of 100 octets from host `src` to host `dst` at `time_ns`.
+fn packet(protocol: u8, src: (u8, u16), dst: (u8, u16), flags: u8, time_ns: u64) -> Delta {
+    let syn = flags & SYN != 0;
+    let ack = flags & ACK != 0;
+    Delta {
+        key: FlowKey {
+            src: [src.0; 16],
+            dst: [dst.0; 16],
+            src_port: src.1,
+            dst_port: dst.1,
+            protocol,
+            ..FlowKey::default()
+        },
+        packets: 1,
+        octets: 100,
+        first_ns: time_ns,
+        last_ns: time_ns,
+        syn_ns: if syn { time_ns } else { 0 },
+        syn_packets: u32::from(syn && !ack),
+        syn_ack_packets: u32::from(syn && ack),
+        tcp_flags: flags,
+        dscp: 0,
+        min_ttl: 64,
+        max_ttl: 64,
+    }
+}
+
+fn tcp(src: (u8, u16), dst: (u8, u16), flags: u8, time_ns: u64) -> Delta {
+    packet(protocol::TCP, src, dst, flags, time_ns)
+}
+
+fn play(shard: &mut Shard, deltas: &[Delta]) -> Vec<FlowRecord> {
+    let mut out = Vec::new();
+    for delta in deltas {
+        shard.update(delta, &mut out);
+    }
+    out
+}
+
+fn flush(shard: &mut Shard) -> Vec<FlowRecord> {
+    let mut out = Vec::new();
+    shard.flush(&mut out);
+    out
+}
+
+const CLIENT: (u8, u16) = (9, 50_000);
+const SERVER: (u8, u16) = (3, 443);
+
+#[test]
+fn a_connection_is_one_row_with_both_directions() {
+    let mut shard = shard(10);
+    let out = play(
+        &mut shard,
+        &[
+            tcp(CLIENT, SERVER, SYN, 1000),
+            tcp(SERVER, CLIENT, SYN | ACK, 1500),
+            tcp(CLIENT, SERVER, ACK, 1600),
+            tcp(CLIENT, SERVER, FIN | ACK, 2000),
+            tcp(SERVER, CLIENT, FIN | ACK, 2100),
+            tcp(CLIENT, SERVER, ACK, 2200),
+        ],
+    );
+    assert!(out.is_empty(), "the last ACK belongs to the flow");
+    let mut out = Vec::new();
+    shard.expire(2200 + 2 * SECOND, &mut out);
+    let [record] = &out[..] else { panic!("one record: {out:?}") };
+    assert_eq!((record.packets, record.reverse_packets), (4, 2));
+    assert_eq!((record.octets, record.reverse_octets), (400, 200));
+    assert_eq!((record.src_port, record.dst_port), (50_000, 443));
+    assert_eq!(record.initiator_by, InitiatorBy::Syn);
+    assert_eq!(record.end_reason, FlowEndReason::EndOfFlow);
+    assert_eq!(record.handshake_rtt_ns, 500);
+    assert_eq!((record.start_ns, record.end_ns), (1000, 2200));
+    assert!(shard.is_empty());
+}
+
+#[test]
+fn the_syn_decides_even_when_the_answer_was_seen_first() {
+    let mut shard = shard(10);
+    play(&mut shard, &[tcp(SERVER, CLIENT, SYN | ACK, 1), tcp(CLIENT, SERVER, SYN, 2)]);
+    let record = &flush(&mut shard)[0];
+    assert_eq!((record.src_port, record.initiator_by), (50_000, InitiatorBy::Syn));
+}
+
+#[test]
+fn a_known_service_is_not_the_initiator() {
+    let mut shard = shard(10);
+    let answer = packet(protocol::UDP, (3, 53), CLIENT, 0, 1);
+    play(&mut shard, &[answer]);
+    let record = &flush(&mut shard)[0];
+    assert_eq!((record.dst_port, record.initiator_by), (53, InitiatorBy::ServicePort));
+    assert_eq!((record.packets, record.reverse_packets), (0, 1));
+}
+
+#[test]
+fn else_the_first_packet_decides() {
+    let mut shard = shard(10);
+    play(&mut shard, &[packet(protocol::UDP, (3, 60_001), (9, 60_002), 0, 1)]);
+    let record = &flush(&mut shard)[0];
+    assert_eq!((record.src_port, record.initiator_by), (60_001, InitiatorBy::FirstPacket));
+}
+
+#[test]
+fn the_sender_of_an_icmp_request_is_the_initiator_even_unseen() {
+    let mut shard = shard(10);
+    let mut reply = packet(protocol::ICMP, (3, 0), (9, 0), 0, 1);
+    reply.key.dst_port = 0; // echo reply
+    play(&mut shard, &[reply]);
+    let record = &flush(&mut shard)[0];
+    assert_eq!(record.initiator_by, InitiatorBy::Icmp);
+    assert_eq!((record.icmp_type, record.src[0]), (8, 9));
+    assert_eq!((record.packets, record.reverse_packets), (0, 1));
+}
+
+#[test]
+fn a_new_syn_opens_a_new_flow_while_the_old_one_lingers() {
+    let mut shard = shard(10);
+    let out = play(
+        &mut shard,
+        &[
+            tcp(CLIENT, SERVER, SYN, 1),
+            tcp(SERVER, CLIENT, RST | ACK, 2),
+            tcp(CLIENT, SERVER, SYN, 3),
+        ],
+    );
+    assert_eq!(out.len(), 1);
+    assert_eq!(out[0].end_reason, FlowEndReason::EndOfFlow);
+    assert_eq!(flush(&mut shard).len(), 1);
+}
+
+#[test]
+fn an_active_flow_goes_on_in_the_next_record_with_the_same_initiator() {
+    let mut shard = shard(10);
+    let deltas: Vec<Delta> = (0..70)
+        .map(|second| {
+            let flags = if second == 0 { SYN } else { ACK };
+            // From 60 s on only the server talks.
+            let (src, dst) = if second < 60 { (CLIENT, SERVER) } else { (SERVER, CLIENT) };
+            tcp(src, dst, flags, second * SECOND)
+        })
+        .collect();
+    let out = play(&mut shard, &deltas);
+    let [first] = &out[..] else { panic!("one record: {out:?}") };
+    assert_eq!(first.end_reason, FlowEndReason::ActiveTimeout);
+    assert_eq!(first.packets, 60);
+    let second = &flush(&mut shard)[0];
+    assert_eq!(second.end_reason, FlowEndReason::ForcedEnd);
+    assert_eq!((second.packets, second.reverse_packets), (0, 10));
+    assert_eq!((second.src_port, second.initiator_by), (50_000, InitiatorBy::Syn));
+}
+
+#[test]
+fn idle_flows_leave_by_the_clock_or_at_their_next_packet() {
+    let mut swept = shard(10);
+    play(&mut swept, &[tcp(CLIENT, SERVER, ACK, 0)]);
+    let mut out = Vec::new();
+    swept.expire(15 * SECOND - 1, &mut out);
+    assert!(out.is_empty());
+    swept.expire(15 * SECOND, &mut out);
+    assert_eq!(out[0].end_reason, FlowEndReason::IdleTimeout);
+
+    let mut touched = shard(10);
+    let late = [tcp(CLIENT, SERVER, ACK, 0), tcp(CLIENT, SERVER, ACK, 15 * SECOND)];
+    assert_eq!(play(&mut touched, &late), out);
+}
+
+#[test]
+fn a_full_shard_emits_the_flow_that_was_used_least_recently() {
+    let mut shard = shard(2);
+    let out = play(
+        &mut shard,
+        &[
+            tcp((1, 1), SERVER, ACK, 1),
+            tcp((2, 2), SERVER, ACK, 2),
+            tcp((1, 1), SERVER, ACK, 3),
+            tcp((4, 4), SERVER, ACK, 4),
+        ],
+    );
+    assert_eq!(out.len(), 1);
+    assert_eq!((out[0].end_reason, out[0].src[0]), (FlowEndReason::LackOfResources, 2));
+    assert_eq!(shard.stats().evictions, 1);
+}
+
+#[test]
+fn directions_at_the_interface_pair_up() {
+    let mut shard = shard(10);
+    let mut request = tcp(CLIENT, SERVER, SYN, 1);
+    request.key.direction = Direction::Egress as u8;
+    let mut answer = tcp(SERVER, CLIENT, SYN | ACK, 2);
+    answer.key.direction = Direction::Ingress as u8;
+    play(&mut shard, &[request, answer]);
+    let out = flush(&mut shard);
+    assert_eq!(out.len(), 1);
+    assert_eq!(out[0].direction, Direction::Egress);
+}
+
+/// Packets and octets per sender, receiver and protocol.
+type Sums = BTreeMap<([u8; 16], [u8; 16], u8), (u64, u64)>;
+
+fn add(sums: &mut Sums, key: ([u8; 16], [u8; 16], u8), packets: u64, octets: u64) {
+    if packets > 0 {
+        let sum = sums.entry(key).or_default();
+        sum.0 += packets;
+        sum.1 += octets;
+    }
+}
+
+proptest! {
+    /// Whatever comes, every packet is in exactly one record, on its side.
+    #[test]
+    fn nothing_is_lost_or_counted_twice(
+        packets in proptest::collection::vec(
+            (0u8..6, 0u8..6, 0u16..3, any::<u8>(), 0u64..90, any::<bool>()), 1..400),
+        max_flows in 1usize..20,
+        expiry in 1usize..40,
+    ) {
+        let timeouts = Timeouts { active: Duration::from_secs(20), ..Timeouts::default() };
+        let mut shard = Shard::new(max_flows, timeouts, 7);
+        let mut sent = Sums::new();
+        let mut out = Vec::new();
+        for (i, (src, dst, port, flags, second, icmp)) in packets.iter().enumerate() {
+            let protocol = if *icmp { protocol::ICMP } else { protocol::TCP };
+            // ICMP types 0 to 15, so that some are answers; times go back and forth.
+            let port = if *icmp { u16::from(flags % 16) << 8 } else { *port };
+            let delta = packet(protocol, (*src, *port_of(icmp)), (*dst, port), *flags,
+                               second * SECOND);
+            add(&mut sent, (delta.key.src, delta.key.dst, protocol), 1, 100);
+            shard.update(&delta, &mut out);
+            if i % expiry == 0 {
+                shard.expire(second * SECOND, &mut out);
+            }
+            prop_assert!(shard.len() <= max_flows.max(1));
+        }
+        shard.flush(&mut out);
+        prop_assert!(shard.is_empty());
+        let mut recorded = Sums::new();
+        for r in &out {
+            prop_assert!(r.start_ns <= r.end_ns);
+            prop_assert!(r.total_packets() > 0);
+            add(&mut recorded, (r.src, r.dst, r.protocol), r.packets, r.octets);
+            add(&mut recorded, (r.dst, r.src, r.protocol), r.reverse_packets, r.reverse_octets);
+        }
+        prop_assert_eq!(sent, recorded);
+    }
+}
+
+/// ICMP has no source port.
+const fn port_of(icmp: &bool) -> &'static u16 {
+    if *icmp { &0 } else { &7 }
+}

@@ -1,0 +1,121 @@
+//! A store of the real binary on a temporary folder, and rows for it.
+
+use std::time::Duration;
+
+use clickhouse::{Client, Row};
+use flow_agent::store::EmbeddedStore;
+use rustix::process::{Pid, Signal, kill_process};
+use serde::{Deserialize, Serialize};
+
+use crate::bin_path::flow_agent;
+use crate::raw_http::post;
+
+/// How long a store may take to start or stop.
+pub const DEADLINE: Duration = Duration::from_mins(1);
+
+/// A row.
+#[derive(Debug, Clone, PartialEq, Row, Serialize, Deserialize)]
+pub struct Flow {
+    /// A number.
+    pub id: u64,
+    /// A text.
+    pub host: String,
+}
+
+/// Rows with these ids.
+pub fn flows(ids: std::ops::Range<u64>) -> Vec<Flow> {
+    ids.map(|id| Flow { id, host: format!("host-{}", id % 97) }).collect()
+}
+
+/// The same rows as TSV.
+pub fn tsv(ids: std::ops::Range<u64>) -> String {
+    flows(ids).iter().fold(String::new(), |mut tsv, flow| {
+        tsv.extend([&flow.id.to_string(), "\t", &flow.host, "\n"]);
+        tsv
+    })
+}
+
+/// A running store.
+pub struct Store {
+    /// Its process.
+    pub child: EmbeddedStore,
+    /// The folder above its data folder.
+    pub dir: tempfile::TempDir,
+}
+
+impl Store {
+    /// Starts one on a new folder.
+    pub fn start() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let child =
+            EmbeddedStore::start(&flow_agent(), &dir.path().join("data"), DEADLINE).unwrap();
+        Self { child, dir }
+    }
+
+    /// Stops it cleanly and starts it again.
+    #[must_use]
+    pub fn restart(self) -> Self {
+        self.child.stop(DEADLINE).unwrap();
+        let dir = self.dir;
+        let child =
+            EmbeddedStore::start(&flow_agent(), &dir.path().join("data"), DEADLINE).unwrap();
+        Self { child, dir }
+    }
+
+    /// Kills it outright and starts it again.
+    #[must_use]
+    pub fn crash(self) -> Self {
+        let pid = Pid::from_raw(self.child.pid().cast_signed()).unwrap();
+        kill_process(pid, Signal::KILL).unwrap();
+        self.child.stop(DEADLINE).expect_err("a killed store has not stopped cleanly");
+        let dir = self.dir;
+        let child =
+            EmbeddedStore::start(&flow_agent(), &dir.path().join("data"), DEADLINE).unwrap();
+        Self { child, dir }
+    }
+
+    /// Where it serves.
+    pub fn url(&self) -> &str {
+        self.child.url()
+    }
+
+    /// A client of it.
+    pub fn client(&self) -> Client {
+        Client::default().with_url(self.url())
+    }
+
+    /// Runs a statement; leaves the answer's text.
+    pub fn sql(&self, sql: &str) -> String {
+        let answer = post(self.url(), "/", sql.as_bytes());
+        assert_eq!(answer.status, 200, "{sql}: {}", answer.text());
+        answer.text().trim_end().to_owned()
+    }
+
+    /// Makes a table; `window` is the deduplication window: with one, equal inserts collapse.
+    pub fn create(&self, table: &str, window: u32) {
+        self.sql(&format!(
+            "CREATE TABLE {table} (id UInt64, host String) ENGINE = MergeTree ORDER BY id \
+             SETTINGS non_replicated_deduplication_window = {window}, \
+             fsync_after_insert = 1, fsync_part_directory = 1"
+        ));
+    }
+
+    /// The rows of a table.
+    pub fn count(&self, table: &str) -> u64 {
+        self.sql(&format!("SELECT count() FROM {table}")).parse().unwrap()
+    }
+
+    /// Stops it cleanly.
+    pub fn stop(self) {
+        self.child.stop(DEADLINE).unwrap();
+    }
+}
+
+/// Inserts rows through the crate.
+pub async fn insert(client: &Client, table: &str, rows: &[Flow]) -> clickhouse::error::Result<()> {
+    let mut insert = client.insert::<Flow>(table).await?;
+    for row in rows {
+        insert.write(row).await?;
+    }
+    insert.end().await
+}
