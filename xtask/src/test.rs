@@ -14,6 +14,9 @@ use crate::{build, command};
 /// Members that are tested: not flow-ebpf, which only compiles for the BPF target.
 const HOST: [&str; 3] = ["--workspace", "--exclude", "flow-ebpf"];
 
+/// Every test program runs, whatever failed before it.
+const TEST: [&str; 2] = ["test", "--no-fail-fast"];
+
 /// Runs all of it, or only the tests whose names contain `filter`.
 pub fn run(filter: Option<&str>) -> Result<ExitCode> {
     if !command::is_root() {
@@ -33,10 +36,10 @@ pub fn run(filter: Option<&str>) -> Result<ExitCode> {
     }
     let agent = build::target_dir().join("debug/flow-agent");
     let names = filter.unwrap_or_default();
-    steps.cargo("unit", &words(&["test"], &["--lib", "--bins", "--", names]), |_| {});
+    steps.cargo("unit", &words(&TEST, &["--lib", "--bins", "--", names]), |_| {});
     // One test at a time: they meter real traffic, and another test's load would
     // slow the traffic and overflow the tallies.
-    let integration = words(&["test"], &["--test", "*", "--", "--test-threads=1", names]);
+    let integration = words(&TEST, &["--test", "*", "--", "--test-threads=1", names]);
     steps.cargo("integration", &integration, |cargo| {
         cargo.env("FLOW_AGENT_BIN", &agent);
     });
