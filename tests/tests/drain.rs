@@ -57,7 +57,7 @@ fn exact(left: &str, right: &str) -> Result<()> {
         }
     })?;
     let wire = tallies.map(Tally::stop);
-    let mut kernel = hooks.detach();
+    let kernel = hooks.detach();
     add(drain.drain(&kernel, || 0, &mut deltas)?);
 
     for (side, counts) in [&lab.left, &lab.right].into_iter().zip(wire) {
