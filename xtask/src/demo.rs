@@ -18,8 +18,7 @@ pub fn run() -> Result<ExitCode> {
     let built = build::run()?;
     println!("building flow-demo (release)");
     let mut cargo = command::cargo();
-    // Both packages in one command: the features of shared crates stay the same, and
-    // nothing that `build` compiled is compiled again.
+    // It shares what `build` has just compiled: the features of common crates are the same.
     cargo.args(["build", "--release", "--package", "flow-tests", "--bin", "flow-demo"]);
     command::run(built.tools.apply(&mut cargo))?;
     let program = build::target_dir().join("release/flow-demo");
