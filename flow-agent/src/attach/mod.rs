@@ -1,6 +1,6 @@
 //! Attaching: from interface names to kernel programs that meter them.
 //!
-//! Enters: what the configuration says to meter. Leaves: a [`Meter`], whose
+//! Enters: what the configuration says to meter. Leaves: [`Hooks`], whose
 //! programs fill the tables that `drain` reads. Dropping it detaches everything.
 
 mod hooks;

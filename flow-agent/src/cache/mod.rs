@@ -1,6 +1,6 @@
 //! The flow cache: merges directions and intervals into flow records.
 //!
-//! Enters: [`Delta`](crate::delta::Delta)s. Leaves: [`FlowRecord`](crate::FlowRecord)s.
+//! Enters: [`Delta`](crate::delta::Delta)s. Leaves: [`FlowRecord`](crate::record::FlowRecord)s.
 //! It holds that every packet that entered is in exactly one record that left
 //! or in one open flow.
 

@@ -2,7 +2,7 @@
 //!
 //! Enters: a [`Frame`], what its first octets are, its length on the wire.
 //! Leaves: a [`Packet`], or the reason why there is none. The stages follow the
-//! packet: [`link`] finds the IP header, [`ip`] reads it, [`transport`] reads
+//! packet: `link` finds the IP header, `ip` reads it, `transport` reads
 //! the ports. No stage allocates, loops without a bound, or reads twice.
 
 mod ip;
