@@ -2,7 +2,7 @@
 //! key, the layout of the per-CPU tables, the counters and their reasons.
 //!
 //! Everything here is `no_std`, free of `unsafe`, and compiled twice: for the
-//! BPF virtual machine and for the host. [`parse`] is the only packet parser of
+//! BPF virtual machine and for the host. [`parse()`] is the only packet parser of
 //! the project; kernel metering and capture replay both call it.
 #![no_std]
 #![forbid(unsafe_code)]
