@@ -46,7 +46,7 @@ fn main() {
         .env_remove("RUSTC_WRAPPER")
         .env_remove("RUSTC_WORKSPACE_WRAPPER")
         .env_remove("RUSTFLAGS")
-        .env("CARGO_ENCODED_RUSTFLAGS", "-Cdebuginfo=2\u{1f}-Clink-arg=--btf");
+        .env("CARGO_ENCODED_RUSTFLAGS", "-Cdebuginfo=2\u{1f}-Clink-arg=--btf\u{1f}-Clink-arg=--cpu-features=+allows-misaligned-mem-access");
     match toolchain {
         Toolchain::Nightly { rustc } => {
             cargo.arg("-Zbuild-std=core").env("RUSTC", rustc).env("RUSTC_BOOTSTRAP", "1");
@@ -59,8 +59,9 @@ fn main() {
     if !status.success() {
         fail("flow-ebpf does not compile (messages above)");
     }
-    let object = target_dir.join(TARGET).join("release/flow-ebpf");
-    println!("cargo:rustc-env=FLOW_EBPF_OBJECT={}", object.display());
+    let objects = target_dir.join(TARGET).join("release");
+    println!("cargo:rustc-env=FLOW_EBPF_OBJECT={}", objects.join("flow-ebpf").display());
+    println!("cargo:rustc-env=FLOW_BENCH_OBJECT={}", objects.join("flow-bench").display());
 }
 
 fn find_toolchain() -> Option<Toolchain> {

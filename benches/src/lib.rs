@@ -4,7 +4,7 @@ use flow_agent::delta::Delta;
 use flow_common::key::{mapped, protocol};
 use flow_common::{Direction, FlowKey};
 
-/// A small, fast, seeded generator (Steele, Lea, Flood: SplitMix64).
+/// A small, fast, seeded generator (Steele, Lea, Flood: `SplitMix64`).
 #[derive(Clone, Debug)]
 pub struct Random(u64);
 

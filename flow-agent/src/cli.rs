@@ -30,6 +30,9 @@ pub enum Command {
     Store(StoreArgs),
     /// Ask a store in SQL
     Query(QueryArgs),
+    /// Measure what a packet and a flow cost on this host; needs root
+    #[cfg(feature = "live")]
+    Bench(BenchArgs),
     /// Show or apply the tables
     #[command(subcommand)]
     Schema(SchemaCommand),
@@ -123,6 +126,21 @@ pub struct QueryArgs {
     /// The question
     #[arg(value_name = "SQL")]
     pub sql: String,
+}
+
+/// Arguments of `flow-agent bench`.
+#[cfg(feature = "live")]
+#[derive(Debug, Args)]
+pub struct BenchArgs {
+    /// What to measure
+    #[arg(value_name = "STAGE", default_value = "all")]
+    pub stage: flow_agent::bench::Stage,
+    /// One working set instead of 1, 1,000, 65,536 and 1,048,576 flows
+    #[arg(long, value_name = "FLOWS", value_parser = clap::value_parser!(u32).range(1..=1 << 20))]
+    pub flows: Option<u32>,
+    /// One JSON object a line
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// `flow-agent schema ...`.

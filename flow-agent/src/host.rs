@@ -6,3 +6,17 @@ pub fn host_name() -> String {
     let name = name.nodename().to_string_lossy().into_owned();
     if name.is_empty() { "localhost".into() } else { name }
 }
+
+/// The highest CPU number that is online, plus one.
+#[cfg(feature = "live")]
+pub fn online_cpus() -> u32 {
+    match aya::util::online_cpus() {
+        Ok(cpus) => cpus.iter().max().map_or(1, |last| last + 1),
+        Err((_, error)) => {
+            tracing::warn!(
+                "the online CPUs cannot be listed ({error}); tables for the possible ones"
+            );
+            aya::util::nr_cpus().map_or(1, |cpus| cpus as u32)
+        }
+    }
+}

@@ -9,6 +9,8 @@
 #[cfg(feature = "live")]
 pub mod attach;
 pub mod batch;
+#[cfg(feature = "live")]
+pub mod bench;
 pub mod cache;
 pub mod clock;
 pub mod community_id;

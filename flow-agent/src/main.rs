@@ -48,6 +48,10 @@ fn run(command: Command) -> Result<(), Error> {
         Command::Replay(args) => replay(args),
         Command::Store(args) => serve_store(args),
         Command::Query(args) => query(&args),
+        #[cfg(feature = "live")]
+        Command::Bench(cli::BenchArgs { stage, flows, json }) => {
+            flow_agent::bench::Bench { stage, flows, json }.run()
+        }
         Command::Schema(SchemaCommand::Print) => {
             print!("{}", Schema::new("flow", false).script());
             Ok(())

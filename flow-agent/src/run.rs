@@ -31,7 +31,7 @@ const RECORD_QUEUE: usize = 256;
 /// not take everything at the end.
 pub fn run(config: &Config, shutdown: &Receiver<()>) -> Result<(), Error> {
     let interfaces = resolve(&config.interfaces, config.attach)?;
-    let cpus = online_cpus();
+    let cpus = crate::host::online_cpus();
     let seed = uuid::Uuid::now_v7().as_u64_pair().1 ^ u64::from(std::process::id()).rotate_left(40);
     let size = TableSize::for_budget(cpus, config.table_memory_bytes);
     let mut kernel = Kernel::load(size, seed)?;
@@ -189,19 +189,6 @@ fn announce(interfaces: &[Interface], size: TableSize, store: &Store) {
         size.cpus,
         store.address()
     );
-}
-
-/// The highest CPU number that is online, plus one.
-fn online_cpus() -> u32 {
-    match aya::util::online_cpus() {
-        Ok(cpus) => cpus.iter().max().map_or(1, |last| last + 1),
-        Err((_, error)) => {
-            tracing::warn!(
-                "the online CPUs cannot be listed ({error}); tables for the possible ones"
-            );
-            aya::util::nr_cpus().map_or(1, |cpus| cpus as u32)
-        }
-    }
 }
 
 fn join<T>(thread: std::thread::JoinHandle<T>) -> T {

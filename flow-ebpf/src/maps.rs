@@ -92,7 +92,6 @@ constant!(/// Seed of the flow hash.
 /// The generation being filled.
 #[inline(always)]
 pub fn generation() -> Option<u32> {
-    // By value: a constant's address would land in a section that aya relocates wrongly.
     GENERATION.get(0)?.get(0).copied()
 }
 
