@@ -1,7 +1,7 @@
 //! One workload generator for all measurements: seeded, so two runs see the same packets.
 
 use flow_agent::delta::Delta;
-use flow_common::key::{mapped, protocol};
+use flow_common::key::protocol;
 use flow_common::{Direction, FlowKey};
 
 /// A small, fast, seeded generator (Steele, Lea, Flood: `SplitMix64`).
@@ -32,8 +32,8 @@ pub fn deltas(flows: u64, count: usize, seed: u64) -> Vec<Delta> {
             let now = 1_700_000_000_000_000_000 + i * 1000;
             Delta {
                 key: FlowKey {
-                    src: mapped((flow as u32).to_be_bytes()),
-                    dst: mapped([10, 0, 0, 1]),
+                    src: (flow as u32).to_be_bytes().into(),
+                    dst: [10, 0, 0, 1].into(),
                     src_port: 40_000 + (flow >> 32) as u16,
                     dst_port: 443,
                     interface: 1,

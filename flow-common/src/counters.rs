@@ -43,7 +43,9 @@ pub struct InterfaceCounters {
     pub lost: [Count; 8],
     /// Later fragments whose first fragment was not seen: metered with ports 0.
     pub fragments_without_ports: u64,
-    reserved: [u64; 5],
+    /// Memory of no meaning that the kernel side may write and read back.
+    pub scratch: u64,
+    reserved: [u64; 4],
 }
 
 impl InterfaceCounters {
@@ -53,7 +55,8 @@ impl InterfaceCounters {
         not_metered: [Count { packets: 0, octets: 0 }; 8],
         lost: [Count { packets: 0, octets: 0 }; 8],
         fragments_without_ports: 0,
-        reserved: [0; 5],
+        scratch: 0,
+        reserved: [0; 4],
     };
 }
 

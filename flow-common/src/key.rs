@@ -54,19 +54,63 @@ pub mod protocol {
     pub const SHIM6: u8 = 140;
 }
 
+/// An IPv6 address, or an IPv4 address mapped into one (RFC 4291 section 2.5.5.2):
+/// four words in memory order, as they stand in a packet.
+#[repr(transparent)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Address(pub [u32; 4]);
+
+impl Address {
+    /// An IPv4 address given as the word that stands in the packet.
+    #[inline(always)]
+    pub const fn mapped(word: u32) -> Self {
+        Self([0, 0, MAPPED_PREFIX, word])
+    }
+
+    /// True for a mapped IPv4 address.
+    #[inline(always)]
+    pub const fn is_mapped(&self) -> bool {
+        self.0[0] == 0 && self.0[1] == 0 && self.0[2] == MAPPED_PREFIX
+    }
+
+    /// The octets, as they stand in a packet.
+    pub fn octets(self) -> [u8; 16] {
+        let mut octets = [0; 16];
+        for (chunk, word) in octets.as_chunks_mut::<4>().0.iter_mut().zip(self.0) {
+            *chunk = word.to_ne_bytes();
+        }
+        octets
+    }
+}
+
+impl From<[u8; 16]> for Address {
+    fn from(octets: [u8; 16]) -> Self {
+        let (words, _) = octets.as_chunks::<4>();
+        Self([0, 1, 2, 3].map(|i| u32::from_ne_bytes(words[i])))
+    }
+}
+
+impl From<[u8; 4]> for Address {
+    fn from(octets: [u8; 4]) -> Self {
+        Self::mapped(u32::from_ne_bytes(octets))
+    }
+}
+
+/// The third word of a mapped IPv4 address.
+const MAPPED_PREFIX: u32 = u32::from_ne_bytes([0, 0, 0xff, 0xff]);
+
 /// One direction of a flow: what all its packets at one observation point share.
 ///
 /// 44 octets without padding, so that two keys are equal exactly when their
-/// octets are. IPv4 addresses are IPv4-mapped IPv6 addresses (RFC 4291
-/// section 2.5.5.2). ICMP packets carry `type * 256 + code` in `dst_port`, as
-/// NetFlow does, and 0 in `src_port`; rows split them again.
+/// octets are. ICMP packets carry `type * 256 + code` in `dst_port`, as NetFlow
+/// does, and 0 in `src_port`; rows split them again.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct FlowKey {
     /// Source address.
-    pub src: [u8; 16],
+    pub src: Address,
     /// Destination address.
-    pub dst: [u8; 16],
+    pub dst: Address,
     /// Source port, 0 where the protocol has none or it was not captured.
     pub src_port: u16,
     /// Destination port, or ICMP type and code.
@@ -83,7 +127,7 @@ pub struct FlowKey {
     pub direction: u8,
 }
 
-const _: () = assert!(size_of::<FlowKey>() == 44 && align_of::<FlowKey>() == 2);
+const _: () = assert!(size_of::<FlowKey>() == 44 && align_of::<FlowKey>() == 4);
 
 impl FlowKey {
     /// True for ICMP and ICMPv6.
@@ -91,10 +135,4 @@ impl FlowKey {
     pub const fn is_icmp(&self) -> bool {
         self.protocol == protocol::ICMP || self.protocol == protocol::ICMPV6
     }
-}
-
-/// The IPv4-mapped IPv6 address of an IPv4 address.
-#[inline(always)]
-pub const fn mapped(v4: [u8; 4]) -> [u8; 16] {
-    [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, v4[0], v4[1], v4[2], v4[3]]
 }

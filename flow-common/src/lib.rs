@@ -17,7 +17,7 @@ pub mod table;
 
 pub use counters::{Count, InterfaceCounters};
 pub use frame::Frame;
-pub use key::{Direction, FlowKey};
+pub use key::{Address, Direction, FlowKey};
 pub use parse::FragmentPorts;
 pub use parse::{FragmentKey, FragmentRole, Link, Packet, parse};
 pub use reason::{Lost, NotMetered};

@@ -1,30 +1,60 @@
 //! Packet memory as a [`Frame`]: every read is one comparison that the verifier understands.
 
+use core::ptr;
+
 use flow_common::Frame;
 
 /// The directly readable octets of a packet: `[start, end)`.
 pub struct PacketMemory {
     start: usize,
     end: usize,
+    /// Map memory of this CPU, for [`Frame::merge_paths`].
+    scratch: *mut u64,
 }
 
 impl PacketMemory {
-    /// `start` and `end` as the program context gives them.
+    /// `start` and `end` as the program context gives them; `scratch` in a map.
     #[inline(always)]
-    pub fn new(start: usize, end: usize) -> Self {
-        Self { start, end }
+    pub fn new(start: usize, end: usize, scratch: *mut u64) -> Self {
+        Self { start, end, scratch }
+    }
+}
+
+impl PacketMemory {
+    /// A value at `offset`, in memory order. Larger than one octet: the verifier
+    /// does not follow the comparison that compilers make of a single octet's check.
+    #[inline(always)]
+    fn read<T: Copy>(&self, offset: usize) -> Option<T> {
+        const { assert!(size_of::<T>() >= 2) };
+        let at = self.start + offset;
+        if at + size_of::<T>() > self.end {
+            return None;
+        }
+        // SAFETY: start..end is packet memory and the value lies in it; the
+        // verifier checks the same. `T` is made of integers.
+        Some(unsafe { (at as *const T).read_unaligned() })
     }
 }
 
 impl Frame for PacketMemory {
     #[inline(always)]
-    fn read<const N: usize>(&self, offset: usize) -> Option<[u8; N]> {
-        const { assert!(N >= 2) };
-        let at = self.start + offset;
-        if at + N > self.end {
-            return None;
-        }
-        // SAFETY: start..end is packet memory and at..at+N lies in it; the verifier checks the same.
-        Some(unsafe { *(at as *const [u8; N]) })
+    fn words<const N: usize>(&self, offset: usize) -> Option<[u32; N]> {
+        self.read(offset)
+    }
+
+    #[inline(always)]
+    fn u16(&self, offset: usize) -> Option<u16> {
+        self.read(offset).map(u16::from_be)
+    }
+
+    #[inline(always)]
+    fn merge_paths(&self, offset: usize, limit: usize) -> usize {
+        // The verifier does not follow what is in map memory.
+        // SAFETY: `scratch` is memory of a map, which outlives the program.
+        let forgotten = unsafe {
+            ptr::write_volatile(self.scratch, offset as u64);
+            ptr::read_volatile(self.scratch)
+        };
+        forgotten as usize & (limit - 1)
     }
 }

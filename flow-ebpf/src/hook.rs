@@ -5,15 +5,18 @@ use aya_ebpf::helpers::generated::bpf_xdp_get_buff_len;
 use aya_ebpf::programs::{TcContext, XdpContext};
 use flow_common::Direction;
 
-use crate::frame::PacketMemory;
 use crate::meter::meter;
 
 /// Headers are looked for in the first octets; what a driver left outside the
 /// linear part of a socket buffer is pulled in up to here.
 const HEADER_OCTETS: u32 = 192;
 
-/// What a hook knows of a packet besides its octets.
+/// What a hook knows of a packet.
 pub struct Observation {
+    /// First directly readable octet.
+    pub start: usize,
+    /// One past the last.
+    pub end: usize,
     /// The kernel's number for the interface.
     pub ifindex: u32,
     /// Which way the packet goes.
@@ -31,10 +34,11 @@ pub struct Observation {
 /// XDP: always one packet as it is on the wire, possibly in several buffers.
 #[inline(always)]
 pub fn xdp(ctx: &XdpContext) {
-    let frame = PacketMemory::new(ctx.data(), ctx.data_end());
     // SAFETY: the context is the one this program was called with.
     let wire_octets = unsafe { bpf_xdp_get_buff_len(ctx.ctx) } as u32;
     let observation = Observation {
+        start: ctx.data(),
+        end: ctx.data_end(),
         ifindex: ctx.ingress_ifindex() as u32,
         direction: Direction::Ingress,
         wire_octets,
@@ -42,7 +46,7 @@ pub fn xdp(ctx: &XdpContext) {
         segment_size: 0,
         segments: 0,
     };
-    meter(ctx, &frame, &observation);
+    meter(ctx, &observation);
 }
 
 /// TC: a socket buffer, perhaps a super-packet, perhaps with its tag in metadata.
@@ -54,10 +58,11 @@ pub fn tc(ctx: &TcContext, direction: Direction) {
         // On failure the linear part is parsed, and what is missing counts as truncated.
         let _ = ctx.pull_data(wanted);
     }
-    let frame = PacketMemory::new(ctx.data(), ctx.data_end());
     // SAFETY: the context is the one this program was called with.
     let skb = unsafe { &*ctx.skb.skb };
     let observation = Observation {
+        start: ctx.data(),
+        end: ctx.data_end(),
         ifindex: skb.ifindex,
         direction,
         wire_octets: len,
@@ -65,7 +70,7 @@ pub fn tc(ctx: &TcContext, direction: Direction) {
         segment_size: skb.gso_size,
         segments: skb.gso_segs,
     };
-    meter(ctx, &frame, &observation);
+    meter(ctx, &observation);
 }
 
 /// Both contexts can log.

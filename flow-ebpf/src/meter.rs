@@ -8,25 +8,26 @@ use flow_common::{
     parse,
 };
 
+use crate::frame::PacketMemory;
 use crate::hook::{Context, Observation};
 use crate::{diagnose, maps, table};
 
 /// Parses and counts one packet.
 #[inline(always)]
-pub fn meter(ctx: &impl Context, frame: &impl Frame, seen: &Observation) {
+pub fn meter(ctx: &impl Context, seen: &Observation) {
     let Some(generation) = maps::generation() else { return };
     let interface = maps::INTERFACES.get(seen.ifindex).copied().unwrap_or_default();
-    let link = if interface.raw_ip == 0 { Link::Ethernet } else { Link::RawIp };
-    let parsed = parse(frame, link, seen.wire_octets, seen.stripped_vlan);
-
     // SAFETY: the helper has no preconditions.
     let cpu = unsafe { bpf_get_smp_processor_id() };
     if cpu >= maps::cpus() {
-        stray(generation, interface, parsed, seen);
+        stray(generation, interface, seen);
         return;
     }
     let region = generation * maps::cpus() + cpu;
     let Some(counters) = counters(region, interface) else { return };
+    let frame = PacketMemory::new(seen.start, seen.end, &raw mut counters.scratch);
+    let link = if interface.raw_ip == 0 { Link::Ethernet } else { Link::RawIp };
+    let parsed = parse(&frame, link, seen.wire_octets, seen.stripped_vlan);
     match parsed {
         Ok(mut packet) => {
             let (packets, octets) = packet.on_the_wire(seen.segment_size, seen.segments);
@@ -91,21 +92,14 @@ fn fragment(packet: &mut Packet, counters: &mut InterfaceCounters) {
     }
 }
 
-/// Counts a packet on a CPU that has no region: lost, and named so.
+/// Counts a packet on a CPU that has no region: lost, and named so. It is not
+/// parsed: its octets are those of the frame.
 #[inline(always)]
-fn stray(
-    generation: u32,
-    interface: InterfaceEntry,
-    parsed: Result<Packet, (NotMetered, u32)>,
-    seen: &Observation,
-) {
-    let (packets, octets) = match parsed {
-        Ok(packet) => packet.on_the_wire(seen.segment_size, seen.segments),
-        Err((_, octets)) => (1, u64::from(octets)),
-    };
+fn stray(generation: u32, interface: InterfaceEntry, seen: &Observation) {
     let index = generation * maps::max_interfaces() + u32::from(interface.number);
     if let Some(count) = maps::STRAY.get_ptr_mut(index) {
+        let packets = if seen.segments > 1 { u64::from(seen.segments) } else { 1 };
         // SAFETY: per-CPU map memory, and programs do not nest on a CPU.
-        unsafe { (*count).add(packets, octets) };
+        unsafe { (*count).add(packets, u64::from(seen.wire_octets)) };
     }
 }

@@ -83,8 +83,8 @@ fn flows(deltas: &[Delta], number: usize) -> Flows {
         // The kernel keeps ICMP's type and code in the place of a port.
         let ports = if key.is_icmp() { (0, 0) } else { (key.src_port, key.dst_port) };
         let key = Key {
-            source: address(key.src),
-            destination: address(key.dst),
+            source: address(key.src.octets()),
+            destination: address(key.dst.octets()),
             protocol: key.protocol,
             source_port: ports.0,
             destination_port: ports.1,

@@ -98,8 +98,8 @@ mod tests {
 
     fn key(src: u8, dst: u8, src_port: u16, dst_port: u16, protocol: u8) -> FlowKey {
         FlowKey {
-            src: [src; 16],
-            dst: [dst; 16],
+            src: [src; 16].into(),
+            dst: [dst; 16].into(),
             src_port,
             dst_port,
             protocol,

@@ -27,8 +27,8 @@ fn packet(protocol: u8, src: (u8, u16), dst: (u8, u16), flags: u8, time_ns: u64)
     let ack = flags & ACK != 0;
     Delta {
         key: FlowKey {
-            src: [src.0; 16],
-            dst: [dst.0; 16],
+            src: [src.0; 16].into(),
+            dst: [dst.0; 16].into(),
             src_port: src.1,
             dst_port: dst.1,
             protocol,
@@ -247,7 +247,7 @@ proptest! {
             let port = if *icmp { u16::from(flags % 16) << 8 } else { *port };
             let delta = packet(protocol, (*src, if *icmp { 0 } else { 7 }), (*dst, port), *flags,
                                second * SECOND);
-            add(&mut sent, (delta.key.src, delta.key.dst, protocol), 1, 100);
+            add(&mut sent, (delta.key.src.octets(), delta.key.dst.octets(), protocol), 1, 100);
             shard.update(&delta, &mut out);
             if i % expiry == 0 {
                 shard.expire(second * SECOND, &mut out);

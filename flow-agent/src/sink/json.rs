@@ -183,7 +183,7 @@ mod tests {
         assert_eq!(time, "\"2023-11-14T22:13:20.000000001Z\"");
         let whole = serde_json::to_string(&Timestamp(1_700_000_000_000_000_000)).expect("valid");
         assert_eq!(whole, "\"2023-11-14T22:13:20.000000000Z\"");
-        let address = Address(flow_common::key::mapped([10, 0, 0, 1]));
+        let address = Address(flow_common::Address::from([10, 0, 0, 1]).octets());
         assert_eq!(serde_json::to_string(&address).expect("valid"), "\"10.0.0.1\"");
         let none = serde_json::to_string(&Address([0; 16])).expect("valid");
         assert_eq!(none, "\"::\"");

@@ -2,10 +2,13 @@
 
 use super::link::Payload;
 use super::{FragmentRole, Packet, transport};
-use crate::key::{mapped, protocol};
+use crate::key::{Address, protocol};
 use crate::{FlowKey, Frame, NotMetered};
 
 const MAX_EXTENSION_HEADERS: usize = 8;
+/// A power of two above every transport header's offset: link header, IPv6
+/// header and eight extension headers of at most 2,048 octets are 16,552.
+const MAX_HEADER_OCTETS: usize = 1 << 15;
 
 /// Reads the IP header at `payload.offset`; `wire` is the octets on the wire from there.
 #[inline(always)]
@@ -14,8 +17,8 @@ pub(super) fn read<F: Frame + ?Sized>(
     payload: &Payload,
     wire: u32,
 ) -> Result<Packet, NotMetered> {
-    let first = frame.read::<2>(payload.offset).ok_or(NotMetered::Truncated)?[0];
-    let version = first >> 4;
+    let first = frame.u16(payload.offset).ok_or(NotMetered::Truncated)?;
+    let version = (first >> 12) as u8;
     if payload.version != 0 && payload.version != version {
         return Err(NotMetered::Malformed);
     }
@@ -30,25 +33,25 @@ pub(super) fn read<F: Frame + ?Sized>(
 #[inline(always)]
 fn ipv4<F: Frame + ?Sized>(frame: &F, payload: &Payload, wire: u32) -> Result<Packet, NotMetered> {
     let offset = payload.offset;
-    let header = frame.read::<20>(offset).ok_or(NotMetered::Truncated)?;
-    let header_octets = usize::from(header[0] & 0x0f) * 4;
+    let [first, second, third, src, dst] = frame.words(offset).ok_or(NotMetered::Truncated)?;
+    let (first, second, third) = (u32::from_be(first), u32::from_be(second), u32::from_be(third));
+    let header_octets = (first >> 24 & 0x0f) as usize * 4;
     if header_octets < 20 {
         return Err(NotMetered::Malformed);
     }
-    let total = u32::from(u16::from_be_bytes([header[2], header[3]]));
+    let total = first & 0xffff;
     if total != 0 && total < header_octets as u32 {
         return Err(NotMetered::Malformed);
     }
-    if header_octets > 20 && frame.read::<2>(offset + header_octets - 2).is_none() {
+    if header_octets > 20 && frame.u16(offset + header_octets - 2).is_none() {
         return Err(NotMetered::Truncated);
     }
-    let fragment_field = u16::from_be_bytes([header[6], header[7]]);
-    let fragment = fragment_role(fragment_field & 0x1fff, fragment_field & 0x2000 != 0);
+    let protocol = (third >> 16) as u8;
     let mut packet = Packet {
         key: FlowKey {
-            src: mapped([header[12], header[13], header[14], header[15]]),
-            dst: mapped([header[16], header[17], header[18], header[19]]),
-            protocol: header[9],
+            src: Address::mapped(src),
+            dst: Address::mapped(dst),
+            protocol,
             vlan_id: payload.vlan_id,
             inner_vlan_id: payload.inner_vlan_id,
             ..FlowKey::default()
@@ -57,11 +60,11 @@ fn ipv4<F: Frame + ?Sized>(frame: &F, payload: &Payload, wire: u32) -> Result<Pa
         octets: if total == 0 || total > wire { wire } else { total },
         header_octets: header_octets as u16,
         tcp_flags: 0,
-        dscp: header[1] >> 2,
-        ttl: header[8],
-        fragment,
-        fragment_id: u32::from(u16::from_be_bytes([header[4], header[5]])),
-        fragment_protocol: header[9],
+        dscp: (first >> 18 & 0x3f) as u8,
+        ttl: (third >> 24) as u8,
+        fragment: fragment_role(second & 0x1fff, second & 0x2000 != 0),
+        fragment_id: second >> 16,
+        fragment_protocol: protocol,
     };
     let end = offset + packet.octets as usize;
     transport::read(frame, offset + header_octets, end, &mut packet);
@@ -72,16 +75,17 @@ fn ipv4<F: Frame + ?Sized>(frame: &F, payload: &Payload, wire: u32) -> Result<Pa
 #[inline(always)]
 fn ipv6<F: Frame + ?Sized>(frame: &F, payload: &Payload, wire: u32) -> Result<Packet, NotMetered> {
     let offset = payload.offset;
-    let header = frame.read::<8>(offset).ok_or(NotMetered::Truncated)?;
-    let src = frame.read::<16>(offset + 8).ok_or(NotMetered::Truncated)?;
-    let dst = frame.read::<16>(offset + 24).ok_or(NotMetered::Truncated)?;
-    let length = u32::from(u16::from_be_bytes([header[4], header[5]]));
-    let jumbo = length == 0 && header[6] == protocol::HOP_BY_HOP;
+    let [first, second, s0, s1, s2, s3, d0, d1, d2, d3] =
+        frame.words(offset).ok_or(NotMetered::Truncated)?;
+    let (first, second) = (u32::from_be(first), u32::from_be(second));
+    let length = second >> 16;
+    let next_header = (second >> 8) as u8;
+    let jumbo = length == 0 && next_header == protocol::HOP_BY_HOP;
     let mut packet = Packet {
         key: FlowKey {
-            src,
-            dst,
-            protocol: header[6],
+            src: Address([s0, s1, s2, s3]),
+            dst: Address([d0, d1, d2, d3]),
+            protocol: next_header,
             vlan_id: payload.vlan_id,
             inner_vlan_id: payload.inner_vlan_id,
             ..FlowKey::default()
@@ -89,8 +93,8 @@ fn ipv6<F: Frame + ?Sized>(frame: &F, payload: &Payload, wire: u32) -> Result<Pa
         octets: if jumbo || 40 + length > wire { wire } else { 40 + length },
         header_octets: 40,
         tcp_flags: 0,
-        dscp: (u16::from_be_bytes([header[0], header[1]]) >> 6 & 0x3f) as u8,
-        ttl: header[7],
+        dscp: (first >> 22 & 0x3f) as u8,
+        ttl: second as u8,
         fragment: FragmentRole::Whole,
         fragment_id: 0,
         fragment_protocol: 0,
@@ -122,30 +126,29 @@ fn extension_headers<F: Frame + ?Sized>(
                 if offset + 2 > end {
                     break;
                 }
-                let Some(header) = frame.read::<2>(offset) else { break };
-                packet.key.protocol = header[0];
-                (usize::from(header[1]) + 1) * 8
+                let Some(header) = frame.u16(offset) else { break };
+                packet.key.protocol = (header >> 8) as u8;
+                (usize::from(header & 0xff) + 1) * 8
             }
             // RFC 4302 section 2.2: in units of four octets, minus two.
             protocol::AH => {
                 if offset + 2 > end {
                     break;
                 }
-                let Some(header) = frame.read::<2>(offset) else { break };
-                packet.key.protocol = header[0];
-                (usize::from(header[1]) + 2) * 4
+                let Some(header) = frame.u16(offset) else { break };
+                packet.key.protocol = (header >> 8) as u8;
+                (usize::from(header & 0xff) + 2) * 4
             }
             protocol::FRAGMENT => {
                 if offset + 8 > end {
                     break;
                 }
-                let Some(header) = frame.read::<8>(offset) else { break };
-                packet.key.protocol = header[0];
-                let field = u16::from_be_bytes([header[2], header[3]]);
-                packet.fragment = fragment_role(field >> 3, field & 1 != 0);
-                packet.fragment_id =
-                    u32::from_be_bytes([header[4], header[5], header[6], header[7]]);
-                packet.fragment_protocol = header[0];
+                let Some([header, id]) = frame.words(offset) else { break };
+                let header = u32::from_be(header);
+                packet.key.protocol = (header >> 24) as u8;
+                packet.fragment = fragment_role(header >> 3 & 0x1fff, header & 1 != 0);
+                packet.fragment_id = u32::from_be(id);
+                packet.fragment_protocol = packet.key.protocol;
                 if let FragmentRole::Later = packet.fragment {
                     // What follows is the middle of a payload, not a header.
                     return offset + 8;
@@ -154,13 +157,13 @@ fn extension_headers<F: Frame + ?Sized>(
             }
             _ => break,
         };
-        offset += octets;
+        offset = frame.merge_paths(offset + octets, MAX_HEADER_OCTETS);
     }
     offset
 }
 
 #[inline(always)]
-const fn fragment_role(offset: u16, more: bool) -> FragmentRole {
+const fn fragment_role(offset: u32, more: bool) -> FragmentRole {
     match (offset, more) {
         (0, false) => FragmentRole::Whole,
         (0, true) => FragmentRole::First,

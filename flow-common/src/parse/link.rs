@@ -29,6 +29,8 @@ pub(super) struct Payload {
 
 const MAX_VLAN_TAGS: usize = 4;
 const MAX_MPLS_LABELS: usize = 8;
+/// A power of two above every link header: 20 + 4 tags + 8 labels are 68 octets.
+const MAX_LINK_OCTETS: usize = 128;
 
 const IPV4: u16 = 0x0800;
 const ARP: u16 = 0x0806;
@@ -50,23 +52,22 @@ pub(super) fn read<F: Frame + ?Sized>(
 ) -> Result<Payload, (NotMetered, usize)> {
     let truncated = (NotMetered::Truncated, 0);
     let (offset, ethertype) = match link {
-        Link::Ethernet => (14, u16::from_be_bytes(frame.read(12).ok_or(truncated)?)),
-        Link::LinuxSll => (16, u16::from_be_bytes(frame.read(14).ok_or(truncated)?)),
+        Link::Ethernet => (14, frame.u16(12).ok_or(truncated)?),
+        Link::LinuxSll => (16, frame.u16(14).ok_or(truncated)?),
         Link::LinuxSll2 => {
-            let _packet_type = frame.read::<2>(18).ok_or(truncated)?;
-            (20, u16::from_be_bytes(frame.read(0).ok_or(truncated)?))
+            let _packet_type = frame.u16(18).ok_or(truncated)?;
+            (20, frame.u16(0).ok_or(truncated)?)
         }
         Link::RawIp => return Ok(Payload::bare(0, 0)),
         Link::BsdLoopback => {
             // The family is in the byte order of the capturing host; all that are
             // used fit in one octet. Values: AF_INET, AF_INET6 of the BSDs,
             // macOS, Linux and Windows (Npcap's loopback adapter).
-            let family = frame.read::<4>(0).ok_or(truncated)?;
+            let family = frame.u32(0).ok_or(truncated)?;
+            let family = if family > 0xffff { family.swap_bytes() } else { family };
             return match family {
-                [2, 0, 0, 0] | [0, 0, 0, 2] => Ok(Payload::bare(4, 4)),
-                [10 | 23 | 24 | 28 | 30, 0, 0, 0] | [0, 0, 0, 10 | 23 | 24 | 28 | 30] => {
-                    Ok(Payload::bare(4, 6))
-                }
+                2 => Ok(Payload::bare(4, 4)),
+                10 | 23 | 24 | 28 | 30 => Ok(Payload::bare(4, 6)),
                 _ => Err((NotMetered::Other, 4)),
             };
         }
@@ -101,15 +102,15 @@ fn tagged<F: Frame + ?Sized>(
         if tags == MAX_VLAN_TAGS {
             return Err((NotMetered::Unsupported, offset));
         }
-        let tag = frame.read::<4>(offset).ok_or((NotMetered::Truncated, offset))?;
-        let id = u16::from_be_bytes([tag[0], tag[1]]) & 0x0fff;
+        let tag = frame.u32(offset).ok_or((NotMetered::Truncated, offset))?;
+        let id = (tag >> 16) as u16 & 0x0fff;
         if tags == 0 {
             ids[0] = id;
         } else if tags == 1 {
             ids[1] = id;
         }
         tags += 1;
-        ethertype = u16::from_be_bytes([tag[2], tag[3]]);
+        ethertype = tag as u16;
         offset += 4;
     }
     let mut payload = Payload { offset, version: 0, vlan_id: ids[0], inner_vlan_id: ids[1] };
@@ -122,6 +123,7 @@ fn tagged<F: Frame + ?Sized>(
         LLDP => return Err((NotMetered::Lldp, offset)),
         _ => return Err((NotMetered::Other, offset)),
     }
+    payload.offset = frame.merge_paths(payload.offset, MAX_LINK_OCTETS);
     Ok(payload)
 }
 
@@ -129,11 +131,11 @@ fn tagged<F: Frame + ?Sized>(
 #[inline(always)]
 fn mpls<F: Frame + ?Sized>(frame: &F, mut offset: usize) -> Result<usize, (NotMetered, usize)> {
     for _ in 0..MAX_MPLS_LABELS {
-        let label = frame.read::<4>(offset).ok_or((NotMetered::Truncated, offset))?;
+        let label = frame.u32(offset).ok_or((NotMetered::Truncated, offset))?;
         offset += 4;
-        if label[2] & 1 == 1 {
-            let first = frame.read::<2>(offset).ok_or((NotMetered::Truncated, offset))?;
-            return match first[0] >> 4 {
+        if label & 0x100 != 0 {
+            let first = frame.u16(offset).ok_or((NotMetered::Truncated, offset))?;
+            return match first >> 12 {
                 4 | 6 => Ok(offset),
                 _ => Err((NotMetered::Other, offset)),
             };
@@ -145,8 +147,7 @@ fn mpls<F: Frame + ?Sized>(frame: &F, mut offset: usize) -> Result<usize, (NotMe
 /// Passes a PPPoE session header (RFC 2516 section 4) and the PPP protocol (RFC 1661 section 2).
 #[inline(always)]
 fn pppoe<F: Frame + ?Sized>(frame: &F, offset: usize) -> Result<(usize, u8), (NotMetered, usize)> {
-    let protocol = frame.read::<2>(offset + 6).ok_or((NotMetered::Truncated, offset))?;
-    match u16::from_be_bytes(protocol) {
+    match frame.u16(offset + 6).ok_or((NotMetered::Truncated, offset))? {
         0x0021 => Ok((offset + 8, 4)),
         0x0057 => Ok((offset + 8, 6)),
         _ => Err((NotMetered::Other, offset + 8)),

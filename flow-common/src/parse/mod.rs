@@ -9,7 +9,7 @@ mod ip;
 mod link;
 mod transport;
 
-use crate::{FlowKey, Frame, NotMetered};
+use crate::{Address, FlowKey, Frame, NotMetered};
 
 pub use link::Link;
 
@@ -53,9 +53,9 @@ pub enum FragmentRole {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct FragmentKey {
     /// Source address.
-    pub src: [u8; 16],
+    pub src: Address,
     /// Destination address.
-    pub dst: [u8; 16],
+    pub dst: Address,
     /// Identification: 16 bits for IPv4, 32 for IPv6.
     pub id: u32,
     /// Outer VLAN id.

@@ -17,10 +17,10 @@ pub(super) fn read<F: Frame + ?Sized>(frame: &F, offset: usize, end: usize, pack
             ports(frame, offset, octets, packet);
             // RFC 9293 section 3.1: data offset in words, then the flags.
             if octets >= 14
-                && let Some(header) = frame.read::<2>(offset + 12)
+                && let Some(header) = frame.u16(offset + 12)
             {
-                packet.header_octets += u16::from(header[0] >> 4) * 4;
-                packet.tcp_flags = header[1];
+                packet.header_octets += (header >> 12) * 4;
+                packet.tcp_flags = header as u8;
             }
         }
         protocol::UDP => {
@@ -32,9 +32,9 @@ pub(super) fn read<F: Frame + ?Sized>(frame: &F, offset: usize, end: usize, pack
         }
         protocol::ICMP | protocol::ICMPV6 => {
             if octets >= 2
-                && let Some(type_and_code) = frame.read::<2>(offset)
+                && let Some(type_and_code) = frame.u16(offset)
             {
-                packet.key.dst_port = u16::from_be_bytes(type_and_code);
+                packet.key.dst_port = type_and_code;
             }
         }
         _ => {}
@@ -44,9 +44,9 @@ pub(super) fn read<F: Frame + ?Sized>(frame: &F, offset: usize, end: usize, pack
 #[inline(always)]
 fn ports<F: Frame + ?Sized>(frame: &F, offset: usize, octets: usize, packet: &mut Packet) {
     if octets >= 4
-        && let Some(ports) = frame.read::<4>(offset)
+        && let Some(ports) = frame.u32(offset)
     {
-        packet.key.src_port = u16::from_be_bytes([ports[0], ports[1]]);
-        packet.key.dst_port = u16::from_be_bytes([ports[2], ports[3]]);
+        packet.key.src_port = (ports >> 16) as u16;
+        packet.key.dst_port = ports as u16;
     }
 }
