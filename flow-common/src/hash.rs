@@ -1,36 +1,49 @@
-//! The seeded hash of a flow key, made of operations that BPF has.
+//! The keyed hash of a flow key, made of operations that BPF has.
+//!
+//! Pairs of words are added to secret keys, multiplied and summed: NH (Black et
+//! al., UMAC, 1999; RFC 4418 section 5.2.2). Two flows that a sender chooses
+//! without knowing the keys collide with a probability of 2^-32, and the
+//! products need not wait for each other. The end only spreads the sum.
 
 use crate::FlowKey;
 
+/// Secret words, drawn at each start.
+pub type HashKeys = [u32; 12];
+
 const MULTIPLIER: u64 = 0x9e37_79b9_7f4a_7c15; // 2^64 / golden ratio, odd
 
+/// Hash of `key` under secret keys; `secret` gives the word of [`HashKeys`] at a
+/// position. (The kernel side reads each from memory that its loader has set.)
 #[inline(always)]
-const fn mix(hash: u64, word: u64) -> u64 {
-    let product = (hash ^ word).wrapping_mul(MULTIPLIER);
-    product ^ (product >> 32)
-}
-
-#[inline(always)]
-const fn pair(low: u32, high: u32) -> u64 {
-    (high as u64) << 32 | low as u64
-}
-
-/// Hash of `key` under `seed`; a random seed per start keeps a sender from
-/// choosing colliding flows.
-#[inline(always)]
-pub const fn flow_hash(key: &FlowKey, seed: u64) -> u64 {
+pub fn flow_hash(key: &FlowKey, secret: impl Fn(usize) -> u32) -> u64 {
+    let product = |a: u32, b: u32, at: usize| {
+        u64::from(a.wrapping_add(secret(at))) * u64::from(b.wrapping_add(secret(at + 1)))
+    };
     let (src, dst) = (&key.src.0, &key.dst.0);
-    let ports = (key.src_port as u64) << 48
-        | (key.dst_port as u64) << 32
-        | (key.vlan_id as u64) << 16
-        | key.inner_vlan_id as u64;
-    let rest = (key.interface as u64) << 16 | (key.protocol as u64) << 8 | key.direction as u64;
-    // Two chains run side by side: half the latency of one.
-    let mut a = mix(seed, pair(src[3], dst[3]));
-    let mut b = mix(!seed, ports);
+    let ports = u32::from(key.src_port) << 16 | u32::from(key.dst_port);
+    let tags = u32::from(key.vlan_id) << 16 | u32::from(key.inner_vlan_id);
+    let rest =
+        u32::from(key.interface) << 16 | u32::from(key.protocol) << 8 | u32::from(key.direction);
+    let mut sum = product(src[3], dst[3], 0)
+        .wrapping_add(product(ports, tags, 2))
+        .wrapping_add(product(rest, 0, 4));
     if !(key.src.is_mapped() && key.dst.is_mapped()) {
-        a = mix(mix(a, pair(src[0], src[1])), pair(src[2], dst[2]));
-        b = mix(b, pair(dst[0], dst[1]));
+        sum = sum
+            .wrapping_add(product(src[0], src[1], 6))
+            .wrapping_add(product(src[2], dst[2], 8))
+            .wrapping_add(product(dst[0], dst[1], 10));
     }
-    mix(mix(a, rest), b)
+    let spread = (sum ^ (sum >> 32)).wrapping_mul(MULTIPLIER);
+    spread ^ (spread >> 32)
+}
+
+/// Keys from a random seed (`SplitMix64`, Steele, Lea, Flood 2014).
+pub fn keys_from(seed: u64) -> HashKeys {
+    let mut state = seed;
+    core::array::from_fn(|_| {
+        state = state.wrapping_add(MULTIPLIER);
+        let z = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (z >> 32) as u32
+    })
 }

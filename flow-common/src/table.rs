@@ -39,7 +39,7 @@ pub mod names {
     pub const CPUS: &str = "CPUS";
     pub const SETS_PER_REGION: &str = "SETS_PER_REGION";
     pub const MAX_INTERFACES: &str = "MAX_INTERFACES";
-    pub const SEED: &str = "SEED";
+    pub const HASH_KEYS: &str = "HASH_KEYS";
 }
 
 /// Interface numbers the kernel side can look up: the ifindex must be below this.

@@ -10,6 +10,7 @@ use aya_ebpf::btf_maps::{Array as BtfArray, ArrayOfMaps};
 use aya_ebpf::helpers::generated::{bpf_jiffies64, bpf_ktime_get_boot_ns};
 use aya_ebpf::macros::{btf_map, map};
 use aya_ebpf::maps::{Array, LruHashMap, PerCpuArray, RingBuf};
+use flow_common::hash::HashKeys;
 use flow_common::table::{ClockReading, InterfaceEntry, MAX_IFINDEX, Region, Set};
 use flow_common::{Count, FragmentKey, FragmentPorts, InterfaceCounters};
 
@@ -68,7 +69,7 @@ static SETS_PER_REGION: u32 = 0xffff_ff02;
 #[unsafe(no_mangle)]
 static MAX_INTERFACES: u32 = 0xffff_ff03;
 #[unsafe(no_mangle)]
-static SEED: u64 = 0xffff_ffff_ffff_ff04;
+static HASH_KEYS: HashKeys = [0xffff_ff04; 12];
 
 macro_rules! constant {
     ($(#[$doc:meta])* $name:ident, $static:ident, $ty:ty) => {
@@ -86,8 +87,13 @@ constant!(/// A power of two.
     sets_per_region, SETS_PER_REGION, u32);
 constant!(/// Interface numbers are below this.
     max_interfaces, MAX_INTERFACES, u32);
-constant!(/// Seed of the flow hash.
-    seed, SEED, u64);
+
+/// One of the secret words of the flow hash.
+#[inline(always)]
+pub fn hash_key(position: usize) -> u32 {
+    // SAFETY: as above; positions are constants below twelve.
+    unsafe { ptr::read_volatile((&raw const HASH_KEYS).cast::<u32>().add(position)) }
+}
 
 /// The generation being filled.
 #[inline(always)]

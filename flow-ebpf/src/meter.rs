@@ -87,7 +87,9 @@ fn fragment(packet: &mut Packet, counters: &mut InterfaceCounters) {
     // SAFETY: a reading that races with an eviction shows another fragment's ports
     // at worst for a key just as old; the map is preallocated, the memory stays.
     match unsafe { maps::FRAGMENTS.get(&key) } {
-        Some(first) if now - first.time <= FragmentPorts::LIFETIME_NS => packet.adopt(first),
+        Some(first) if now.saturating_sub(first.time) <= FragmentPorts::LIFETIME_NS => {
+            packet.adopt(first)
+        }
         _ => counters.fragments_without_ports += 1,
     }
 }

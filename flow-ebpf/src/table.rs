@@ -14,7 +14,7 @@ const TCP_ACK: u8 = 0x10;
 /// many have left this region so far.
 #[inline(always)]
 pub fn update(region: u32, packet: &Packet, packets: u64, octets: u64) -> Option<u64> {
-    let hash = flow_hash(&packet.key, maps::seed());
+    let hash = flow_hash(&packet.key, maps::hash_key);
     let tag = (hash >> 48) as u16 | 1; // 0 marks a free way
     let index = hash as u32 & (maps::sets_per_region() - 1);
     // SAFETY: this CPU alone writes the region (see `meter::counters`).

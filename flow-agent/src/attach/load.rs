@@ -5,6 +5,7 @@ use std::io::ErrorKind;
 use aya::maps::{Array, MapData, MapError};
 use aya::programs::{Program, ProgramError, SchedClassifier, Xdp};
 use aya::{Ebpf, EbpfError, EbpfLoader, include_bytes_aligned};
+use flow_common::hash::keys_from;
 use flow_common::table::{GENERATIONS, InterfaceEntry, Set, names};
 
 use super::{AttachError, MAX_INTERFACES};
@@ -69,7 +70,7 @@ impl Kernel {
             .override_global(names::CPUS, &size.cpus, true)
             .override_global(names::SETS_PER_REGION, &size.sets_per_region, true)
             .override_global(names::MAX_INTERFACES, &MAX_INTERFACES, true)
-            .override_global(names::SEED, &seed, true)
+            .override_global(names::HASH_KEYS, &keys_from(seed), true)
             .map_max_entries(names::SETS, sets)
             .map_max_entries(names::DIRTY, sets)
             .map_max_entries(names::REGIONS, size.regions())
