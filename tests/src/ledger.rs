@@ -1,11 +1,11 @@
 //! The agent's ledger, as stored: what was seen and what became of it.
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 
 use crate::sql;
 use crate::tally::Count;
 
-/// The kernel side of one interface's ledger, summed over its intervals.
+/// One interface's ledger, summed over its intervals.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Ledger {
     /// Given to the hooks.
@@ -14,44 +14,64 @@ pub struct Ledger {
     pub metered: Count,
     /// Not in a flow, for a reason that is not a loss (not IP, malformed).
     pub not_metered: Count,
-    /// Lost, with a reason.
+    /// Lost in the kernel, with a reason.
     pub lost: Count,
+    /// Taken over from the kernel.
+    pub drained: Count,
+    /// In the store.
+    pub acknowledged: Count,
+    /// Lost by the agent because the store did not take it in time.
+    pub undelivered: Count,
+    /// Lost by the agent because too much was waiting for the store.
+    pub queue_full: Count,
 }
 
 impl Ledger {
     /// Reads it for the interfaces whose name ends so.
     pub fn read(url: &str, interface: &str) -> Result<Self> {
         let query = format!(
-            "SELECT toString(stage), sum(packets), sum(octets) FROM flow.ledger \
-             WHERE endsWith(interface, '{interface}') GROUP BY stage"
+            "SELECT stage, reason, sum(packets), sum(octets) FROM flow.ledger \
+             WHERE endsWith(interface, '{interface}') GROUP BY stage, reason"
         );
         let mut ledger = Self::default();
         for row in sql::rows(url, &query)? {
-            let [stage, packets, octets] = row.as_slice() else {
-                continue;
+            let [stage, reason, packets, octets] = row.as_slice() else {
+                bail!("the ledger has a row {row:?}");
             };
             let number = |text: &str| {
                 text.parse::<u64>().with_context(|| format!("the ledger has a row {row:?}"))
             };
-            let count = Count { packets: number(packets)?, octets: number(octets)? };
-            match stage.as_str() {
-                "seen" => ledger.seen = count,
-                "metered" => ledger.metered = count,
-                "not_metered" => ledger.not_metered = count,
-                "lost" => ledger.lost = count,
-                _ => {} // the agent's own stages
-            }
+            let sum = match (stage.as_str(), reason.as_str()) {
+                ("seen", "") => &mut ledger.seen,
+                ("metered", "") => &mut ledger.metered,
+                ("not_metered", reason) if !reason.is_empty() => &mut ledger.not_metered,
+                ("lost", reason) if !reason.is_empty() => &mut ledger.lost,
+                ("drained", "") => &mut ledger.drained,
+                ("acknowledged", "") => &mut ledger.acknowledged,
+                ("undelivered", "undelivered") => &mut ledger.undelivered,
+                ("undelivered", "queue_full") => &mut ledger.queue_full,
+                _ => bail!("the ledger has an unknown stage or no reason: {row:?}"),
+            };
+            sum.add(Count { packets: number(packets)?, octets: number(octets)? });
         }
         Ok(ledger)
     }
 
     /// Packets and octets that were seen and are nowhere: 0, or something is wrong.
     pub fn unaccounted(&self) -> (i64, i64) {
-        let of = |field: fn(&Count) -> u64| {
-            let known = [self.metered, self.not_metered, self.lost];
-            let known: u64 = known.iter().map(field).sum();
-            field(&self.seen).cast_signed() - known.cast_signed()
-        };
-        (of(|count| count.packets), of(|count| count.octets))
+        difference(self.seen, [self.metered, self.not_metered, self.lost])
     }
+
+    /// Packets and octets that were drained and are nowhere: 0 once the agent has ended.
+    pub fn in_flight(&self) -> (i64, i64) {
+        difference(self.drained, [self.acknowledged, self.undelivered, self.queue_full])
+    }
+}
+
+fn difference(whole: Count, parts: [Count; 3]) -> (i64, i64) {
+    let of = |field: fn(&Count) -> u64| {
+        let parts: u64 = parts.iter().map(field).sum();
+        field(&whole).cast_signed() - parts.cast_signed()
+    };
+    (of(|count| count.packets), of(|count| count.octets))
 }

@@ -11,6 +11,7 @@ pub mod ledger;
 pub mod process;
 pub mod raw_http;
 pub mod reference;
+pub mod rig;
 pub mod rows;
 pub mod sql;
 pub mod store;

@@ -32,10 +32,14 @@ impl Answer {
 
 /// Opens a connection to `http://HOST:PORT`.
 pub fn connect(url: &str) -> TcpStream {
-    let address = url.strip_prefix("http://").expect("a plain URL");
-    let stream = TcpStream::connect(address).expect("the store listens");
-    stream.set_read_timeout(Some(Duration::from_mins(2))).expect("a positive time");
-    stream
+    try_connect(url).expect("the store listens")
+}
+
+fn try_connect(url: &str) -> io::Result<TcpStream> {
+    let address = url.strip_prefix("http://").ok_or_else(|| io::Error::other("no plain URL"))?;
+    let stream = TcpStream::connect(address)?;
+    stream.set_read_timeout(Some(Duration::from_mins(2)))?;
+    Ok(stream)
 }
 
 /// Sends a request with a body of known length.
@@ -46,15 +50,26 @@ pub fn send(
     headers: &[(&str, &str)],
     body: &[u8],
 ) -> Answer {
-    let mut stream = connect(url);
+    try_send(url, method, target, headers, body).expect("the store answers")
+}
+
+/// The same, for a store that may be away.
+pub fn try_send(
+    url: &str,
+    method: &str,
+    target: &str,
+    headers: &[(&str, &str)],
+    body: &[u8],
+) -> io::Result<Answer> {
+    let mut stream = try_connect(url)?;
     let mut request = format!("{method} {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n");
     for (name, value) in headers {
         request.extend([name, ": ", value, "\r\n"]);
     }
     request.extend(["Content-Length: ", &body.len().to_string(), "\r\n\r\n"]);
-    stream.write_all(request.as_bytes()).expect("the store reads the head");
-    stream.write_all(body).expect("the store reads the body");
-    read_answer(stream).expect("the store answers")
+    stream.write_all(request.as_bytes())?;
+    stream.write_all(body)?;
+    read_answer(stream)
 }
 
 /// Posts a statement.

@@ -1,42 +1,46 @@
-//! Questions to a store over its HTTP interface, as `curl` would ask them.
+//! Questions to a store, named as the agent names it: `http://HOST:PORT` is asked over
+//! HTTP, as `curl` would; `embedded:DIR` by `flow-agent query`, as a person would.
 
-use std::io::{Read, Write};
-use std::net::TcpStream;
-use std::time::Duration;
+use std::process::Command;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
+
+use crate::bin_path::flow_agent;
+use crate::raw_http;
 
 /// Runs a query and returns the answer's lines, split at tabs.
-pub fn rows(url: &str, query: &str) -> Result<Vec<Vec<String>>> {
-    let text = text(url, query)?;
+pub fn rows(store: &str, query: &str) -> Result<Vec<Vec<String>>> {
+    let text = text(store, query)?;
     Ok(text.lines().map(|line| line.split('\t').map(str::to_owned).collect()).collect())
 }
 
 /// Runs a query that answers with one number.
-pub fn number(url: &str, query: &str) -> Result<u64> {
-    let text = text(url, query)?;
+pub fn number(store: &str, query: &str) -> Result<u64> {
+    let text = text(store, query)?;
     text.trim().parse().with_context(|| format!("not a number: {text:?}, the answer to {query}"))
 }
 
 /// Runs a query and returns the answer (`TabSeparated` unless the query says otherwise).
-pub fn text(url: &str, query: &str) -> Result<String> {
-    let address = url.strip_prefix("http://").context("the store's URL begins with http://")?;
-    let mut stream = TcpStream::connect(address.trim_end_matches('/'))
-        .with_context(|| format!("cannot reach the store at {url}"))?;
-    stream.set_read_timeout(Some(Duration::from_mins(1)))?;
-    // HTTP/1.0: the answer ends where the connection does.
-    write!(
-        stream,
-        "POST / HTTP/1.0\r\nHost: {address}\r\nContent-Length: {}\r\n\r\n{query}",
-        query.len()
-    )?;
-    let mut answer = Vec::new();
-    stream.read_to_end(&mut answer).context("the store's answer broke off")?;
-    let answer = String::from_utf8_lossy(&answer);
-    let (head, body) = answer.split_once("\r\n\r\n").context("the store's answer has no body")?;
-    let status = head.split(' ').nth(1).unwrap_or_default();
-    if status != "200" {
-        bail!("the store refused a query (status {status}): {}\n{query}", body.trim());
+pub fn text(store: &str, query: &str) -> Result<String> {
+    if store.starts_with("embedded:") {
+        return by_command(store, query);
     }
-    Ok(body.to_owned())
+    let answer = raw_http::try_send(store, "POST", "/", &[], query.as_bytes())
+        .with_context(|| format!("cannot ask the store at {store}"))?;
+    if answer.status != 200 {
+        let text = answer.text();
+        bail!("the store refused a query (status {}): {}\n{query}", answer.status, text.trim());
+    }
+    ensure!(answer.whole, "the store's answer broke off: {query}");
+    Ok(answer.text())
+}
+
+fn by_command(store: &str, query: &str) -> Result<String> {
+    let output = Command::new(flow_agent())
+        .args(["query", "--store", store, "--format", "TabSeparated", query])
+        .output()
+        .context("cannot start flow-agent query")?;
+    let errors = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "{}: {errors}\n{query}", output.status);
+    Ok(String::from_utf8(output.stdout)?)
 }

@@ -1,17 +1,11 @@
 //! A store of the real binary on a temporary folder, and rows for it.
 
-use std::time::Duration;
-
 use clickhouse::{Client, Row};
-use flow_agent::store::EmbeddedStore;
-use rustix::process::{Pid, Signal, kill_process};
 use serde::{Deserialize, Serialize};
+use tempfile::TempDir;
 
 use crate::bin_path::flow_agent;
-use crate::raw_http::post;
-
-/// How long a store may take to start or stop.
-pub const DEADLINE: Duration = Duration::from_mins(1);
+use crate::{process, sql};
 
 /// A row.
 #[derive(Debug, Clone, PartialEq, Row, Serialize, Deserialize)]
@@ -38,45 +32,59 @@ pub fn tsv(ids: std::ops::Range<u64>) -> String {
 /// A running store.
 pub struct Store {
     /// Its process.
-    pub child: EmbeddedStore,
+    pub child: process::Store,
     /// The folder above its data folder.
-    pub dir: tempfile::TempDir,
+    pub dir: TempDir,
+}
+
+/// A store that was killed: its folder and where it served.
+pub struct Killed {
+    dir: TempDir,
+    address: String,
 }
 
 impl Store {
     /// Starts one on a new folder.
     pub fn start() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let child =
-            EmbeddedStore::start(&flow_agent(), &dir.path().join("data"), DEADLINE).unwrap();
+        Self::start_in(TempDir::with_prefix("flow-store-").unwrap(), "127.0.0.1:0")
+    }
+
+    fn start_in(dir: TempDir, address: &str) -> Self {
+        let (data, log) = (dir.path().join("data"), dir.path().join("log"));
+        let child = process::Store::start_at(&flow_agent(), &data, &log, address).unwrap();
         Self { child, dir }
     }
 
     /// Stops it cleanly and starts it again.
     #[must_use]
     pub fn restart(self) -> Self {
-        self.child.stop(DEADLINE).unwrap();
-        let dir = self.dir;
-        let child =
-            EmbeddedStore::start(&flow_agent(), &dir.path().join("data"), DEADLINE).unwrap();
-        Self { child, dir }
+        let address = self.address();
+        self.child.stop().unwrap();
+        Self::start_in(self.dir, &address)
     }
 
     /// Kills it outright and starts it again.
     #[must_use]
     pub fn crash(self) -> Self {
-        let pid = Pid::from_raw(self.child.pid().cast_signed()).unwrap();
-        kill_process(pid, Signal::KILL).unwrap();
-        self.child.stop(DEADLINE).expect_err("a killed store has not stopped cleanly");
-        let dir = self.dir;
-        let child =
-            EmbeddedStore::start(&flow_agent(), &dir.path().join("data"), DEADLINE).unwrap();
-        Self { child, dir }
+        self.kill().start()
+    }
+
+    /// Kills it outright.
+    #[must_use]
+    pub fn kill(self) -> Killed {
+        let address = self.address();
+        let status = self.child.kill().unwrap();
+        assert!(!status.success(), "a killed store has not stopped cleanly");
+        Killed { dir: self.dir, address }
     }
 
     /// Where it serves.
     pub fn url(&self) -> &str {
         self.child.url()
+    }
+
+    fn address(&self) -> String {
+        self.url().trim_start_matches("http://").to_owned()
     }
 
     /// A client of it.
@@ -85,10 +93,8 @@ impl Store {
     }
 
     /// Runs a statement; leaves the answer's text.
-    pub fn sql(&self, sql: &str) -> String {
-        let answer = post(self.url(), "/", sql.as_bytes());
-        assert_eq!(answer.status, 200, "{sql}: {}", answer.text());
-        answer.text().trim_end().to_owned()
+    pub fn sql(&self, query: &str) -> String {
+        sql::text(self.url(), query).unwrap().trim_end().to_owned()
     }
 
     /// Makes a table; `window` is the deduplication window: with one, equal inserts collapse.
@@ -107,7 +113,14 @@ impl Store {
 
     /// Stops it cleanly.
     pub fn stop(self) {
-        self.child.stop(DEADLINE).unwrap();
+        self.child.stop().unwrap();
+    }
+}
+
+impl Killed {
+    /// Starts it again on the same folder, at the same port.
+    pub fn start(self) -> Store {
+        Store::start_in(self.dir, &self.address)
     }
 }
 

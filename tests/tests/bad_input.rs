@@ -1,14 +1,13 @@
 //! What cannot work is refused in one sentence, with the right exit code, and leaves
 //! nothing behind. Needs root and the agent's binary.
 
-use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result};
 use flow_tests::bin_path::flow_agent;
 use flow_tests::hooks;
 use flow_tests::lab::Lab;
-use flow_tests::process::Store;
+use flow_tests::process::naming;
 use tempfile::TempDir;
 
 /// Bad usage, configuration or input.
@@ -39,59 +38,90 @@ fn run(arguments: &[&str]) -> Command {
     command
 }
 
-fn nothing_left(lab: &Lab) -> Result<()> {
-    for side in [&lab.left, &lab.right] {
-        assert_eq!(hooks::attached(side)?, Vec::<String>::new(), "{}", side.interface);
-        let name = side.namespace.name();
-        for process in std::fs::read_dir("/proc")?.flatten() {
-            let line = std::fs::read(process.path().join("cmdline")).unwrap_or_default();
-            let line = String::from_utf8_lossy(&line);
-            assert!(!line.contains(name), "still running: {line}");
-        }
+/// A lab and a folder for a store, neither of which a refused agent may hold on to.
+struct Place {
+    lab: Lab,
+    folder: TempDir,
+}
+
+impl Place {
+    fn new() -> Result<Self> {
+        Ok(Self { lab: Lab::new()?, folder: TempDir::with_prefix("flow-refused-")? })
     }
-    Ok(())
+
+    /// The embedded store in the folder, as the agent names it.
+    fn store(&self) -> String {
+        format!("embedded:{}", self.folder.path().join("data").display())
+    }
+
+    fn nothing_left(&self) -> Result<()> {
+        for side in [&self.lab.left, &self.lab.right] {
+            assert_eq!(hooks::attached(side)?, Vec::<String>::new(), "{}", side.interface);
+            let running = naming(side.namespace.name())?;
+            assert_eq!(running, Vec::<String>::new(), "still running");
+        }
+        // The store's process knows of the folder only.
+        let running = naming(&self.folder.path().display().to_string())?;
+        assert_eq!(running, Vec::<String>::new(), "still running");
+        Ok(())
+    }
 }
 
 #[test]
 fn an_unknown_interface_or_namespace() -> Result<()> {
-    let lab = Lab::new()?;
-    let folder = TempDir::new()?;
-    let log = folder.path().join("log");
-    let store = Store::start(&flow_agent(), &folder.path().join("data"), &log)?;
+    let place = Place::new()?;
+    let (lab, store) = (&place.lab, place.store());
     let good = lab.left.spec("tc");
     let bad = format!("{}/no-such-if", lab.right.namespace.name());
-    let interfaces = ["--interface", &good, "--interface", &bad, "--store", store.url()];
+    let interfaces = ["--interface", &good, "--interface", &bad, "--store", &store];
     refused(&mut run(&interfaces), USAGE, "no-such-if")?;
-    let nowhere = ["--interface", "no-such-ns/eth0", "--store", store.url()];
+    let nowhere = ["--interface", "no-such-ns/eth0", "--store", &store];
     refused(&mut run(&nowhere), USAGE, "no-such-ns")?;
     let mode = format!("{}/veth-left:sideways", lab.left.namespace.name());
-    refused(&mut run(&["--interface", &mode, "--store", store.url()]), USAGE, "sideways")?;
-    nothing_left(&lab)
+    refused(&mut run(&["--interface", &mode, "--store", &store]), USAGE, "sideways")?;
+    place.nothing_left()
+}
+
+#[test]
+fn an_interface_that_cannot_be_attached_so() -> Result<()> {
+    let place = Place::new()?;
+    let (good, store) = (place.lab.right.spec("tc"), place.store());
+    // The store is running by the time the kernel refuses this, and one end is attached.
+    let bad = format!("{}/lo:xdp", place.lab.left.namespace.name());
+    let interfaces = ["--interface", &good, "--interface", &bad, "--store", &store];
+    refused(&mut run(&interfaces), USAGE, "lo")?;
+    place.nothing_left()
 }
 
 #[test]
 fn a_missing_capability() -> Result<()> {
-    let lab = Lab::new()?;
-    let folder = TempDir::new()?;
-    let log = folder.path().join("log");
-    let store = Store::start(&flow_agent(), &folder.path().join("data"), &log)?;
+    let place = Place::new()?;
     let mut command = Command::new("setpriv");
     // Root by number alone: no capability survives the exec.
     command.args(["--inh-caps=-all", "--bounding-set=-all"]).arg(flow_agent()).arg("run");
-    command.args(["--interface", &lab.left.spec("tc"), "--store", store.url()]);
+    command.args(["--interface", &place.lab.left.spec("tc"), "--store", &place.store()]);
     refused(&mut command, PRIVILEGE, "CAP_")?;
-    nothing_left(&lab)
+    place.nothing_left()
 }
 
 #[test]
 fn a_store_that_cannot_be() -> Result<()> {
-    let lab = Lab::new()?;
-    let interface = lab.left.spec("xdp");
+    let place = Place::new()?;
+    let interface = place.lab.left.spec("xdp");
     for url in ["ftp://127.0.0.1", "http://", "127.0.0.1:8123x", "embedded:"] {
         refused(&mut run(&["--interface", &interface, "--store", url]), USAGE, url)?;
     }
     refused(&mut run(&["--interface", &interface, "--store", NOWHERE]), STORE, NOWHERE)?;
-    nothing_left(&lab)
+    place.nothing_left()
+}
+
+#[test]
+fn an_embedded_store_without_libchdb() -> Result<()> {
+    let place = Place::new()?;
+    let mut command = run(&["--interface", &place.lab.left.spec("tc"), "--store", &place.store()]);
+    command.env("FLOW_LIBCHDB", "/nowhere/libchdb.so");
+    refused(&mut command, STORE, "/nowhere/libchdb.so")?;
+    place.nothing_left()
 }
 
 #[test]
@@ -103,31 +133,5 @@ fn a_configuration_file_that_cannot_be_read() -> Result<()> {
     let wrong = folder.path().join("wrong.toml");
     std::fs::write(&wrong, "no_such_key = 1\n")?;
     refused(&mut run(&["--config", wrong.to_str().context("UTF-8")?]), USAGE, "no_such_key")?;
-    Ok(())
-}
-
-#[test]
-fn a_store_without_libchdb_or_with_a_port_in_use() -> Result<()> {
-    let folder = TempDir::new()?;
-    let store = |listen: &str| {
-        let mut command = Command::new(flow_agent());
-        command.arg("store").arg("--dir").arg(folder.path().join("data"));
-        command.args(["--listen", listen]);
-        command
-    };
-    let missing = Path::new("/nonexistent/libchdb.so");
-    let mut without = store("127.0.0.1:0");
-    without.env("FLOW_LIBCHDB", missing);
-    let output = without.output()?;
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(matches!(output.status.code(), Some(1..=4)), "{errors}");
-    assert!(errors.contains("libchdb"), "{errors}");
-
-    let taken = std::net::TcpListener::bind("127.0.0.1:0")?;
-    let address = taken.local_addr()?.to_string();
-    let output = store(&address).output()?;
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(matches!(output.status.code(), Some(1..=4)), "{errors}");
-    assert!(errors.contains(&address), "{errors}");
     Ok(())
 }

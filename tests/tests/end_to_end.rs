@@ -4,77 +4,18 @@
 //! 200,000 packets in both directions, and compares every flow at both ends with an
 //! independent tally. Needs root, the agent's binary and libchdb.
 
-use anyhow::{Result, ensure};
-use flow_tests::bin_path::flow_agent;
-use flow_tests::lab::{Lab, Side};
-use flow_tests::ledger::Ledger;
-use flow_tests::process::{Agent, Store};
-use flow_tests::tally::{Counts, Tally};
-use flow_tests::traffic::{self, Ends, Sent};
-use flow_tests::{hooks, rows, sql};
+use anyhow::Result;
+use flow_tests::lab::Lab;
+use flow_tests::process::naming;
+use flow_tests::rig::{self, Rig};
+use flow_tests::tally::Counts;
+use flow_tests::traffic::{self, Ends};
+use flow_tests::{hooks, sql};
 use rustix::process::Signal;
 use tempfile::TempDir;
 
 const FLOWS: usize = 1_000;
 const PACKETS: u64 = 200_000;
-
-/// A lab with its store; both are gone when it is dropped.
-struct Bench {
-    lab: Lab,
-    store: Store,
-    _folder: TempDir,
-}
-
-impl Bench {
-    fn new() -> Result<Self> {
-        let folder = TempDir::with_prefix("flow-e2e-")?;
-        let log = folder.path().join("store.log");
-        let store = Store::start(&flow_agent(), &folder.path().join("data"), &log)?;
-        Ok(Self { lab: Lab::new()?, store, _folder: folder })
-    }
-
-    fn agent(&self, left: &str, right: &str) -> Result<Agent> {
-        let (left, right) = (self.lab.left.spec(left), self.lab.right.spec(right));
-        let interfaces = ["--interface", &left, "--interface", &right];
-        Agent::start(&flow_agent(), &[&interfaces[..], &["--store", self.store.url()]].concat())
-    }
-
-    /// Meters the traffic, stops the agent and compares; returns what the tallies saw.
-    fn meter(
-        &self,
-        attach: (&str, &str),
-        traffic: impl FnOnce(&Lab) -> Result<Sent>,
-    ) -> Result<(Counts, Counts)> {
-        let agent = self.agent(attach.0, attach.1)?;
-        let tallies = (Tally::start(&self.lab.left)?, Tally::start(&self.lab.right)?);
-        let sent = traffic(&self.lab)?;
-        let counts = (tallies.0.stop()?, tallies.1.stop()?);
-        let log = agent.stop()?;
-        println!(
-            "{attach:?}: {} conversations, {} octets of payload, {} packets at the left end",
-            sent.conversations,
-            sent.forward + sent.backward,
-            counts.0.total.packets
-        );
-        for (side, counts) in [(&self.lab.left, &counts.0), (&self.lab.right, &counts.1)] {
-            self.compare(side, counts).inspect_err(|_| println!("the agent said:\n{log}"))?;
-        }
-        Ok(counts)
-    }
-
-    fn compare(&self, side: &Side, counts: &Counts) -> Result<()> {
-        let end = side.interface;
-        let stored = rows::flows(self.store.url(), end)?;
-        let different = rows::differences(&counts.by_key(), &stored);
-        ensure!(different.is_empty(), "{end}, flows that differ:\n{}", different.join("\n"));
-        let ledger = Ledger::read(self.store.url(), end)?;
-        ensure!(ledger.unaccounted() == (0, 0), "{end}: not all is accounted for: {ledger:?}");
-        ensure!(ledger.lost.packets == 0, "{end}: packets were lost: {ledger:?}");
-        ensure!(ledger.metered == counts.total, "{end}: {ledger:?}, wire {:?}", counts.total);
-        ensure!(ledger.not_metered.packets == counts.other, "{end}: {ledger:?}");
-        Ok(())
-    }
-}
 
 fn enough(counts: &Counts) {
     // A flow is two keys, one for each direction; one-way flows are one.
@@ -84,8 +25,8 @@ fn enough(counts: &Counts) {
 
 #[test]
 fn xdp_at_one_end_and_tc_at_the_other_store_what_was_on_the_wire() -> Result<()> {
-    let bench = Bench::new()?;
-    let (left, right) = bench.meter(("xdp", "tc"), traffic::mixed)?;
+    let rig = Rig::new()?;
+    let (left, right) = rig.meter(("xdp", "tc"), traffic::mixed)?;
     enough(&left);
     enough(&right);
     assert!(right.super_ingress > 0, "segmentation offload reaches the TC end");
@@ -94,8 +35,8 @@ fn xdp_at_one_end_and_tc_at_the_other_store_what_was_on_the_wire() -> Result<()>
 
 #[test]
 fn tc_at_both_ends_stores_what_was_on_the_wire_with_super_packets_both_ways() -> Result<()> {
-    let bench = Bench::new()?;
-    let (left, right) = bench.meter(("tc", "tc"), traffic::mixed)?;
+    let rig = Rig::new()?;
+    let (left, right) = rig.meter(("tc", "tc"), traffic::mixed)?;
     enough(&left);
     enough(&right);
     for counts in [&left, &right] {
@@ -106,8 +47,8 @@ fn tc_at_both_ends_stores_what_was_on_the_wire_with_super_packets_both_ways() ->
 
 #[test]
 fn auto_on_veth_keeps_segmentation_offload_and_stores_what_was_on_the_wire() -> Result<()> {
-    let bench = Bench::new()?;
-    let (left, right) = bench.meter(("auto", "auto"), traffic::mixed)?;
+    let rig = Rig::new()?;
+    let (left, right) = rig.meter(("auto", "auto"), traffic::mixed)?;
     enough(&left);
     for counts in [&left, &right] {
         assert!(counts.super_ingress > 0 && counts.super_egress > 0, "auto turned offload off");
@@ -117,10 +58,10 @@ fn auto_on_veth_keeps_segmentation_offload_and_stores_what_was_on_the_wire() -> 
 
 #[test]
 fn a_stopped_agent_leaves_its_flows_in_the_store_and_nothing_on_the_interfaces() -> Result<()> {
-    let bench = Bench::new()?;
-    let (left, right) = (&bench.lab.left, &bench.lab.right);
+    let rig = Rig::new()?;
+    let (left, right) = (&rig.lab.left, &rig.lab.right);
     for signal in [Signal::INT, Signal::TERM] {
-        let agent = bench.agent("xdp", "tc")?;
+        let agent = rig.agent(("xdp", "tc"))?;
         assert!(!hooks::attached(left)?.is_empty() && !hooks::attached(right)?.is_empty());
         traffic::short(Ends::v4((left, 0), (right, 0), 8080), 20, 100, 1_000)?;
         // At once: no timeout has passed, all of it is still in the kernel or the cache.
@@ -129,13 +70,35 @@ fn a_stopped_agent_leaves_its_flows_in_the_store_and_nothing_on_the_interfaces()
         assert_eq!(hooks::attached(right)?, Vec::<String>::new());
     }
     let connections = sql::number(
-        bench.store.url(),
+        rig.store.url(),
         "SELECT uniqExact(src_port) FROM flow.flows WHERE dst_port = 8080 AND packets > 0 \
          AND reverse_packets > 0 AND endsWith(interface, 'veth-left')",
     )?;
     assert_eq!(connections, 40);
     // The wire still works without the agent.
     traffic::ping(Ends::v4((left, 0), (right, 0), 0), 3, 56)?;
-    bench.store.stop()?;
+    rig.store.stop();
+    Ok(())
+}
+
+#[test]
+fn the_embedded_store_has_what_was_on_the_wire_and_ends_with_the_agent() -> Result<()> {
+    let lab = Lab::new()?;
+    let folder = TempDir::with_prefix("flow-embedded-")?;
+    let store = format!("embedded:{}", folder.path().join("data").display());
+    let agent = rig::agent(&lab, ("xdp", "tc"), &store, &[])?;
+    let data = folder.path().display().to_string();
+    assert_eq!(naming(&data)?.len(), 2, "the agent and its store");
+    let counts = rig::tally(&lab, |lab| {
+        let (left, right) = (&lab.left, &lab.right);
+        let mut sent = traffic::bulk(Ends::v4((left, 0), (right, 0), 5201), 20 << 20, 50 << 20)?;
+        sent.add(traffic::short(Ends::v6((right, 1), (left, 1), 443), 200, 500, 5_000)?);
+        sent.add(traffic::ask(Ends::v4((left, 2), (right, 2), 53), 200, 2, 40, 300)?);
+        Ok(sent)
+    })?;
+    agent.stop()?;
+    assert_eq!(naming(&data)?, Vec::<String>::new(), "still running");
+    rig::exact(&lab, &store, &counts)?;
+    assert_eq!(naming(&data)?, Vec::<String>::new(), "flow-agent query left its store");
     Ok(())
 }

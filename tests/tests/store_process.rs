@@ -5,10 +5,14 @@ use std::io::Read as _;
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
+use std::time::Duration;
 
 use flow_agent::store::EmbeddedStore;
 use flow_tests::bin_path::flow_agent;
-use flow_tests::store::{DEADLINE, Store};
+use flow_tests::store::Store;
+
+/// How long a store may take to start.
+const DEADLINE: Duration = Duration::from_mins(1);
 
 fn store_command(dir: &Path, more: &[&str]) -> Output {
     Command::new(flow_agent())
@@ -38,7 +42,7 @@ fn what_it_refuses_to_start_with() {
     refused(
         &store_command(&data, &[free]),
         1,
-        &["in use by process", &store.child.pid().to_string(), "--dir"],
+        &["in use by process", &store.child.id().to_string(), "--dir"],
     );
 
     let fresh = store.dir.path().join("fresh");

@@ -50,7 +50,12 @@ impl Side {
         format!("{}/{}:{attach}", self.namespace.name(), self.interface)
     }
 
-    fn mac(&self) -> String {
+    /// Its Ethernet address.
+    pub fn mac(&self) -> [u8; 6] {
+        [2, 0, 0, 0, 0, self.number]
+    }
+
+    fn mac_text(&self) -> String {
         format!("02:00:00:00:00:{:02x}", self.number)
     }
 
@@ -58,14 +63,14 @@ impl Side {
     fn configure(&self, other: &Self) -> Result<()> {
         use std::fmt::Write;
         let device = self.interface;
-        let mut lines = format!("link set {device} address {}\n", self.mac());
+        let mut lines = format!("link set {device} address {}\n", self.mac_text());
         for host in 0..HOSTS {
             writeln!(lines, "addr add {}/16 dev {device}", self.v4(host))?;
             writeln!(lines, "addr add {}/64 dev {device} nodad", self.v6(host))?;
         }
         writeln!(lines, "link set {device} up")?;
         for address in (0..HOSTS).flat_map(|host| [other.v4(host), other.v6(host)]) {
-            let mac = other.mac();
+            let mac = other.mac_text();
             writeln!(lines, "neigh replace {address} lladdr {mac} nud permanent dev {device}")?;
         }
         self.namespace.ip(&lines)

@@ -21,6 +21,8 @@ const STOPPING: Duration = Duration::from_mins(1);
 #[derive(Debug)]
 pub struct Agent {
     child: Child,
+    /// Where it says how far it is, as to systemd.
+    news: UnixDatagram,
     _folder: TempDir,
 }
 
@@ -29,31 +31,38 @@ impl Agent {
     /// is metering (`READY=1` on systemd's notification socket).
     pub fn start<I: AsRef<str>>(binary: &Path, arguments: &[I]) -> Result<Self> {
         let folder = TempDir::with_prefix("flow-agent-")?;
-        let ready = folder.path().join("notify");
-        let socket = UnixDatagram::bind(&ready)?;
-        socket.set_read_timeout(Some(Duration::from_millis(50)))?;
+        let path = folder.path().join("notify");
+        let news = UnixDatagram::bind(&path)?;
+        news.set_read_timeout(Some(Duration::from_millis(50)))?;
         let mut command = command(binary);
         command.arg("run").args(arguments.iter().map(AsRef::as_ref));
-        command.env("NOTIFY_SOCKET", &ready).stdout(Stdio::null());
-        let mut child = Child::start("flow-agent run", &mut command, &folder.path().join("log"))?;
+        command.env("NOTIFY_SOCKET", &path).stdout(Stdio::null());
+        let child = Child::start("flow-agent run", &mut command, &folder.path().join("log"))?;
+        let mut agent = Self { child, news, _folder: folder };
+        agent.wait_for("READY=1")?;
+        Ok(agent)
+    }
+
+    /// Waits until it says this; an error if it ends before that.
+    pub fn wait_for(&mut self, state: &str) -> Result<()> {
         let started = Instant::now();
         loop {
             let mut message = [0; 1024];
-            match socket.recv(&mut message) {
+            match self.news.recv(&mut message) {
                 Ok(length) => {
                     let message = String::from_utf8_lossy(&message[..length]);
-                    if message.lines().any(|line| line == "READY=1") {
-                        return Ok(Self { child, _folder: folder });
+                    if message.lines().any(|line| line == state) {
+                        return Ok(());
                     }
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) => return Err(error).context("cannot hear the agent"),
             }
-            if let Some(status) = child.process.try_wait()? {
-                bail!("flow-agent run ended with {status} before it was ready:\n{}", child.log());
+            if let Some(status) = self.child.process.try_wait()? {
+                bail!("flow-agent run ended with {status} before {state}:\n{}", self.log());
             }
             if started.elapsed() > STARTING {
-                bail!("flow-agent run is not ready after {STARTING:?}:\n{}", child.log());
+                bail!("flow-agent run does not say {state} in {STARTING:?}:\n{}", self.log());
             }
         }
     }
@@ -61,6 +70,22 @@ impl Agent {
     /// Its process id.
     pub fn id(&self) -> u32 {
         self.child.id()
+    }
+
+    /// What it has logged.
+    pub fn log(&self) -> String {
+        self.child.log()
+    }
+
+    /// Sends a signal.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        self.child.signal(signal)
+    }
+
+    /// Waits until it has ended by itself; returns its exit code and its log.
+    pub fn ended(mut self, limit: Duration) -> Result<(Option<i32>, String)> {
+        let status = self.child.wait(limit)?;
+        Ok((status.code(), self.log()))
     }
 
     /// Stops it and waits until everything it metered is in the store; returns its log.

@@ -22,6 +22,20 @@ mod store;
 pub use agent::Agent;
 pub use store::Store;
 
+/// The command lines of all processes that name this, for example a data folder.
+pub fn naming(text: &str) -> Result<Vec<String>> {
+    let mut lines = Vec::new();
+    for process in std::fs::read_dir("/proc")? {
+        // Empty for what is no process, or has ended.
+        let line = std::fs::read(process?.path().join("cmdline")).unwrap_or_default();
+        let line = String::from_utf8_lossy(&line).replace('\0', " ");
+        if line.contains(text) {
+            lines.push(line);
+        }
+    }
+    Ok(lines)
+}
+
 /// A child process whose errors go to a file.
 #[derive(Debug)]
 pub struct Child {

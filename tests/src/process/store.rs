@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{ChildStdout, Stdio};
+use std::process::{ChildStdout, ExitStatus, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -28,8 +28,13 @@ pub struct Store {
 impl Store {
     /// Starts a store on a data folder, at a free port, and waits until it answers.
     pub fn start(agent: &Path, folder: &Path, log: &Path) -> Result<Self> {
+        Self::start_at(agent, folder, log, "127.0.0.1:0")
+    }
+
+    /// The same, at an address and port of the caller's choice.
+    pub fn start_at(agent: &Path, folder: &Path, log: &Path, listen: &str) -> Result<Self> {
         let mut command = command(agent);
-        command.arg("store").arg("--dir").arg(folder).args(["--listen", "127.0.0.1:0"]);
+        command.arg("store").arg("--dir").arg(folder).args(["--listen", listen]);
         let mut child = Child::start("flow-agent store", command.stdout(Stdio::piped()), log)?;
         let output = child.process.stdout.take().context("the store has an output")?;
         let mut polled = [PollFd::new(&output, PollFlags::IN)];
@@ -49,6 +54,22 @@ impl Store {
     /// Where it listens: `http://127.0.0.1:PORT`.
     pub fn url(&self) -> &str {
         &self.url
+    }
+
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Sends a signal, for example to have it hang.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        self.child.signal(signal)
+    }
+
+    /// Kills it outright: its data folder is left as it happens to be.
+    pub fn kill(mut self) -> Result<ExitStatus> {
+        self.signal(Signal::KILL)?;
+        self.child.wait(CLOSING)
     }
 
     /// Ends it cleanly: its data folder is complete afterwards.

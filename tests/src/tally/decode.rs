@@ -4,7 +4,7 @@
 
 use std::net::IpAddr;
 
-use etherparse::{LaxNetSlice, LaxSlicedPacket, TransportSlice};
+use etherparse::{Ipv6ExtensionSlice, LaxNetSlice, LaxSlicedPacket, TransportSlice};
 
 /// One direction of a flow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -38,16 +38,42 @@ impl Count {
     }
 }
 
+/// Which datagram a fragment belongs to: only its first one has the ports.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fragment {
+    /// The datagram's identification.
+    pub datagram: u32,
+    /// It begins the datagram.
+    pub first: bool,
+}
+
+/// A frame on the wire.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Decoded {
+    /// Its flow; a later fragment's ports are 0.
+    pub key: Key,
+    /// What it counts.
+    pub count: Count,
+    /// It is not a whole datagram.
+    pub fragment: Option<Fragment>,
+}
+
 /// Reads a frame; nothing if it is not IP or cannot be read.
 ///
 /// A super-packet with `gso_size` octets of payload a segment counts as the
 /// segments that go on the wire, each with headers of its own.
-pub fn decode(frame: &[u8], gso_size: u16) -> Option<(Key, Count)> {
+pub fn decode(frame: &[u8], gso_size: u16) -> Option<Decoded> {
     let packet = LaxSlicedPacket::from_ethernet(frame).ok()?;
+    let mut fragment = None;
     let (source, destination, octets, header, protocol): (IpAddr, IpAddr, _, _, _) =
         match packet.net.as_ref()? {
             LaxNetSlice::Ipv4(ip) => {
                 let header = ip.header();
+                if header.is_fragmenting_payload() {
+                    let first = header.fragments_offset().value() == 0;
+                    let datagram = u32::from(header.identification());
+                    fragment = Some(Fragment { datagram, first });
+                }
                 (
                     header.source_addr().into(),
                     header.destination_addr().into(),
@@ -58,6 +84,13 @@ pub fn decode(frame: &[u8], gso_size: u16) -> Option<(Key, Count)> {
             }
             LaxNetSlice::Ipv6(ip) => {
                 let header = ip.header();
+                for extension in ip.extensions().clone() {
+                    if let Ipv6ExtensionSlice::Fragment(header) = extension {
+                        let first = header.fragment_offset().value() == 0;
+                        let datagram = header.identification();
+                        fragment = Some(Fragment { datagram, first });
+                    }
+                }
                 (
                     header.source_addr().into(),
                     header.destination_addr().into(),
@@ -82,7 +115,8 @@ pub fn decode(frame: &[u8], gso_size: u16) -> Option<(Key, Count)> {
         size => payload.div_ceil(u64::from(size)).max(1),
     };
     let key = Key { source, destination, protocol: protocol.0, source_port, destination_port };
-    Some((key, Count { packets, octets: octets + (packets - 1) * headers }))
+    let count = Count { packets, octets: octets + (packets - 1) * headers };
+    Some(Decoded { key, count, fragment })
 }
 
 #[cfg(test)]
@@ -102,7 +136,8 @@ mod tests {
 
     #[test]
     fn a_packet_counts_once() {
-        let (key, count) = decode(&tcp(100), 0).unwrap();
+        let Decoded { key, count, fragment } = decode(&tcp(100), 0).unwrap();
+        assert_eq!(fragment, None);
         assert_eq!((key.protocol, key.source_port, key.destination_port), (6, 1000, 80));
         assert_eq!(count, Count { packets: 1, octets: 140 });
     }
@@ -111,8 +146,8 @@ mod tests {
     fn a_super_packet_counts_as_its_segments_however_little_was_captured() {
         let frame = tcp(3001);
         let expected = Count { packets: 4, octets: 3001 + 4 * 40 };
-        assert_eq!(decode(&frame, 1000).unwrap().1, expected);
-        assert_eq!(decode(&frame[..60], 1000).unwrap().1, expected);
+        assert_eq!(decode(&frame, 1000).unwrap().count, expected);
+        assert_eq!(decode(&frame[..60], 1000).unwrap().count, expected);
     }
 
     #[test]
@@ -122,7 +157,7 @@ mod tests {
             .icmpv6_echo_request(7, 1);
         let mut frame = Vec::new();
         builder.write(&mut frame, &[0; 56]).unwrap();
-        let (key, count) = decode(&frame, 0).unwrap();
+        let Decoded { key, count, .. } = decode(&frame, 0).unwrap();
         assert_eq!((key.protocol, key.source_port, key.destination_port), (58, 0, 0));
         assert_eq!(count, Count { packets: 1, octets: 40 + 8 + 56 });
     }

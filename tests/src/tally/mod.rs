@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
@@ -16,10 +17,11 @@ use anyhow::{Context, Result, bail};
 mod decode;
 mod packet_socket;
 
-pub use decode::{Count, Key, decode};
-use packet_socket::PacketSocket;
+use decode::{Decoded, Fragment, decode};
+pub use decode::{Count, Key};
+pub use packet_socket::PacketSocket;
 
-use crate::lab::Side;
+use crate::lab::{Namespace, Side};
 
 /// No packet for this long after the traffic means that the last one was seen.
 const QUIET: Duration = Duration::from_millis(300);
@@ -49,6 +51,8 @@ pub struct Counts {
     pub super_ingress: u64,
     /// Super-packets that went out.
     pub super_egress: u64,
+    /// Fragments that are not the first of their datagram.
+    pub later_fragments: u64,
     /// Frames that are not IP.
     pub other: u64,
     /// Frames that the kernel had no room to give to the tally.
@@ -56,6 +60,16 @@ pub struct Counts {
 }
 
 impl Counts {
+    /// What came in, as if nothing had gone out: each packet of `lo` once.
+    #[must_use]
+    pub fn ingress(mut self) -> Self {
+        self.flows.retain(|(direction, _), _| *direction == Direction::Ingress);
+        self.total = Count::default();
+        self.flows.values().for_each(|count| self.total.add(*count));
+        self.super_egress = 0;
+        self
+    }
+
     /// Adds one direction's flows up to a map by flow alone.
     pub fn by_key(&self) -> Flows {
         let mut flows = Flows::new();
@@ -77,9 +91,14 @@ pub struct Tally {
 impl Tally {
     /// Starts counting at one end of the lab; when it returns, every packet counts.
     pub fn start(side: &Side) -> Result<Self> {
-        let socket = side.namespace.enter(|| {
-            PacketSocket::open(side.interface)
-                .with_context(|| format!("cannot open a packet socket on {}", side.interface))
+        Self::start_on(&side.namespace, side.interface)
+    }
+
+    /// Starts counting at any interface of a namespace.
+    pub fn start_on(namespace: &Namespace, interface: &str) -> Result<Self> {
+        let socket = namespace.enter(|| {
+            PacketSocket::open(interface)
+                .with_context(|| format!("cannot open a packet socket on {interface}"))
         })?;
         let (stop, octets) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
         let thread = thread::spawn({
@@ -124,6 +143,8 @@ pub fn wait_quiet(interface: &str, quiet: Duration) -> Result<()> {
 
 fn count(mut socket: PacketSocket, stop: &AtomicBool, octets: &AtomicU64) -> io::Result<Counts> {
     let mut counts = Counts::default();
+    // The ports of datagrams whose first fragment has passed.
+    let mut fragmented: HashMap<(Direction, IpAddr, IpAddr, u32), (u16, u16)> = HashMap::new();
     let mut last = Instant::now();
     loop {
         let Some(frame) = socket.receive()? else {
@@ -136,12 +157,23 @@ fn count(mut socket: PacketSocket, stop: &AtomicBool, octets: &AtomicU64) -> io:
             }
             continue;
         };
-        let Some((key, count)) = decode(frame.bytes, frame.gso_size) else {
+        let Some(Decoded { mut key, count, fragment }) = decode(frame.bytes, frame.gso_size) else {
             counts.other += 1;
             continue;
         };
         last = Instant::now();
         let direction = if frame.outgoing { Direction::Egress } else { Direction::Ingress };
+        if let Some(Fragment { datagram, first }) = fragment {
+            let datagram = (direction, key.source, key.destination, datagram);
+            if first {
+                fragmented.insert(datagram, (key.source_port, key.destination_port));
+            } else {
+                counts.later_fragments += 1;
+                if let Some(ports) = fragmented.get(&datagram) {
+                    (key.source_port, key.destination_port) = *ports;
+                }
+            }
+        }
         if frame.gso_size > 0 {
             match direction {
                 Direction::Ingress => counts.super_ingress += 1,

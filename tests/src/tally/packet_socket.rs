@@ -8,6 +8,7 @@ use std::mem;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::time::Duration;
 
+use rustix::net::SendFlags;
 use rustix::net::netdevice::name_to_index;
 use rustix::net::sockopt::{self, Timeout};
 
@@ -109,6 +110,14 @@ impl PacketSocket {
         };
         let outgoing = address.sll_pkttype == libc::PACKET_OUTGOING;
         Ok(Some(Frame { bytes, outgoing, gso_size }))
+    }
+
+    /// Sends a whole frame, Ethernet header and all.
+    pub fn send(&self, frame: &[u8]) -> io::Result<()> {
+        // An empty virtio header: nothing to segment, nothing to checksum.
+        let framed = [&[0; VNET_HEADER], frame].concat();
+        rustix::net::send(&self.fd, &framed, SendFlags::empty())?;
+        Ok(())
     }
 
     /// Frames that found no room since the last call.

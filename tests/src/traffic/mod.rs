@@ -15,8 +15,8 @@ mod udp;
 
 pub use icmp::ping;
 pub use mixed::mixed;
-pub use tcp::{bulk, short};
-pub use udp::{ask, stream};
+pub use tcp::{bulk, short, together};
+pub use udp::{ask, ask_together, flood, stream};
 
 /// The two ends of a conversation.
 #[derive(Debug, Clone, Copy)]

@@ -7,9 +7,11 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use rustix::net::sockopt::Timeout;
 use rustix::net::{
     AddressFamily, Protocol, SocketFlags, SocketType, bind, connect, socket_with, sockopt,
 };
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::lab::Namespace;
 
@@ -21,8 +23,24 @@ const UDP_BUFFER: usize = 16 << 20;
 
 /// A listening TCP socket.
 pub fn listen(namespace: &Namespace, address: SocketAddr) -> Result<TcpListener> {
-    namespace
-        .enter(|| TcpListener::bind(address).with_context(|| format!("cannot listen on {address}")))
+    namespace.enter(|| {
+        let listener =
+            TcpListener::bind(address).with_context(|| format!("cannot listen on {address}"))?;
+        sockopt::set_socket_timeout(&listener, Timeout::Recv, Some(PATIENCE))?;
+        Ok(listener)
+    })
+}
+
+/// Lets this process have so many sockets open, and some files beside them.
+pub fn allow(sockets: u64) -> Result<()> {
+    let limit = getrlimit(Resource::Nofile);
+    let needed = sockets + 1_000;
+    if limit.current.is_some_and(|current| current < needed) {
+        let maximum = limit.maximum.map(|maximum| maximum.max(needed));
+        setrlimit(Resource::Nofile, Rlimit { current: Some(needed), maximum })
+            .with_context(|| format!("cannot open {needed} files: raise `ulimit -n`"))?;
+    }
+    Ok(())
 }
 
 /// A TCP connection from one address to another, paced if a rate (octets a second) is given.

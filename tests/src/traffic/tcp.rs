@@ -6,7 +6,7 @@ use std::thread;
 
 use anyhow::{Context, Result, ensure};
 
-use super::socket::{connect_tcp, listen, patient_tcp};
+use super::socket::{allow, connect_tcp, listen, patient_tcp};
 use super::{Ends, Sent};
 
 const CHUNK: usize = 64 << 10;
@@ -52,6 +52,67 @@ fn exchange(
             sent.forward
         );
         Ok(sent)
+    })
+}
+
+/// Connections that are all open at the same time and take turns: in each round every
+/// client asks, then every one is answered.
+pub fn together(
+    ends: Ends<'_>,
+    connections: u64,
+    rounds: u64,
+    request: usize,
+    answer: usize,
+) -> Result<Sent> {
+    allow(2 * connections)?;
+    let listener = listen(&ends.server.namespace, ends.to)?;
+    let (question, reply) = (vec![0x22; request], vec![0x33; answer]);
+    thread::scope(|scope| {
+        let server = scope.spawn(|| -> Result<()> {
+            let accepted = (0..connections).map(|_| {
+                let (stream, _) = listener.accept()?;
+                patient_tcp(&stream)?;
+                io::Result::Ok(stream)
+            });
+            let mut streams = accepted.collect::<io::Result<Vec<_>>>()?;
+            let mut buffer = vec![0; request];
+            for _ in 0..rounds {
+                for stream in &mut streams {
+                    stream.read_exact(&mut buffer).context("a client's request broke off")?;
+                    stream.write_all(&reply)?;
+                }
+            }
+            for stream in &mut streams {
+                ensure!(drain(stream)? == 0, "a client sent more than it should");
+            }
+            Ok(())
+        });
+        ends.client.namespace.enter(|| {
+            let connected = (0..connections).map(|_| connect_tcp(ends.from, ends.to, None));
+            let mut streams = connected.collect::<Result<Vec<_>>>()?;
+            let mut buffer = vec![0; answer];
+            for _ in 0..rounds {
+                for stream in &mut streams {
+                    stream.write_all(&question)?;
+                }
+                for stream in &mut streams {
+                    stream.read_exact(&mut buffer).context("the server's answer broke off")?;
+                }
+            }
+            for stream in &mut streams {
+                stream.shutdown(Shutdown::Write)?;
+            }
+            for stream in &mut streams {
+                ensure!(drain(stream)? == 0, "the server sent more than it should");
+            }
+            Ok(())
+        })?;
+        server.join().map_err(|_| anyhow::anyhow!("the TCP server panicked"))??;
+        Ok(Sent {
+            conversations: connections,
+            forward: connections * rounds * request as u64,
+            backward: connections * rounds * answer as u64,
+        })
     })
 }
 

@@ -1,12 +1,13 @@
-//! UDP: questions with answers from many ports, or a one-way stream.
+//! UDP: questions with answers from many ports, a one-way stream, or a flood.
 
 use std::net::SocketAddr;
 use std::thread;
 
 use anyhow::{Context, Result, ensure};
 
-use super::socket::udp;
+use super::socket::{allow, udp};
 use super::{Ends, Sent};
+use crate::wild::Dice;
 
 /// From each of `ports` client ports, `questions` datagrams one after the other, each
 /// answered before the next.
@@ -43,6 +44,53 @@ pub fn ask(
         answering.join().map_err(|_| anyhow::anyhow!("the UDP server panicked"))??;
         Ok(sent)
     })
+}
+
+/// The same with all ports at once: in each round every client port asks, then every
+/// one is answered.
+pub fn ask_together(
+    ends: Ends<'_>,
+    ports: u64,
+    rounds: u64,
+    request: usize,
+    answer: usize,
+) -> Result<Sent> {
+    allow(ports)?;
+    let server = udp(&ends.server.namespace, ends.to)?;
+    let clients = (0..ports).map(|_| udp(&ends.client.namespace, SocketAddr::new(ends.from, 0)));
+    let clients = clients.collect::<Result<Vec<_>>>()?;
+    let (mut buffer, question, reply) = (vec![0; 65536], vec![0x22; request], vec![0x33; answer]);
+    for _ in 0..rounds {
+        for client in &clients {
+            client.send_to(&question, ends.to)?;
+        }
+        for _ in 0..ports {
+            let (_, client) = server.recv_from(&mut buffer).context("a question did not come")?;
+            server.send_to(&reply, client)?;
+        }
+        for client in &clients {
+            let length = client.recv(&mut buffer).context("a UDP answer did not come")?;
+            ensure!(length == answer, "an answer has {length} octets");
+        }
+    }
+    Ok(Sent {
+        conversations: ports,
+        forward: ports * rounds * request as u64,
+        backward: ports * rounds * answer as u64,
+    })
+}
+
+/// `datagrams` of `size` octets to random ports where nobody listens, as fast as one
+/// thread can; the port of `ends` is not used.
+pub fn flood(ends: Ends<'_>, datagrams: u64, size: usize) -> Result<Sent> {
+    const SEED: u64 = 7;
+    let client = udp(&ends.client.namespace, SocketAddr::new(ends.from, 0))?;
+    let (mut dice, datagram) = (Dice::new(SEED), vec![0x66; size]);
+    for _ in 0..datagrams {
+        let port = 1 + dice.below(usize::from(u16::MAX)) as u16;
+        client.send_to(&datagram, SocketAddr::new(ends.to.ip(), port))?;
+    }
+    Ok(Sent { conversations: datagrams, forward: datagrams * size as u64, backward: 0 })
 }
 
 /// `datagrams` of `size` octets from one socket to another, nothing back. The sender

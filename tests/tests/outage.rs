@@ -1,0 +1,167 @@
+//! A store that hangs, dies or stays away: the agent ends in time, says what is lost, and
+//! loses nothing that it need not. Needs root, the agent's binary and libchdb.
+
+use std::path::PathBuf;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use flow_tests::lab::Lab;
+use flow_tests::ledger::Ledger;
+use flow_tests::process::Agent;
+use flow_tests::rig::{self, Rig};
+use flow_tests::tally::Tally;
+use flow_tests::traffic::{self, Ends, Sent};
+use flow_tests::{hooks, sql};
+use rustix::process::Signal;
+use tempfile::TempDir;
+
+/// A stopping agent waits 30 s for a store; the rest is for a busy machine.
+const PATIENCE: Duration = Duration::from_secs(50);
+/// Deadline for what takes no waiting at all.
+const AT_ONCE: Duration = Duration::from_secs(10);
+/// Flows end and travel quickly, in small batches.
+const HASTY: &str = "drain_interval_ms = 100\nidle_timeout_s = 1\nactive_timeout_s = 1\n\
+                     batch_rows = 10\nbatch_age_ms = 10\n";
+
+/// UDP conversations of three packets each way.
+fn talk(lab: &Lab, conversations: u64) -> Result<Sent> {
+    traffic::ask(Ends::v4((&lab.left, 0), (&lab.right, 0), 53), conversations, 3, 40, 200)
+}
+
+fn detached(lab: &Lab) -> Result<()> {
+    for side in [&lab.left, &lab.right] {
+        assert_eq!(hooks::attached(side)?, Vec::<String>::new(), "{}", side.interface);
+    }
+    Ok(())
+}
+
+fn hasty(folder: &TempDir) -> Result<PathBuf> {
+    let path = folder.path().join("hasty.toml");
+    std::fs::write(&path, HASTY)?;
+    Ok(path)
+}
+
+#[test]
+fn a_hung_store_is_given_up_and_the_loss_is_named() -> Result<()> {
+    let rig = Rig::new()?;
+    let agent = rig.agent(("xdp", "tc"))?;
+    rig.store.child.signal(Signal::STOP)?;
+    talk(&rig.lab, 30)?;
+    agent.signal(Signal::TERM)?;
+    let (code, log) = agent.ended(PATIENCE)?;
+    assert_eq!(code, Some(4), "{log}");
+    detached(&rig.lab)?;
+    let sentence = log.lines().find(|line| line.starts_with("flow-agent: "));
+    let sentence = sentence.with_context(|| format!("no sentence says why: {log}"))?;
+    // 30 flows at each end, six packets each.
+    let names = |number: &str| sentence.split(|c: char| !c.is_alphanumeric()).any(|w| w == number);
+    assert!(names("60") || names("360"), "how much is lost is not in: {sentence}");
+    assert!(!log.contains("panicked"), "{log}");
+    rig.store.child.signal(Signal::CONT)?;
+    rig.store.stop();
+    Ok(())
+}
+
+#[test]
+fn a_second_signal_ends_the_agent_at_once() -> Result<()> {
+    let rig = Rig::new()?;
+    let mut agent = rig.agent(("xdp", "tc"))?;
+    rig.store.child.signal(Signal::STOP)?;
+    talk(&rig.lab, 30)?;
+    agent.signal(Signal::TERM)?;
+    agent.wait_for("STOPPING=1")?;
+    agent.signal(Signal::TERM)?;
+    let (code, log) = agent.ended(AT_ONCE)?;
+    assert_eq!(code, Some(1), "{log}");
+    detached(&rig.lab)?;
+    rig.store.child.signal(Signal::CONT)?;
+    rig.store.stop();
+    Ok(())
+}
+
+#[test]
+fn a_store_that_is_killed_and_comes_back_has_every_packet_once() -> Result<()> {
+    let folder = TempDir::new()?;
+    let config = hasty(&folder)?;
+    let Rig { lab, mut store } = Rig::new()?;
+    let config = ["--config", config.to_str().context("UTF-8")?];
+    let agent = rig::agent(&lab, ("xdp", "tc"), store.url(), &config)?;
+    let tallies = (Tally::start(&lab.left)?, Tally::start(&lab.right)?);
+    // Three times, each at another moment of some insert, with traffic all the while.
+    store = thread::scope(|scope| {
+        let traffic = scope.spawn(|| {
+            let (left, right) = (&lab.left, &lab.right);
+            for _ in 0..10 {
+                traffic::bulk(Ends::v4((right, 0), (left, 0), 5201), 5 << 20, 10 << 20)?;
+                talk(&lab, 20)?;
+                traffic::short(Ends::v6((left, 0), (right, 0), 443), 20, 200, 5_000)?;
+            }
+            anyhow::Ok(())
+        });
+        for _ in 0..3 {
+            thread::sleep(Duration::from_millis(1_100));
+            let killed = store.kill();
+            thread::sleep(Duration::from_millis(300));
+            store = killed.start();
+        }
+        traffic.join().map_err(|_| anyhow::anyhow!("the traffic panicked"))??;
+        anyhow::Ok(store)
+    })?;
+    let counts = (tallies.0.stop()?, tallies.1.stop()?);
+    let log = agent.stop()?;
+    ensure!(log.contains("trying again"), "the agent has not noticed: {log}");
+    rig::exact(&lab, store.url(), &counts)?;
+    store.stop();
+    Ok(())
+}
+
+#[test]
+fn a_store_that_is_away_for_too_long_loses_batches_by_name() -> Result<()> {
+    let folder = TempDir::new()?;
+    let config = hasty(&folder)?;
+    let Rig { lab, store } = Rig::new()?;
+    let config = ["--config", config.to_str().context("UTF-8")?];
+    let agent = rig::agent(&lab, ("xdp", "tc"), store.url(), &config)?;
+    let tallies = (Tally::start(&lab.left)?, Tally::start(&lab.right)?);
+    talk(&lab, 20)?;
+    let killed = store.kill();
+    // 4,000 records: six times what the queue holds.
+    let many = Ends::v4((&lab.left, 0), (&lab.right, 0), 5_000);
+    traffic::ask_together(many, 2_000, 2, 40, 200)?;
+    wait_for_log(&agent, "queue")?;
+    let store = killed.start();
+    talk(&lab, 20)?;
+    let counts = (tallies.0.stop()?, tallies.1.stop()?);
+    agent.signal(Signal::TERM)?;
+    let (code, log) = agent.ended(PATIENCE)?;
+    let mut lost = 0;
+    for (side, counts) in [(&lab.left, &counts.0), (&lab.right, &counts.1)] {
+        let end = side.interface;
+        let ledger = Ledger::read(store.url(), end)?;
+        assert_eq!(ledger.seen, counts.total, "{end}: {ledger:?}");
+        assert_eq!(ledger.unaccounted(), (0, 0), "{end}: {ledger:?}");
+        assert_eq!(ledger.drained, ledger.metered, "{end}: {ledger:?}");
+        assert_eq!(ledger.in_flight(), (0, 0), "{end}: {ledger:?}");
+        let stored = format!(
+            "SELECT sum(packets + reverse_packets) FROM flow.flows \
+             WHERE endsWith(interface, '{end}')"
+        );
+        let stored = sql::number(store.url(), &stored)?;
+        assert_eq!(stored, ledger.acknowledged.packets, "{end}: {ledger:?}");
+        lost += ledger.queue_full.packets;
+    }
+    assert!(lost > 0, "the queue was never full: {log}");
+    assert!(matches!(code, Some(1..=4)), "packets are lost and the agent ended with {code:?}");
+    store.stop();
+    Ok(())
+}
+
+fn wait_for_log(agent: &Agent, text: &str) -> Result<()> {
+    let started = Instant::now();
+    while !agent.log().contains(text) {
+        ensure!(started.elapsed() < PATIENCE, "no {text:?} in: {}", agent.log());
+        thread::sleep(Duration::from_millis(50));
+    }
+    Ok(())
+}
