@@ -24,6 +24,8 @@ pub struct Ledger {
     pub undelivered: Count,
     /// Lost by the agent because too much was waiting for the store.
     pub queue_full: Count,
+    /// Later fragments whose first was not seen: metered with ports 0.
+    pub fragments_without_ports: Count,
 }
 
 impl Ledger {
@@ -50,6 +52,7 @@ impl Ledger {
                 ("acknowledged", "") => &mut ledger.acknowledged,
                 ("undelivered", "undelivered") => &mut ledger.undelivered,
                 ("undelivered", "queue_full") => &mut ledger.queue_full,
+                ("note", "fragment_without_ports") => &mut ledger.fragments_without_ports,
                 _ => bail!("the ledger has an unknown stage or no reason: {row:?}"),
             };
             sum.add(Count { packets: number(packets)?, octets: number(octets)? });

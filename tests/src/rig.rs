@@ -1,6 +1,8 @@
 //! A lab with a store, metered at both ends and compared flow by flow with an
 //! independent count.
 
+use std::path::Path;
+
 use anyhow::{Result, ensure};
 
 use crate::bin_path::flow_agent;
@@ -53,9 +55,20 @@ impl Rig {
 
 /// Meters both ends of a lab into any store, named as the agent names it.
 pub fn agent(lab: &Lab, attach: (&str, &str), store: &str, more: &[&str]) -> Result<Agent> {
+    agent_of(&flow_agent(), lab, attach, store, more)
+}
+
+/// The same with a binary of the caller's choice.
+pub fn agent_of(
+    binary: &Path,
+    lab: &Lab,
+    attach: (&str, &str),
+    store: &str,
+    more: &[&str],
+) -> Result<Agent> {
     let (left, right) = (lab.left.spec(attach.0), lab.right.spec(attach.1));
     let arguments = ["--interface", &left, "--interface", &right, "--store", store];
-    Agent::start(&flow_agent(), &[&arguments, more].concat())
+    Agent::start(binary, &[&arguments, more].concat())
 }
 
 /// Counts traffic at both ends.

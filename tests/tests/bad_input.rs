@@ -10,6 +10,8 @@ use flow_tests::lab::Lab;
 use flow_tests::process::naming;
 use tempfile::TempDir;
 
+/// The work was tried and failed.
+const FAILED: i32 = 1;
 /// Bad usage, configuration or input.
 const USAGE: i32 = 2;
 /// A missing privilege or kernel feature.
@@ -89,7 +91,7 @@ fn an_interface_that_cannot_be_attached_so() -> Result<()> {
     // The store is running by the time the kernel refuses this, and one end is attached.
     let bad = format!("{}/lo:xdp", place.lab.left.namespace.name());
     let interfaces = ["--interface", &good, "--interface", &bad, "--store", &store];
-    refused(&mut run(&interfaces), USAGE, "lo")?;
+    refused(&mut run(&interfaces), FAILED, "/lo")?;
     place.nothing_left()
 }
 

@@ -16,8 +16,8 @@ pub struct Built {
 }
 
 /// Sets up and builds the release binary.
-pub fn run() -> Result<Built> {
-    let tools = setup::run(For::Build)?;
+pub fn run(purpose: For) -> Result<Built> {
+    let tools = setup::run(purpose)?;
     println!("building flow-agent (release)");
     let mut cargo = command::cargo();
     cargo.args(["build", "--release", "--package", "flow-agent"]);

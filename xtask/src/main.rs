@@ -1,7 +1,7 @@
-//! The project's own commands: `cargo xtask setup | build | demo | test`.
+//! The project's own commands: `cargo xtask setup | build | demo | test | bench-throughput`.
 //!
-//! `build`, `demo` and `test` begin with `setup`, so each of them works on a
-//! fresh machine. Nothing here needs an answer.
+//! All of them begin with `setup`, so each works on a fresh
+//! machine. Nothing here needs an answer.
 
 use std::process::ExitCode;
 
@@ -11,7 +11,7 @@ use clap::{Parser, Subcommand};
 mod build;
 mod cache;
 mod command;
-mod demo;
+mod lab;
 mod setup;
 mod test;
 
@@ -31,6 +31,8 @@ enum Command {
     Build,
     /// Set up, build, and watch real traffic being metered into ClickHouse (root)
     Demo,
+    /// Set up, build, and measure TCP throughput with and without the agent (root)
+    BenchThroughput,
     /// Set up, then run everything CI runs (root)
     Test {
         /// Run only the tests whose names contain this; lints are skipped
@@ -51,8 +53,9 @@ fn main() -> ExitCode {
 fn run(command: Command) -> Result<ExitCode> {
     match command {
         Command::Setup => setup::run(setup::For::Build).map(|_| ExitCode::SUCCESS),
-        Command::Build => build::run().map(|_| ExitCode::SUCCESS),
-        Command::Demo => demo::run(),
+        Command::Build => build::run(setup::For::Build).map(|_| ExitCode::SUCCESS),
+        Command::Demo => lab::demo(),
+        Command::BenchThroughput => lab::bench_throughput(),
         Command::Test { filter } => test::run(filter.as_deref()),
     }
 }

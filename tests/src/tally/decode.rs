@@ -4,7 +4,10 @@
 
 use std::net::IpAddr;
 
-use etherparse::{Ipv6ExtensionSlice, LaxNetSlice, LaxSlicedPacket, TransportSlice};
+use etherparse::{
+    IpNumber, Ipv6ExtensionSlice, LaxNetSlice, LaxSlicedPacket, TcpHeaderSlice, TransportSlice,
+    UdpHeaderSlice,
+};
 
 /// One direction of a flow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -64,7 +67,7 @@ pub struct Decoded {
 /// segments that go on the wire, each with headers of its own.
 pub fn decode(frame: &[u8], gso_size: u16) -> Option<Decoded> {
     let packet = LaxSlicedPacket::from_ethernet(frame).ok()?;
-    let mut fragment = None;
+    let (mut fragment, mut begins) = (None, None);
     let (source, destination, octets, header, protocol): (IpAddr, IpAddr, _, _, _) =
         match packet.net.as_ref()? {
             LaxNetSlice::Ipv4(ip) => {
@@ -72,6 +75,7 @@ pub fn decode(frame: &[u8], gso_size: u16) -> Option<Decoded> {
                 if header.is_fragmenting_payload() {
                     let first = header.fragments_offset().value() == 0;
                     let datagram = u32::from(header.identification());
+                    begins = first.then_some(ip.payload().payload);
                     fragment = Some(Fragment { datagram, first });
                 }
                 (
@@ -88,6 +92,7 @@ pub fn decode(frame: &[u8], gso_size: u16) -> Option<Decoded> {
                     if let Ipv6ExtensionSlice::Fragment(header) = extension {
                         let first = header.fragment_offset().value() == 0;
                         let datagram = header.identification();
+                        begins = first.then_some(ip.payload().payload);
                         fragment = Some(Fragment { datagram, first });
                     }
                 }
@@ -106,6 +111,8 @@ pub fn decode(frame: &[u8], gso_size: u16) -> Option<Decoded> {
             (tcp.source_port(), tcp.destination_port(), tcp.header_slice().len())
         }
         Some(TransportSlice::Udp(udp)) => (udp.source_port(), udp.destination_port(), 8),
+        // etherparse reads no header of a fragment's payload, not even a first one's.
+        None => begins.and_then(|begins| fragment_ports(protocol, begins)).unwrap_or_default(),
         _ => (0, 0, 0),
     };
     let headers = (header + transport_header) as u64;
@@ -117,6 +124,21 @@ pub fn decode(frame: &[u8], gso_size: u16) -> Option<Decoded> {
     let key = Key { source, destination, protocol: protocol.0, source_port, destination_port };
     let count = Count { packets, octets: octets + (packets - 1) * headers };
     Some(Decoded { key, count, fragment })
+}
+
+/// Ports and header length of a datagram that begins so.
+fn fragment_ports(protocol: IpNumber, begins: &[u8]) -> Option<(u16, u16, usize)> {
+    match protocol {
+        IpNumber::UDP => {
+            let udp = UdpHeaderSlice::from_slice(begins).ok()?;
+            Some((udp.source_port(), udp.destination_port(), 8))
+        }
+        IpNumber::TCP => {
+            let tcp = TcpHeaderSlice::from_slice(begins).ok()?;
+            Some((tcp.source_port(), tcp.destination_port(), tcp.slice().len()))
+        }
+        _ => None,
+    }
 }
 
 #[cfg(test)]
@@ -148,6 +170,22 @@ mod tests {
         let expected = Count { packets: 4, octets: 3001 + 4 * 40 };
         assert_eq!(decode(&frame, 1000).unwrap().count, expected);
         assert_eq!(decode(&frame[..60], 1000).unwrap().count, expected);
+    }
+
+    #[test]
+    fn only_the_first_fragment_of_a_datagram_has_its_ports() {
+        let builder = PacketBuilder::ethernet2([2; 6], [4; 6])
+            .ipv4([10, 0, 0, 1], [10, 0, 0, 2], 64)
+            .udp(1000, 53);
+        let mut frame = Vec::new();
+        builder.write(&mut frame, &[0; 100]).unwrap();
+        for (offset, ports) in [([0x20, 0], (1000, 53)), ([0, 16], (0, 0))] {
+            frame[14 + 4..14 + 8].copy_from_slice(&[0, 9, offset[0], offset[1]]);
+            let Decoded { key, count, fragment } = decode(&frame, 0).unwrap();
+            assert_eq!(fragment, Some(Fragment { datagram: 9, first: ports != (0, 0) }));
+            assert_eq!((key.source_port, key.destination_port), ports);
+            assert_eq!(count, Count { packets: 1, octets: 128 });
+        }
     }
 
     #[test]

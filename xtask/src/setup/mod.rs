@@ -26,8 +26,20 @@ mod toolchain;
 pub enum For {
     /// Building and running the agent.
     Build,
+    /// Also measuring TCP throughput.
+    Measure,
     /// Also running its tests.
     Test,
+}
+
+impl For {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Build => "build",
+            Self::Measure => "measurement",
+            Self::Test => "tests",
+        }
+    }
 }
 
 /// What setup found or installed.
@@ -54,7 +66,7 @@ pub fn run(purpose: For) -> Result<Tools> {
     let started = Instant::now();
     let cache = cache::dir()?;
     let _held = cache::lock(&cache)?;
-    println!("setup: what the {} needs", if purpose == For::Test { "tests" } else { "build" });
+    println!("setup: what the {} needs", purpose.name());
 
     let route = toolchain::choose();
     debian::install(&packages::missing(purpose, route))?;
@@ -63,7 +75,7 @@ pub fn run(purpose: For) -> Result<Tools> {
     let libchdb = libchdb::ensure(&cache)?;
     let python = match purpose {
         For::Test => Some(python::ensure(&cache)?),
-        For::Build => None,
+        For::Build | For::Measure => None,
     };
     println!("setup done in {:.1} s\n", started.elapsed().as_secs_f64());
     Ok(Tools { libchdb, python })

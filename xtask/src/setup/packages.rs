@@ -35,6 +35,9 @@ pub fn missing(purpose: For, route: Route) -> Vec<Missing> {
     list.need(llvm_file("lib/libPolly.a"), &format!("libpolly-{llvm}-dev"), why);
     list.need(Path::new("/usr/include/zlib.h").exists(), "zlib1g-dev", why);
     list.need(Path::new("/usr/include/zstd.h").exists(), "libzstd-dev", why);
+    if purpose == For::Measure {
+        list.need(program("iperf3"), "iperf3", "measures TCP throughput");
+    }
     if purpose == For::Test {
         let venv = super::python::can_make_venv();
         list.need(venv, "python3-venv", "clickhouse-connect in the store's tests");
