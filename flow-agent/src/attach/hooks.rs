@@ -106,10 +106,9 @@ fn attach_one(kernel: &mut Kernel, interface: &Interface) -> Result<IngressHook,
     let ingress = match interface.mode {
         AttachMode::Xdp => IngressHook::NativeXdp,
         AttachMode::XdpGeneric => IngressHook::GenericXdp,
-        AttachMode::Tc => IngressHook::Tc,
-        // Native XDP on veth turns its peer's segmentation offload off.
+        // Not on veth: native XDP there turns its peer's segmentation offload off.
         AttachMode::Auto if interface.hardware => IngressHook::NativeXdp,
-        AttachMode::Auto => IngressHook::Tc,
+        AttachMode::Auto | AttachMode::Tc => IngressHook::Tc,
     };
     refuse_second_agent(interface)?;
     let ingress = match attach_ingress(kernel, interface, ingress) {

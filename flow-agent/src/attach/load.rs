@@ -173,7 +173,7 @@ impl Kernel {
     }
 }
 
-/// On PREEMPT_RT kernels programs can nest on a CPU, and a region would have two writers.
+/// On `PREEMPT_RT` kernels programs can nest on a CPU, and a region would have two writers.
 fn refuse_real_time() -> Result<(), AttachError> {
     match std::fs::read_to_string("/sys/kernel/realtime") {
         Ok(text) if text.trim() == "1" => Err(AttachError::Load {

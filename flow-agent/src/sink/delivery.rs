@@ -186,11 +186,10 @@ impl Deadline {
     fn tell(&mut self, error: &SinkError) {
         if self.told.is_none_or(|at| at.elapsed() >= TELL_EVERY) {
             self.told = Some(Instant::now());
-            match self.left() {
-                Some(left) => {
-                    tracing::warn!("{error} (waiting up to {} s more)", left.as_secs());
-                }
-                None => tracing::warn!("{error} (trying again until it does)"),
+            if let Some(left) = self.left() {
+                tracing::warn!("{error} (waiting up to {} s more)", left.as_secs());
+            } else {
+                tracing::warn!("{error} (trying again until it answers)");
             }
         }
     }
