@@ -307,8 +307,8 @@ fn report(ledger: &Ledger, outcome: Outcome) -> Result<(), Error> {
 
 fn announce(interfaces: &[Interface], ingress: &[IngressHook], size: TableSize, store: &Store) {
     for (interface, hook) in interfaces.iter().zip(ingress) {
-        let egress = if interface.loopback { "" } else { ", egress by TC" };
-        tracing::info!("metering {interface}: ingress by {}{egress}", hook.label());
+        let egress = if interface.loopback { "" } else { " and TC egress" };
+        tracing::info!("metering {interface} by {}{egress}", hook.label());
     }
     tracing::info!(
         "kernel tables: {} MiB, {} flows for each of {} CPUs; store: {}",
