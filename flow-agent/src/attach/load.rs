@@ -237,3 +237,34 @@ pub(super) fn chain(error: &dyn std::error::Error) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tables_use_the_budget_and_never_more() {
+        for cpus in [1, 2, 3, 64, 256] {
+            for mib in [8, 128, 1000, 1 << 16] {
+                let budget = mib << 20;
+                let Ok(size) = TableSize::for_budget(cpus, budget) else {
+                    assert!(mib < u64::from(cpus), "{cpus} CPUs have a place in {mib} MiB");
+                    continue;
+                };
+                assert!(size.sets_per_region.is_power_of_two());
+                assert!(size.bytes() <= budget);
+                let larger = TableSize { sets_per_region: size.sets_per_region * 2, ..size };
+                assert!(
+                    larger.bytes() > budget || size.sets_per_region == TableSize::MOST_SETS,
+                    "{cpus} CPUs, {mib} MiB"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_budget_that_is_too_small_says_what_is_needed() {
+        let error = TableSize::for_budget(64, 1 << 20).expect_err("64 CPUs need more");
+        assert!(error.to_string().contains("64 CPUs need at least"), "{error}");
+    }
+}
