@@ -8,7 +8,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Receiver, RecvTimeoutError};
-use tokio::sync::mpsc;
+use tokio::sync::mpsc::{self, error::TrySendError};
 use uuid::Uuid;
 
 use crate::latency::{Latency, Stage};
@@ -65,8 +65,17 @@ pub fn start(
     latency: Latency,
     wall_clock: fn() -> u64,
 ) -> std::io::Result<JoinHandle<()>> {
-    let batcher =
-        Batcher { limits, batches, ledger, latency, wall_clock, open: Vec::new(), arrived: None };
+    let batcher = Batcher {
+        limits,
+        batches,
+        ledger,
+        latency,
+        wall_clock,
+        open: Vec::new(),
+        arrived: None,
+        lost_rows: 0,
+        warned: None,
+    };
     thread::Builder::new().name("batch".into()).spawn(move || batcher.run(&records))
 }
 
@@ -79,7 +88,12 @@ struct Batcher {
     open: Vec<FlowRecord>,
     /// When the first record of the open batch arrived.
     arrived: Option<Instant>,
+    lost_rows: usize,
+    warned: Option<Instant>,
 }
+
+/// A store that stays away is not news each second.
+const WARN_EVERY: Duration = Duration::from_secs(10);
 
 impl Batcher {
     fn run(mut self, records: &Receiver<Vec<FlowRecord>>) {
@@ -117,15 +131,22 @@ impl Batcher {
             return;
         }
         let batch = Batch::freeze(std::mem::take(&mut self.open), (self.wall_clock)());
-        if let Err(refused) = self.batches.try_send(batch) {
+        let (batch, reason) = match self.batches.try_send(batch) {
+            Ok(()) => return,
             // The store has been away for as long as the queue is. Waiting here
             // would stop the drain, and the loss would happen unnamed.
-            let batch = refused.into_inner();
+            Err(TrySendError::Full(batch)) => (batch, LostRecord::QueueFull),
+            Err(TrySendError::Closed(batch)) => (batch, LostRecord::Undelivered),
+        };
+        self.ledger.add_records(&batch.records, Entry::LostRecord(reason));
+        self.lost_rows += batch.records.len();
+        if self.warned.is_none_or(|at| at.elapsed() >= WARN_EVERY) {
+            self.warned = Some(Instant::now());
             tracing::warn!(
-                rows = batch.records.len(),
-                "the queue of batches is full: the store is slow or away; a batch is lost"
+                "the store is slow or away and the queue of batches is full: \
+                 {} flow records are lost so far",
+                self.lost_rows
             );
-            self.ledger.add_records(&batch.records, Entry::LostRecord(LostRecord::QueueFull));
         }
     }
 }

@@ -2,7 +2,8 @@
 
 use flow_common::FlowKey;
 
-/// Counts of one direction of one flow, with times in Unix ns.
+/// Counts of one direction of one flow. Times are ns of the meter's clock: agent
+/// time (see `drain::clock`), or the capture's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Delta {
     /// Which direction of which flow.
@@ -11,11 +12,11 @@ pub struct Delta {
     pub packets: u64,
     /// IP octets.
     pub octets: u64,
-    /// First packet, Unix ns.
+    /// First packet, ns.
     pub first_ns: u64,
-    /// Last packet, Unix ns.
+    /// Last packet, ns.
     pub last_ns: u64,
-    /// First packet with SYN, Unix ns; 0 if there was none.
+    /// First packet with SYN, ns; 0 if there was none.
     pub syn_ns: u64,
     /// Packets with SYN and without ACK.
     pub syn_packets: u32,

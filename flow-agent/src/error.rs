@@ -43,14 +43,23 @@ pub enum Error {
     Drain(#[from] crate::drain::DrainError),
     /// The store did not take everything before the agent had to stop.
     #[error(
-        "{rows} flow records are not in the store and are lost, the log above has their packets: \
-         {source}"
+        "{packets} metered packets are in no row and are lost{}",
+        source.as_ref().map_or_else(
+            || ": the store was away for too long (reason queue_full in the ledger)".to_string(),
+            |source| format!(": {source}"),
+        )
     )]
     Undelivered {
-        /// Records that are lost.
-        rows: u64,
-        /// Why.
-        source: SinkError,
+        /// Packets of the records that are lost.
+        packets: u64,
+        /// Why, if it was at the end.
+        source: Option<SinkError>,
+    },
+    /// A stage's thread has ended.
+    #[error("the {stage} stage has failed (its message is above); this is a bug, please report it")]
+    Stage {
+        /// Which.
+        stage: &'static str,
     },
     /// The operating system refuses a thread, a signal handler or a process.
     #[error("the operating system refuses a thread or process: {source}; see ulimit -u")]
@@ -70,7 +79,7 @@ impl Error {
     pub fn exit(&self) -> Exit {
         match self {
             Self::Store(error) => error.exit(),
-            Self::Sink(error) | Self::Undelivered { source: error, .. } => error.exit(),
+            Self::Sink(error) | Self::Undelivered { source: Some(error), .. } => error.exit(),
             Self::Replay(error) => error.exit(),
             #[cfg(feature = "live")]
             Self::Config(_) => crate::config::ConfigError::EXIT,
@@ -78,7 +87,9 @@ impl Error {
             Self::Attach(error) => error.exit(),
             #[cfg(feature = "live")]
             Self::Drain(error) => error.exit(),
-            Self::Thread { .. } => Exit::Failed,
+            Self::Undelivered { source: None, .. } | Self::Stage { .. } | Self::Thread { .. } => {
+                Exit::Failed
+            }
         }
     }
 }

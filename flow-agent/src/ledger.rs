@@ -46,6 +46,8 @@ pub enum Entry {
     Acknowledged,
     /// The agent had it and could not store it.
     LostRecord(LostRecord),
+    /// A later fragment was metered with ports 0: a note beside the balance.
+    FragmentWithoutPorts,
 }
 
 impl Entry {
@@ -61,6 +63,7 @@ impl Entry {
             Self::Drained => ("drained", ""),
             Self::Acknowledged => ("acknowledged", ""),
             Self::LostRecord(reason) => ("undelivered", reason.label()),
+            Self::FragmentWithoutPorts => ("note", "fragment_without_ports"),
         }
     }
 }

@@ -79,8 +79,7 @@ fn live(args: cli::RunArgs) -> Result<(), Error> {
     file.active_timeout_s = args.active_timeout.or(file.active_timeout_s);
     let cpus = std::thread::available_parallelism().map_or(1, usize::from);
     let config = file.check(&host_name(), cpus)?;
-    let shutdown = flow_agent::shutdown::on_signals().map_err(Error::thread)?;
-    flow_agent::run::run(&config, &shutdown)
+    flow_agent::run::run(&config, flow_agent::shutdown::on_signals)
 }
 
 fn replay(args: ReplayArgs) -> Result<(), Error> {

@@ -1,17 +1,21 @@
 //! The live agent: every stage, from the hooks to the store, until it is told to stop.
 
-use std::time::Instant;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Receiver, RecvTimeoutError, bounded};
+use flow_common::{Count, Lost};
 use tokio::sync::{mpsc, watch};
 
 use crate::Error;
-use crate::attach::{Hooks, Interface, Kernel, TableSize, resolve};
+use crate::attach::{Hooks, IngressHook, Interface, Kernel, TableSize, resolve};
 use crate::batch;
 use crate::cache::{Cache, CacheConfig};
 use crate::clock::wall_clock;
 use crate::config::Config;
+use crate::delta::Delta;
 use crate::drain::{Balance, Drain};
+use crate::host::online_cpus;
 use crate::latency::{Latency, Stage};
 use crate::ledger::{Entry, Ledger};
 use crate::row::Names;
@@ -19,117 +23,237 @@ use crate::sink::{Delivery, Outcome};
 use crate::target::Store;
 
 /// Batches that may wait for the store, at most [`crate::batch::BatchLimits::rows`] each.
-const BATCH_QUEUE: usize = 64;
+const BATCH_QUEUE: usize = 16;
 /// Messages of records that may wait for the batcher.
 const RECORD_QUEUE: usize = 256;
+/// How often the ring of evicted flows is emptied between two drains.
+const POLL: Duration = Duration::from_millis(50);
+/// Drains that may fail one after the other before the agent stops.
+const FAILED_DRAINS: u32 = 10;
 
-/// Meters until `shutdown` gets a message; then everything that was metered is
-/// in the store, or the error says how much is not.
+/// Meters until told to stop; then everything that was metered is in the store,
+/// or the error says how much is not. `shutdown` is asked for once the programs
+/// are loaded, which must not be interrupted, and before anything is attached.
 ///
 /// # Errors
 /// Something is missing at start (nothing is left attached), or the store did
 /// not take everything at the end.
-pub fn run(config: &Config, shutdown: &Receiver<()>) -> Result<(), Error> {
+pub fn run(
+    config: &Config,
+    shutdown: impl FnOnce() -> std::io::Result<Receiver<()>>,
+) -> Result<(), Error> {
     let interfaces = resolve(&config.interfaces, config.attach)?;
-    let cpus = crate::host::online_cpus();
-    let seed = uuid::Uuid::now_v7().as_u64_pair().1 ^ u64::from(std::process::id()).rotate_left(40);
-    let size = TableSize::for_budget(cpus, config.table_memory_bytes);
+    let seed = random_seed();
+    let size = TableSize::for_budget(online_cpus(), config.table_memory_bytes)?;
     let mut kernel = Kernel::load(size, seed)?;
     let mut drain = Drain::new(&mut kernel, interfaces.len())?;
-    let mut kernel_log = KernelLog::new(&mut kernel);
+    let kernel_log = KernelLog::new(&mut kernel);
+    let shutdown = shutdown().map_err(Error::thread)?;
 
     let store = Store::open(&config.store)?;
     let hooks = Hooks::attach(kernel, &interfaces)?;
-    announce(&interfaces, size, &store);
-
-    let ledger = Ledger::default();
-    let latency = Latency::default();
-    let names = Names {
-        exporter: config.exporter.clone(),
-        interfaces: interfaces.iter().map(ToString::to_string).collect(),
+    announce(&interfaces, hooks.ingress(), size, &store);
+    let pipeline = Pipeline::start(config, seed, &interfaces, &store)?;
+    let mut agent = Agent {
+        interfaces,
+        ledger: pipeline.ledger.clone(),
+        latency: pipeline.latency.clone(),
+        kernel_log,
+        deltas: Vec::new(),
     };
-    let (record_sender, record_receiver) = bounded(RECORD_QUEUE);
-    let (batch_sender, batch_receiver) = mpsc::channel(BATCH_QUEUE);
-    let (stopping_sender, stopping) = watch::channel(false);
-    let cache_config = CacheConfig {
-        shards: config.shards,
-        max_flows: config.max_flows,
-        timeouts: config.timeouts,
-        seed,
-    };
-    let cache = Cache::start(&cache_config, &record_sender, &latency).map_err(Error::thread)?;
-    drop(record_sender);
-    let batcher = batch::start(
-        config.batch,
-        record_receiver,
-        batch_sender,
-        ledger.clone(),
-        latency.clone(),
-        wall_clock,
-    )
-    .map_err(Error::thread)?;
-    let delivery = Delivery {
-        store: store.new_client(),
-        names,
-        ledger: ledger.clone(),
-        latency: latency.clone(),
-        wall_clock,
-        patience: config.stop_patience,
-    };
-    let delivery = delivery.start(batch_receiver, stopping).map_err(Error::thread)?;
 
     notify(sd_notify::NotifyState::Ready);
-    let mut stage = DrainStage { deltas: Vec::new(), ledger: &ledger, latency: &latency, cache };
-    let stopped = loop {
-        match shutdown.recv_timeout(config.drain_interval) {
-            Err(RecvTimeoutError::Timeout) => {
-                if let Err(error) = stage.pass(&mut drain, hooks.kernel()) {
-                    break Err(error);
-                }
-                kernel_log.flush();
-            }
-            Ok(()) | Err(RecvTimeoutError::Disconnected) => break Ok(()),
-        }
-    };
-
+    let metered =
+        agent.meter(&mut drain, hooks.kernel(), &pipeline, config.drain_interval, &shutdown);
     notify(sd_notify::NotifyState::Stopping);
-    tracing::info!("stopping: detaching, then everything goes to the store");
-    let _ = stopping_sender.send(true);
+    tracing::info!(
+        "stopping: detaching, then everything goes to the store; waiting for it up to {} s",
+        config.stop_patience.as_secs()
+    );
+    pipeline.begin_stopping();
     let kernel = hooks.detach();
     // Two passes, one for each generation: nothing fills them any more.
-    let drained = stopped
-        .and_then(|()| stage.pass(&mut drain, &kernel))
-        .and_then(|()| stage.pass(&mut drain, &kernel));
-    kernel_log.flush();
-    let flows = stage.cache.stop();
-    join(batcher);
-    let outcome = join(delivery);
-    store.close()?;
-    tracing::debug!(?flows, "cache shards ended");
-    drained?;
-    report(&ledger, outcome)
+    let drained = agent
+        .pass(&mut drain, &kernel, &pipeline.cache)
+        .and_then(|()| agent.pass(&mut drain, &kernel, &pipeline.cache));
+    let outcome = pipeline.finish();
+    let stored = report(&agent.ledger, outcome);
+    let closed = store.close();
+    metered.and(drained).and(stored).and(closed)
 }
 
-/// From the kernel tables to the cache.
-struct DrainStage<'a> {
-    deltas: Vec<crate::delta::Delta>,
-    ledger: &'a Ledger,
-    latency: &'a Latency,
+/// The stages after the drain, each with its threads.
+struct Pipeline {
     cache: Cache,
+    batcher: JoinHandle<()>,
+    delivery: JoinHandle<Outcome>,
+    stopping: watch::Sender<bool>,
+    ledger: Ledger,
+    latency: Latency,
 }
 
-impl DrainStage<'_> {
-    fn pass(&mut self, drain: &mut Drain, kernel: &Kernel) -> Result<(), Error> {
+impl Pipeline {
+    fn start(
+        config: &Config,
+        seed: u64,
+        interfaces: &[Interface],
+        store: &Store,
+    ) -> Result<Self, Error> {
+        let (ledger, latency) = (Ledger::default(), Latency::default());
+        let (record_sender, record_receiver) = bounded(RECORD_QUEUE);
+        let (batch_sender, batch_receiver) = mpsc::channel(BATCH_QUEUE);
+        let (stopping_sender, stopping) = watch::channel(false);
+        let cache = CacheConfig {
+            shards: config.shards,
+            max_flows: config.max_flows,
+            timeouts: config.timeouts,
+            seed,
+        };
+        let cache = Cache::start(&cache, &record_sender, &latency).map_err(Error::thread)?;
+        drop(record_sender);
+        let batcher = batch::start(
+            config.batch,
+            record_receiver,
+            batch_sender,
+            ledger.clone(),
+            latency.clone(),
+            wall_clock,
+        )
+        .map_err(Error::thread)?;
+        let delivery = Delivery {
+            store: store.new_client(),
+            names: Names {
+                exporter: config.exporter.clone(),
+                interfaces: interfaces.iter().map(ToString::to_string).collect(),
+            },
+            ledger: ledger.clone(),
+            latency: latency.clone(),
+            wall_clock,
+            patience: config.stop_patience,
+        };
+        let delivery = delivery.start(batch_receiver, stopping).map_err(Error::thread)?;
+        Ok(Self { cache, batcher, delivery, stopping: stopping_sender, ledger, latency })
+    }
+
+    /// A stage that has ended before its time, which only a panic does.
+    fn dead_stage(&self) -> Option<&'static str> {
+        if !self.cache.is_alive() {
+            Some("cache")
+        } else if self.batcher.is_finished() {
+            Some("batch")
+        } else if self.delivery.is_finished() {
+            Some("delivery")
+        } else {
+            None
+        }
+    }
+
+    fn begin_stopping(&self) {
+        // Without a receiver the delivery has ended already.
+        let _ = self.stopping.send(true);
+    }
+
+    /// Ends stage after stage, so that each has given on what it held.
+    fn finish(self) -> Outcome {
+        let flows = self.cache.stop();
+        tracing::debug!(?flows, "cache shards ended");
+        join(self.batcher);
+        join(self.delivery)
+    }
+}
+
+/// What the drain thread works with.
+struct Agent {
+    interfaces: Vec<Interface>,
+    ledger: Ledger,
+    latency: Latency,
+    kernel_log: KernelLog,
+    deltas: Vec<Delta>,
+}
+
+impl Agent {
+    /// Drains at each interval until told to stop, or until it fails for good.
+    fn meter(
+        &mut self,
+        drain: &mut Drain,
+        kernel: &Kernel,
+        pipeline: &Pipeline,
+        interval: Duration,
+        shutdown: &Receiver<()>,
+    ) -> Result<(), Error> {
+        let mut next = Instant::now() + interval;
+        let mut failed = 0;
+        loop {
+            let wait = next.saturating_duration_since(Instant::now()).min(POLL);
+            match shutdown.recv_timeout(wait) {
+                Ok(()) | Err(RecvTimeoutError::Disconnected) => return Ok(()),
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+            if let Some(stage) = pipeline.dead_stage() {
+                return Err(Error::Stage { stage });
+            }
+            let due = Instant::now() >= next;
+            let result = if due {
+                next = Instant::now() + interval;
+                self.pass(drain, kernel, &pipeline.cache)
+            } else {
+                self.poll(drain, kernel, &pipeline.cache)
+            };
+            match result {
+                Ok(()) => failed = 0,
+                Err(error) if failed == FAILED_DRAINS => return Err(error),
+                Err(error) => {
+                    failed += 1;
+                    tracing::warn!("{error}; trying again");
+                }
+            }
+        }
+    }
+
+    /// One drain: deltas to the cache, counts to the ledger.
+    fn pass(&mut self, drain: &mut Drain, kernel: &Kernel, cache: &Cache) -> Result<(), Error> {
         let started = Instant::now();
         self.deltas.clear();
-        let balances = drain.drain(kernel, wall_clock, &mut self.deltas)?;
+        let drained = drain.drain(kernel, wall_clock, &mut self.deltas)?;
         self.latency.record(Stage::Drain, started.elapsed());
-        for (number, balance) in balances.iter().enumerate() {
-            post(self.ledger, number as u16, balance);
+        cache.update(&self.deltas);
+        cache.expire(drained.clock.now_ns(), drained.clock.drift_ns());
+        for (number, balance) in drained.balances.iter().enumerate() {
+            post(&self.ledger, number as u16, balance);
+            self.warn_of_loss(number, balance);
         }
-        self.cache.update(&self.deltas);
-        self.cache.expire(wall_clock());
+        if drained.evicted > 0 {
+            tracing::debug!("{} flows left full sets of the flow tables", drained.evicted);
+        }
+        self.kernel_log.flush();
         Ok(())
+    }
+
+    /// Empties the ring of evicted flows.
+    fn poll(&mut self, drain: &mut Drain, kernel: &Kernel, cache: &Cache) -> Result<(), Error> {
+        self.deltas.clear();
+        drain.poll(kernel, wall_clock, &mut self.deltas)?;
+        cache.update(&self.deltas);
+        Ok(())
+    }
+
+    fn warn_of_loss(&self, number: usize, balance: &Balance) {
+        let interface = number.checked_sub(1).and_then(|position| self.interfaces.get(position));
+        let name = interface.map_or_else(|| "an unknown interface".into(), ToString::to_string);
+        for (reason, count) in Lost::ALL.iter().zip(&balance.lost) {
+            if count.packets > 0 {
+                let remedy = match reason {
+                    Lost::RingFull => "raise table_memory_mib or lower drain_interval_ms",
+                    Lost::NoRegion => "restart the agent: CPUs were added",
+                    Lost::NoInterface => "please report it",
+                };
+                tracing::warn!(
+                    "{name}: {} packets are not in any flow, reason {}; {remedy}",
+                    count.packets,
+                    reason.label()
+                );
+            }
+        }
     }
 }
 
@@ -144,54 +268,65 @@ fn post(ledger: &Ledger, interface: u16, balance: &Balance) {
     for (reason, count) in balance.lost.iter().enumerate() {
         ledger.add(interface, Entry::Lost(reason as u8), *count);
     }
+    let fragments = Count { packets: balance.fragments_without_ports, octets: 0 };
+    ledger.add(interface, Entry::FragmentWithoutPorts, fragments);
     let (packets, octets) = balance.unaccounted();
     if (packets, octets) != (0, 0) {
         tracing::error!(interface, packets, octets, "the ledger does not balance: this is a bug");
     }
 }
 
-/// Says how it ended; an error when rows were left over.
+/// Says how it ended; an error when records were left over.
 fn report(ledger: &Ledger, outcome: Outcome) -> Result<(), Error> {
-    let totals = ledger.totals();
-    let packets = |entry| totals.get(&entry).map_or(0, |count| count.packets);
-    let (unaccounted, _) = ledger.unaccounted();
+    let sum = |wanted: fn(&Entry) -> bool| -> u64 {
+        let totals = ledger.totals();
+        totals.iter().filter(|(entry, _)| wanted(entry)).map(|(_, count)| count.packets).sum()
+    };
+    let undelivered = sum(|entry| matches!(entry, Entry::LostRecord(_)));
     tracing::info!(
-        seen = packets(Entry::Seen),
-        metered = packets(Entry::Metered),
-        acknowledged = packets(Entry::Acknowledged),
-        unaccounted,
+        seen = sum(|entry| *entry == Entry::Seen),
+        metered = sum(|entry| *entry == Entry::Metered),
+        not_metered = sum(|entry| matches!(entry, Entry::NotMetered(_))),
+        lost = sum(|entry| matches!(entry, Entry::Lost(_))),
+        unaccounted = ledger.unaccounted().0,
+        acknowledged = sum(|entry| *entry == Entry::Acknowledged),
+        undelivered,
         rows = outcome.rows,
         "stopped; packets since the start"
     );
-    match outcome.undelivered {
-        None => Ok(()),
-        Some((rows, source)) => {
-            let (in_flight, _) = ledger.in_flight();
-            debug_assert_eq!(in_flight, 0, "every record is acknowledged or counted as lost");
-            Err(Error::Undelivered { rows, source })
-        }
+    let (packets, octets) = ledger.in_flight();
+    if (packets, octets) != (0, 0) {
+        tracing::error!(packets, octets, "records are neither stored nor lost: this is a bug");
     }
+    if undelivered > 0 {
+        let source = outcome.undelivered.map(|(_, source)| source);
+        return Err(Error::Undelivered { packets: undelivered, source });
+    }
+    Ok(())
 }
 
-fn announce(interfaces: &[Interface], size: TableSize, store: &Store) {
-    for interface in interfaces {
-        let ingress = match interface.mode {
-            crate::attach::AttachMode::Xdp => "XDP",
-            crate::attach::AttachMode::XdpGeneric => "generic XDP",
-            _ => "TC",
-        };
-        let egress = if interface.loopback { "" } else { ", egress by TC" };
-        tracing::info!("metering {interface}: ingress by {ingress}{egress}");
+fn announce(interfaces: &[Interface], ingress: &[IngressHook], size: TableSize, store: &Store) {
+    for (interface, hook) in interfaces.iter().zip(ingress) {
+        let egress = if interface.loopback { "" } else { " and TC egress" };
+        tracing::info!("metering {interface} by {}{egress}", hook.label());
     }
     tracing::info!(
-        "kernel tables: {} MiB for {} CPUs; store: {}",
+        "kernel tables: {} MiB, {} flows for each of {} CPUs; store: {}",
         size.bytes() >> 20,
+        size.sets_per_region as usize * flow_common::table::WAYS,
         size.cpus,
         store.address()
     );
 }
 
-fn join<T>(thread: std::thread::JoinHandle<T>) -> T {
+/// For hashes; senders must not be able to guess it.
+fn random_seed() -> u64 {
+    use std::hash::{BuildHasher, RandomState};
+    // The standard library draws its keys from the system's random numbers.
+    RandomState::new().hash_one(std::process::id())
+}
+
+fn join<T>(thread: JoinHandle<T>) -> T {
     thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 

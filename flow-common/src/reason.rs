@@ -48,7 +48,5 @@ reasons! {
         NoRegion = "no_region",
         /// It came on an interface that the agent did not configure.
         NoInterface = "no_interface",
-        /// Its flow was in the agent when the store refused it or could not be reached at stop.
-        Undelivered = "undelivered",
     }
 }

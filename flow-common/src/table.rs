@@ -8,9 +8,6 @@
 
 use crate::FlowKey;
 
-/// Both sides compare this at start; it changes with any layout below.
-pub const LAYOUT_VERSION: u32 = 1;
-
 /// Flows in a set.
 pub const WAYS: usize = 8;
 
@@ -51,7 +48,7 @@ pub const MAX_IFINDEX: u32 = 1 << 16;
 pub struct HotLine {
     /// IP octets.
     pub octets: u64,
-    /// Packets; 0 means that the way is free.
+    /// Packets.
     pub packets: u32,
     /// Low half of the jiffies of the last packet.
     pub last_jiffies: u32,
@@ -103,9 +100,9 @@ pub struct Set {
 pub struct Region {
     /// Sets that hold a flow: the first `dirty` entries of the region's part of the dirty list.
     pub dirty: u32,
-    /// Flows in the region.
-    pub flows: u32,
-    /// Flows evicted to the ring from this region.
+    /// Pads to the alignment.
+    pub reserved: u32,
+    /// Flows that left a full set of this region, to the ring or to be lost.
     pub evicted: u64,
 }
 

@@ -1,14 +1,14 @@
 //! Rare things worth a line in the agent's log, at the first, second, fourth, eighth... time.
 
-use aya_log_ebpf::{debug, warn};
+use aya_log_ebpf::debug;
 
 use crate::hook::Context;
 
-/// A flow left a full set: the tables are too small for the traffic.
+/// A flow left a full set: the table is too small for the traffic.
 #[inline(always)]
 pub fn evicted(ctx: &impl Context, times: u64) {
     if times.is_power_of_two() {
-        warn!(ctx, "a flow table is full: {} flows evicted from it in this interval", times);
+        debug!(ctx, "a flow table is full: {} flows have left it in this interval", times);
     }
 }
 

@@ -39,7 +39,9 @@ pub fn update(region: u32, packet: &Packet, packets: u64, octets: u64) -> Option
         }
     }
     let evicted = if free < WAYS {
-        begin(region, index, free == 0);
+        if free == 0 {
+            mark_dirty(region, index);
+        }
         None
     } else {
         free = smallest;
@@ -112,20 +114,16 @@ fn insert(set: &mut Set, way: usize, tag: u16, packet: &Packet, packets: u64, oc
     };
 }
 
-/// Counts a flow that took a free way; the first of a set goes on the dirty list.
+/// Puts a set that has got its first flow on the dirty list.
 #[inline(always)]
-fn begin(region: u32, set: u32, first: bool) {
+fn mark_dirty(region: u32, set: u32) {
     let Some(entry) = maps::REGIONS.get_ptr_mut(region) else { return };
     // SAFETY: this CPU alone writes the region.
     let entry = unsafe { &mut *entry };
-    entry.flows += 1;
-    if first {
-        if let Some(slot) = maps::DIRTY.get_ptr_mut(region * maps::sets_per_region() + entry.dirty)
-        {
-            // SAFETY: as above.
-            unsafe { *slot = u64::from(set) };
-            entry.dirty += 1;
-        }
+    if let Some(slot) = maps::DIRTY.get_ptr_mut(region * maps::sets_per_region() + entry.dirty) {
+        // SAFETY: as above.
+        unsafe { *slot = u64::from(set) };
+        entry.dirty += 1;
     }
 }
 

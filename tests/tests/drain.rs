@@ -48,7 +48,7 @@ fn exact(left: &str, right: &str) -> Result<()> {
         let lab = &lab;
         scope.spawn(move || done.send(traffic::mixed(lab)));
         loop {
-            add(drain.drain(hooks.kernel(), || 0, &mut deltas)?);
+            add(drain.drain(hooks.kernel(), || 0, &mut deltas)?.balances);
             match traffic_ends.recv_timeout(EVERY) {
                 Ok(sent) => return sent.map(|_| ()),
                 Err(RecvTimeoutError::Timeout) => {}
@@ -58,7 +58,7 @@ fn exact(left: &str, right: &str) -> Result<()> {
     })?;
     let wire = tallies.map(Tally::stop);
     let kernel = hooks.detach();
-    add(drain.drain(&kernel, || 0, &mut deltas)?);
+    add(drain.drain(&kernel, || 0, &mut deltas)?.balances);
 
     for (side, counts) in [&lab.left, &lab.right].into_iter().zip(wire) {
         let counts = counts?;

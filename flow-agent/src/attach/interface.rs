@@ -70,8 +70,10 @@ pub struct Interface {
     pub name: String,
     /// The kernel's number for it there.
     pub ifindex: u32,
-    /// How its incoming packets are metered; never [`AttachMode::Auto`].
+    /// How its incoming packets are metered, as it was asked for.
     pub mode: AttachMode,
+    /// A device of its own, not made by the kernel.
+    pub hardware: bool,
     /// Packets begin with the IP header.
     pub raw_ip: bool,
     /// `lo`: each packet is metered once, on ingress.
@@ -160,17 +162,12 @@ fn check(found: &[Interface]) -> Result<(), AttachError> {
 fn interface(namespace: &NetworkNamespace, device: &Device, mode: AttachMode) -> Interface {
     const ARPHRD_ETHER: u16 = 1;
     const ARPHRD_LOOPBACK: u16 = 772;
-    let mode = match mode {
-        // Native XDP on veth turns its peer's segmentation offload off.
-        AttachMode::Auto if device.hardware => AttachMode::Xdp,
-        AttachMode::Auto => AttachMode::Tc,
-        mode => mode,
-    };
     Interface {
         namespace: namespace.clone(),
         name: device.name.clone(),
         ifindex: device.ifindex,
         mode,
+        hardware: device.hardware,
         raw_ip: device.kind != ARPHRD_ETHER && device.kind != ARPHRD_LOOPBACK,
         loopback: device.kind == ARPHRD_LOOPBACK,
     }

@@ -5,10 +5,11 @@ use std::io::ErrorKind;
 use aya::maps::{Array, MapData, MapError};
 use aya::programs::{Program, ProgramError, SchedClassifier, Xdp};
 use aya::{Ebpf, EbpfError, EbpfLoader, include_bytes_aligned};
+use flow_common::InterfaceCounters;
 use flow_common::hash::keys_from;
-use flow_common::table::{GENERATIONS, InterfaceEntry, Set, names};
+use flow_common::table::{Evicted, GENERATIONS, InterfaceEntry, Set, names};
 
-use super::{AttachError, MAX_INTERFACES};
+use super::{AttachError, MAX_INTERFACES, NEEDS_TO_LOAD};
 
 /// The compiled `flow-ebpf`.
 const OBJECT: &[u8] = include_bytes_aligned!(env!("FLOW_EBPF_OBJECT"));
@@ -23,30 +24,52 @@ pub struct TableSize {
 }
 
 impl TableSize {
-    /// Sets for 128 Ki flows: as many regions as this fit most hosts' budgets.
-    const MOST_SETS: u32 = 1 << 14;
-    /// Sets for 2 Ki flows: below this a table is of no use.
+    /// Sets for 8 Mi flows a CPU: beyond this, more memory is of no use.
+    const MOST_SETS: u32 = 1 << 20;
+    /// Sets for 2 Ki flows a CPU: below this a table is of no use.
     const FEWEST_SETS: u32 = 1 << 8;
 
     /// The largest tables that `cpus` CPUs can have in `budget_bytes` of memory.
-    pub fn for_budget(cpus: u32, budget_bytes: u64) -> Self {
-        let fits = |sets: u32| Self { cpus, sets_per_region: sets }.bytes() <= budget_bytes;
+    ///
+    /// # Errors
+    /// Not even the smallest tables fit.
+    pub fn for_budget(cpus: u32, budget_bytes: u64) -> Result<Self, AttachError> {
+        let size = |sets_per_region| Self { cpus, sets_per_region };
         let mut sets = Self::MOST_SETS;
-        while sets > Self::FEWEST_SETS && !fits(sets) {
+        while size(sets).bytes() > budget_bytes {
             sets /= 2;
+            if sets < Self::FEWEST_SETS {
+                let least = size(Self::FEWEST_SETS).bytes();
+                return Err(AttachError::TableMemory { cpus, least_mib: least.div_ceil(1 << 20) });
+            }
         }
-        Self { cpus, sets_per_region: sets }
+        Ok(size(sets))
     }
 
     /// Kernel memory of all regions, in bytes.
     pub fn bytes(self) -> u64 {
-        let region = u64::from(self.sets_per_region) * (size_of::<Set>() as u64 + 8);
-        u64::from(self.regions()) * region
+        let sets = u64::from(self.sets_per_region) * (size_of::<Set>() as u64 + 8);
+        let counters = u64::from(MAX_INTERFACES) * size_of::<InterfaceCounters>() as u64;
+        u64::from(self.regions()) * (sets + counters)
     }
 
     /// Regions of all generations.
     pub fn regions(self) -> u32 {
         GENERATIONS * self.cpus
+    }
+
+    /// Octets of the ring of evicted flows: it grows with the CPUs that share it.
+    fn ring_octets(self) -> u32 {
+        const PER_CPU: u32 = 1 << 20;
+        const MOST: u32 = 16 << 20;
+        self.cpus.saturating_mul(PER_CPU).next_power_of_two().min(MOST)
+    }
+
+    /// Flows that the ring can hold.
+    pub fn ring_flows(self) -> usize {
+        /// Each record has a header (kernel/bpf/ringbuf.c, `bpf_ringbuf_hdr`).
+        const HEADER: usize = 8;
+        self.ring_octets() as usize / (size_of::<Evicted>() + HEADER)
     }
 }
 
@@ -64,9 +87,17 @@ impl Kernel {
     /// # Errors
     /// A missing privilege, a kernel that is too old, or the verifier's refusal with its log.
     pub fn load(size: TableSize, seed: u64) -> Result<Self, AttachError> {
+        refuse_real_time()?;
+        let log_level = if tracing::enabled!(tracing::Level::DEBUG) {
+            aya_log::Level::Debug
+        } else {
+            aya_log::Level::Info
+        };
+        let log_level = log_level as u8;
         let mut loader = EbpfLoader::new();
         let sets = size.regions() * size.sets_per_region;
         let ebpf = loader
+            .override_global(aya_log::LEVEL, &log_level, false)
             .override_global(names::CPUS, &size.cpus, true)
             .override_global(names::SETS_PER_REGION, &size.sets_per_region, true)
             .override_global(names::MAX_INTERFACES, &MAX_INTERFACES, true)
@@ -75,6 +106,7 @@ impl Kernel {
             .map_max_entries(names::DIRTY, sets)
             .map_max_entries(names::REGIONS, size.regions())
             .map_max_entries(names::COUNTERS, size.regions() * MAX_INTERFACES)
+            .map_max_entries(names::EVICTED, size.ring_octets())
             .map_max_entries(names::STRAY, GENERATIONS * MAX_INTERFACES)
             .load(OBJECT)
             .map_err(|error| load_error(&error))?;
@@ -141,6 +173,16 @@ impl Kernel {
     }
 }
 
+/// On `PREEMPT_RT` kernels programs can nest on a CPU, and a region would have two writers.
+fn refuse_real_time() -> Result<(), AttachError> {
+    match std::fs::read_to_string("/sys/kernel/realtime") {
+        Ok(text) if text.trim() == "1" => Err(AttachError::Load {
+            problem: "this is a PREEMPT_RT kernel, on which counts would not be exact".into(),
+        }),
+        _ => Ok(()),
+    }
+}
+
 fn missing(name: &str) -> AttachError {
     AttachError::Load { problem: format!("{name} is not in the embedded object") }
 }
@@ -156,7 +198,10 @@ fn load_error(error: &EbpfError) -> AttachError {
         _ => false,
     };
     if permission {
-        AttachError::Permission { operation: "creating the flow tables".into() }
+        AttachError::Permission {
+            operation: "creating the flow tables".into(),
+            needs: NEEDS_TO_LOAD,
+        }
     } else {
         AttachError::Load { problem: chain(error) }
     }
@@ -167,7 +212,10 @@ fn program_error(name: &str, error: ProgramError) -> AttachError {
         ProgramError::LoadError { io_error, verifier_log } => {
             let log = verifier_log.to_string();
             if io_error.kind() == ErrorKind::PermissionDenied && log.trim().is_empty() {
-                AttachError::Permission { operation: format!("loading program {name}") }
+                AttachError::Permission {
+                    operation: format!("loading program {name}"),
+                    needs: NEEDS_TO_LOAD,
+                }
             } else {
                 AttachError::Verifier { program: name.into(), source: io_error, log }
             }
@@ -188,4 +236,35 @@ pub(super) fn chain(error: &dyn std::error::Error) -> String {
         source = cause.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tables_use_the_budget_and_never_more() {
+        for cpus in [1, 2, 3, 64, 256] {
+            for mib in [8, 128, 1000, 1 << 16] {
+                let budget = mib << 20;
+                let Ok(size) = TableSize::for_budget(cpus, budget) else {
+                    assert!(mib < u64::from(cpus), "{cpus} CPUs have a place in {mib} MiB");
+                    continue;
+                };
+                assert!(size.sets_per_region.is_power_of_two());
+                assert!(size.bytes() <= budget);
+                let larger = TableSize { sets_per_region: size.sets_per_region * 2, ..size };
+                assert!(
+                    larger.bytes() > budget || size.sets_per_region == TableSize::MOST_SETS,
+                    "{cpus} CPUs, {mib} MiB"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_budget_that_is_too_small_says_what_is_needed() {
+        let error = TableSize::for_budget(64, 1 << 20).expect_err("64 CPUs need more");
+        assert!(error.to_string().contains("64 CPUs need at least"), "{error}");
+    }
 }

@@ -8,7 +8,7 @@ mod interface;
 mod load;
 mod namespace;
 
-pub use hooks::Hooks;
+pub use hooks::{Hooks, IngressHook};
 pub use interface::{AttachMode, Interface, InterfaceSpec, resolve};
 pub use load::{Kernel, TableSize};
 pub use namespace::NetworkNamespace;
@@ -17,6 +17,11 @@ use crate::Exit;
 
 /// The numbered interfaces of one agent: `InterfaceId` is the position plus one.
 pub const MAX_INTERFACES: u32 = 512;
+
+/// What loading and attaching need.
+const NEEDS_TO_LOAD: &str = "CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON";
+/// What entering another network namespace needs (setns(2)).
+const NEEDS_TO_JOIN: &str = "CAP_SYS_ADMIN";
 
 /// Why metering cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -45,10 +50,9 @@ pub enum AttachError {
     TooMany { what: String, limit: u32 },
     /// A privilege is missing.
     #[error(
-        "{operation} was refused by the kernel (EPERM): run as root or give the process \
-         CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON"
+        "{operation} was refused by the kernel (EPERM): run as root or give the process {needs}"
     )]
-    Permission { operation: String },
+    Permission { operation: String, needs: &'static str },
     /// The kernel refused a program; its verifier says why.
     #[error("the kernel's verifier refused program {program} ({source}); its log:\n{log}")]
     Verifier { program: String, source: std::io::Error, log: String },
@@ -57,6 +61,15 @@ pub enum AttachError {
         "the kernel side cannot be loaded: {problem}; Linux 6.1 or later with BTF and BPF JIT is needed"
     )]
     Load { problem: String },
+    /// The tables do not fit.
+    #[error("the flow tables of {cpus} CPUs need at least {least_mib} MiB; raise table_memory_mib")]
+    TableMemory { cpus: u32, least_mib: u64 },
+    /// Another agent meters there.
+    #[error(
+        "{interface} is metered by another flow-agent already ({hook}); \
+         stop that one, or leave this interface out"
+    )]
+    AlreadyMetered { interface: String, hook: &'static str },
     /// An attach point refused the program.
     #[error("{hook} cannot be attached to {interface}: {problem}")]
     Attach { hook: &'static str, interface: String, problem: String },
@@ -74,9 +87,10 @@ impl AttachError {
             | Self::NoHardwareInterface
             | Self::Namespace { .. }
             | Self::SameIndex { .. }
+            | Self::TableMemory { .. }
             | Self::TooMany { .. } => Exit::Usage,
             Self::Permission { .. } | Self::Verifier { .. } | Self::Load { .. } => Exit::Privilege,
-            Self::Attach { .. } | Self::Io { .. } => Exit::Failed,
+            Self::Attach { .. } | Self::AlreadyMetered { .. } | Self::Io { .. } => Exit::Failed,
         }
     }
 }

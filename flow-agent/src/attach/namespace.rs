@@ -7,7 +7,7 @@ use std::path::Path;
 use rustix::io::Errno;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
-use super::AttachError;
+use super::{AttachError, NEEDS_TO_JOIN};
 
 /// The namespace of the process, or one named by `ip netns`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -57,9 +57,10 @@ impl NetworkNamespace {
 fn join(name: &str, namespace: &File) -> Result<(), AttachError> {
     let network = Some(LinkNameSpaceType::Network);
     move_into_link_name_space(namespace.as_fd(), network).map_err(|errno| match errno {
-        Errno::PERM => {
-            AttachError::Permission { operation: format!("joining network namespace '{name}'") }
-        }
+        Errno::PERM => AttachError::Permission {
+            operation: format!("joining network namespace '{name}'"),
+            needs: NEEDS_TO_JOIN,
+        },
         errno => AttachError::Io {
             what: format!("network namespace '{name}' cannot be joined"),
             source: errno.into(),

@@ -132,7 +132,7 @@ impl Rig {
     /// # Errors
     /// The kernel refuses, or the books do not balance.
     pub fn drain(&mut self, out: &mut Vec<Delta>) -> Result<(u64, u64), Error> {
-        let balances = self.drain.drain(&self.kernel, wall_clock, out)?;
+        let balances = self.drain.drain(&self.kernel, wall_clock, out)?.balances;
         let mut sum = crate::drain::Balance::default();
         for balance in &balances {
             sum.merge(balance);

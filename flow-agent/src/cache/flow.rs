@@ -32,6 +32,8 @@ pub struct Flow {
     sent: [Sent; 2],
     pub start_ns: u64,
     pub last_ns: u64,
+    /// When it ended; meaningless while it is open.
+    pub ended_ns: u64,
     min_ttl: u8,
     max_ttl: u8,
     /// Decided by an earlier record of the same flow.
@@ -45,6 +47,7 @@ impl Flow {
             sent: [Sent::default(); 2],
             start_ns: delta.first_ns,
             last_ns: delta.last_ns,
+            ended_ns: 0,
             min_ttl: delta.min_ttl,
             max_ttl: delta.max_ttl,
             initiator: None,

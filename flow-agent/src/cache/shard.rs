@@ -52,7 +52,7 @@ type List = LruCache<BiflowKey, Flow, FixedState>;
 /// Some of the open flows, owned by one thread.
 pub struct Shard {
     open: List,
-    /// Flows that ended and linger, in the order of their last packet.
+    /// Flows that ended and linger, in the order of ending.
     ended: List,
     max_flows: usize,
     timeouts: Timeouts,
@@ -93,21 +93,28 @@ impl Shard {
             if flow.has_ended()
                 && let Some(flow) = self.open.pop(&key)
             {
-                self.ended.put(key, flow);
+                self.linger(key, flow, delta.last_ns);
             }
             return;
         }
-        if let Some(mut flow) = self.ended.pop(&key) {
-            let lingers = delta.first_ns < after(flow.last_ns, self.timeouts.linger);
+        // Packets of an ended flow do not make it linger longer: the list stays
+        // in the order of ending.
+        if let Some(flow) = self.ended.peek_mut(&key) {
+            let lingers = delta.first_ns < after(flow.ended_ns, self.timeouts.linger);
             if lingers && delta.syn_packets == 0 {
                 self.stats.hits += 1;
                 flow.add(delta, side);
-                self.ended.put(key, flow);
                 return;
             }
             out.push(flow.record(&key, FlowEndReason::EndOfFlow));
+            self.ended.pop(&key);
         }
         self.insert(key, delta, side, out);
+    }
+
+    fn linger(&mut self, key: BiflowKey, mut flow: Flow, now_ns: u64) {
+        flow.ended_ns = now_ns;
+        self.ended.put(key, flow);
     }
 
     fn insert(&mut self, key: BiflowKey, delta: &Delta, side: Side, out: &mut Vec<FlowRecord>) {
@@ -123,7 +130,7 @@ impl Shard {
         }
         let flow = Flow::new(delta, side);
         if flow.has_ended() {
-            self.ended.put(key, flow);
+            self.linger(key, flow, delta.last_ns);
         } else {
             self.open.put(key, flow);
         }
@@ -132,14 +139,16 @@ impl Shard {
     /// Emits the flows whose timeout is over at `now_ns`.
     pub fn expire(&mut self, now_ns: u64, out: &mut Vec<FlowRecord>) {
         let Timeouts { idle, linger, .. } = self.timeouts;
-        pop_due(&mut self.open, now_ns, idle, FlowEndReason::IdleTimeout, out);
-        pop_due(&mut self.ended, now_ns, linger, FlowEndReason::EndOfFlow, out);
+        let is_idle = |flow: &Flow| after(flow.last_ns, idle) <= now_ns;
+        let has_lingered = |flow: &Flow| after(flow.ended_ns, linger) <= now_ns;
+        pop_while(&mut self.open, is_idle, FlowEndReason::IdleTimeout, out);
+        pop_while(&mut self.ended, has_lingered, FlowEndReason::EndOfFlow, out);
     }
 
     /// Emits everything.
     pub fn flush(&mut self, out: &mut Vec<FlowRecord>) {
-        pop_due(&mut self.ended, u64::MAX, Duration::ZERO, FlowEndReason::EndOfFlow, out);
-        pop_due(&mut self.open, u64::MAX, Duration::ZERO, FlowEndReason::ForcedEnd, out);
+        pop_while(&mut self.ended, |_| true, FlowEndReason::EndOfFlow, out);
+        pop_while(&mut self.open, |_| true, FlowEndReason::ForcedEnd, out);
     }
 
     /// Open and lingering flows.
@@ -173,17 +182,13 @@ fn due(flow: &Flow, delta: &Delta, timeouts: &Timeouts) -> Option<FlowEndReason>
     }
 }
 
-fn pop_due(
+fn pop_while(
     list: &mut List,
-    now_ns: u64,
-    timeout: Duration,
+    due: impl Fn(&Flow) -> bool,
     reason: FlowEndReason,
     out: &mut Vec<FlowRecord>,
 ) {
-    while let Some((key, flow)) = list.peek_lru() {
-        if after(flow.last_ns, timeout) > now_ns {
-            break;
-        }
+    while let Some((key, flow)) = list.peek_lru().filter(|(_, flow)| due(flow)) {
         out.push(flow.record(key, reason));
         list.pop_lru();
     }

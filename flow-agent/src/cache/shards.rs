@@ -35,8 +35,13 @@ pub struct CacheConfig {
 pub enum Message {
     /// Add these.
     Update(Vec<Delta>),
-    /// It is this late (Unix ns): emit what is due.
-    Expire(u64),
+    /// Emit what is due.
+    Expire {
+        /// How late it is on the clock of the deltas, ns.
+        now_ns: u64,
+        /// What that clock lacks to Unix time, ns.
+        drift_ns: i64,
+    },
 }
 
 /// The running shards. Records leave by the channel given at start.
@@ -91,11 +96,17 @@ impl Cache {
         }
     }
 
-    /// Lets every shard emit what is due.
-    pub fn expire(&self, now_ns: u64) {
+    /// Lets every shard emit what is due at `now_ns`. Records that leave from now
+    /// on have `drift_ns` added to their times.
+    pub fn expire(&self, now_ns: u64, drift_ns: i64) {
         for shard in &self.shards {
-            send(shard, Message::Expire(now_ns));
+            send(shard, Message::Expire { now_ns, drift_ns });
         }
+    }
+
+    /// False when a shard's thread has ended before its time: it panicked.
+    pub fn is_alive(&self) -> bool {
+        !self.threads.iter().any(JoinHandle::is_finished)
     }
 
     /// Ends the shards after they have emitted every flow; returns their statistics.
@@ -121,7 +132,12 @@ fn run(
     latency: &Latency,
 ) -> ShardStats {
     let mut out = Vec::new();
-    let emit = |out: &mut Vec<FlowRecord>| {
+    let mut drift = 0;
+    let emit = |out: &mut Vec<FlowRecord>, drift: i64| {
+        for record in out.iter_mut() {
+            record.start_ns = record.start_ns.saturating_add_signed(drift);
+            record.end_ns = record.end_ns.saturating_add_signed(drift);
+        }
         if !out.is_empty() {
             // The batcher outlives the shards; without it there is nobody to tell.
             let _ = records.send(std::mem::take(out));
@@ -135,12 +151,15 @@ fn run(
                     shard.update(delta, &mut out);
                 }
             }
-            Message::Expire(now_ns) => shard.expire(now_ns, &mut out),
+            Message::Expire { now_ns, drift_ns } => {
+                drift = drift_ns;
+                shard.expire(now_ns, &mut out);
+            }
         }
         latency.record(Stage::Cache, started.elapsed());
-        emit(&mut out);
+        emit(&mut out, drift);
     }
     shard.flush(&mut out);
-    emit(&mut out);
+    emit(&mut out, drift);
     shard.stats()
 }

@@ -85,7 +85,9 @@ fn a_connection_is_one_row_with_both_directions() {
     );
     assert!(out.is_empty(), "the last ACK belongs to the flow");
     let mut out = Vec::new();
-    shard.expire(2200 + 2 * SECOND, &mut out);
+    shard.expire(2100 + 2 * SECOND - 1, &mut out);
+    assert!(out.is_empty(), "it lingers");
+    shard.expire(2100 + 2 * SECOND, &mut out);
     let [record] = &out[..] else { panic!("one record: {out:?}") };
     assert_eq!((record.packets, record.reverse_packets), (4, 2));
     assert_eq!((record.octets, record.reverse_octets), (400, 200));
@@ -149,6 +151,25 @@ fn a_new_syn_opens_a_new_flow_while_the_old_one_lingers() {
     assert_eq!(out.len(), 1);
     assert_eq!(out[0].end_reason, FlowEndReason::EndOfFlow);
     assert_eq!(flush(&mut shard).len(), 1);
+}
+
+#[test]
+fn a_flow_that_goes_on_after_a_reset_does_not_hide_in_lingering() {
+    let mut shard = shard(10);
+    let deltas: Vec<Delta> = (0..300)
+        .map(|second| {
+            let flags = if second == 0 { RST } else { ACK };
+            tcp(CLIENT, SERVER, flags, second * SECOND)
+        })
+        .collect();
+    let mut out = play(&mut shard, &deltas);
+    out.extend(flush(&mut shard));
+    // The reset flow, then one record for each minute.
+    let ends: Vec<_> = out.iter().map(|record| (record.packets, record.end_reason)).collect();
+    assert_eq!(ends[0], (2, FlowEndReason::EndOfFlow));
+    assert_eq!(ends[1], (60, FlowEndReason::ActiveTimeout));
+    assert_eq!(out.iter().map(|record| record.packets).sum::<u64>(), 300);
+    assert_eq!(ends.len(), 6);
 }
 
 #[test]

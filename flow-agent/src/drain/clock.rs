@@ -1,9 +1,12 @@
-//! Kernel time: jiffies and the boot clock of table entries become Unix time.
+//! Kernel time: jiffies and the boot clock of table entries become agent time.
 //!
 //! Ordinary packets are stamped with jiffies, which cost nothing, so the last
-//! packet of a flow is known to a tick (1 to 10 ms). The offset of the wall
-//! clock is sampled at each drain, so a clock that is set or a host that was
-//! suspended shifts no entry by more than one drain.
+//! packet of a flow is known to a tick (1 to 10 ms). *Agent time* is the boot
+//! clock plus the offset to the wall clock at start: it never steps, so timeouts
+//! do not either. How far the wall clock has moved since is sampled at each drain
+//! and added when a record leaves the cache. A host that was suspended between
+//! two drains shows packets of before as later: jiffies stood still, the boot
+//! clock did not.
 
 use aya::maps::{Array, MapData};
 use aya::programs::{SchedClassifier, TestRun, TestRunOptions};
@@ -19,22 +22,34 @@ const KNOWN_HZ: [u64; 9] = [100, 128, 200, 250, 256, 300, 500, 1000, 1024];
 pub struct KernelClock {
     reading: ClockReading,
     tick_ns: u64,
-    /// Unix time minus boot time.
-    unix_offset_ns: i64,
+    /// Agent time minus boot time.
+    offset_ns: i64,
+    /// Unix time minus agent time.
+    drift_ns: i64,
 }
 
 impl KernelClock {
-    /// Unix ns of a boot-clock stamp; 0 stays 0, which means "never".
-    pub fn unix_ns(&self, boot_ns: u64) -> u64 {
-        if boot_ns == 0 { 0 } else { boot_ns.saturating_add_signed(self.unix_offset_ns) }
+    /// Agent time of a boot-clock stamp, in ns; 0 stays 0, which means "never".
+    pub fn agent_ns(&self, boot_ns: u64) -> u64 {
+        if boot_ns == 0 { 0 } else { boot_ns.saturating_add_signed(self.offset_ns) }
     }
 
-    /// Unix ns of the low half of a jiffies stamp that is at most 2^31 ticks old.
-    pub fn unix_ns_of_jiffies(&self, jiffies: u32) -> u64 {
+    /// Agent time of the reading, in ns.
+    pub fn now_ns(&self) -> u64 {
+        self.agent_ns(self.reading.boot_ns)
+    }
+
+    /// What agent time lacks to Unix time, in ns.
+    pub const fn drift_ns(&self) -> i64 {
+        self.drift_ns
+    }
+
+    /// Agent time of the low half of a jiffies stamp that is at most 2^31 ticks old, in ns.
+    pub fn agent_ns_of_jiffies(&self, jiffies: u32) -> u64 {
         let age = (self.reading.jiffies as u32).wrapping_sub(jiffies) as i32;
         // A stamp may be newer than the reading by the ticks since.
         let age_ns = i64::from(age) * self.tick_ns as i64;
-        self.unix_ns(self.reading.boot_ns.saturating_add_signed(-age_ns))
+        self.agent_ns(self.reading.boot_ns.saturating_add_signed(-age_ns))
     }
 }
 
@@ -42,10 +57,12 @@ impl KernelClock {
 pub struct ClockReader {
     map: Array<MapData, [u64; 2]>,
     tick_ns: u64,
+    /// Agent time minus boot time, from the first sample on.
+    offset_ns: Option<i64>,
 }
 
 impl ClockReader {
-    /// Measures the length of a tick, over ten of them.
+    /// Measures the length of a tick, three times over five of them.
     ///
     /// # Errors
     /// The program cannot be run.
@@ -53,18 +70,22 @@ impl ClockReader {
         program: &SchedClassifier,
         map: Array<MapData, [u64; 2]>,
     ) -> Result<Self, DrainError> {
-        let mut reader = Self { map, tick_ns: 0 };
-        let first = reader.next_tick(program, 1)?;
-        let last = reader.next_tick(program, 10)?;
-        let elapsed = last.boot_ns.saturating_sub(first.boot_ns).max(1);
-        let measured_hz = (last.jiffies - first.jiffies) * 1_000_000_000 / elapsed;
-        // The measurement is a little off; the kernel's constant is not.
-        let hz = KNOWN_HZ.into_iter().min_by_key(|hz| hz.abs_diff(measured_hz)).unwrap_or(250);
+        let mut reader = Self { map, tick_ns: 0, offset_ns: None };
+        let mut rates = [0; 3];
+        for rate in &mut rates {
+            let first = reader.next_tick(program, 1)?;
+            let last = reader.next_tick(program, 5)?;
+            let elapsed = last.boot_ns.saturating_sub(first.boot_ns).max(1);
+            *rate = (last.jiffies - first.jiffies) * 1_000_000_000 / elapsed;
+        }
+        // A measurement that was interrupted is off; the kernel's constant is not.
+        rates.sort_unstable();
+        let hz = KNOWN_HZ.into_iter().min_by_key(|hz| hz.abs_diff(rates[1])).unwrap_or(250);
         reader.tick_ns = 1_000_000_000 / hz;
         Ok(reader)
     }
 
-    /// Samples all clocks now. `unix_now` reads the wall clock, `boot_now` the boot clock.
+    /// Samples all clocks now; `wall_clock` reads Unix ns.
     ///
     /// # Errors
     /// The program cannot be run.
@@ -75,7 +96,9 @@ impl ClockReader {
     ) -> Result<KernelClock, DrainError> {
         let reading = self.read(program)?;
         let unix_offset_ns = wall_clock() as i64 - reading.boot_ns as i64;
-        Ok(KernelClock { reading, tick_ns: self.tick_ns, unix_offset_ns })
+        let offset_ns = *self.offset_ns.get_or_insert(unix_offset_ns);
+        let drift_ns = unix_offset_ns - offset_ns;
+        Ok(KernelClock { reading, tick_ns: self.tick_ns, offset_ns, drift_ns })
     }
 
     fn next_tick(&self, program: &SchedClassifier, ticks: u64) -> Result<ClockReading, DrainError> {
@@ -105,19 +128,20 @@ mod tests {
     const CLOCK: KernelClock = KernelClock {
         reading: ClockReading { jiffies: 0x1_0000_0005, boot_ns: 1_000_000_000 },
         tick_ns: 4_000_000,
-        unix_offset_ns: 5_000_000_000,
+        offset_ns: 5_000_000_000,
+        drift_ns: 0,
     };
 
     #[test]
     fn boot_time_moves_by_the_offset() {
-        assert_eq!(CLOCK.unix_ns(2_000_000_000), 7_000_000_000);
-        assert_eq!(CLOCK.unix_ns(0), 0);
+        assert_eq!(CLOCK.agent_ns(2_000_000_000), 7_000_000_000);
+        assert_eq!(CLOCK.agent_ns(0), 0);
     }
 
     #[test]
     fn jiffies_wrap_and_may_be_newer_than_the_reading() {
-        assert_eq!(CLOCK.unix_ns_of_jiffies(5), 6_000_000_000);
-        assert_eq!(CLOCK.unix_ns_of_jiffies(u32::MAX), 6_000_000_000 - 6 * 4_000_000);
-        assert_eq!(CLOCK.unix_ns_of_jiffies(6), 6_004_000_000);
+        assert_eq!(CLOCK.agent_ns_of_jiffies(5), 6_000_000_000);
+        assert_eq!(CLOCK.agent_ns_of_jiffies(u32::MAX), 6_000_000_000 - 6 * 4_000_000);
+        assert_eq!(CLOCK.agent_ns_of_jiffies(6), 6_004_000_000);
     }
 }

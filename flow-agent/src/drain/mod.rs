@@ -10,7 +10,7 @@ mod tables;
 
 pub use balance::Balance;
 pub use clock::KernelClock;
-pub use tables::Drain;
+pub use tables::{Drain, Drained};
 
 use aya::maps::MapError;
 use aya::programs::ProgramError;
@@ -26,7 +26,7 @@ pub enum DrainError {
     Map { problem: String },
     /// A table cannot be mapped into memory.
     #[error(
-        "the kernel's {map} table ({bytes} bytes) cannot be mapped: {source}; lower table_memory"
+        "the kernel's {map} table ({bytes} bytes) cannot be mapped: {source}; lower table_memory_mib"
     )]
     Mapping { map: &'static str, bytes: u64, source: std::io::Error },
     /// The kernel's clocks cannot be read.

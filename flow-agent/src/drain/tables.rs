@@ -11,6 +11,17 @@ use crate::attach::{Kernel, MAX_INTERFACES, TableSize};
 use crate::delta::Delta;
 use crate::mapped::{MapValue, MappedArray, read_evicted};
 
+/// What one drain gives besides deltas.
+#[derive(Debug)]
+pub struct Drained {
+    /// One for each interface number; number 0 is for unknown interfaces.
+    pub balances: Vec<Balance>,
+    /// The clocks at the flip.
+    pub clock: KernelClock,
+    /// Flows that left a full set.
+    pub evicted: u64,
+}
+
 /// Reads and clears the tables, one generation at a time.
 pub struct Drain {
     size: TableSize,
@@ -63,27 +74,51 @@ impl Drain {
         })
     }
 
-    /// Drains what was counted since the last call: deltas go to `out`, the
-    /// balances of all interface numbers (0: unknown interface) are returned.
+    /// Drains what was counted since the last call: deltas go to `out`.
     ///
     /// # Errors
-    /// The kernel refused a flip or a reading; nothing is lost, the next call may succeed.
+    /// The kernel refused a flip or a reading. What was not read stays in its
+    /// generation, for a later call.
     pub fn drain(
         &mut self,
         kernel: &Kernel,
         wall_clock: impl FnOnce() -> u64,
         out: &mut Vec<Delta>,
-    ) -> Result<Vec<Balance>, DrainError> {
+    ) -> Result<Drained, DrainError> {
         let idle = self.filling;
         self.flip()?;
         let clock = self.clock.sample(clock_program(kernel)?, wall_clock)?;
-        self.read_ring(&clock, out);
-        for cpu in 0..self.size.cpus {
-            self.read_region(idle, cpu, &clock, out);
-        }
+        // What can fail comes first: nothing has been taken until then.
         self.read_stray(idle)?;
+        self.read_ring(&clock, out);
+        let mut evicted = 0;
+        for cpu in 0..self.size.cpus {
+            evicted += self.read_region(idle, cpu, &clock, out);
+        }
         let clear = vec![Balance::default(); self.interfaces];
-        Ok(std::mem::replace(&mut self.balances[idle as usize], clear))
+        let balances = std::mem::replace(&mut self.balances[idle as usize], clear);
+        Ok(Drained { balances, clock, evicted })
+    }
+
+    /// Evicted flows that the ring can hold.
+    pub fn ring_flows(&self) -> usize {
+        self.size.ring_flows()
+    }
+
+    /// Empties the ring of evicted flows without a flip, so that it does not
+    /// fill up between two drains.
+    ///
+    /// # Errors
+    /// The kernel's clock cannot be read; nothing was taken.
+    pub fn poll(
+        &mut self,
+        kernel: &Kernel,
+        wall_clock: impl FnOnce() -> u64,
+        out: &mut Vec<Delta>,
+    ) -> Result<(), DrainError> {
+        let clock = self.clock.sample(clock_program(kernel)?, wall_clock)?;
+        self.read_ring(&clock, out);
+        Ok(())
     }
 
     /// Lets the programs fill the other generation and waits until none of them
@@ -95,9 +130,12 @@ impl Drain {
         Ok(())
     }
 
-    /// Evicted flows, of the idle generation and already of the new one.
+    /// Evicted flows, of the idle generation and already of the new one: at most
+    /// as many as the ring holds, or a flood would keep this going for ever.
+    /// Those of the idle generation were all there when the flip returned.
     fn read_ring(&mut self, clock: &KernelClock, out: &mut Vec<Delta>) {
-        while let Some(item) = self.ring.next() {
+        for _ in 0..self.size.ring_flows() {
+            let Some(item) = self.ring.next() else { break };
             let Some(evicted) = read_evicted(&item) else { continue };
             let balances = &mut self.balances[evicted.generation as usize & 1];
             push(&evicted.hot, &evicted.cold, clock, balances, out);
@@ -110,7 +148,7 @@ impl Drain {
         cpu: u32,
         clock: &KernelClock,
         out: &mut Vec<Delta>,
-    ) {
+    ) -> u64 {
         let region = (generation * self.size.cpus + cpu) as usize;
         let balances = &mut self.balances[generation as usize];
         let sets_per_region = self.size.sets_per_region as usize;
@@ -136,7 +174,8 @@ impl Drain {
                 }
             }
         }
-        *header = Region { dirty: 0, flows: 0, evicted: 0 };
+        let evicted =
+            std::mem::replace(header, Region { dirty: 0, reserved: 0, evicted: 0 }).evicted;
         for (balance, counters) in balances.iter_mut().zip(counters) {
             balance.seen.merge(counters.seen);
             for (sum, count) in balance.not_metered.iter_mut().zip(counters.not_metered) {
@@ -148,6 +187,7 @@ impl Drain {
             balance.fragments_without_ports += counters.fragments_without_ports;
             *counters = InterfaceCounters::ZERO;
         }
+        evicted
     }
 
     /// Packets on CPUs without a region: seen, and lost.
@@ -181,14 +221,14 @@ fn push(
 ) {
     let Some(balance) = balances.get_mut(usize::from(hot.key.interface)) else { return };
     balance.metered.add(u64::from(hot.packets), hot.octets);
-    let first_ns = clock.unix_ns(cold.first_ns);
+    let first_ns = clock.agent_ns(cold.first_ns);
     out.push(Delta {
         key: hot.key,
         packets: u64::from(hot.packets),
         octets: hot.octets,
         first_ns,
-        last_ns: clock.unix_ns_of_jiffies(hot.last_jiffies).max(first_ns),
-        syn_ns: clock.unix_ns(cold.syn_ns),
+        last_ns: clock.agent_ns_of_jiffies(hot.last_jiffies).max(first_ns),
+        syn_ns: clock.agent_ns(cold.syn_ns),
         syn_packets: cold.syn_packets,
         syn_ack_packets: cold.syn_ack_packets,
         tcp_flags: hot.tcp_flags,

@@ -193,7 +193,10 @@ fn write_ledger(path: &Path, ledger: &Ledger, flows: u64) -> Result<(), ReplayEr
             Entry::Lost(_) => {
                 file.packets_lost.insert(reason, count.packets);
             }
-            Entry::Drained | Entry::Acknowledged | Entry::LostRecord(_) => {}
+            Entry::Drained
+            | Entry::Acknowledged
+            | Entry::LostRecord(_)
+            | Entry::FragmentWithoutPorts => {}
         }
     }
     serde_json::to_string(&file)

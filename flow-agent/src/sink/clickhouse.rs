@@ -31,6 +31,12 @@ pub enum SinkError {
     /// No answer.
     #[error("the store at {address} cannot be reached: {problem}; is it running there?")]
     Unreachable { address: String, problem: String },
+    /// No answer to an insert.
+    #[error("the store has not answered an insert for {seconds} s")]
+    Silent { seconds: u64 },
+    /// The agent had to stop first.
+    #[error("the store did not take them before the agent had to stop")]
+    TooLate,
     /// An error answer.
     #[error("the store at {address} refused to {what}: {problem}")]
     Refused { address: String, what: String, problem: String },
@@ -50,7 +56,7 @@ impl SinkError {
     pub fn exit(&self) -> Exit {
         match self {
             Self::BadAddress { .. } => Exit::Usage,
-            Self::Unreachable { .. } => Exit::Store,
+            Self::Unreachable { .. } | Self::Silent { .. } | Self::TooLate => Exit::Store,
             Self::Refused { .. } | Self::NewerSchema { .. } | Self::Output { .. } => Exit::Failed,
         }
     }
@@ -60,7 +66,7 @@ impl SinkError {
     /// True when the same request may succeed later without anybody doing anything.
     pub fn is_transient(&self) -> bool {
         match self {
-            Self::Unreachable { .. } => true,
+            Self::Unreachable { .. } | Self::Silent { .. } | Self::TooLate => true,
             Self::Refused { problem, .. } => {
                 error_code(problem).is_some_and(|code| TRANSIENT_CODES.contains(&code))
             }

@@ -19,6 +19,12 @@ use crate::row::Names;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+/// Between two tries while the agent stops.
+const MOST_WHILE_STOPPING: Duration = Duration::from_secs(1);
+/// How long one try may take.
+const ATTEMPT: Duration = Duration::from_secs(60);
+/// How often a store that stays away is news.
+const TELL_EVERY: Duration = Duration::from_secs(10);
 /// How often the books are written.
 const BOOKS_INTERVAL: Duration = Duration::from_secs(10);
 
@@ -72,7 +78,7 @@ impl Delivery {
         stopping: watch::Receiver<bool>,
     ) -> Outcome {
         let mut outcome = Outcome { rows: 0, undelivered: None };
-        let mut deadline = Deadline { stopping, patience: self.patience, since: None };
+        let mut deadline = Deadline { stopping, patience: self.patience, since: None, told: None };
         let mut books = tokio::time::interval(BOOKS_INTERVAL);
         books.reset();
         loop {
@@ -135,44 +141,83 @@ impl Delivery {
 struct Deadline {
     stopping: watch::Receiver<bool>,
     patience: Duration,
+    /// When the agent began to stop, as seen here.
     since: Option<Instant>,
+    /// When a failure was last told.
+    told: Option<Instant>,
 }
 
 impl Deadline {
-    /// True when there is no use in trying again after `error`.
-    fn is_over(&mut self, error: &SinkError) -> bool {
+    /// The time that is left, once the agent is stopping.
+    fn left(&mut self) -> Option<Duration> {
         if !*self.stopping.borrow() {
-            return false;
+            return None;
         }
         let since = *self.since.get_or_insert_with(Instant::now);
-        !error.is_transient() || since.elapsed() >= self.patience
+        Some(self.patience.saturating_sub(since.elapsed()))
     }
 
-    /// Waits, but not longer than until the agent begins to stop.
+    /// Ends when the agent is stopping and its patience is over.
+    async fn over(&mut self) {
+        loop {
+            match self.left() {
+                Some(left) => return tokio::time::sleep(left).await,
+                // A sender that is gone has stopped.
+                None if self.stopping.changed().await.is_err() => return,
+                None => {}
+            }
+        }
+    }
+
+    /// True when there is no use in trying again after `error`.
+    fn gives_up(&mut self, error: &SinkError) -> bool {
+        self.left().is_some_and(|left| left.is_zero() || !error.is_transient())
+    }
+
+    /// Waits before the next try; less when the agent begins to stop.
     async fn pause(&mut self, pause: Duration) {
-        if *self.stopping.borrow() {
-            tokio::time::sleep(pause.min(Duration::from_secs(1))).await;
-        } else {
-            let _ = tokio::time::timeout(pause, self.stopping.changed()).await;
+        match self.left() {
+            Some(left) => tokio::time::sleep(pause.min(left).min(MOST_WHILE_STOPPING)).await,
+            None => drop(tokio::time::timeout(pause, self.stopping.changed()).await),
+        }
+    }
+
+    /// Says that the store does not answer, but not at each try.
+    fn tell(&mut self, error: &SinkError) {
+        if self.told.is_none_or(|at| at.elapsed() >= TELL_EVERY) {
+            self.told = Some(Instant::now());
+            if let Some(left) = self.left() {
+                tracing::warn!("{error} (waiting up to {} s more)", left.as_secs());
+            } else {
+                tracing::warn!("{error} (trying again until it answers)");
+            }
         }
     }
 }
 
 /// Tries until it succeeds or the deadline is over, with a growing, jittered pause.
+/// An attempt may hang: it is given up with the deadline, or after a minute.
 async fn retry<F: Future<Output = Result<(), SinkError>>>(
     deadline: &mut Deadline,
     mut attempt: impl FnMut() -> F,
 ) -> Result<(), SinkError> {
     let mut pause = FIRST_PAUSE;
+    let mut last = None;
     loop {
-        let error = match attempt().await {
-            Ok(()) => return Ok(()),
-            Err(error) => error,
+        let outcome = tokio::select! {
+            outcome = tokio::time::timeout(ATTEMPT, attempt()) => outcome,
+            () = deadline.over() => return Err(last.unwrap_or(SinkError::TooLate)),
         };
-        if deadline.is_over(&error) {
+        let error = match outcome {
+            Ok(Ok(())) => return Ok(()),
+            Ok(Err(error)) => error,
+            Err(_) => SinkError::Silent { seconds: ATTEMPT.as_secs() },
+        };
+        if deadline.gives_up(&error) {
             return Err(error);
         }
-        tracing::warn!("{error}; trying again");
+        deadline.tell(&error);
+        last = Some(error);
         // Full jitter: agents that lost the same store do not come back in step.
         let jitter = f64::from(Uuid::now_v7().as_u128() as u32) / f64::from(u32::MAX);
         deadline.pause(pause.mul_f64(jitter.max(0.1))).await;
