@@ -8,6 +8,7 @@ use flow_tests::bin_path::flow_agent;
 use flow_tests::hooks;
 use flow_tests::lab::Lab;
 use flow_tests::process::naming;
+use flow_tests::rig;
 use tempfile::TempDir;
 
 /// The work was tried and failed.
@@ -92,6 +93,23 @@ fn an_interface_that_cannot_be_attached_so() -> Result<()> {
     let bad = format!("{}/lo:xdp", place.lab.left.namespace.name());
     let interfaces = ["--interface", &good, "--interface", &bad, "--store", &store];
     refused(&mut run(&interfaces), FAILED, "/lo")?;
+    place.nothing_left()
+}
+
+#[test]
+fn a_second_agent_on_one_interface() -> Result<()> {
+    let place = Place::new()?;
+    let lab = &place.lab;
+    let first = format!("embedded:{}", place.folder.path().join("first").display());
+    let agent = rig::agent(lab, ("xdp", "tc"), &first, &[])?;
+    let attached = || anyhow::Ok([hooks::attached(&lab.left)?, hooks::attached(&lab.right)?]);
+    let (before, store) = (attached()?, place.store());
+    for (side, mode) in [(&lab.left, "xdp"), (&lab.left, "tc"), (&lab.right, "tc")] {
+        let mut second = run(&["--interface", &side.spec(mode), "--store", &store]);
+        refused(&mut second, FAILED, side.interface)?;
+        assert_eq!(attached()?, before);
+    }
+    agent.stop()?;
     place.nothing_left()
 }
 

@@ -17,8 +17,8 @@ use anyhow::{Context, Result, bail};
 mod decode;
 mod packet_socket;
 
-use decode::{Decoded, Fragment, decode};
 pub use decode::{Count, Key};
+use decode::{Decoded, Fragment, decode};
 pub use packet_socket::PacketSocket;
 
 use crate::lab::{Namespace, Side};
