@@ -51,9 +51,13 @@ pub struct RunArgs {
     /// How incoming packets are metered: auto, xdp, xdp-generic or tc [default: auto]
     #[arg(long, value_name = "MODE")]
     pub attach: Option<String>,
-    /// Where flows go: embedded:DIR or http://HOST:PORT[/DATABASE]
-    /// [default: embedded:/var/lib/flow-agent/store]
-    #[arg(long, value_name = "STORE")]
+    /// Where flows go
+    #[arg(
+        long,
+        value_name = "STORE",
+        help = "Where flows go: embedded:DIR or \
+          http://HOST:PORT[/DATABASE] [default: embedded:/var/lib/flow-agent/store]"
+    )]
     pub store: Option<String>,
     /// This host's name in the rows [default: the host name]
     #[arg(long, value_name = "NAME")]

@@ -1,6 +1,7 @@
 //! The `flow-agent` command: parses the command line and calls the library.
 
-use std::io::IsTerminal;
+use std::fmt::Display;
+use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -26,10 +27,15 @@ fn main() -> ExitCode {
     match run(cli.command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("flow-agent: {error}");
+            say(&format_args!("flow-agent: {error}"));
             ExitCode::from(error.exit() as u8)
         }
     }
+}
+
+/// A line on the standard error; where that cannot be written, the exit code has to do.
+fn say(line: &dyn Display) {
+    let _ = writeln!(std::io::stderr(), "{line}");
 }
 
 /// Logs go to the standard error; `RUST_LOG` chooses levels.
@@ -122,7 +128,7 @@ fn query(args: &QueryArgs) -> Result<(), Error> {
     store.close()?;
     answer?;
     if out.is_untouched() && std::io::stdout().is_terminal() {
-        eprintln!("0 rows");
+        say(&"0 rows");
     }
     out.finish()
 }

@@ -50,10 +50,14 @@ fn into_head(command: &mut Command) {
 fn a_full_output_is_an_error_and_a_reader_that_goes_away_is_none() {
     let folder = tempfile::tempdir().expect("a folder");
     let store = store(&folder);
-    let query = |sql| agent(&["query", "--store", &store.url, "--format", "TSV", sql]);
-    for mut command in [agent(&["schema", "print"]), query("SELECT 1"), query("SELECT number FROM numbers(1000000)")] {
+    let query = |sql| agent(&["query", "--store", store.url(), "--format", "TSV", sql]);
+    for mut command in [
+        agent(&["schema", "print"]),
+        query("SELECT 1"),
+        query("SELECT number FROM numbers(1000000)"),
+    ] {
         assert!(into_full(&mut command).contains("standard output"));
-        if command.get_args().next_back() != Some("SELECT 1".as_ref()) {
+        if command.get_args().last() != Some("SELECT 1".as_ref()) {
             into_head(&mut command);
         }
     }
@@ -63,7 +67,7 @@ fn a_full_output_is_an_error_and_a_reader_that_goes_away_is_none() {
 fn an_answer_of_the_store_is_told_in_one_line() {
     let folder = tempfile::tempdir().expect("a folder");
     let store = store(&folder);
-    let output = agent(&["query", "--store", &store.url, "SELECT * FROM nowhere"]).output();
+    let output = agent(&["query", "--store", store.url(), "SELECT * FROM nowhere"]).output();
     let words = sentence(&output.expect("runs"), 1);
     assert!(words.contains(": Code: 60. "), "{words}");
     for wrapper in ["bad response", "DB::Exception", "(version"] {
@@ -76,10 +80,10 @@ fn an_empty_answer_says_so_on_a_terminal_only() {
     let folder = tempfile::tempdir().expect("a folder");
     let store = store(&folder);
     let sql = "SELECT 1 WHERE 0";
-    let output = agent(&["query", "--store", &store.url, sql]).output().expect("runs");
+    let output = agent(&["query", "--store", store.url(), sql]).output().expect("runs");
     assert!(output.status.success() && output.stderr.is_empty() && output.stdout.is_empty());
     // script (util-linux) gives a command a terminal.
-    let command = format!("'{}' query --store {} '{sql}'", flow_agent().display(), store.url);
+    let command = format!("'{}' query --store {} '{sql}'", flow_agent().display(), store.url());
     let output = Command::new("script")
         .args(["--quiet", "--return", "--command", &command, "/dev/null"])
         .stdin(Stdio::null())
@@ -127,7 +131,10 @@ fn a_bad_configuration_names_its_place() {
     std::fs::write(&file, "attach = \"tc\"\nidle_timeout_s = -1\n").expect("ours");
     let file = file.to_str().expect("UTF-8");
     for (arguments, words) in [
-        (&["--config", file][..], "agent.toml, line 2: idle_timeout_s is -1; it must be 1 to 86400"),
+        (
+            &["--config", file][..],
+            "agent.toml, line 2: idle_timeout_s is -1; it must be 1 to 86400",
+        ),
         (&["--config", "/dev/zero"], "/dev/zero is larger than 1 MiB"),
         (&["--drain-interval", "-5"], "--drain-interval is -5; it must be 10 to 60000"),
         (&["--attach", "fast"], "--attach is \"fast\"; it must be auto, xdp, xdp-generic or tc"),
@@ -151,5 +158,8 @@ fn a_bad_configuration_names_its_place() {
 fn an_idle_timeout_above_the_active_one_is_warned_of() {
     let output = agent(&["run", "--idle-timeout", "90", "--interface", "nosuch/none"]).output();
     let words = String::from_utf8_lossy(&output.expect("runs").stderr).into_owned();
-    assert!(words.contains("idle timeout (90 s) is longer than the active timeout (60 s)"), "{words}");
+    assert!(
+        words.contains("idle timeout (90 s) is longer than the active timeout (60 s)"),
+        "{words}"
+    );
 }
