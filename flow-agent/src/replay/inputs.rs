@@ -99,14 +99,14 @@ fn refuse_shared(
     }
     let output_id = output.and_then(Destination::id);
     if let Some(output) = output {
-        add(format!("the output {}", output.name()), output_id.clone())?;
+        add(format!("the output ({})", output.name()), output_id.clone())?;
     }
     if let Some(ledger) = ledger {
         // Rows and ledger may go into one pipe.
         let one_pipe =
             |id: &FileId| matches!(id, FileId::Fifo { .. }) && Some(id) == output_id.as_ref();
         let id = ledger.id().filter(|id| !one_pipe(id));
-        add(format!("the ledger {}", ledger.name()), id)?;
+        add(format!("the ledger ({})", ledger.name()), id)?;
     }
     Ok(())
 }
