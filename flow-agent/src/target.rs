@@ -47,7 +47,7 @@ impl Store {
             StoreTarget::Embedded(dir) => {
                 let executable = std::env::current_exe().map_err(Error::thread)?;
                 let child = EmbeddedStore::start(&executable, dir, STORE_DEADLINE)?;
-                let user = Some((child.user().to_owned(), child.password().to_owned()));
+                let user = Some((EmbeddedStore::USER.to_owned(), child.password().to_owned()));
                 let address = StoreAddress { user, ..StoreAddress::local(child.url()) };
                 Ok(Self { address, child: Some(child) })
             }

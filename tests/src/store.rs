@@ -59,7 +59,13 @@ impl Store {
     /// Stops it cleanly and starts it again.
     #[must_use]
     pub fn restart(self) -> Self {
-        self.process.stop().unwrap();
+        self.restart_by(Signal::TERM)
+    }
+
+    /// Ends it with a signal that must end it cleanly, and starts it again.
+    #[must_use]
+    pub fn restart_by(self, signal: Signal) -> Self {
+        self.process.end(signal).unwrap();
         Self::start_in(self.dir)
     }
 
@@ -106,9 +112,9 @@ impl Store {
         self.sql(&format!("SELECT count() FROM {table}")).parse().unwrap()
     }
 
-    /// Ends it with a signal that must end it cleanly; leaves what it logged.
-    pub fn end(self, signal: Signal) -> String {
-        self.process.end(signal).unwrap()
+    /// Stops it cleanly; leaves what it logged.
+    pub fn stop_and_log(self) -> String {
+        self.process.stop().unwrap()
     }
 
     /// Stops it cleanly.

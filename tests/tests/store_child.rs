@@ -12,7 +12,8 @@ use flow_tests::store::DEADLINE;
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 
 fn ask(store: &EmbeddedStore, sql: &str) -> Answer {
-    let headers = [("X-ClickHouse-User", store.user()), ("X-ClickHouse-Key", store.password())];
+    let headers =
+        [("X-ClickHouse-User", EmbeddedStore::USER), ("X-ClickHouse-Key", store.password())];
     send(store.url(), "POST", "/", &headers, sql.as_bytes())
 }
 

@@ -22,6 +22,9 @@ pub struct EmbeddedStore {
 }
 
 impl EmbeddedStore {
+    /// The user that it serves.
+    pub const USER: &str = USER;
+
     /// Starts `program store --dir DIR` on a free loopback port and waits until it serves.
     pub fn start(program: &Path, dir: &Path, deadline: Duration) -> Result<Self, StoreError> {
         let key =
@@ -55,11 +58,6 @@ impl EmbeddedStore {
     /// Where it serves.
     pub fn url(&self) -> &str {
         self.child.url()
-    }
-
-    /// The user that it serves.
-    pub fn user(&self) -> &str {
-        USER
     }
 
     /// The password of that user, drawn at the start.

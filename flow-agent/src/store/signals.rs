@@ -10,9 +10,12 @@ use tokio::sync::oneshot;
 /// input if asked for: so a child ends when its parent does, however the
 /// parent ends. A SIGHUP that is ignored at the start (nohup) stays so.
 pub async fn stop_signal(stdin_eof: bool) {
-    let hangup = async || match hangup_is_ignored() {
-        true => std::future::pending().await,
-        false => next(signal(SignalKind::hangup())).await,
+    let hangup = async {
+        if hangup_is_ignored() {
+            std::future::pending().await
+        } else {
+            next(signal(SignalKind::hangup())).await;
+        }
     };
     let (eof, at_eof) = oneshot::channel();
     let _never_sent = if stdin_eof {
@@ -29,7 +32,7 @@ pub async fn stop_signal(stdin_eof: bool) {
         () = next(signal(SignalKind::terminate())) => {}
         () = next(signal(SignalKind::interrupt())) => {}
         () = next(signal(SignalKind::quit())) => {}
-        () = hangup() => {}
+        () = hangup => {}
         _ = at_eof => {}
     }
 }
