@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 pub async fn stop_signal(stdin_eof: bool) {
     let hangup = async {
         if hangup_is_ignored() {
-            std::future::pending().await
+            std::future::pending::<()>().await;
         } else {
             next(signal(SignalKind::hangup())).await;
         }
