@@ -117,7 +117,7 @@ pub struct StoreArgs {
     #[arg(long, value_name = "DIR")]
     pub dir: PathBuf,
     /// Address and port to listen on; port 0 picks a free one
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8123")]
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8123", value_parser = address)]
     pub listen: SocketAddr,
     /// Listen on an address that other hosts can reach: the store has no passwords and no TLS
     #[arg(long)]
@@ -125,6 +125,13 @@ pub struct StoreArgs {
     /// Stop at the end of standard input, so that the store ends with its parent
     #[arg(long, hide = true)]
     pub stop_on_stdin_eof: bool,
+    /// Serve only clients with the password that is the first line of standard input
+    #[arg(long, hide = true)]
+    pub key_on_stdin: bool,
+}
+
+fn address(text: &str) -> Result<SocketAddr, &'static str> {
+    text.parse().map_err(|_| "write IP:PORT, for example 127.0.0.1:8123")
 }
 
 /// Arguments of `flow-agent query`.

@@ -11,7 +11,7 @@ use flow_agent::cache::Timeouts;
 use flow_agent::host::host_name;
 use flow_agent::replay::Replay;
 use flow_agent::schema::Schema;
-use flow_agent::store::{self, StoreConfig};
+use flow_agent::store::{self, Key, StoreConfig, StoreError};
 use flow_agent::target::Store;
 use tracing_subscriber::EnvFilter;
 
@@ -110,11 +110,13 @@ fn replay(args: ReplayArgs) -> Result<(), Error> {
 }
 
 fn serve_store(args: cli::StoreArgs) -> Result<(), Error> {
+    let key = args.key_on_stdin.then(Key::read_stdin).transpose();
     let config = StoreConfig {
         dir: args.dir,
         listen: args.listen,
         allow_remote: args.allow_remote,
         library: None,
+        key: key.map_err(|source| StoreError::System { action: "read its key", source })?,
     };
     Ok(store::serve(config, store::stop_signal(args.stop_on_stdin_eof))?)
 }

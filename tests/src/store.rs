@@ -1,13 +1,14 @@
-//! A store of the real binary on a temporary folder, and rows for it.
+//! A store of the real binary on a temporary folder, started by hand (without
+//! a key), and rows for it.
 
 use std::time::Duration;
 
 use clickhouse::{Client, Row};
-use flow_agent::store::EmbeddedStore;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use serde::{Deserialize, Serialize};
 
 use crate::bin_path::flow_agent;
+use crate::process;
 use crate::raw_http::post;
 
 /// How long a store may take to start or stop.
@@ -38,7 +39,7 @@ pub fn tsv(ids: std::ops::Range<u64>) -> String {
 /// A running store.
 pub struct Store {
     /// Its process.
-    pub child: EmbeddedStore,
+    process: process::Store,
     /// The folder above its data folder.
     pub dir: tempfile::TempDir,
 }
@@ -46,37 +47,43 @@ pub struct Store {
 impl Store {
     /// Starts one on a new folder.
     pub fn start() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let child =
-            EmbeddedStore::start(&flow_agent(), &dir.path().join("data"), DEADLINE).unwrap();
-        Self { child, dir }
+        Self::start_in(tempfile::tempdir().unwrap())
+    }
+
+    fn start_in(dir: tempfile::TempDir) -> Self {
+        let (data, log) = (dir.path().join("data"), dir.path().join("log"));
+        let process = process::Store::start(&flow_agent(), &data, &log).unwrap();
+        Self { process, dir }
     }
 
     /// Stops it cleanly and starts it again.
     #[must_use]
     pub fn restart(self) -> Self {
-        self.child.stop(DEADLINE).unwrap();
-        let dir = self.dir;
-        let child =
-            EmbeddedStore::start(&flow_agent(), &dir.path().join("data"), DEADLINE).unwrap();
-        Self { child, dir }
+        self.restart_by(Signal::TERM)
+    }
+
+    /// Ends it with a signal that must end it cleanly, and starts it again.
+    #[must_use]
+    pub fn restart_by(self, signal: Signal) -> Self {
+        self.process.end(signal).unwrap();
+        Self::start_in(self.dir)
     }
 
     /// Kills it outright and starts it again.
     #[must_use]
     pub fn crash(self) -> Self {
-        let pid = Pid::from_raw(self.child.pid().cast_signed()).unwrap();
-        kill_process(pid, Signal::KILL).unwrap();
-        self.child.stop(DEADLINE).expect_err("a killed store has not stopped cleanly");
-        let dir = self.dir;
-        let child =
-            EmbeddedStore::start(&flow_agent(), &dir.path().join("data"), DEADLINE).unwrap();
-        Self { child, dir }
+        drop(self.process);
+        Self::start_in(self.dir)
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.process.pid()
     }
 
     /// Where it serves.
     pub fn url(&self) -> &str {
-        self.child.url()
+        self.process.url()
     }
 
     /// A client of it.
@@ -105,9 +112,14 @@ impl Store {
         self.sql(&format!("SELECT count() FROM {table}")).parse().unwrap()
     }
 
+    /// Stops it cleanly; leaves what it logged.
+    pub fn stop_and_log(self) -> String {
+        self.process.stop().unwrap()
+    }
+
     /// Stops it cleanly.
     pub fn stop(self) {
-        self.child.stop(DEADLINE).unwrap();
+        self.process.stop().unwrap();
     }
 }
 

@@ -179,6 +179,28 @@ impl ClickHouse {
             };
             self.insert::<MigrationRow<'_>>("schema_migrations", Uuid::now_v7(), [row]).await?;
         }
+        let prefix = format!("{database}.");
+        let statements: Vec<_> = schema.after(0).into_iter().flat_map(|s| s.statements).collect();
+        let sql = format!("SELECT name FROM system.tables WHERE database = '{database}'");
+        let there: Vec<String> =
+            self.ask("list its tables", self.client.query(&sql).fetch_all()).await?;
+        let missing: Vec<_> = statements
+            .iter()
+            .filter_map(|statement| statement.strip_prefix("CREATE TABLE IF NOT EXISTS "))
+            .filter_map(|rest| rest.split_whitespace().next()?.strip_prefix(&prefix))
+            .filter(|table| !there.iter().any(|name| name == table))
+            .collect();
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let tables = missing.join(", ");
+        tracing::warn!(
+            tables,
+            "tables of the schema are missing: somebody dropped them; creating them again, empty"
+        );
+        for statement in statements {
+            self.ask("create missing tables", run(statement)).await?;
+        }
         Ok(())
     }
 

@@ -51,8 +51,18 @@ impl Store {
         &self.url
     }
 
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Ends it with `signal`, as cleanly as [`Store::stop`].
+    pub fn end(self, signal: Signal) -> Result<String> {
+        self.child.end(signal, CLOSING)
+    }
+
     /// Ends it cleanly: its data folder is complete afterwards.
     pub fn stop(self) -> Result<String> {
-        self.child.end(Signal::TERM, CLOSING)
+        self.end(Signal::TERM)
     }
 }
