@@ -4,8 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
-#[cfg(feature = "live")]
-use flow_agent::attach::AttachMode;
+use flow_agent::host::check_name;
 use flow_agent::replay::OutputTarget;
 use flow_agent::sink::StoreTarget;
 
@@ -45,27 +44,34 @@ pub struct RunArgs {
     /// Configuration file (TOML)
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// Interface to meter, [NETNS/]NAME[:MODE], globs allowed; default: all hardware interfaces
+    /// Interface to meter, [NETNS/]NAME[:MODE], globs allowed
+    /// [default: all hardware interfaces]
     #[arg(long, value_name = "IF")]
     pub interface: Vec<String>,
-    /// How incoming packets are metered
+    /// How incoming packets are metered: auto, xdp, xdp-generic or tc [default: auto]
     #[arg(long, value_name = "MODE")]
-    pub attach: Option<AttachMode>,
-    /// Where flows go: embedded:DIR or http://HOST:PORT[/DATABASE]
-    #[arg(long, value_name = "STORE")]
+    pub attach: Option<String>,
+    /// Where flows go
+    #[arg(
+        long,
+        value_name = "STORE",
+        help = "Where flows go: embedded:DIR or \
+          http://HOST:PORT[/DATABASE] [default: embedded:/var/lib/flow-agent/store]"
+    )]
     pub store: Option<String>,
-    /// This host's name in the rows
+    /// This host's name in the rows [default: the host name]
     #[arg(long, value_name = "NAME")]
     pub exporter: Option<String>,
-    /// Time between two drains of the kernel tables
-    #[arg(long, value_name = "MS")]
-    pub drain_interval: Option<u64>,
-    /// Emit a flow after this long without a packet
-    #[arg(long, value_name = "SECONDS")]
-    pub idle_timeout: Option<u64>,
-    /// Emit a flow that has lasted this long; it goes on in the next record
-    #[arg(long, value_name = "SECONDS")]
-    pub active_timeout: Option<u64>,
+    /// Time between two drains of the kernel tables, 10 to 60000 [default: 1000]
+    #[arg(long, value_name = "MS", allow_negative_numbers = true)]
+    pub drain_interval: Option<i64>,
+    /// Emit a flow after this long without a packet, 1 to 86400 [default: 15]
+    #[arg(long, value_name = "SECONDS", allow_negative_numbers = true)]
+    pub idle_timeout: Option<i64>,
+    /// Emit a flow that has lasted this long, 1 to 86400; it goes on in the next record
+    /// [default: 60]
+    #[arg(long, value_name = "SECONDS", allow_negative_numbers = true)]
+    pub active_timeout: Option<i64>,
 }
 
 /// Arguments of `flow-agent replay`.
@@ -77,8 +83,8 @@ pub struct ReplayArgs {
     /// Write what became of every packet to this file, as JSON
     #[arg(long, value_name = "FILE")]
     pub ledger: Option<PathBuf>,
-    /// The host's name in the rows; default: this host's
-    #[arg(long, value_name = "NAME")]
+    /// The host's name in the rows [default: the host name]
+    #[arg(long, value_name = "NAME", value_parser = exporter_name)]
     pub exporter: Option<String>,
     /// Emit a flow after this long without a packet
     #[arg(long, value_name = "SECONDS", default_value_t = 15,
@@ -97,6 +103,13 @@ pub struct ReplayArgs {
     pub files: Vec<PathBuf>,
 }
 
+fn exporter_name(name: &str) -> Result<String, String> {
+    match check_name(name) {
+        Ok(()) => Ok(name.into()),
+        Err(needed) => Err(format!("it must be {needed}")),
+    }
+}
+
 /// Arguments of `flow-agent store`.
 #[derive(Debug, Args)]
 pub struct StoreArgs {
@@ -104,7 +117,7 @@ pub struct StoreArgs {
     #[arg(long, value_name = "DIR")]
     pub dir: PathBuf,
     /// Address and port to listen on; port 0 picks a free one
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8123")]
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8123", value_parser = address)]
     pub listen: SocketAddr,
     /// Listen on an address that other hosts can reach: the store has no passwords and no TLS
     #[arg(long)]
@@ -112,6 +125,13 @@ pub struct StoreArgs {
     /// Stop at the end of standard input, so that the store ends with its parent
     #[arg(long, hide = true)]
     pub stop_on_stdin_eof: bool,
+    /// Serve only clients with the password that is the first line of standard input
+    #[arg(long, hide = true)]
+    pub key_on_stdin: bool,
+}
+
+fn address(text: &str) -> Result<SocketAddr, &'static str> {
+    text.parse().map_err(|_| "write IP:PORT, for example 127.0.0.1:8123")
 }
 
 /// Arguments of `flow-agent query`.

@@ -1,15 +1,19 @@
 //! Configuration: what was typed and what the file says become one checked value.
 
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use serde::Deserialize;
+use clap::ValueEnum;
 
 use crate::Exit;
 use crate::attach::{AttachError, AttachMode, InterfaceSpec};
 use crate::batch::BatchLimits;
 use crate::cache::Timeouts;
+use crate::host::check_name;
 use crate::sink::{SinkError, StoreTarget};
+
+mod settings;
+
+pub use settings::{Said, Settings};
 
 /// Why the configuration cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -18,18 +22,27 @@ pub enum ConfigError {
     /// The file cannot be read.
     #[error("configuration {path} cannot be read: {source}")]
     Read { path: String, source: std::io::Error },
-    /// The file is not TOML, or has an unknown or wrong key; the text names line and key.
-    #[error("configuration {path}: {problem}")]
+    /// The file is too large to be one.
+    #[error("configuration {path} is larger than 1 MiB; give a TOML file")]
+    TooLarge { path: String },
+    /// The file is not TOML; the text names the line.
+    #[error("configuration {path}{problem}")]
     Parse { path: String, problem: String },
-    /// A value is out of range.
-    #[error("{key} = {value}: it must be {allowed}")]
-    Range { key: &'static str, value: String, allowed: &'static str },
+    /// The file has a key that does not exist.
+    #[error("{place} is no key; the keys are {known}")]
+    UnknownKey { place: String, known: String },
+    /// A value is of another type.
+    #[error("{place} is {found}; it must be {needed}")]
+    Type { place: String, found: &'static str, needed: &'static str },
+    /// A value is not allowed.
+    #[error("{place} is {value}; it must be {allowed}")]
+    Value { place: String, value: String, allowed: String },
     /// An interface cannot be understood.
-    #[error(transparent)]
-    Interface(#[from] AttachError),
+    #[error("{place}: {source}")]
+    Interface { place: String, source: AttachError },
     /// The store's address cannot be understood.
-    #[error(transparent)]
-    Store(#[from] SinkError),
+    #[error("{place}: {source}")]
+    Store { place: String, source: SinkError },
 }
 
 impl ConfigError {
@@ -64,125 +77,96 @@ pub struct Config {
     pub stop_patience: Duration,
 }
 
-/// The file; every key is optional.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ConfigFile {
-    /// `[NETNS/]NAME[:MODE]`, globs allowed.
-    pub interfaces: Option<Vec<String>>,
-    /// `auto`, `xdp`, `xdp-generic` or `tc`.
-    pub attach: Option<AttachMode>,
-    /// `embedded:DIR` or `http://HOST:PORT/DATABASE`.
-    pub store: Option<String>,
-    /// Default: the host name.
-    pub exporter: Option<String>,
-    /// Milliseconds, 10 to 60,000.
-    pub drain_interval_ms: Option<u64>,
-    /// MiB of kernel memory for the flow tables.
-    pub table_memory_mib: Option<u64>,
-    /// Cache threads.
-    pub shards: Option<usize>,
-    /// Open flows in the cache.
-    pub max_flows: Option<usize>,
-    /// Seconds.
-    pub idle_timeout_s: Option<u64>,
-    /// Seconds.
-    pub active_timeout_s: Option<u64>,
-    /// Rows.
-    pub batch_rows: Option<usize>,
-    /// Milliseconds.
-    pub batch_age_ms: Option<u64>,
-}
-
 const DEFAULT_STORE: &str = "embedded:/var/lib/flow-agent/store";
 const DEFAULT_TABLE_MEMORY_MIB: u64 = 128;
-const DEFAULT_MAX_FLOWS: usize = 1_000_000;
+const DEFAULT_MAX_FLOWS: u64 = 1_000_000;
 const STOP_PATIENCE: Duration = Duration::from_secs(30);
 
-impl ConfigFile {
-    /// Reads a file.
-    ///
-    /// # Errors
-    /// It cannot be read, is not TOML, or has an unknown key.
-    pub fn read(path: &Path) -> Result<Self, ConfigError> {
-        let name = path.display().to_string();
-        let text = std::fs::read_to_string(path)
-            .map_err(|source| ConfigError::Read { path: name.clone(), source })?;
-        toml::from_str(&text).map_err(|error| {
-            let line = error.span().map_or(0, |span| text[..span.start].matches('\n').count() + 1);
-            let problem = format!("line {line}: {}", error.message());
-            ConfigError::Parse { path: name, problem }
-        })
-    }
-
+impl Settings {
     /// Checks every value and fills in the defaults.
     ///
     /// # Errors
     /// The first value that is not allowed.
     pub fn check(self, host_name: &str, cpus: usize) -> Result<Config, ConfigError> {
-        let interfaces = self.interfaces.unwrap_or_default();
-        let drain_interval_ms =
-            range("drain_interval_ms", self.drain_interval_ms, 1000, 10, 60_000, "10 to 60000")?;
-        let memory = range(
-            "table_memory_mib",
-            self.table_memory_mib,
-            DEFAULT_TABLE_MEMORY_MIB,
-            1,
-            65_536,
-            "1 to 65536",
-        )?;
-        let idle = range("idle_timeout_s", self.idle_timeout_s, 15, 1, 86_400, "1 to 86400")?;
-        let active = range("active_timeout_s", self.active_timeout_s, 60, 1, 86_400, "1 to 86400")?;
-        let age = range("batch_age_ms", self.batch_age_ms, 1000, 10, 60_000, "10 to 60000")?;
-        let rows = range(
-            "batch_rows",
-            self.batch_rows,
-            BatchLimits::default().rows,
-            1,
-            BatchLimits::MOST_ROWS,
-            "1 to 1048448",
-        )?;
-        let max_flows =
-            range("max_flows", self.max_flows, DEFAULT_MAX_FLOWS, 1, 1 << 30, "1 to 2^30")?;
-        let shards = range("shards", self.shards, cpus.clamp(1, 64), 1, 1024, "1 to 1024")?;
+        let defaults = (Timeouts::default(), BatchLimits::default());
+        let idle = number(self.idle_timeout_s, defaults.0.idle.as_secs(), 1, 86_400)?;
+        let active = number(self.active_timeout_s, defaults.0.active.as_secs(), 1, 86_400)?;
+        if idle > active {
+            tracing::warn!(
+                "the idle timeout ({idle} s) is longer than the active timeout ({active} s), \
+                 which ends the records of long flows first"
+            );
+        }
+        let drain_interval_ms = number(self.drain_interval_ms, 1000, 10, 60_000)?;
+        let memory = number(self.table_memory_mib, DEFAULT_TABLE_MEMORY_MIB, 1, 65_536)?;
+        let age = number(self.batch_age_ms, defaults.1.age.as_millis() as u64, 10, 60_000)?;
+        let most_rows = BatchLimits::MOST_ROWS as u64;
+        let rows = number(self.batch_rows, defaults.1.rows as u64, 1, most_rows)?;
+        let max_flows = number(self.max_flows, DEFAULT_MAX_FLOWS, 1, 1 << 30)?;
+        let shards = number(self.shards, cpus.clamp(1, 64) as u64, 1, 1024)?;
         Ok(Config {
-            interfaces: interfaces.iter().map(|spec| spec.parse()).collect::<Result<_, _>>()?,
-            attach: self.attach.unwrap_or_default(),
-            store: self.store.as_deref().unwrap_or(DEFAULT_STORE).parse()?,
-            exporter: self.exporter.unwrap_or_else(|| host_name.to_string()),
+            interfaces: interfaces(self.interfaces)?,
+            attach: self.attach.map_or(Ok(AttachMode::default()), attach_mode)?,
+            store: store(self.store)?,
+            exporter: self.exporter.map_or(Ok(host_name.into()), exporter)?,
             drain_interval: Duration::from_millis(drain_interval_ms),
             table_memory_bytes: memory << 20,
-            shards,
-            max_flows,
+            shards: shards as usize,
+            max_flows: max_flows as usize,
             timeouts: Timeouts {
                 idle: Duration::from_secs(idle),
                 active: Duration::from_secs(active),
                 ..Timeouts::default()
             },
-            batch: BatchLimits { rows, age: Duration::from_millis(age) },
+            batch: BatchLimits { rows: rows as usize, age: Duration::from_millis(age) },
             stop_patience: STOP_PATIENCE,
         })
     }
 }
 
-fn range<T: PartialOrd + std::fmt::Display>(
-    key: &'static str,
-    value: Option<T>,
-    default: T,
-    least: T,
-    most: T,
-    allowed: &'static str,
-) -> Result<T, ConfigError> {
-    let value = value.unwrap_or(default);
-    if value < least || value > most {
-        return Err(ConfigError::Range { key, value: value.to_string(), allowed });
-    }
-    Ok(value)
+fn number(
+    said: Option<Said<i64>>,
+    default: u64,
+    least: u64,
+    most: u64,
+) -> Result<u64, ConfigError> {
+    let Some(Said { value, place }) = said else { return Ok(default) };
+    let number = u64::try_from(value).ok().filter(|number| (least..=most).contains(number));
+    number.ok_or_else(|| ConfigError::Value {
+        place,
+        value: value.to_string(),
+        allowed: format!("{least} to {most}"),
+    })
 }
 
-/// The default place of the embedded store's data.
-pub fn default_store_dir() -> PathBuf {
-    PathBuf::from(DEFAULT_STORE.trim_start_matches("embedded:"))
+fn interfaces(said: Option<Said<Vec<String>>>) -> Result<Vec<InterfaceSpec>, ConfigError> {
+    let Some(Said { value, place }) = said else { return Ok(Vec::new()) };
+    let specs: Result<_, _> = value.iter().map(|spec| spec.parse()).collect();
+    specs.map_err(|source| ConfigError::Interface { place, source })
+}
+
+fn attach_mode(Said { value, place }: Said<String>) -> Result<AttachMode, ConfigError> {
+    AttachMode::from_str(&value, false).map_err(|_| ConfigError::Value {
+        place,
+        value: format!("{value:?}"),
+        allowed: "auto, xdp, xdp-generic or tc".into(),
+    })
+}
+
+fn store(said: Option<Said<String>>) -> Result<StoreTarget, ConfigError> {
+    let Said { value, place } =
+        said.unwrap_or_else(|| Said { value: DEFAULT_STORE.into(), place: "store".into() });
+    value.parse().map_err(|source| ConfigError::Store { place, source })
+}
+
+fn exporter(Said { value, place }: Said<String>) -> Result<String, ConfigError> {
+    match check_name(&value) {
+        Ok(()) => Ok(value),
+        Err(allowed) => {
+            let value = format!("{value:?}");
+            Err(ConfigError::Value { place, value, allowed: allowed.into() })
+        }
+    }
 }
 
 #[cfg(test)]
@@ -190,8 +174,8 @@ mod tests {
     use super::*;
 
     fn check(text: &str) -> Result<Config, String> {
-        let file: ConfigFile = toml::from_str(text).map_err(|error| error.message().to_string())?;
-        file.check("host", 2).map_err(|error| error.to_string())
+        let settings = Settings::parse(text, "agent.toml").map_err(|error| error.to_string())?;
+        settings.check("host", 2).map_err(|error| error.to_string())
     }
 
     #[test]
@@ -199,24 +183,91 @@ mod tests {
         let config = check("").expect("valid");
         assert_eq!(config.exporter, "host");
         assert_eq!(config.timeouts, Timeouts::default());
+        assert_eq!(config.batch, BatchLimits::default());
         assert_eq!(config.shards, 2);
-        assert_eq!(config.store, StoreTarget::Embedded(default_store_dir()));
+        assert_eq!(config.store, StoreTarget::Embedded("/var/lib/flow-agent/store".into()));
     }
 
     #[test]
-    fn bad_values_name_their_key_and_what_is_allowed() {
-        for (text, key) in [
-            ("drain_interval_ms = 1", "drain_interval_ms"),
-            ("idle_timeout_s = 0", "idle_timeout_s"),
-            ("batch_rows = 2000000", "batch_rows"),
-            ("max_flows = 0", "max_flows"),
-            ("idle_timeout = 3", "idle_timeout"),
-            ("attach = 'fast'", "fast"),
-            ("store = 'ftp://x'", "ftp://x"),
-            ("interfaces = ['eth0:quick']", "quick"),
+    fn the_documented_file_is_valid_and_has_every_key() {
+        let document = include_str!("../../docs/configuration.md");
+        let text = document.split("```").nth(1).expect("an example").trim_start_matches("toml");
+        check(text).expect("valid");
+        for key in settings::KEYS {
+            assert!(text.lines().any(|line| line.starts_with(&format!("{key} = "))), "{key}");
+        }
+    }
+
+    #[test]
+    fn what_was_typed_comes_first() {
+        let file = Settings::parse("shards = 3\nmax_flows = 5", "agent.toml").expect("valid");
+        let typed = Settings { shards: Said::typed("--shards", Some(7)), ..Settings::default() };
+        let config = typed.or(file).check("host", 2).expect("valid");
+        assert_eq!((config.shards, config.max_flows), (7, 5));
+    }
+
+    #[test]
+    fn a_typed_value_is_named_by_its_option() {
+        let typed = |value| Settings {
+            drain_interval_ms: Said::typed("--drain-interval", Some(value)),
+            ..Settings::default()
+        };
+        for value in [-5, 9, 60_001] {
+            let error = typed(value).check("host", 2).expect_err("refused").to_string();
+            let words = format!("--drain-interval is {value}; it must be 10 to 60000");
+            assert_eq!(error, words);
+        }
+    }
+
+    #[test]
+    fn bad_files_are_refused_by_file_line_and_key() {
+        for (text, line, words) in [
+            ("drain_interval_ms = 1", 1, "drain_interval_ms is 1; it must be 10 to 60000"),
+            ("\ndrain_interval_ms = 60001", 2, "drain_interval_ms is 60001"),
+            ("drain_interval_ms = -1", 1, "drain_interval_ms is -1; it must be 10 to 60000"),
+            ("drain_interval_ms = 1.5", 1, "a number with a fraction; it must be a whole number"),
+            ("drain_interval_ms = '1s'", 1, "is a text; it must be a whole number"),
+            ("drain_interval_ms = true", 1, "is true or false; it must be a whole number"),
+            ("drain_interval_ms = [1]", 1, "is a list; it must be a whole number"),
+            ("drain_interval_ms = 99999999999999999999", 1, "the number is too large"),
+            ("table_memory_mib = 0", 1, "table_memory_mib is 0; it must be 1 to 65536"),
+            ("table_memory_mib = 65537", 1, "table_memory_mib is 65537"),
+            ("shards = 0", 1, "shards is 0; it must be 1 to 1024"),
+            ("shards = -3", 1, "shards is -3"),
+            ("max_flows = 0", 1, "max_flows is 0"),
+            ("max_flows = 2000000000", 1, "max_flows is 2000000000"),
+            ("idle_timeout_s = 0", 1, "idle_timeout_s is 0"),
+            ("# \n\nidle_timeout_s = 86401", 3, "idle_timeout_s is 86401"),
+            ("active_timeout_s = 0", 1, "active_timeout_s is 0"),
+            ("batch_rows = 2000000", 1, "batch_rows is 2000000; it must be 1 to 1048448"),
+            ("batch_age_ms = 1", 1, "batch_age_ms is 1"),
+            ("idle_timeout = 3", 1, "idle_timeout is no key; the keys are interfaces, attach"),
+            ("[run]\nshards = 1", 1, "run is no key"),
+            ("attach = 'fast'", 1, "attach is \"fast\"; it must be auto, xdp, xdp-generic or tc"),
+            ("attach = 1", 1, "attach is a whole number; it must be a text: \"...\""),
+            ("store = 'ftp://x'", 1, "store: store 'ftp://x'"),
+            (
+                "store = 'clickhouse:127.0.0.1:8123'",
+                1,
+                "http://HOST:PORT[/DATABASE] or embedded:DIR",
+            ),
+            ("store = 'embedded:'", 1, "the folder is missing"),
+            ("store = ['http://x']", 1, "store is a list; it must be a text"),
+            ("interfaces = 'eth0'", 1, "is a text; it must be a list of texts: [\"eth0\"]"),
+            ("interfaces = ['eth0', 1]", 1, "it must be a list of texts"),
+            ("\ninterfaces = ['eth0:quick']", 2, "'quick' is no way to attach"),
+            ("interfaces = ['']", 1, "interfaces: interface ''"),
+            ("exporter = ''", 1, "exporter is \"\"; it must be a name"),
+            ("exporter = \"a\\nb\"", 1, "exporter is \"a\\nb\"; it must be a name"),
+            ("exporter = 1979-05-27", 1, "exporter is a date; it must be a text"),
+            ("shards = 1\nshards = 2", 2, "duplicate key"),
+            ("shards", 1, ""),
+            ("shards = 1\n=", 2, ""),
         ] {
             let error = check(text).expect_err(text);
-            assert!(error.contains(key), "{text}: {error}");
+            assert!(error.contains(&format!("agent.toml, line {line}: ")), "{text}: {error}");
+            assert!(error.contains(words), "{text}: {error}");
+            assert_eq!(error.lines().count(), 1, "{text}: {error}");
         }
     }
 }

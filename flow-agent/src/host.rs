@@ -7,6 +7,17 @@ pub fn host_name() -> String {
     if name.is_empty() { "localhost".into() } else { name }
 }
 
+/// Refuses a name that rows and people cannot tell from none.
+///
+/// # Errors
+/// What a name must be.
+pub fn check_name(name: &str) -> Result<(), &'static str> {
+    if name.trim().is_empty() || name.chars().any(char::is_control) {
+        return Err("a name without control characters, for example \"web-17\"");
+    }
+    Ok(())
+}
+
 /// The highest CPU number that is online, plus one.
 #[cfg(feature = "live")]
 pub fn online_cpus() -> u32 {

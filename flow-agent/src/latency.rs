@@ -58,6 +58,8 @@ pub struct Bucket {
 #[derive(Clone, Debug)]
 pub struct Latency {
     stages: Arc<[Mutex<Histogram<u64>>; Stage::ALL.len()]>,
+    /// Packets are of the past: how long ago says nothing of the agent.
+    replay: bool,
 }
 
 impl Default for Latency {
@@ -66,11 +68,16 @@ impl Default for Latency {
             Histogram::new_with_bounds(1, LARGEST_NS, SIGNIFICANT_DIGITS)
                 .expect("constant bounds are valid")
         };
-        Self { stages: Arc::new(Stage::ALL.map(|_| Mutex::new(histogram()))) }
+        Self { stages: Arc::new(Stage::ALL.map(|_| Mutex::new(histogram()))), replay: false }
     }
 }
 
 impl Latency {
+    /// For a replay: does not count [`Stage::PacketToAcknowledged`].
+    pub fn of_replay() -> Self {
+        Self { replay: true, ..Self::default() }
+    }
+
     /// Counts one latency.
     pub fn record(&self, stage: Stage, latency: Duration) {
         self.record_ns(stage, [latency.as_nanos() as u64]);
@@ -78,6 +85,9 @@ impl Latency {
 
     /// Counts latencies in ns.
     pub fn record_ns(&self, stage: Stage, latencies: impl IntoIterator<Item = u64>) {
+        if self.replay && stage == Stage::PacketToAcknowledged {
+            return;
+        }
         let mut histogram = self.stage(stage);
         for ns in latencies {
             histogram.saturating_record(ns.max(1));
@@ -127,6 +137,15 @@ mod tests {
         assert_eq!(count(Stage::Insert), 5);
         assert_eq!(count(Stage::Drain), 1);
         assert!(latency.take().is_empty());
+    }
+
+    #[test]
+    fn a_replay_does_not_count_the_age_of_packets() {
+        let latency = Latency::of_replay();
+        latency.record_ns(Stage::PacketToAcknowledged, [1]);
+        latency.record_ns(Stage::Insert, [1]);
+        let stages: Vec<_> = latency.take().iter().map(|bucket| bucket.stage).collect();
+        assert_eq!(stages, [Stage::Insert]);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The `flow-agent` command: parses the command line and calls the library.
 
+use std::fmt::Display;
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -10,13 +11,15 @@ use flow_agent::cache::Timeouts;
 use flow_agent::host::host_name;
 use flow_agent::replay::Replay;
 use flow_agent::schema::Schema;
-use flow_agent::store::{self, StoreConfig};
+use flow_agent::store::{self, Key, StoreConfig, StoreError};
 use flow_agent::target::Store;
 use tracing_subscriber::EnvFilter;
 
 mod cli;
+mod standard_output;
 
 use cli::{Cli, Command, QueryArgs, ReplayArgs, SchemaCommand};
+use standard_output::StandardOutput;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -24,10 +27,15 @@ fn main() -> ExitCode {
     match run(cli.command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("flow-agent: {error}");
+            say(&format_args!("flow-agent: {error}"));
             ExitCode::from(error.exit() as u8)
         }
     }
+}
+
+/// A line on the standard error; where that cannot be written, the exit code has to do.
+fn say(line: &dyn Display) {
+    let _ = writeln!(std::io::stderr(), "{line}");
 }
 
 /// Logs go to the standard error; `RUST_LOG` chooses levels.
@@ -53,8 +61,9 @@ fn run(command: Command) -> Result<(), Error> {
             flow_agent::bench::Bench { stage, flows, json }.run()
         }
         Command::Schema(SchemaCommand::Print) => {
-            print!("{}", Schema::new("flow", false).script());
-            Ok(())
+            let mut out = StandardOutput::default();
+            out.write(Schema::new("flow", false).script().as_bytes());
+            out.finish()
         }
         Command::Schema(SchemaCommand::Apply { store }) => Store::open(&store)?.close(),
     }
@@ -62,23 +71,25 @@ fn run(command: Command) -> Result<(), Error> {
 
 #[cfg(feature = "live")]
 fn live(args: cli::RunArgs) -> Result<(), Error> {
-    use flow_agent::config::ConfigFile;
+    use flow_agent::config::{Said, Settings};
 
-    let mut file = match &args.config {
-        Some(path) => ConfigFile::read(path)?,
-        None => ConfigFile::default(),
+    let file = match &args.config {
+        Some(path) => Settings::read(path)?,
+        None => Settings::default(),
     };
-    if !args.interface.is_empty() {
-        file.interfaces = Some(args.interface);
-    }
-    file.attach = args.attach.or(file.attach);
-    file.store = args.store.or(file.store);
-    file.exporter = args.exporter.or(file.exporter);
-    file.drain_interval_ms = args.drain_interval.or(file.drain_interval_ms);
-    file.idle_timeout_s = args.idle_timeout.or(file.idle_timeout_s);
-    file.active_timeout_s = args.active_timeout.or(file.active_timeout_s);
+    let interfaces = (!args.interface.is_empty()).then_some(args.interface);
+    let typed = Settings {
+        interfaces: Said::typed("--interface", interfaces),
+        attach: Said::typed("--attach", args.attach),
+        store: Said::typed("--store", args.store),
+        exporter: Said::typed("--exporter", args.exporter),
+        drain_interval_ms: Said::typed("--drain-interval", args.drain_interval),
+        idle_timeout_s: Said::typed("--idle-timeout", args.idle_timeout),
+        active_timeout_s: Said::typed("--active-timeout", args.active_timeout),
+        ..Settings::default()
+    };
     let cpus = std::thread::available_parallelism().map_or(1, usize::from);
-    let config = file.check(&host_name(), cpus)?;
+    let config = typed.or(file).check(&host_name(), cpus)?;
     flow_agent::run::run(&config, flow_agent::shutdown::on_signals)
 }
 
@@ -99,22 +110,26 @@ fn replay(args: ReplayArgs) -> Result<(), Error> {
 }
 
 fn serve_store(args: cli::StoreArgs) -> Result<(), Error> {
+    let key = args.key_on_stdin.then(Key::read_stdin).transpose();
     let config = StoreConfig {
         dir: args.dir,
         listen: args.listen,
         allow_remote: args.allow_remote,
         library: None,
+        key: key.map_err(|source| StoreError::System { action: "read its key", source })?,
     };
     Ok(store::serve(config, store::stop_signal(args.stop_on_stdin_eof))?)
 }
 
 fn query(args: &QueryArgs) -> Result<(), Error> {
     let store = Store::connect(&args.store)?;
-    let answer = store.ask(async |client| {
-        // A reader that has gone away (head, less) wants no more.
-        let print = |bytes: &[u8]| std::io::stdout().write_all(bytes).is_ok();
-        client.query(&args.sql, &args.format, print).await
-    });
+    let mut out = StandardOutput::default();
+    let answer = store
+        .ask(async |client| client.query(&args.sql, &args.format, |bytes| out.write(bytes)).await);
     store.close()?;
-    answer
+    answer?;
+    if out.is_untouched() && std::io::stdout().is_terminal() {
+        say(&"0 rows");
+    }
+    out.finish()
 }

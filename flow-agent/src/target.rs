@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::Error;
 use crate::schema::Schema;
 use crate::sink::{ClickHouse, SinkError, StoreAddress, StoreTarget};
-use crate::store::EmbeddedStore;
+use crate::store::{self, EmbeddedStore};
 
 /// How long the embedded engine may take to start, and to write everything at its end.
 const STORE_DEADLINE: Duration = Duration::from_secs(60);
@@ -18,29 +18,51 @@ pub struct Store {
 }
 
 impl Store {
-    /// Starts the embedded engine if `target` is one, and brings the schema up to date.
+    /// Starts the embedded engine if `target` is one, in a new folder if there
+    /// is none, and brings the schema up to date.
     ///
     /// # Errors
     /// The engine does not start, or the store cannot be reached or refuses.
     pub fn open(target: &StoreTarget) -> Result<Self, Error> {
-        let store = Self::connect(target)?;
+        let store = Self::start(target)?;
         let schema = Schema::new(&store.address.database, store.child.is_some());
         store.ask(async |client| client.apply_schema(&schema).await)?;
         Ok(store)
     }
 
-    /// As [`Store::open`], but leaves the schema as it is.
+    /// As [`Store::open`], but makes neither a folder nor tables.
     ///
     /// # Errors
-    /// The engine does not start.
+    /// There is no embedded store in the folder, or the engine does not start.
     pub fn connect(target: &StoreTarget) -> Result<Self, Error> {
+        if let StoreTarget::Embedded(dir) = target {
+            store::check_is_store(dir)?;
+        }
+        Self::start(target)
+    }
+
+    fn start(target: &StoreTarget) -> Result<Self, Error> {
         match target {
             StoreTarget::Server(address) => Ok(Self { address: address.clone(), child: None }),
             StoreTarget::Embedded(dir) => {
                 let executable = std::env::current_exe().map_err(Error::thread)?;
                 let child = EmbeddedStore::start(&executable, dir, STORE_DEADLINE)?;
-                Ok(Self { address: StoreAddress::local(child.url()), child: Some(child) })
+                let user = Some((EmbeddedStore::USER.to_owned(), child.password().to_owned()));
+                let address = StoreAddress { user, ..StoreAddress::local(child.url()) };
+                Ok(Self { address, child: Some(child) })
             }
+        }
+    }
+
+    /// Starts the embedded engine again if its process has ended; clients go
+    /// on as they are. True if it was; false at once if all is well.
+    ///
+    /// # Errors
+    /// It does not start now; the next call tries again.
+    pub fn ensure_running(&mut self) -> Result<bool, Error> {
+        match &mut self.child {
+            Some(child) => Ok(child.ensure_running()?),
+            None => Ok(false),
         }
     }
 

@@ -2,6 +2,7 @@
 //! flow with each test run of the same packet, and an empty program as the floor.
 #![no_std]
 #![no_main]
+#![allow(missing_docs, reason = "the macros make undocumented functions of the documented ones")]
 
 use core::ptr;
 

@@ -6,6 +6,7 @@
 //! the packet goes on unchanged and other programs on the hook run.
 #![no_std]
 #![no_main]
+#![allow(missing_docs, reason = "the macros make undocumented functions of the documented ones")]
 
 mod diagnose;
 mod frame;

@@ -4,8 +4,7 @@ use aya_ebpf::helpers::generated::bpf_get_smp_processor_id;
 use flow_common::parse::FragmentRole;
 use flow_common::table::InterfaceEntry;
 use flow_common::{
-    Count, Direction, FragmentPorts, Frame, InterfaceCounters, Link, Lost, NotMetered, Packet,
-    parse,
+    Count, Direction, FragmentPorts, InterfaceCounters, Link, Lost, NotMetered, Packet, parse,
 };
 
 use crate::frame::PacketMemory;

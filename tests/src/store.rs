@@ -1,6 +1,8 @@
-//! A store of the real binary on a temporary folder, and rows for it.
+//! A store of the real binary on a temporary folder, started by hand (without
+//! a key), and rows for it.
 
 use clickhouse::{Client, Row};
+use rustix::process::Signal;
 use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
 
@@ -32,7 +34,7 @@ pub fn tsv(ids: std::ops::Range<u64>) -> String {
 /// A running store.
 pub struct Store {
     /// Its process.
-    pub child: process::Store,
+    process: process::Store,
     /// The folder above its data folder.
     pub dir: TempDir,
 }
@@ -51,15 +53,21 @@ impl Store {
 
     fn start_in(dir: TempDir, address: &str) -> Self {
         let (data, log) = (dir.path().join("data"), dir.path().join("log"));
-        let child = process::Store::start_at(&flow_agent(), &data, &log, address).unwrap();
-        Self { child, dir }
+        let process = process::Store::start_at(&flow_agent(), &data, &log, address).unwrap();
+        Self { process, dir }
     }
 
     /// Stops it cleanly and starts it again.
     #[must_use]
     pub fn restart(self) -> Self {
+        self.restart_by(Signal::TERM)
+    }
+
+    /// Ends it with a signal that must end it cleanly, and starts it again.
+    #[must_use]
+    pub fn restart_by(self, signal: Signal) -> Self {
         let address = self.address();
-        self.child.stop().unwrap();
+        self.process.end(signal).unwrap();
         Self::start_in(self.dir, &address)
     }
 
@@ -73,14 +81,24 @@ impl Store {
     #[must_use]
     pub fn kill(self) -> Killed {
         let address = self.address();
-        let status = self.child.kill().unwrap();
+        let status = self.process.kill().unwrap();
         assert!(!status.success(), "a killed store has not stopped cleanly");
         Killed { dir: self.dir, address }
     }
 
+    /// Sends it a signal, for example to have it hang.
+    pub fn signal(&self, signal: Signal) {
+        self.process.signal(signal).unwrap();
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
     /// Where it serves.
     pub fn url(&self) -> &str {
-        self.child.url()
+        self.process.url()
     }
 
     fn address(&self) -> String {
@@ -111,9 +129,14 @@ impl Store {
         self.sql(&format!("SELECT count() FROM {table}")).parse().unwrap()
     }
 
+    /// Stops it cleanly; leaves what it logged.
+    pub fn stop_and_log(self) -> String {
+        self.process.stop().unwrap()
+    }
+
     /// Stops it cleanly.
     pub fn stop(self) {
-        self.child.stop().unwrap();
+        self.process.stop().unwrap();
     }
 }
 

@@ -47,7 +47,7 @@ fn config(folder: &TempDir, text: &str) -> Result<String> {
 fn a_hung_store_is_given_up_and_the_loss_is_named() -> Result<()> {
     let rig = Rig::new()?;
     let agent = rig.agent(("xdp", "tc"))?;
-    rig.store.child.signal(Signal::STOP)?;
+    rig.store.signal(Signal::STOP);
     talk(&rig.lab, 30)?;
     agent.signal(Signal::TERM)?;
     let (code, log) = agent.ended(PATIENCE)?;
@@ -59,7 +59,7 @@ fn a_hung_store_is_given_up_and_the_loss_is_named() -> Result<()> {
     let mut words = sentence.split(' ');
     assert!(words.any(|word| word == "360"), "how much is lost is not in: {sentence}");
     assert!(!log.contains("panicked"), "{log}");
-    rig.store.child.signal(Signal::CONT)?;
+    rig.store.signal(Signal::CONT);
     rig.store.stop();
     Ok(())
 }
@@ -68,7 +68,7 @@ fn a_hung_store_is_given_up_and_the_loss_is_named() -> Result<()> {
 fn a_second_signal_ends_the_agent_at_once() -> Result<()> {
     let rig = Rig::new()?;
     let mut agent = rig.agent(("xdp", "tc"))?;
-    rig.store.child.signal(Signal::STOP)?;
+    rig.store.signal(Signal::STOP);
     talk(&rig.lab, 30)?;
     agent.signal(Signal::TERM)?;
     agent.wait_for("STOPPING=1")?;
@@ -76,7 +76,7 @@ fn a_second_signal_ends_the_agent_at_once() -> Result<()> {
     let (code, log) = agent.ended(AT_ONCE)?;
     assert_eq!(code, Some(1), "{log}");
     detached(&rig.lab)?;
-    rig.store.child.signal(Signal::CONT)?;
+    rig.store.signal(Signal::CONT);
     rig.store.stop();
     Ok(())
 }

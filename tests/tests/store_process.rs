@@ -1,18 +1,17 @@
 //! The store as a process: what it refuses to start with, and how it ends.
 //! Needs libchdb (`cargo xtask setup`); no privileges.
 
+use std::fs::Permissions;
 use std::io::Read as _;
 use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
-use std::time::Duration;
 
-use flow_agent::store::EmbeddedStore;
 use flow_tests::bin_path::flow_agent;
+use flow_tests::raw_http::post;
 use flow_tests::store::Store;
-
-/// How long a store may take to start.
-const DEADLINE: Duration = Duration::from_mins(1);
+use rustix::process::Signal;
 
 fn store_command(dir: &Path, more: &[&str]) -> Output {
     Command::new(flow_agent())
@@ -42,7 +41,7 @@ fn what_it_refuses_to_start_with() {
     refused(
         &store_command(&data, &[free]),
         1,
-        &["in use by process", &store.child.id().to_string(), "--dir"],
+        &["in use by process", &store.pid().to_string(), "--dir"],
     );
 
     let fresh = store.dir.path().join("fresh");
@@ -72,7 +71,11 @@ fn what_it_refuses_to_start_with() {
     std::fs::create_dir(&foreign).unwrap();
     std::fs::write(foreign.join("letter"), "x").unwrap();
     refused(&store_command(&foreign, &[free]), 2, &["not empty", "--dir"]);
-    refused(&store_command(&foreign.join("letter"), &[free]), 2, &["letter", "--dir"]);
+    refused(&store_command(&foreign.join("letter"), &[free]), 2, &["letter is a file", "--dir"]);
+    let typo = store_command(&fresh, &["--listen=foo"]);
+    let text = String::from_utf8_lossy(&typo.stderr);
+    assert!(text.contains("write IP:PORT, for example 127.0.0.1:8123"), "{text}");
+    assert_eq!(typo.status.code(), Some(2));
     assert_eq!(std::fs::read_dir(&foreign).unwrap().count(), 1);
     store.stop();
 }
@@ -93,12 +96,114 @@ fn the_child_ends_cleanly_with_its_standard_input() {
     assert!(child.wait().unwrap().success());
 }
 
+fn agent(arguments: &[&str]) -> Output {
+    Command::new(flow_agent()).args(arguments).stdin(Stdio::null()).output().unwrap()
+}
+
 #[test]
-fn a_store_that_does_not_start_says_why() {
+fn every_signal_to_stop_ends_it_cleanly() {
+    let mut store = Store::start();
+    store.create("flows", 0);
+    for (signal, rows) in [(Signal::HUP, 1), (Signal::QUIT, 2), (Signal::INT, 3)] {
+        store.sql("INSERT INTO flows VALUES (1, 'a')");
+        // Panics unless it exits with 0.
+        store = store.restart_by(signal);
+        assert_eq!(store.count("flows"), rows, "{signal:?}");
+    }
+    store.stop();
+}
+
+#[test]
+fn an_embedded_store_that_does_not_start_gives_its_own_reason_and_exit_code() {
+    let store = Store::start();
+    let data = format!("embedded:{}", store.dir.path().join("data").display());
+    let in_use = agent(&["schema", "apply", "--store", &data]);
+    refused(&in_use, 1, &["flow-agent: the data folder", "in use by process", "embedded:DIR"]);
+    let fresh = format!("embedded:{}", store.dir.path().join("fresh").display());
+    let missing = Command::new(flow_agent())
+        .args(["schema", "apply", "--store", &fresh])
+        .env("FLOW_LIBCHDB", "/nowhere/libchdb.so")
+        .output()
+        .unwrap();
+    refused(&missing, 2, &["flow-agent: no libchdb.so", "cargo xtask setup"]);
+    // A folder that is mistyped is not a new store.
+    let unknown = agent(&["query", "--store", &fresh, "SELECT 1"]);
+    refused(&unknown, 2, &["no store in the folder", "schema apply"]);
+    assert!(!store.dir.path().join("fresh").exists());
+    let made = agent(&["schema", "apply", "--store", &fresh]);
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let asked = agent(&["query", "--store", &fresh, "--format", "TSV", "SHOW TABLES FROM flow"]);
+    assert_eq!(
+        String::from_utf8_lossy(&asked.stdout),
+        "flows\nlatency\nledger\nschema_migrations\n"
+    );
+    store.stop();
+}
+
+#[test]
+fn a_dropped_table_comes_back() {
+    let store = Store::start();
+    let apply = || agent(&["schema", "apply", "--store", store.url()]);
+    assert!(apply().status.success());
+    store.sql("DROP TABLE flow.flows SYNC");
+    let applied = apply();
+    let text = String::from_utf8_lossy(&applied.stderr);
+    assert!(applied.status.success() && text.contains("missing"), "{text}");
+    assert_eq!(store.count("flow.flows"), 0);
+    let text = String::from_utf8_lossy(&apply().stderr).into_owned();
+    assert!(!text.contains("missing"), "{text}");
+    store.stop();
+}
+
+/// Needs root; as another user there is nothing to drop.
+#[test]
+fn root_becomes_the_owner_of_the_folder_or_warns() {
+    const OWNER: u32 = 65_534;
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let log = Store::start().stop_and_log();
+    assert!(log.contains("runs as root: anyone who can connect"), "{log}");
+
     let dir = tempfile::tempdir().unwrap();
-    std::fs::write(dir.path().join("letter"), "x").unwrap();
-    let error = EmbeddedStore::start(&flow_agent(), dir.path(), DEADLINE).unwrap_err();
-    assert!(error.to_string().contains("is not empty"), "{error}");
-    let error = EmbeddedStore::start(Path::new("/nowhere"), dir.path(), DEADLINE).unwrap_err();
-    assert!(error.to_string().contains("/nowhere"), "{error}");
+    let data = dir.path().join("data");
+    std::fs::create_dir(&data).unwrap();
+    for path in [dir.path(), &data] {
+        std::os::unix::fs::chown(path, Some(OWNER), None).unwrap();
+    }
+    let log = dir.path().join("log");
+    let store = flow_tests::process::Store::start(&flow_agent(), &data, &log).unwrap();
+    let status = std::fs::read_to_string(format!("/proc/{}/status", store.pid())).unwrap();
+    let ids = |name| status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+    assert_eq!(ids("Uid:"), format!("\t{OWNER}").repeat(4));
+    assert_eq!(ids("Groups:").trim(), "");
+    assert_eq!(post(store.url(), "/", b"SELECT number FROM numbers(2)").text(), "0\n1\n");
+    let stolen = post(store.url(), "/", b"SELECT * FROM file('/etc/shadow', 'LineAsString')");
+    assert!(stolen.status >= 400, "{}", stolen.text());
+    let log = store.stop().unwrap();
+    assert!(!log.contains("runs as root"), "{log}");
+}
+
+/// Needs root, to be somebody else.
+#[test]
+fn a_library_that_may_not_be_read_says_so() {
+    use std::os::unix::process::CommandExt as _;
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let binary = dir.path().join("flow-agent");
+    std::fs::copy(flow_agent(), &binary).unwrap();
+    std::fs::set_permissions(dir.path(), Permissions::from_mode(0o755)).unwrap();
+    let library = dir.path().join("libchdb.so");
+    std::fs::write(&library, "").unwrap();
+    std::fs::set_permissions(&library, Permissions::from_mode(0o600)).unwrap();
+    let output = Command::new(&binary)
+        .args(["store", "--listen=127.0.0.1:0", "--dir", "/nowhere"])
+        .env("FLOW_LIBCHDB", &library)
+        .current_dir("/")
+        .uid(65_534)
+        .output()
+        .unwrap();
+    refused(&output, 3, &["libchdb.so", "Permission denied", "FLOW_LIBCHDB"]);
 }

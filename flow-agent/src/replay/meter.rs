@@ -98,11 +98,10 @@ impl CaptureMeter {
                 self.learn(capture, &mut known)?;
                 let packet = Packet { time_ns, interface, link, wire_octets, data: &data };
                 let Known { number, link } = known[index];
-                let link = link.ok_or_else(|| ReplayError::LinkType {
-                    file: capture.file().to_string(),
-                    interface: capture.interfaces()[index].name.clone(),
-                    link: packet.link,
-                })?;
+                let link = match link {
+                    Some(link) => link,
+                    None => parser_link(packet.link, capture, index)?,
+                };
                 self.packet(&packet, number, link);
             }
             if self.packets.is_multiple_of(PROGRESS_STEP) {
@@ -200,6 +199,22 @@ impl CaptureMeter {
             }
         }
     }
+}
+
+/// The parser's name for the link type of an interface of `capture`.
+///
+/// # Errors
+/// The parser cannot read it.
+pub fn parser_link(
+    link_type: LinkType,
+    capture: &Capture,
+    interface: usize,
+) -> Result<Link, ReplayError> {
+    link(link_type).ok_or_else(|| ReplayError::LinkType {
+        file: capture.file().to_string(),
+        interface: capture.interfaces()[interface].name.clone(),
+        link: link_type,
+    })
 }
 
 /// The parser's name for a capture's link type, if it can read it.

@@ -4,19 +4,24 @@
 //! byte-identical JSON lines.
 
 pub mod capture;
+mod destination;
+mod file_id;
 mod fragments;
+mod inputs;
 mod meter;
 mod output;
 
-use std::io::IsTerminal;
-use std::path::{Path, PathBuf};
+use std::collections::BTreeMap;
+use std::io::{self, IsTerminal};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
-use std::collections::BTreeMap;
 
 use self::capture::{Capture, CaptureError, End, LinkType};
+use self::destination::Destination;
+use self::inputs::Input;
 use self::meter::CaptureMeter;
 use crate::Exit;
 use crate::cache::Timeouts;
@@ -50,6 +55,24 @@ pub enum ReplayError {
         /// The capture.
         file: String,
     },
+    /// One file is used in two roles.
+    #[error("{second} is the same file as {first}; give each file once")]
+    SameFile {
+        /// What it is used for.
+        first: String,
+        /// What it is used for, too.
+        second: String,
+    },
+    /// A file that is to be written cannot be, found out before any work.
+    #[error("the {role} {path} cannot be written: {source}; choose another file")]
+    Destination {
+        /// Output or ledger.
+        role: &'static str,
+        /// Where.
+        path: String,
+        /// Why.
+        source: io::Error,
+    },
     /// The store did not take everything.
     #[error("{rows} flow records are not in the store: {source}")]
     Undelivered {
@@ -64,13 +87,13 @@ pub enum ReplayError {
         /// Where.
         path: String,
         /// Why.
-        source: std::io::Error,
+        source: io::Error,
     },
     /// The operating system refuses a thread.
     #[error("the operating system refuses a thread: {source}; see ulimit -u")]
     Thread {
         /// Why.
-        source: std::io::Error,
+        source: io::Error,
     },
 }
 
@@ -79,7 +102,10 @@ impl ReplayError {
     pub fn exit(&self) -> Exit {
         match self {
             Self::Capture(error) => error.exit(),
-            Self::LinkType { .. } | Self::Interfaces { .. } => Exit::Usage,
+            Self::LinkType { .. }
+            | Self::Interfaces { .. }
+            | Self::SameFile { .. }
+            | Self::Destination { .. } => Exit::Usage,
             Self::Undelivered { source, .. } => source.exit(),
             Self::Ledger { .. } | Self::Thread { .. } => Exit::Failed,
         }
@@ -113,6 +139,8 @@ struct LedgerFile {
     packets_unaccounted: i64,
     octets_metered: u64,
     flows_emitted: u64,
+    /// Captures that were metered only up to a cut or damage.
+    captures_damaged: u64,
 }
 
 impl Replay {
@@ -122,18 +150,19 @@ impl Replay {
     /// A capture, the output or the ledger file cannot be used; an output file
     /// is only written when all captures were read.
     pub fn run(&self) -> Result<(), crate::Error> {
-        // Refuse what cannot be opened before any work is done.
-        let first = self.files.first().map(|file| Capture::open(file)).transpose()?;
+        // Refuse what cannot be used before any work is done.
+        let output = self.output.check()?;
+        let ledger_to = match &self.ledger {
+            Some(path) => Some(Destination::check("ledger", path)?),
+            None => None,
+        };
+        let inputs = Input::check(&self.files, output.file(), ledger_to.as_ref())?;
         let ledger = Ledger::default();
-        let mut output = Output::open(&self.output, &self.exporter, &ledger)?;
+        let mut output = output.open(&self.exporter, &ledger)?;
         let mut meter = CaptureMeter::new(self.max_flows, self.timeouts);
-        let mut flows = 0u64;
-        let mut opened = first;
-        for file in &self.files {
-            let mut capture = match opened.take() {
-                Some(capture) => capture,
-                None => Capture::open(file)?,
-            };
+        let (mut flows, mut damaged) = (0, 0);
+        for mut input in inputs {
+            let mut capture = input.open()?;
             let bar = progress_bar(&capture);
             meter.capture(
                 &mut capture,
@@ -146,6 +175,7 @@ impl Replay {
             )?;
             bar.finish_and_clear();
             if let Some(end @ (End::Truncated { .. } | End::Corrupt { .. })) = capture.end() {
+                damaged += 1;
                 tracing::warn!("{}: {end}; what comes before was metered", capture.file());
             }
         }
@@ -162,14 +192,17 @@ impl Replay {
                 meter.fragments_without_ports()
             );
         }
-        match &self.ledger {
-            Some(path) => Ok(write_ledger(path, &ledger, flows)?),
-            None => Ok(()),
-        }
+        let Some(destination) = ledger_to else { return Ok(()) };
+        let file = ledger_file(&ledger, flows, damaged);
+        let written = destination.write(|out| {
+            serde_json::to_writer(&mut *out, &file)?;
+            out.write_all(b"\n")
+        });
+        Ok(written.map_err(|source| ReplayError::Ledger { path: destination.name(), source })?)
     }
 }
 
-fn write_ledger(path: &Path, ledger: &Ledger, flows: u64) -> Result<(), ReplayError> {
+fn ledger_file(ledger: &Ledger, flows: u64, damaged: u64) -> LedgerFile {
     let mut file = LedgerFile {
         packets_seen: 0,
         packets_metered: 0,
@@ -178,6 +211,7 @@ fn write_ledger(path: &Path, ledger: &Ledger, flows: u64) -> Result<(), ReplayEr
         packets_unaccounted: ledger.unaccounted().0,
         octets_metered: 0,
         flows_emitted: flows,
+        captures_damaged: damaged,
     };
     for (entry, count) in ledger.totals() {
         let (_, reason) = entry.labels();
@@ -199,15 +233,12 @@ fn write_ledger(path: &Path, ledger: &Ledger, flows: u64) -> Result<(), ReplayEr
             | Entry::FragmentWithoutPorts => {}
         }
     }
-    serde_json::to_string(&file)
-        .map_err(std::io::Error::from)
-        .and_then(|text| std::fs::write(path, text + "\n"))
-        .map_err(|source| ReplayError::Ledger { path: path.display().to_string(), source })
+    file
 }
 
 /// A bar on a terminal, nothing elsewhere.
 fn progress_bar(capture: &Capture) -> ProgressBar {
-    if !std::io::stderr().is_terminal() {
+    if !io::stderr().is_terminal() {
         return ProgressBar::hidden();
     }
     let bar = match capture.file_octets() {

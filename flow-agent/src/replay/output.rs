@@ -7,13 +7,14 @@ use std::thread::JoinHandle;
 use tokio::sync::{mpsc, watch};
 
 use super::ReplayError;
+use super::destination::Destination;
 use crate::batch::{Batch, BatchLimits};
 use crate::clock::wall_clock;
 use crate::latency::Latency;
 use crate::ledger::Ledger;
 use crate::record::FlowRecord;
 use crate::row::Names;
-use crate::sink::{Delivery, JsonLines, Outcome, SinkError, StoreTarget};
+use crate::sink::{Delivery, Outcome, SinkError, StoreTarget, write_json_lines};
 use crate::target::Store;
 
 /// What `--output` says.
@@ -30,12 +31,73 @@ impl FromStr for OutputTarget {
 
     fn from_str(text: &str) -> Result<Self, SinkError> {
         match text.strip_prefix("jsonl:") {
-            Some("") => Err(SinkError::BadAddress {
-                address: text.into(),
-                problem: "the file is missing, write jsonl:FILE or jsonl:-".into(),
-            }),
+            Some("") => Err(bad_output(text, "the file is missing".into())),
             Some(path) => Ok(Self::JsonLines(path.into())),
-            None => Ok(Self::Store(text.parse()?)),
+            None => text.parse().map(Self::Store).map_err(|error| match error {
+                SinkError::BadAddress { address, problem, .. } => bad_output(&address, problem),
+                error => error,
+            }),
+        }
+    }
+}
+
+fn bad_output(address: &str, problem: String) -> SinkError {
+    SinkError::BadAddress {
+        what: "output",
+        address: address.into(),
+        problem,
+        forms: "jsonl:FILE, jsonl:-, clickhouse:http://HOST:PORT[/DATABASE] or embedded:DIR",
+    }
+}
+
+impl OutputTarget {
+    /// Refuses a file that cannot be written.
+    ///
+    /// # Errors
+    /// It cannot.
+    pub fn check(&self) -> Result<CheckedOutput<'_>, ReplayError> {
+        match self {
+            Self::JsonLines(path) => Ok(CheckedOutput::File(Destination::check("output", path)?)),
+            Self::Store(target) => Ok(CheckedOutput::Store(target)),
+        }
+    }
+}
+
+/// An output before the work begins.
+pub enum CheckedOutput<'a> {
+    /// It can be written.
+    File(Destination),
+    /// Not looked at yet: looking may start it.
+    Store(&'a StoreTarget),
+}
+
+impl CheckedOutput<'_> {
+    /// The file, if it is one.
+    pub fn file(&self) -> Option<&Destination> {
+        match self {
+            Self::File(destination) => Some(destination),
+            Self::Store(_) => None,
+        }
+    }
+
+    /// Opens it.
+    ///
+    /// # Errors
+    /// The store cannot be reached or refuses the schema.
+    pub fn open(self, exporter: &str, ledger: &Ledger) -> Result<Output, crate::Error> {
+        match self {
+            Self::File(destination) => Ok(Output::JsonLines(JsonOutput {
+                destination,
+                exporter: exporter.into(),
+                records: Vec::new(),
+            })),
+            Self::Store(target) => Ok(Output::Store(Box::new(StoreOutput {
+                store: Store::open(target)?,
+                exporter: exporter.into(),
+                ledger: ledger.clone(),
+                open: Vec::new(),
+                lane: None,
+            }))),
         }
     }
 }
@@ -50,7 +112,7 @@ pub enum Output {
 
 /// Records that wait to be sorted.
 pub struct JsonOutput {
-    path: PathBuf,
+    destination: Destination,
     exporter: String,
     records: Vec<FlowRecord>,
 }
@@ -74,31 +136,6 @@ struct Lane {
 }
 
 impl Output {
-    /// Opens the output.
-    ///
-    /// # Errors
-    /// The store cannot be reached or refuses the schema.
-    pub fn open(
-        target: &OutputTarget,
-        exporter: &str,
-        ledger: &Ledger,
-    ) -> Result<Self, crate::Error> {
-        match target {
-            OutputTarget::JsonLines(path) => Ok(Self::JsonLines(JsonOutput {
-                path: path.clone(),
-                exporter: exporter.into(),
-                records: Vec::new(),
-            })),
-            OutputTarget::Store(target) => Ok(Self::Store(Box::new(StoreOutput {
-                store: Store::open(target)?,
-                exporter: exporter.into(),
-                ledger: ledger.clone(),
-                open: Vec::new(),
-                lane: None,
-            }))),
-        }
-    }
-
     /// Takes records.
     ///
     /// # Errors
@@ -126,15 +163,13 @@ impl Output {
     /// The file cannot be written, or the store did not take everything.
     pub fn finish(self, interfaces: &[String]) -> Result<(), crate::Error> {
         match self {
-            Self::JsonLines(JsonOutput { path, exporter, mut records }) => {
+            Self::JsonLines(JsonOutput { destination, exporter, mut records }) => {
                 // Stable: flows that are equal here ended in a fixed order.
                 records.sort_by_key(sort_key);
                 let names = Names { exporter, interfaces: interfaces.to_vec() };
-                let mut lines = JsonLines::create(&path)?;
-                for record in &records {
-                    lines.write(record, &names)?;
-                }
-                Ok(lines.finish()?)
+                let written = destination.write(|out| write_json_lines(out, &records, &names));
+                let path = destination.name();
+                Ok(written.map_err(|source| SinkError::Output { path, source })?)
             }
             Self::Store(mut output) => {
                 output.send(interfaces)?;
@@ -184,7 +219,7 @@ impl StoreOutput {
             store: self.store.new_client(),
             names: Names { exporter: self.exporter.clone(), interfaces: interfaces.to_vec() },
             ledger: self.ledger.clone(),
-            latency: Latency::default(),
+            latency: Latency::of_replay(),
             wall_clock,
             patience: PATIENCE,
         };
@@ -201,6 +236,21 @@ impl StoreOutput {
         match outcome.undelivered {
             None => Ok(()),
             Some((rows, source)) => Err(ReplayError::Undelivered { rows, source }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bad_output_names_every_form() {
+        for text in ["foo", "rows.json", "clickhouse:127.0.0.1:8123", "jsonl:", "embedded:", ""] {
+            let error = text.parse::<OutputTarget>().expect_err(text).to_string();
+            for form in ["jsonl:FILE", "clickhouse:http://HOST", "embedded:DIR"] {
+                assert!(error.contains(form), "{error}");
+            }
         }
     }
 }

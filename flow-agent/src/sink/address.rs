@@ -35,7 +35,10 @@ impl FromStr for StoreTarget {
     type Err = SinkError;
 
     fn from_str(text: &str) -> Result<Self, SinkError> {
+        const NO_FORM: &str = "it is neither an http URL nor embedded:DIR";
         let bad = |problem: &str| SinkError::BadAddress {
+            what: "store",
+            forms: "http://HOST:PORT[/DATABASE] or embedded:DIR",
             address: text.split('@').next_back().unwrap_or_default().into(),
             problem: problem.into(),
         };
@@ -46,12 +49,15 @@ impl FromStr for StoreTarget {
             return Ok(Self::Embedded(dir.into()));
         }
         let text = text.strip_prefix("clickhouse:").unwrap_or(text);
-        let url = Url::parse(text).map_err(|error| bad(&error.to_string()))?;
+        let url = Url::parse(text).map_err(|error| match error {
+            url::ParseError::RelativeUrlWithoutBase => bad(NO_FORM),
+            error => bad(&error.to_string()),
+        })?;
         if url.scheme() == "https" {
             return Err(bad("TLS is not supported yet; use http"));
         }
         if url.scheme() != "http" {
-            return Err(bad("it is neither an http URL nor embedded:DIR"));
+            return Err(bad(NO_FORM));
         }
         let host = url.host_str().ok_or_else(|| bad("the host is missing"))?;
         let port = url.port().unwrap_or(DEFAULT_PORT);

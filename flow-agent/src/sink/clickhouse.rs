@@ -24,10 +24,8 @@ const QUESTION_TIMEOUT: Duration = Duration::from_secs(10);
 #[allow(missing_docs, reason = "the message says what each field is")]
 pub enum SinkError {
     /// The address cannot be used.
-    #[error(
-        "store address '{address}': {problem}; write http://HOST:PORT[/DATABASE] or embedded:DIR"
-    )]
-    BadAddress { address: String, problem: String },
+    #[error("{what} '{address}': {problem}; write {forms}")]
+    BadAddress { what: &'static str, address: String, problem: String, forms: &'static str },
     /// No answer.
     #[error("the store at {address} cannot be reached: {problem}; is it running there?")]
     Unreachable { address: String, problem: String },
@@ -86,9 +84,12 @@ fn error_code(text: &str) -> Option<u32> {
     rest.split_once('.')?.0.parse().ok()
 }
 
-/// Messages can be pages long; the first line says what is wrong.
+/// Messages can be pages long; the first line says what is wrong, between a wrapper
+/// and the server's version.
 fn first_line(text: &str) -> String {
-    text.lines().next().unwrap_or_default().trim_end_matches(':').into()
+    let line = text.trim_start().lines().next().unwrap_or_default().trim_end_matches(':');
+    let line = line.rsplit_once(" (version ").map_or(line, |(line, _)| line);
+    line.replacen("DB::Exception: ", "", 1)
 }
 
 /// A ClickHouse server that holds the tables.
@@ -177,6 +178,28 @@ impl ClickHouse {
                 agent_version: env!("CARGO_PKG_VERSION"),
             };
             self.insert::<MigrationRow<'_>>("schema_migrations", Uuid::now_v7(), [row]).await?;
+        }
+        let prefix = format!("{database}.");
+        let statements: Vec<_> = schema.after(0).into_iter().flat_map(|s| s.statements).collect();
+        let sql = format!("SELECT name FROM system.tables WHERE database = '{database}'");
+        let there: Vec<String> =
+            self.ask("list its tables", self.client.query(&sql).fetch_all()).await?;
+        let missing: Vec<_> = statements
+            .iter()
+            .filter_map(|statement| statement.strip_prefix("CREATE TABLE IF NOT EXISTS "))
+            .filter_map(|rest| rest.split_whitespace().next()?.strip_prefix(&prefix))
+            .filter(|table| !there.iter().any(|name| name == table))
+            .collect();
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let tables = missing.join(", ");
+        tracing::warn!(
+            tables,
+            "tables of the schema are missing: somebody dropped them; creating them again, empty"
+        );
+        for statement in statements {
+            self.ask("create missing tables", run(statement)).await?;
         }
         Ok(())
     }
@@ -313,12 +336,14 @@ impl ClickHouse {
                 self.unreachable(problem)
             }
             Error::TimedOut => self.unreachable("no answer in time".into()),
-            error => SinkError::Refused {
-                address: self.address.to_string(),
-                what: what.into(),
-                problem: first_line(&error.to_string()),
-            },
+            Error::BadResponse(answer) => self.refused(what, answer),
+            error => self.refused(what, &error.to_string()),
         }
+    }
+
+    fn refused(&self, what: &str, problem: &str) -> SinkError {
+        let problem = first_line(problem);
+        SinkError::Refused { address: self.address.to_string(), what: what.into(), problem }
     }
 
     fn unreachable(&self, problem: String) -> SinkError {
@@ -340,5 +365,14 @@ mod tests {
         assert!(refused("bad response: Code: 252. DB::Exception: Too many parts").is_transient());
         assert!(!refused("bad response: Code: 60. DB::Exception: Unknown table").is_transient());
         assert!(!refused("schema mismatch").is_transient());
+    }
+
+    #[test]
+    fn a_refusal_is_one_line_without_wrappers() {
+        let text =
+            "Code: 252. DB::Exception: Too many parts. (TOO_MANY_PARTS) (version 26.7.3)\nmore";
+        let line = first_line(text);
+        assert_eq!(line, "Code: 252. Too many parts. (TOO_MANY_PARTS)");
+        assert_eq!(error_code(&line), Some(252));
     }
 }

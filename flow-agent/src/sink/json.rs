@@ -1,23 +1,14 @@
 //! JSON lines: one record a line, with the columns of `flows` as keys.
 
-use std::fs::File;
-use std::io::{BufWriter, Write};
+use std::io::{self, Write};
 use std::net::Ipv6Addr;
-use std::path::Path;
 
 use flow_common::Direction;
 use serde::Serialize;
 
-use super::SinkError;
 use crate::community_id::community_id;
 use crate::record::FlowRecord;
 use crate::row::{Names, service_of};
-
-/// Writes records to a file or the standard output.
-pub struct JsonLines {
-    path: String,
-    out: BufWriter<Box<dyn Write + Send>>,
-}
 
 #[derive(Serialize)]
 struct Line<'a> {
@@ -65,42 +56,20 @@ struct Timestamp(u64);
 /// Printed as plain IPv4 when it is a mapped one.
 struct Address([u8; 16]);
 
-impl JsonLines {
-    /// Opens `path` for writing; `-` is the standard output.
-    ///
-    /// # Errors
-    /// The file cannot be made.
-    pub fn create(path: &Path) -> Result<Self, SinkError> {
-        let name = path.display().to_string();
-        let out: Box<dyn Write + Send> = if name == "-" {
-            Box::new(std::io::stdout())
-        } else {
-            let file = File::create(path)
-                .map_err(|source| SinkError::Output { path: name.clone(), source })?;
-            Box::new(file)
-        };
-        Ok(Self { path: name, out: BufWriter::with_capacity(1 << 16, out) })
+/// Writes one line for each record.
+///
+/// # Errors
+/// `out` cannot be written.
+pub fn write_json_lines(
+    mut out: impl Write,
+    records: &[FlowRecord],
+    names: &Names,
+) -> io::Result<()> {
+    for record in records {
+        serde_json::to_writer(&mut out, &line(record, names))?;
+        out.write_all(b"\n")?;
     }
-
-    /// Writes one record.
-    ///
-    /// # Errors
-    /// The file cannot be written, for example because the disk is full.
-    pub fn write(&mut self, record: &FlowRecord, names: &Names) -> Result<(), SinkError> {
-        let line = line(record, names);
-        serde_json::to_writer(&mut self.out, &line)
-            .map_err(std::io::Error::from)
-            .and_then(|()| self.out.write_all(b"\n"))
-            .map_err(|source| SinkError::Output { path: self.path.clone(), source })
-    }
-
-    /// Writes what is buffered.
-    ///
-    /// # Errors
-    /// As [`JsonLines::write`].
-    pub fn finish(mut self) -> Result<(), SinkError> {
-        self.out.flush().map_err(|source| SinkError::Output { path: self.path, source })
-    }
+    Ok(())
 }
 
 fn line<'a>(record: &FlowRecord, names: &'a Names) -> Line<'a> {

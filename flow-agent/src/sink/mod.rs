@@ -8,4 +8,4 @@ mod json;
 pub use address::{StoreAddress, StoreTarget};
 pub use clickhouse::{ClickHouse, SinkError};
 pub use delivery::{Delivery, Outcome};
-pub use json::JsonLines;
+pub use json::write_json_lines;

@@ -18,6 +18,16 @@ pub enum StoreError {
         /// The paths that were tried, in order.
         searched: Vec<PathBuf>,
     },
+    /// The library may be there, but this user cannot read it.
+    #[error(
+        "cannot read the engine library {}: {source}; make it and the folders above it readable for this user, or set FLOW_LIBCHDB to a copy that is", path.display()
+    )]
+    LibraryUnreadable {
+        /// The library.
+        path: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
     /// The library is there but cannot be opened or lacks a function.
     #[error(
         "cannot use the engine library {}: {reason}; run `cargo xtask setup`, or set FLOW_LIBCHDB to libchdb {}", path.display(), super::library::VERSION
@@ -54,17 +64,35 @@ pub enum StoreError {
     },
     /// The data folder cannot be made or written.
     #[error(
-        "cannot use the data folder {}: {source}; choose another with --dir, or make it writable for this user", dir.display()
+        "cannot use the data folder {} as user {uid}: {source}; choose another (--dir DIR, or embedded:DIR), or make it writable for this user", dir.display()
     )]
     Folder {
         /// The folder.
         dir: PathBuf,
+        /// Who cannot.
+        uid: u32,
         /// What the kernel said.
         source: io::Error,
     },
+    /// The data folder is a file.
+    #[error(
+        "the data folder {} is a file; choose an empty or new folder (--dir DIR, or embedded:DIR)", dir.display()
+    )]
+    NotAFolder {
+        /// The file.
+        dir: PathBuf,
+    },
+    /// The folder should have a store already.
+    #[error(
+        "there is no store in the folder {}; write the folder of one, or make one with `flow-agent schema apply --store embedded:{}`", dir.display(), dir.display()
+    )]
+    NoStore {
+        /// The folder.
+        dir: PathBuf,
+    },
     /// The folder holds something that is not a store.
     #[error(
-        "{} is not empty and is not a flow-agent store; choose an empty or new folder with --dir", dir.display()
+        "{} is not empty and is not a flow-agent store; choose an empty or new folder (--dir DIR, or embedded:DIR)", dir.display()
     )]
     ForeignFolder {
         /// The folder.
@@ -72,7 +100,7 @@ pub enum StoreError {
     },
     /// Another store has the folder open.
     #[error(
-        "the data folder {} is in use by process {pid}; stop that store, or choose another folder with --dir", dir.display()
+        "the data folder {} is in use by process {pid}; stop it, or choose another folder (--dir DIR, or embedded:DIR)", dir.display()
     )]
     InUse {
         /// The folder.
@@ -108,13 +136,23 @@ pub enum StoreError {
         /// What the kernel said.
         source: io::Error,
     },
-    /// The child process could not be started or ended before it was ready.
-    #[error("the store process {} did not start: {reason}", program.display())]
+    /// The child process could not be started, or ended without a word.
+    #[error("the embedded store did not start: {reason} ({})", program.display())]
     ChildStart {
         /// The executable.
         program: PathBuf,
-        /// Its own words, or why there are none.
+        /// What happened.
         reason: String,
+        /// What that means for the parent.
+        exit: Exit,
+    },
+    /// The child process said why it does not start.
+    #[error("{reason}")]
+    ChildRefused {
+        /// Its own words.
+        reason: String,
+        /// Its exit code.
+        exit: Exit,
     },
     /// The child process ended with a failure when it was told to stop.
     #[error("the store process {pid} ended badly ({status}): {reason}")]
@@ -147,13 +185,16 @@ impl StoreError {
             {
                 Exit::Privilege
             }
+            Self::LibraryUnreadable { .. } => Exit::Privilege,
             Self::LibraryMissing { .. }
             | Self::LibraryBroken { .. }
             | Self::NotLoopback { .. }
             | Self::ForeignFolder { .. }
+            | Self::NotAFolder { .. }
+            | Self::NoStore { .. }
             | Self::Folder { .. }
             | Self::Listen { .. } => Exit::Usage,
-            Self::ChildStart { .. } => Exit::Store,
+            Self::ChildStart { exit, .. } | Self::ChildRefused { exit, .. } => *exit,
             Self::PortInUse { .. }
             | Self::InUse { .. }
             | Self::Engine { .. }

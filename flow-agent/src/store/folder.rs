@@ -7,10 +7,24 @@ use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
+use rustix::process::geteuid;
 
 use super::StoreError;
 
 const LOCK_FILE: &str = "flow-agent.lock";
+
+/// Refuses a folder in which no store has ever been.
+pub fn check_is_store(dir: &Path) -> Result<(), StoreError> {
+    match dir.join(LOCK_FILE).try_exists() {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(StoreError::NoStore { dir: dir.to_owned() }),
+        Err(source) => Err(failed(dir, source)),
+    }
+}
+
+fn failed(dir: &Path, source: io::Error) -> StoreError {
+    StoreError::Folder { dir: dir.to_owned(), uid: geteuid().as_raw(), source }
+}
 
 /// A locked data folder.
 #[derive(Debug)]
@@ -22,7 +36,10 @@ pub struct Folder {
 impl Folder {
     /// Makes the folder if it is missing and locks it for this process.
     pub fn open(dir: &Path) -> Result<Self, StoreError> {
-        let failed = |source: io::Error| StoreError::Folder { dir: dir.to_owned(), source };
+        let failed = |source: io::Error| failed(dir, source);
+        if dir.metadata().is_ok_and(|metadata| !metadata.is_dir()) {
+            return Err(StoreError::NotAFolder { dir: dir.to_owned() });
+        }
         // Flows say who talks to whom: no other user reads them.
         DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(failed)?;
         let path = dir.canonicalize().map_err(failed)?;

@@ -3,7 +3,7 @@
 //!
 //! Output goes through `INTO OUTFILE` to the pipe, because the engine's own
 //! streaming begins the format anew for each block (a second JSON document, a
-//! second header). What must hold: an insert is committed only after its whole
+//! second header). Answers that are always short are taken whole. What must hold: an insert is committed only after its whole
 //! body has arrived.
 
 use std::fs::File;
@@ -20,7 +20,7 @@ use super::multipart;
 use super::request::Request;
 use super::sessions::Sessions;
 use super::settings::{quote, reset_statement, set_statement};
-use super::sql::{self, Statement};
+use super::sql::{self, Changes, Statement};
 
 /// The longest SQL text, as ClickHouse's `max_query_size`.
 const MAX_QUERY: u64 = 256 << 10;
@@ -64,9 +64,9 @@ impl Job {
         let mut data = self.reader()?;
         let (text, statement) = self.statement(&mut data)?;
         if self.request.readonly
-            && !matches!(
+            && matches!(
                 statement,
-                Statement::Output { .. } | Statement::Plain { session_only: true, .. }
+                Statement::Insert { .. } | Statement::Plain { changes: Changes::Data, .. }
             )
         {
             return Err(Failure::new(
@@ -216,11 +216,18 @@ impl Job {
                 let _ = self.progress.killable.set(());
                 connection.query(&sql, "Null", params).map(|(_, figures)| figures)
             }
-            Statement::Plain { sql, format, .. } => {
+            Statement::Plain { sql, format, changes } => {
                 let format = format.unwrap_or(default);
+                check_format(&format)?;
+                check_revision(&self.request, &format)?;
+                if changes == Changes::Nothing {
+                    let _ = self.progress.killable.set(());
+                }
                 let (output, figures) = connection.query(&sql, &format, params)?;
-                if !output.is_empty() {
+                if changes == Changes::Nothing || !output.is_empty() {
                     self.announce(format);
+                }
+                if !output.is_empty() {
                     let mut out =
                         File::from(self.out.try_clone().map_err(|error| failure_of(&error))?);
                     // The reader may be gone; the statement is done all the same.

@@ -1,5 +1,7 @@
 //! Where `libchdb.so` is: enters the environment, leaves the one path to open.
 
+use std::fs::File;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use super::StoreError;
@@ -27,13 +29,24 @@ pub fn candidates(given: Option<&Path>, env: impl Fn(&str) -> Option<String>) ->
         .collect()
 }
 
-/// The first candidate that is a file.
+/// The first candidate that is a file and can be read.
 pub fn find(given: Option<&Path>) -> Result<PathBuf, StoreError> {
     let searched = candidates(given, |name| std::env::var(name).ok());
-    match searched.iter().find(|path| path.is_file()) {
-        Some(path) => Ok(path.clone()),
-        None => Err(StoreError::LibraryMissing { searched }),
+    let mut unreadable = None;
+    for path in &searched {
+        let readable = File::open(path).and_then(|file| file.metadata());
+        match readable {
+            Ok(metadata) if metadata.is_file() => return Ok(path.clone()),
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                unreadable.get_or_insert((path.clone(), error));
+            }
+            Ok(_) | Err(_) => {}
+        }
     }
+    Err(match unreadable {
+        Some((path, source)) => StoreError::LibraryUnreadable { path, source },
+        None => StoreError::LibraryMissing { searched },
+    })
 }
 
 #[cfg(test)]

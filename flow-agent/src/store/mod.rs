@@ -3,11 +3,14 @@
 //! A process of its own opens `libchdb.so` and serves unmodified ClickHouse
 //! clients. A request goes `server` -> `respond` (reads `request`, moves the
 //! body through `body`) -> `job` (a thread: `encoding`, `framing`, `sql`,
-//! `settings`, `ffi`) -> a pipe -> `output`. `child` runs the store for the
-//! rest of the agent. See `docs/store.md`.
+//! `settings`, `ffi`) -> a pipe -> `output`. `credentials` says
+//! who may ask, `privileges` as whom the files are used. `embedded` runs the
+//! store for the rest of the agent, in a `child`. See `docs/store.md`.
 
 mod body;
 mod child;
+mod credentials;
+mod embedded;
 mod encoding;
 mod error;
 mod failure;
@@ -19,14 +22,19 @@ mod lexer;
 pub mod library;
 mod multipart;
 mod output;
+mod privileges;
 mod request;
 mod respond;
 mod server;
 mod sessions;
 mod settings;
+mod signals;
 mod sql;
 mod state;
 
-pub use child::EmbeddedStore;
+pub use credentials::Key;
+pub use embedded::EmbeddedStore;
 pub use error::StoreError;
-pub use server::{StoreConfig, serve, stop_signal};
+pub use folder::check_is_store;
+pub use server::{StoreConfig, serve};
+pub use signals::stop_signal;

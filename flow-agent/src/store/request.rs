@@ -6,6 +6,7 @@ use std::time::Duration;
 use hyper::http::request::Parts;
 use hyper::{HeaderMap, Method};
 
+use super::credentials::{Credentials, Key};
 use super::encoding::Encoding;
 use super::failure::{Failure, code};
 use super::settings::is_server_own;
@@ -60,8 +61,8 @@ const DEFAULT_SESSION_TIMEOUT: Duration = Duration::from_mins(1);
 const MAX_SESSION_TIMEOUT: Duration = Duration::from_hours(1);
 
 impl Request {
-    /// Reads URL and headers.
-    pub fn read(parts: &Parts) -> Result<Self, Failure> {
+    /// Reads URL and headers; refuses who does not have the key, if there is one.
+    pub fn read(parts: &Parts, key: Option<&Key>) -> Result<Self, Failure> {
         let headers = &parts.headers;
         let mut request = Self {
             readonly: parts.method == Method::GET || parts.method == Method::HEAD,
@@ -70,7 +71,7 @@ impl Request {
             query_id: header(headers, "x-clickhouse-query-id"),
             ..Self::default()
         };
-        let (mut user, mut password) = credentials(headers)?;
+        let mut credentials = Credentials::from_headers(headers)?;
         let mut encode_response = true;
         let mut session: Option<Session> = None;
         let (mut timeout, mut check) = (DEFAULT_SESSION_TIMEOUT, false);
@@ -82,8 +83,8 @@ impl Request {
                 "database" => request.database = Some(value),
                 "default_format" => request.format = Some(value),
                 "query_id" => request.query_id = Some(value),
-                "user" => user = value,
-                "password" => password = value,
+                "user" => credentials.user = value,
+                "password" => credentials.password = value,
                 "compress" => request.compress = is_true(&value),
                 "decompress" => request.decompress = is_true(&value),
                 "client_protocol_version" => request.native_revision = !matches!(&*value, "" | "0"),
@@ -112,11 +113,11 @@ impl Request {
                 _ => request.add(&name, value),
             }
         }
+        credentials.check(key)?;
         request.session =
             session.filter(|s| !s.id.is_empty()).map(|s| Session { timeout, check, ..s });
         request.query_id = request.query_id.filter(|id| !id.is_empty());
         request.database = request.database.filter(|name| !name.is_empty());
-        check_credentials(&user, &password)?;
         if encode_response {
             request.accept =
                 header(headers, "accept-encoding").and_then(|value| Encoding::accepted(&value));
@@ -169,46 +170,6 @@ fn boundary(content_type: &str) -> Option<String> {
     Some(value.trim_matches('"').to_owned())
 }
 
-fn credentials(headers: &HeaderMap) -> Result<(String, String), Failure> {
-    use base64::Engine as _;
-    let user = header(headers, "x-clickhouse-user").unwrap_or_default();
-    let password = header(headers, "x-clickhouse-key").unwrap_or_default();
-    let Some(value) = header(headers, "authorization") else {
-        return Ok((user, password));
-    };
-    let refused = || {
-        Failure::new(
-            code::AUTHENTICATION_FAILED,
-            "AUTHENTICATION_FAILED",
-            "Authentication failed: the embedded store knows Basic authentication of user `default` without a password, and no other",
-        )
-    };
-    let (scheme, encoded) = value.split_once(' ').ok_or_else(refused)?;
-    if !scheme.eq_ignore_ascii_case("basic") {
-        return Err(refused());
-    }
-    let decoded = base64::engine::general_purpose::STANDARD.decode(encoded.trim());
-    let text = decoded.ok().and_then(|bytes| String::from_utf8(bytes).ok()).ok_or_else(refused)?;
-    let (user, password) = text.split_once(':').unwrap_or((&text, ""));
-    Ok((user.to_owned(), password.to_owned()))
-}
-
-/// Anyone who reaches the loopback address may use the store; a client that
-/// brings other credentials believes in a protection that is not there.
-fn check_credentials(user: &str, password: &str) -> Result<(), Failure> {
-    if matches!(user, "" | "default") && password.is_empty() {
-        return Ok(());
-    }
-    let who = if user.is_empty() { "default" } else { user };
-    Err(Failure::new(
-        code::AUTHENTICATION_FAILED,
-        "AUTHENTICATION_FAILED",
-        format_args!(
-            "{who}: Authentication failed: password is incorrect, or there is no user with such name. The embedded store has one user, `default`, without a password"
-        ),
-    ))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -218,7 +179,7 @@ mod tests {
         for (name, value) in headers {
             builder = builder.header(*name, *value);
         }
-        Request::read(&builder.body(()).unwrap().into_parts().0)
+        Request::read(&builder.body(()).unwrap().into_parts().0, None)
     }
 
     #[test]

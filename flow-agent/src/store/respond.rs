@@ -64,7 +64,7 @@ pub async fn respond(
         let message = format!("The method {} is not served; use GET or POST\n", parts.method);
         return Ok(text(StatusCode::METHOD_NOT_ALLOWED, message));
     }
-    let read = Request::read(&parts);
+    let read = Request::read(&parts, state.key.as_ref());
     let given = read.as_ref().ok().and_then(|request| request.query_id.clone());
     let query_id = given.unwrap_or_else(|| Uuid::now_v7().to_string());
     let answer = match read {

@@ -5,7 +5,7 @@
 
 use std::future::Future;
 use std::io::{self, Write as _};
-use std::net::SocketAddr;
+use std::net::{self, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,13 +14,15 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::StoreError;
+use super::credentials::Key;
 use super::ffi::Engine;
 use super::folder::Folder;
 use super::library;
+use super::privileges::become_owner;
 use super::respond::respond;
 use super::state::{MAX_STATEMENTS, State};
 
@@ -35,12 +37,16 @@ pub struct StoreConfig {
     pub allow_remote: bool,
     /// The engine library, if not in its usual places.
     pub library: Option<PathBuf>,
+    /// The password that clients must have; without one, everybody may ask.
+    pub key: Option<Key>,
 }
 
 /// What the ready line on standard output begins with; the URL follows.
 pub const READY: &str = "flow-agent store: listening on ";
 
 const MAX_CONNECTIONS: usize = 256;
+/// Connections that may wait to be accepted.
+const BACKLOG: i32 = 1024;
 /// The largest request head: clients put inserts' statements into the URL.
 const MAX_HEAD: usize = 512 << 10;
 /// Also how long an idle connection is kept.
@@ -52,8 +58,11 @@ const CLIENT_STALLS_MS: u32 = 300_000;
 const STOP_REQUESTS: Duration = Duration::from_secs(20);
 const STOP_STATEMENTS: Duration = Duration::from_secs(20);
 
-/// Serves until `shutdown` is ready, then ends running requests and closes the engine.
+/// Serves until `shutdown` is ready, then ends running requests and closes the
+/// engine. To be called before the process has other threads: a store that
+/// root starts becomes the owner of its folder.
 pub fn serve(config: StoreConfig, shutdown: impl Future<Output = ()>) -> Result<(), StoreError> {
+    let prepared = Prepared::new(config)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         // A statement and, when it is abandoned, the order to kill it.
@@ -62,31 +71,63 @@ pub fn serve(config: StoreConfig, shutdown: impl Future<Output = ()>) -> Result<
         .enable_all()
         .build()
         .map_err(|source| StoreError::System { action: "start its threads", source })?;
-    let served = runtime.block_on(run(config, shutdown));
+    let served = runtime.block_on(run(prepared, shutdown));
     // A statement that did not end in time must not keep the process.
     runtime.shutdown_background();
     served
 }
 
-async fn run(config: StoreConfig, shutdown: impl Future<Output = ()>) -> Result<(), StoreError> {
-    let StoreConfig { dir, listen, allow_remote, library } = config;
-    if !allow_remote && !listen.ip().is_loopback() {
-        return Err(StoreError::NotLoopback { listen });
+/// What a store has before its first thread.
+struct Prepared {
+    listener: net::TcpListener,
+    address: SocketAddr,
+    engine: Engine,
+    folder: Folder,
+    key: Option<Key>,
+    /// Whether everybody who connects gets root's files.
+    open_root: bool,
+}
+
+impl Prepared {
+    fn new(config: StoreConfig) -> Result<Self, StoreError> {
+        let StoreConfig { dir, listen, allow_remote, library, key } = config;
+        if !allow_remote && !listen.ip().is_loopback() {
+            return Err(StoreError::NotLoopback { listen });
+        }
+        let library = library::find(library.as_deref())?;
+        let failed = |source| StoreError::Listen { listen, source };
+        let listener = net::TcpListener::bind(listen).map_err(|source| match source.kind() {
+            io::ErrorKind::AddrInUse => StoreError::PortInUse { listen },
+            _ => failed(source),
+        })?;
+        listener.set_nonblocking(true).map_err(failed)?;
+        rustix::net::listen(&listener, BACKLOG).map_err(|error| failed(error.into()))?;
+        let address = listener.local_addr().map_err(failed)?;
+        let mut engine = Engine::load(&library)?;
+        // The port and the library may be root's; the data is the owner's.
+        let root = become_owner(&dir)?;
+        let folder = Folder::open(&dir)?;
+        engine.set_arguments(&arguments(&folder));
+        Ok(Self { listener, address, engine, folder, open_root: root && key.is_none(), key })
     }
-    let library = library::find(library.as_deref())?;
-    let listener = TcpListener::bind(listen).await.map_err(|source| match source.kind() {
-        io::ErrorKind::AddrInUse => StoreError::PortInUse { listen },
-        _ => StoreError::Listen { listen, source },
-    })?;
-    let address = listener.local_addr().map_err(|source| StoreError::Listen { listen, source })?;
-    let mut engine = Engine::load(&library)?;
-    let folder = Folder::open(&dir)?;
-    engine.set_arguments(&arguments(&folder));
-    let state = State::boot(engine).map_err(|failure| StoreError::Engine {
+}
+
+async fn run(prepared: Prepared, shutdown: impl Future<Output = ()>) -> Result<(), StoreError> {
+    let Prepared { listener, address, engine, folder, key, open_root } = prepared;
+    let listener = TcpListener::from_std(listener)
+        .map_err(|source| StoreError::Listen { listen: address, source })?;
+    let state = State::boot(engine, key).map_err(|failure| StoreError::Engine {
         dir: folder.path().to_owned(),
         reason: failure.text,
     })?;
     let state = Arc::new(state);
+    if open_root {
+        tracing::warn!(
+            "the store runs as root: anyone who can connect to http://{address} reads and writes \
+             files as root; start it as another user, or give the folder to one: chown -R USER {}",
+            folder.path().display()
+        );
+    }
     announce(address)?;
     let result = accept(&listener, &state, shutdown).await;
     drop(listener);
@@ -188,34 +229,4 @@ async fn connection(stream: TcpStream, state: Arc<State>, mut stopping: watch::R
 async fn stop_requested(stopping: &mut watch::Receiver<bool>) {
     // An error means that the sender has gone, which is a stop as well.
     let _ = stopping.wait_for(|stop| *stop).await;
-}
-
-/// Ready at SIGTERM or SIGINT, and at the end of standard input if asked for:
-/// so a child ends when its parent does, however the parent ends.
-pub async fn stop_signal(stdin_eof: bool) {
-    use tokio::signal::unix::{SignalKind, signal};
-    let (Ok(mut term), Ok(mut int)) =
-        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
-    else {
-        tracing::error!("cannot wait for signals; stopping");
-        return;
-    };
-    let (eof, at_eof) = oneshot::channel();
-    if stdin_eof {
-        // A plain thread: a blocked read must not keep the process from ending.
-        std::thread::spawn(move || {
-            let _ = io::copy(&mut io::stdin(), &mut io::sink());
-            let _ = eof.send(());
-        });
-        tokio::select! {
-            _ = term.recv() => {}
-            _ = int.recv() => {}
-            _ = at_eof => {}
-        }
-    } else {
-        tokio::select! {
-            _ = term.recv() => {}
-            _ = int.recv() => {}
-        }
-    }
 }

@@ -20,7 +20,7 @@ pub enum Statement {
         /// Where the data begins in the text.
         data_at: usize,
     },
-    /// A statement that answers with rows and changes nothing.
+    /// A select: answers with rows of any number and changes nothing.
     Output {
         /// The text before the FORMAT clause.
         before: Vec<u8>,
@@ -35,9 +35,20 @@ pub enum Statement {
         sql: Vec<u8>,
         /// The format, when the text has one.
         format: Option<String>,
-        /// Whether it changes nothing but the session (SET, USE).
-        session_only: bool,
+        /// What it may change.
+        changes: Changes,
     },
+}
+
+/// What a statement may change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Changes {
+    /// Nothing: it answers with a few rows.
+    Nothing,
+    /// The session.
+    Session,
+    /// Data.
+    Data,
 }
 
 /// Reads a statement.
@@ -158,9 +169,8 @@ fn parse_other(text: &[u8], first: &Token, rest: &[Token]) -> Result<Statement, 
             Kind::Word | Kind::Quoted | Kind::Other => {}
         }
     }
-    const OUTPUT: [&str; 8] =
-        ["SELECT", "WITH", "SHOW", "DESCRIBE", "DESC", "EXPLAIN", "EXISTS", "FROM"];
-    let output = first.kind == Kind::Open || OUTPUT.iter().any(|word| first.is_word(text, word));
+    let first_is = |words: &[&str]| words.iter().any(|word| first.is_word(text, word));
+    let output = first.kind == Kind::Open || first_is(&["SELECT", "WITH", "FROM"]);
     if output && !inserts {
         return Ok(match clause {
             Some((start, stop, format)) => Statement::Output {
@@ -181,7 +191,15 @@ fn parse_other(text: &[u8], first: &Token, rest: &[Token]) -> Result<Statement, 
     Ok(Statement::Plain {
         sql,
         format: clause.map(|(_, _, format)| format),
-        session_only: first.is_word(text, "SET") || first.is_word(text, "USE"),
+        // The engine answers most of these by a select of its own, or reads an
+        // output clause as part of what is explained: they run as they are.
+        changes: if first_is(&["SHOW", "DESCRIBE", "DESC", "EXPLAIN", "EXISTS"]) {
+            Changes::Nothing
+        } else if first_is(&["SET", "USE"]) {
+            Changes::Session
+        } else {
+            Changes::Data
+        },
     })
 }
 

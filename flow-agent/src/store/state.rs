@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tokio::sync::Semaphore;
 
+use super::credentials::Key;
 use super::failure::{Failure, code};
 use super::ffi::{Connection, Engine};
 use super::job::Progress;
@@ -34,6 +35,8 @@ pub struct State {
     pub timezone: String,
     /// The host's name.
     pub display_name: String,
+    /// What a client must have, if not everybody may ask.
+    pub key: Option<Key>,
     running: Arc<Mutex<HashSet<String>>>,
     /// Keeps the engine open: it closes with its last connection.
     root: Mutex<Option<Connection>>,
@@ -41,7 +44,7 @@ pub struct State {
 
 impl State {
     /// Boots the engine with its first connection.
-    pub fn boot(engine: Engine) -> Result<Self, Failure> {
+    pub fn boot(engine: Engine, key: Option<Key>) -> Result<Self, Failure> {
         let mut root = engine.connect()?;
         let about = b"SELECT version(), timezone(), displayName()";
         let (answer, _) = root.query(about, "TSVRaw", &[])?;
@@ -55,6 +58,7 @@ impl State {
             version: field(),
             timezone: field(),
             display_name: field(),
+            key,
             running: Arc::default(),
             root: Mutex::new(Some(root)),
         })

@@ -57,7 +57,7 @@ impl Store {
     }
 
     /// Its process id.
-    pub fn id(&self) -> u32 {
+    pub fn pid(&self) -> u32 {
         self.child.id()
     }
 
@@ -72,8 +72,13 @@ impl Store {
         self.child.wait(CLOSING)
     }
 
+    /// Ends it with `signal`, as cleanly as [`Store::stop`].
+    pub fn end(self, signal: Signal) -> Result<String> {
+        self.child.end(signal, CLOSING)
+    }
+
     /// Ends it cleanly: its data folder is complete afterwards.
     pub fn stop(self) -> Result<String> {
-        self.child.end(Signal::TERM, CLOSING)
+        self.end(Signal::TERM)
     }
 }

@@ -121,12 +121,12 @@ struct Record {
 
 impl Capture {
     /// Opens the capture at `path`; `-` is the standard input. Reads its file header, so that what
-    /// is no capture is refused here.
-    pub fn open(path: &Path) -> Result<Self, CaptureError> {
+    /// is no capture is refused here. `name` is for interfaces that have none of their own.
+    pub fn open(path: &Path, name: &str) -> Result<Self, CaptureError> {
         let file = path.display().to_string();
         let source = Source::open(path)
             .map_err(|source| CaptureError::Open { file: file.clone(), source })?;
-        Self::from_source(source, file, &default_interface_name(path))
+        Self::from_source(source, file, name)
     }
 
     fn from_source(source: Source, file: String, name: &str) -> Result<Self, CaptureError> {
@@ -242,9 +242,4 @@ fn header<'a>(window: &'a mut Window, octets: usize, file: &str) -> Result<&'a [
         (0, None) => CaptureError::Empty { file: file() },
         (present, None) => CaptureError::Short { file: file(), present, needed: octets },
     })
-}
-
-/// The name of interfaces that have none of their own: the file's name.
-fn default_interface_name(path: &Path) -> String {
-    path.file_name().map_or_else(|| path.display(), |name| Path::new(name).display()).to_string()
 }

@@ -190,9 +190,9 @@ fn what_is_no_capture_is_refused() {
 #[test]
 fn files_that_cannot_be_read_are_refused() {
     let folder = tempfile::tempdir().unwrap();
-    let missing = Capture::open(&folder.path().join("missing.pcap")).unwrap_err();
+    let missing = Capture::open(&folder.path().join("missing.pcap"), "missing").unwrap_err();
     assert!(missing.to_string().contains("missing.pcap: No such file"), "{missing}");
-    let directory = Capture::open(folder.path()).unwrap_err();
+    let directory = Capture::open(folder.path(), "folder").unwrap_err();
     assert!(matches!(directory, CaptureError::Open { .. }), "{directory}");
     assert_eq!(directory.exit(), crate::Exit::Usage);
 }

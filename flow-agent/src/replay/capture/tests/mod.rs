@@ -216,7 +216,7 @@ fn packets_larger_than_the_buffer_and_the_progress() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("large.pcap");
     std::fs::write(&path, &bytes).unwrap();
-    let mut capture = Capture::open(&path).unwrap();
+    let mut capture = Capture::open(&path, "large.pcap").unwrap();
     assert_eq!(capture.file_octets(), Some(bytes.len() as u64));
     assert_eq!(capture.interfaces()[0].name, "large.pcap");
     while capture.next_packet().unwrap().is_some() {}

@@ -1,0 +1,224 @@
+//! Settings as they were given, each with its place, not yet checked.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
+
+use toml::{Spanned, Value};
+
+use super::ConfigError;
+
+/// Every key of the file.
+pub const KEYS: [&str; 12] = [
+    "interfaces",
+    "attach",
+    "store",
+    "exporter",
+    "drain_interval_ms",
+    "table_memory_mib",
+    "shards",
+    "max_flows",
+    "idle_timeout_s",
+    "active_timeout_s",
+    "batch_rows",
+    "batch_age_ms",
+];
+
+/// A file that is larger is none of ours.
+const MOST_OCTETS: u64 = 1 << 20;
+
+/// A value and where it was given.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Said<T> {
+    /// As it was given.
+    pub value: T,
+    /// File, line and key, or the option.
+    pub place: String,
+}
+
+impl<T> Said<T> {
+    /// A value of the command line, if `option` was typed.
+    pub fn typed(option: &str, value: Option<T>) -> Option<Self> {
+        value.map(|value| Self { value, place: option.into() })
+    }
+}
+
+/// What the command line or the file says; everything is optional.
+#[derive(Clone, Debug, Default)]
+pub struct Settings {
+    /// `[NETNS/]NAME[:MODE]`, globs allowed.
+    pub interfaces: Option<Said<Vec<String>>>,
+    /// `auto`, `xdp`, `xdp-generic` or `tc`.
+    pub attach: Option<Said<String>>,
+    /// `embedded:DIR` or `http://HOST:PORT/DATABASE`.
+    pub store: Option<Said<String>>,
+    /// This host's name in the rows.
+    pub exporter: Option<Said<String>>,
+    /// Milliseconds between two drains.
+    pub drain_interval_ms: Option<Said<i64>>,
+    /// MiB of kernel memory for the flow tables.
+    pub table_memory_mib: Option<Said<i64>>,
+    /// Cache threads.
+    pub shards: Option<Said<i64>>,
+    /// Open flows in the cache.
+    pub max_flows: Option<Said<i64>>,
+    /// Seconds.
+    pub idle_timeout_s: Option<Said<i64>>,
+    /// Seconds.
+    pub active_timeout_s: Option<Said<i64>>,
+    /// Rows.
+    pub batch_rows: Option<Said<i64>>,
+    /// Milliseconds.
+    pub batch_age_ms: Option<Said<i64>>,
+}
+
+impl Settings {
+    /// Reads a file.
+    ///
+    /// # Errors
+    /// It cannot be read, is too large, or as [`Settings::parse`].
+    pub fn read(path: &Path) -> Result<Self, ConfigError> {
+        let name = path.display().to_string();
+        let mut octets = Vec::new();
+        let text = File::open(path)
+            .and_then(|file| file.take(MOST_OCTETS + 1).read_to_end(&mut octets))
+            .and_then(|_| {
+                String::from_utf8(octets).map_err(|_| io::Error::other("it is no text in UTF-8"))
+            })
+            .map_err(|source| ConfigError::Read { path: name.clone(), source })?;
+        if text.len() as u64 > MOST_OCTETS {
+            return Err(ConfigError::TooLarge { path: name });
+        }
+        Self::parse(&text, &name)
+    }
+
+    /// Takes a file's text; `name` is for messages.
+    ///
+    /// # Errors
+    /// It is not TOML, or has an unknown key or a value of a wrong type.
+    pub fn parse(text: &str, name: &str) -> Result<Self, ConfigError> {
+        let line = |octet: usize| text[..octet].matches('\n').count() + 1;
+        let table: BTreeMap<String, Spanned<Value>> = toml::from_str(text).map_err(|error| {
+            let place =
+                error.span().map_or(String::new(), |span| format!(", line {}", line(span.start)));
+            let problem = match error.message() {
+                // Only a number beyond 64 bits is TOML and no value.
+                message if message.starts_with("invalid type: integer") => {
+                    "the number is too large".to_string()
+                }
+                message => message.replace('\n', ", "),
+            };
+            ConfigError::Parse { path: name.into(), problem: format!("{place}: {problem}") }
+        })?;
+        let mut settings = Self::default();
+        for (key, value) in table {
+            let place = format!("configuration {name}, line {}: {key}", line(value.span().start));
+            settings.set(&key, place, value.into_inner())?;
+        }
+        Ok(settings)
+    }
+
+    /// These, and `others` where these say nothing.
+    #[must_use]
+    pub fn or(self, others: Self) -> Self {
+        Self {
+            interfaces: self.interfaces.or(others.interfaces),
+            attach: self.attach.or(others.attach),
+            store: self.store.or(others.store),
+            exporter: self.exporter.or(others.exporter),
+            drain_interval_ms: self.drain_interval_ms.or(others.drain_interval_ms),
+            table_memory_mib: self.table_memory_mib.or(others.table_memory_mib),
+            shards: self.shards.or(others.shards),
+            max_flows: self.max_flows.or(others.max_flows),
+            idle_timeout_s: self.idle_timeout_s.or(others.idle_timeout_s),
+            active_timeout_s: self.active_timeout_s.or(others.active_timeout_s),
+            batch_rows: self.batch_rows.or(others.batch_rows),
+            batch_age_ms: self.batch_age_ms.or(others.batch_age_ms),
+        }
+    }
+
+    fn set(&mut self, key: &str, place: String, value: Value) -> Result<(), ConfigError> {
+        match key {
+            "interfaces" => self.interfaces = Some(texts(place, value)?),
+            "attach" => self.attach = Some(text(place, value)?),
+            "store" => self.store = Some(text(place, value)?),
+            "exporter" => self.exporter = Some(text(place, value)?),
+            "drain_interval_ms" => self.drain_interval_ms = Some(whole_number(place, value)?),
+            "table_memory_mib" => self.table_memory_mib = Some(whole_number(place, value)?),
+            "shards" => self.shards = Some(whole_number(place, value)?),
+            "max_flows" => self.max_flows = Some(whole_number(place, value)?),
+            "idle_timeout_s" => self.idle_timeout_s = Some(whole_number(place, value)?),
+            "active_timeout_s" => self.active_timeout_s = Some(whole_number(place, value)?),
+            "batch_rows" => self.batch_rows = Some(whole_number(place, value)?),
+            "batch_age_ms" => self.batch_age_ms = Some(whole_number(place, value)?),
+            _ => return Err(ConfigError::UnknownKey { place, known: KEYS.join(", ") }),
+        }
+        Ok(())
+    }
+}
+
+fn whole_number(place: String, value: Value) -> Result<Said<i64>, ConfigError> {
+    match value {
+        Value::Integer(value) => Ok(Said { value, place }),
+        other => Err(wrong_type(place, &other, "a whole number, without quotes")),
+    }
+}
+
+fn text(place: String, value: Value) -> Result<Said<String>, ConfigError> {
+    match value {
+        Value::String(value) => Ok(Said { value, place }),
+        other => Err(wrong_type(place, &other, "a text: \"...\"")),
+    }
+}
+
+fn texts(place: String, value: Value) -> Result<Said<Vec<String>>, ConfigError> {
+    const NEEDED: &str = "a list of texts: [\"eth0\"]";
+    let Value::Array(values) = value else { return Err(wrong_type(place, &value, NEEDED)) };
+    let mut texts = Vec::new();
+    for value in values {
+        let Value::String(text) = value else {
+            return Err(ConfigError::Type {
+                place,
+                found: "a list of other values",
+                needed: NEEDED,
+            });
+        };
+        texts.push(text);
+    }
+    Ok(Said { value: texts, place })
+}
+
+fn wrong_type(place: String, value: &Value, needed: &'static str) -> ConfigError {
+    let found = match value {
+        Value::String(_) => "a text",
+        Value::Integer(_) => "a whole number",
+        Value::Float(_) => "a number with a fraction",
+        Value::Boolean(_) => "true or false",
+        Value::Datetime(_) => "a date",
+        Value::Array(_) => "a list",
+        Value::Table(_) => "a table",
+    };
+    ConfigError::Type { place, found, needed }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_endless_file_a_folder_and_no_text_are_refused() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let binary = folder.path().join("binary");
+        std::fs::write(&binary, [0xff, 0xfe]).expect("ours");
+        for (path, words) in [
+            (Path::new("/dev/zero"), "/dev/zero is larger than 1 MiB"),
+            (folder.path(), "directory"),
+            (&binary, "no text in UTF-8"),
+            (&folder.path().join("missing"), "missing cannot be read"),
+        ] {
+            let error = Settings::read(path).expect_err(words).to_string();
+            assert!(error.contains(words), "{error}");
+        }
+    }
+}
