@@ -2,7 +2,7 @@
 //! stored is what was on the wire. Needs root, the agent's binary and libchdb.
 
 use anyhow::Result;
-use etherparse::{PacketBuilder, VlanId};
+use etherparse::{PacketBuilder, PacketBuilderStep, VlanHeader, VlanId};
 use flow_tests::bin_path::flow_agent;
 use flow_tests::lab::Side;
 use flow_tests::ledger::Ledger;
@@ -81,18 +81,17 @@ fn tagged(from: &Side, to: &Side, base: u16) -> Result<()> {
     let ethernet = || PacketBuilder::ethernet2(from.mac(), to.mac());
     from.namespace.enter(|| {
         let socket = PacketSocket::open(from.interface)?;
-        for (port, link) in [
-            (base + 1, ethernet().single_vlan(id(100))),
-            (base + 2, ethernet().double_vlan(id(200), id(300))),
-        ] {
+        let send = |link: PacketBuilderStep<VlanHeader>, port| {
             let packet = link.ipv4(address(from), address(to), 64).udp(port, 9);
             let mut frame = Vec::new();
             packet.write(&mut frame, &[0x77; 100])?;
             for _ in 0..FRAMES {
                 socket.send(&frame)?;
             }
-        }
-        Ok(())
+            anyhow::Ok(())
+        };
+        send(ethernet().single_vlan(id(100)), base + 1)?;
+        send(ethernet().double_vlan(id(200), id(300)), base + 2)
     })
 }
 
