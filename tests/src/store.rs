@@ -1,6 +1,8 @@
 //! A store of the real binary on a temporary folder, started by hand (without
 //! a key), and rows for it.
 
+use std::time::Duration;
+
 use clickhouse::{Client, Row};
 use rustix::process::Signal;
 use serde::{Deserialize, Serialize};
@@ -8,6 +10,9 @@ use tempfile::TempDir;
 
 use crate::bin_path::flow_agent;
 use crate::{process, sql};
+
+/// How long a store may take to start or stop.
+pub const DEADLINE: Duration = Duration::from_mins(1);
 
 /// A row.
 #[derive(Debug, Clone, PartialEq, Row, Serialize, Deserialize)]

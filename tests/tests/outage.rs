@@ -1,14 +1,13 @@
 //! A store that hangs, dies or stays away: the agent ends in time, says what is lost, and
 //! loses nothing that it need not. Needs root, the agent's binary and libchdb.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use flow_tests::lab::Lab;
 use flow_tests::ledger::Ledger;
-use flow_tests::process::Agent;
 use flow_tests::rig::{self, Rig};
 use flow_tests::tally::Tally;
 use flow_tests::traffic::{self, Ends, Sent};
@@ -88,26 +87,26 @@ fn a_store_that_is_killed_and_comes_back_has_every_packet_once() -> Result<()> {
     let Rig { lab, mut store } = Rig::new()?;
     let agent = rig::agent(&lab, ("xdp", "tc"), store.url(), &["--config", &config])?;
     let tallies = (Tally::start(&lab.left)?, Tally::start(&lab.right)?);
-    let done = AtomicBool::new(false);
     store = thread::scope(|scope| {
+        let (sender, rounds) = mpsc::channel();
         let traffic = scope.spawn(|| {
             let (left, right) = (&lab.left, &lab.right);
-            while !done.load(Ordering::Relaxed) {
+            // Until nobody counts the rounds any more.
+            let sender = sender;
+            while sender.send(()).is_ok() {
                 traffic::bulk(Ends::v4((right, 0), (left, 0), 5201), 2 << 20, 10 << 20)?;
                 talk(&lab, 20)?;
                 traffic::short(Ends::v6((left, 0), (right, 0), 443), 20, 200, 5_000)?;
             }
             anyhow::Ok(())
         });
-        // Once until the agent has noticed, then briefly, at other moments of its inserts.
+        // Once until the agent has noticed, then briefly, wherever its inserts are.
         let killed = store.kill();
-        let noticed = wait_for_log(&agent, "cannot be reached");
+        let noticed = agent.wait_log("cannot be reached", PATIENCE);
         store = killed.start();
-        for _ in 0..3 {
-            thread::sleep(Duration::from_millis(1_100));
+        for _ in rounds.into_iter().take(5) {
             store = store.crash();
         }
-        done.store(true, Ordering::Relaxed);
         traffic.join().map_err(|_| anyhow::anyhow!("the traffic panicked"))??;
         noticed.map(|()| store)
     })?;
@@ -130,7 +129,7 @@ fn a_store_that_is_away_for_too_long_loses_batches_by_name() -> Result<()> {
     // 4,000 records: many times what the queue holds.
     let many = Ends::v4((&lab.left, 0), (&lab.right, 0), 5_000);
     traffic::ask_together(many, 2_000, 2, 40, 200)?;
-    wait_for_log(&agent, "queue")?;
+    agent.wait_log("queue of batches is full", PATIENCE)?;
     let store = killed.start();
     talk(&lab, 20)?;
     let counts = (tallies.0.stop()?, tallies.1.stop()?);
@@ -155,14 +154,5 @@ fn a_store_that_is_away_for_too_long_loses_batches_by_name() -> Result<()> {
     assert!(lost > 0, "the queue was never full: {log}");
     assert!(matches!(code, Some(1..=4)), "packets are lost and the agent ended with {code:?}");
     store.stop();
-    Ok(())
-}
-
-fn wait_for_log(agent: &Agent, text: &str) -> Result<()> {
-    let started = Instant::now();
-    while !agent.log().contains(text) {
-        ensure!(started.elapsed() < PATIENCE, "no {text:?} in: {}", agent.log());
-        thread::sleep(Duration::from_millis(50));
-    }
     Ok(())
 }

@@ -2,9 +2,9 @@
 //! the agent at both ends (`auto`, the default). The runs alternate, so that both meet
 //! the same neighbours of a shared machine. Needs root, iperf3 and libchdb.
 
+use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
@@ -32,7 +32,6 @@ fn main() -> Result<()> {
     let lab = Lab::new()?;
     let folder = TempDir::with_prefix("flow-throughput-")?;
     let store = format!("embedded:{}", folder.path().join("data").display());
-    let _server = Server::start(&lab)?;
     let (mut without, mut with) = (Vec::new(), Vec::new());
     println!("run   without agent   with agent   Gbit/s");
     for run in 1..=arguments.runs {
@@ -48,19 +47,27 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// An iperf3 server at the right end, for as long as this lives.
-struct Server(Child);
-
-impl Server {
-    fn start(lab: &Lab) -> Result<Self> {
-        let mut command = iperf3(lab.right.namespace.name());
-        let server = command.args(["--server", "--bind", &lab.right.v4(0).to_string()]);
-        let server = Self(server.spawn().context("cannot start iperf3")?);
-        // It listens within milliseconds; a client that comes earlier is refused.
-        std::thread::sleep(Duration::from_millis(500));
-        Ok(server)
-    }
+/// One run from the left end to the right: what the receiver got.
+fn gigabits(lab: &Lab, seconds: u32) -> Result<f64> {
+    let to = lab.right.v4(0).to_string();
+    let mut server = iperf3(lab.right.namespace.name());
+    server.args(["--server", "--one-off", "--forceflush", "--interval", "0", "--bind", &to]);
+    let mut server = Server(server.spawn().context("cannot start iperf3")?);
+    let said = BufReader::new(server.0.stdout.take().context("iperf3 has an output")?);
+    let mut said = said.lines();
+    // A client that comes before it listens is refused.
+    while !said.next().context("iperf3 cannot listen")??.contains("listening") {}
+    let mut client = iperf3(lab.left.namespace.name());
+    client.args(["--json", "--time", &seconds.to_string(), "--client", &to]);
+    let output = client.output()?;
+    server.0.wait()?;
+    let answer: Value = serde_json::from_slice(&output.stdout).context("iperf3 said no JSON")?;
+    let bits = answer["end"]["sum_received"]["bits_per_second"].as_f64();
+    Ok(bits.with_context(|| format!("iperf3: {}", answer["error"]))? / 1e9)
 }
+
+/// An iperf3 server that never outlives its run.
+struct Server(Child);
 
 impl Drop for Server {
     fn drop(&mut self) {
@@ -70,21 +77,11 @@ impl Drop for Server {
     }
 }
 
-/// One run from the left end: what the receiver got.
-fn gigabits(lab: &Lab, seconds: u32) -> Result<f64> {
-    let mut client = iperf3(lab.left.namespace.name());
-    client.args(["--json", "--time", &seconds.to_string(), "--client"]);
-    let output = client.arg(lab.right.v4(0).to_string()).stdout(Stdio::piped()).output()?;
-    let answer: Value = serde_json::from_slice(&output.stdout).context("iperf3 said no JSON")?;
-    let bits = answer["end"]["sum_received"]["bits_per_second"].as_f64();
-    Ok(bits.with_context(|| format!("iperf3: {}", answer["error"]))? / 1e9)
-}
-
 fn iperf3(namespace: &str) -> Command {
     let mut command = Command::new("ip");
     // The kernel kills it with this program, however that ends.
     command.args(["netns", "exec", namespace, "setpriv", "--pdeathsig=KILL", "iperf3"]);
-    command.stdin(Stdio::null()).stdout(Stdio::null());
+    command.stdin(Stdio::null()).stdout(Stdio::piped());
     command
 }
 

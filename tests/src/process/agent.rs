@@ -77,6 +77,11 @@ impl Agent {
         self.child.log()
     }
 
+    /// Waits until it has logged this; an error if it ends before that.
+    pub fn wait_log(&self, text: &str, limit: Duration) -> Result<()> {
+        self.child.wait_log(text, limit)
+    }
+
     /// Sends a signal.
     pub fn signal(&self, signal: Signal) -> Result<()> {
         self.child.signal(signal)

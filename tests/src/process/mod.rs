@@ -8,7 +8,7 @@ use std::fs::File;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -35,6 +35,9 @@ pub fn naming(text: &str) -> Result<Vec<String>> {
     }
     Ok(lines)
 }
+
+/// Between two looks at a log.
+const TICK: Duration = Duration::from_millis(50);
 
 /// A child process whose errors go to a file.
 #[derive(Debug)]
@@ -80,12 +83,29 @@ impl Child {
         kill_process(pid, signal).with_context(|| format!("cannot signal {}", self.name))
     }
 
-    /// Waits for its end; an error if that takes longer than `limit`.
-    pub fn wait(&mut self, limit: Duration) -> Result<ExitStatus> {
+    /// Waits until it has written this to standard error; an error if it ends before
+    /// that or takes longer than `limit`.
+    pub fn wait_log(&self, text: &str, limit: Duration) -> Result<()> {
+        let started = Instant::now();
+        while !self.log().contains(text) {
+            if self.ends_within(TICK)? || started.elapsed() > limit {
+                bail!("{} did not say {text:?}; it said:\n{}", self.name, self.log());
+            }
+        }
+        Ok(())
+    }
+
+    /// True if it ends within this time, or has ended.
+    fn ends_within(&self, limit: Duration) -> Result<bool> {
         let pid = cleanup::pid(self.id()).context("a child has a process id")?;
         let fd = pidfd_open(pid, PidfdFlags::empty())?;
         let mut polled = [PollFd::from_borrowed_fd(fd.as_fd(), PollFlags::IN)];
-        if poll(&mut polled, Some(&Timespec::try_from(limit)?))? == 0 {
+        Ok(poll(&mut polled, Some(&Timespec::try_from(limit)?))? > 0)
+    }
+
+    /// Waits for its end; an error if that takes longer than `limit`.
+    pub fn wait(&mut self, limit: Duration) -> Result<ExitStatus> {
+        if !self.ends_within(limit)? {
             bail!("{} did not end in {limit:?}; it said:\n{}", self.name, self.log());
         }
         Ok(self.process.wait()?)
