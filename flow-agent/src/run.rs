@@ -50,7 +50,7 @@ pub fn run(
     let kernel_log = KernelLog::new(&mut kernel);
     let shutdown = shutdown().map_err(Error::thread)?;
 
-    let store = Store::open(&config.store)?;
+    let mut store = Store::open(&config.store)?;
     let hooks = Hooks::attach(kernel, &interfaces)?;
     announce(&interfaces, hooks.ingress(), size, &store);
     let pipeline = Pipeline::start(config, seed, &interfaces, &store)?;
@@ -63,8 +63,14 @@ pub fn run(
     };
 
     notify(sd_notify::NotifyState::Ready);
-    let metered =
-        agent.meter(&mut drain, hooks.kernel(), &pipeline, config.drain_interval, &shutdown);
+    let metered = agent.meter(
+        &mut drain,
+        hooks.kernel(),
+        &pipeline,
+        &mut store,
+        config.drain_interval,
+        &shutdown,
+    );
     notify(sd_notify::NotifyState::Stopping);
     tracing::info!(
         "stopping: detaching, then everything goes to the store; waiting for it up to {} s",
@@ -178,6 +184,7 @@ impl Agent {
         drain: &mut Drain,
         kernel: &Kernel,
         pipeline: &Pipeline,
+        store: &mut Store,
         interval: Duration,
         shutdown: &Receiver<()>,
     ) -> Result<(), Error> {
@@ -195,6 +202,7 @@ impl Agent {
             let due = Instant::now() >= next;
             let result = if due {
                 next = Instant::now() + interval;
+                keep_running(store);
                 self.pass(drain, kernel, &pipeline.cache)
             } else {
                 self.poll(drain, kernel, &pipeline.cache)
@@ -254,6 +262,14 @@ impl Agent {
                 );
             }
         }
+    }
+}
+
+/// Starts an embedded store that has died again. Its batches wait meanwhile, and
+/// the kernel tables go on counting.
+fn keep_running(store: &mut Store) {
+    if let Err(error) = store.ensure_running() {
+        tracing::warn!("the embedded store cannot be started again: {error}");
     }
 }
 
