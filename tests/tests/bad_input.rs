@@ -140,7 +140,7 @@ fn an_embedded_store_without_libchdb() -> Result<()> {
     let place = Place::new()?;
     let mut command = run(&["--interface", &place.lab.left.spec("tc"), "--store", &place.store()]);
     command.env("FLOW_LIBCHDB", "/nowhere/libchdb.so");
-    refused(&mut command, STORE, "/nowhere/libchdb.so")?;
+    refused(&mut command, USAGE, "/nowhere/libchdb.so")?;
     place.nothing_left()
 }
 

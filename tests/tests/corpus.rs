@@ -61,18 +61,17 @@ fn what_is_no_capture_is_refused() {
 #[test]
 fn the_corpus() {
     let built = tempfile::tempdir().unwrap();
-    let folder = match std::env::var_os("FLOW_PCAP_CORPUS") {
-        Some(folder) => PathBuf::from(folder),
-        None => {
-            // No real captures here: a small corpus of what is built above.
-            let mut dice = Dice::new(4);
-            let interfaces = LINKS.map(|link| (link, wild::frames(&mut dice, link, 1_000)));
-            for (link, frames) in &interfaces {
-                write(&built, &format!("{link}.cap"), &wild::pcap(*link, frames));
-            }
-            write(&built, "all.pcapng", &wild::pcapng(&interfaces));
-            built.path().to_owned()
+    let folder = if let Some(folder) = std::env::var_os("FLOW_PCAP_CORPUS") {
+        PathBuf::from(folder)
+    } else {
+        // No real captures here: a small corpus of what is built above.
+        let mut dice = Dice::new(4);
+        let interfaces = LINKS.map(|link| (link, wild::frames(&mut dice, link, 1_000)));
+        for (link, frames) in &interfaces {
+            write(&built, &format!("{link}.cap"), &wild::pcap(*link, frames));
         }
+        write(&built, "all.pcapng", &wild::pcapng(&interfaces));
+        built.path().to_owned()
     };
     let captures = captures(&folder);
     assert!(!captures.is_empty(), "FLOW_PCAP_CORPUS={} has no captures", folder.display());
