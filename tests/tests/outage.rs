@@ -104,7 +104,7 @@ fn a_store_that_is_killed_and_comes_back_has_every_packet_once() -> Result<()> {
         let killed = store.kill();
         let noticed = agent.wait_log("cannot be reached", PATIENCE);
         store = killed.start();
-        for _ in rounds.into_iter().take(5) {
+        for () in rounds.into_iter().take(5) {
             store = store.crash();
         }
         traffic.join().map_err(|_| anyhow::anyhow!("the traffic panicked"))??;
