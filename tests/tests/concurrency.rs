@@ -1,11 +1,12 @@
 //! Many flows at the same time, on default settings: each is stored exactly, or what is
 //! lost is lost under a reason. Needs root, the agent's binary and libchdb.
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use flow_tests::ledger::Ledger;
 use flow_tests::rig::{self, Rig};
 use flow_tests::sql;
 use flow_tests::traffic::{self, Ends};
+use tempfile::TempDir;
 
 const UDP_FLOWS: u64 = 2_000;
 const TCP_CONNECTIONS: u64 = 500;
@@ -32,8 +33,20 @@ fn thousands_of_open_flows_are_stored_exactly() -> Result<()> {
 
 #[test]
 fn a_flood_is_metered_or_lost_under_a_reason() -> Result<()> {
+    flood(&[])
+}
+
+#[test]
+fn a_flood_into_small_tables_is_metered_or_lost_under_a_reason() -> Result<()> {
+    let folder = TempDir::new()?;
+    let config = folder.path().join("small.toml");
+    std::fs::write(&config, "table_memory_mib = 4\ndrain_interval_ms = 5000\n")?;
+    flood(&["--config", config.to_str().context("a path in UTF-8")?])
+}
+
+fn flood(more: &[&str]) -> Result<()> {
     let rig = Rig::new()?;
-    let agent = rig.agent(("xdp", "tc"))?;
+    let agent = rig.agent_with(("xdp", "tc"), more)?;
     let counts = rig::tally(&rig.lab, |lab| {
         traffic::flood(Ends::v4((&lab.right, 0), (&lab.left, 0), 0), DATAGRAMS, 20)
     })?;
