@@ -1,14 +1,16 @@
 //! Batching: records become frozen batches, one insert each.
 //!
-//! Enters: records from the cache shards. Leaves: [`Batch`]es by a bounded
-//! queue. A frozen batch never changes: its id is its deduplication token, and
+//! Enters: records from the cache shards. Leaves: [`Batch`]es by a queue that is
+//! bounded in rows. A frozen batch never changes: its id is its deduplication token, and
 //! the same token must always mean the same rows.
 
+use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Receiver, RecvTimeoutError};
 use tokio::sync::mpsc::{self, error::TrySendError};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use uuid::Uuid;
 
 use crate::latency::{Latency, Stage};
@@ -22,6 +24,8 @@ pub struct BatchLimits {
     pub rows: usize,
     /// Time since its first record.
     pub age: Duration,
+    /// Rows of all batches that may wait for the store; at least one batch may.
+    pub queued_rows: usize,
 }
 
 impl BatchLimits {
@@ -31,7 +35,8 @@ impl BatchLimits {
 
 impl Default for BatchLimits {
     fn default() -> Self {
-        Self { rows: 50_000, age: Duration::from_secs(1) }
+        // 800,000 rows are about 140 MB: a busy host's minutes, a quiet one's days.
+        Self { rows: 50_000, age: Duration::from_secs(1), queued_rows: 800_000 }
     }
 }
 
@@ -44,12 +49,15 @@ pub struct Batch {
     pub exported_at: u32,
     /// At least one.
     pub records: Vec<FlowRecord>,
+    /// Room in the queue, one permit a row; free again when the batch is dropped.
+    room: Option<OwnedSemaphorePermit>,
 }
 
 impl Batch {
     /// Freezes records at a wall-clock time in Unix ns.
     pub fn freeze(records: Vec<FlowRecord>, now_ns: u64) -> Self {
-        Self { id: Uuid::now_v7(), exported_at: (now_ns / 1_000_000_000) as u32, records }
+        let exported_at = (now_ns / 1_000_000_000) as u32;
+        Self { id: Uuid::now_v7(), exported_at, records, room: None }
     }
 }
 
@@ -73,6 +81,7 @@ pub fn start(
         wall_clock,
         open: Vec::new(),
         arrived: None,
+        room: Arc::new(Semaphore::new(limits.queued_rows.max(limits.rows))),
         lost_rows: 0,
         warned: None,
     };
@@ -88,6 +97,7 @@ struct Batcher {
     open: Vec<FlowRecord>,
     /// When the first record of the open batch arrived.
     arrived: Option<Instant>,
+    room: Arc<Semaphore>,
     lost_rows: usize,
     warned: Option<Instant>,
 }
@@ -130,13 +140,19 @@ impl Batcher {
         if self.open.is_empty() {
             return;
         }
-        let batch = Batch::freeze(std::mem::take(&mut self.open), (self.wall_clock)());
-        let (batch, reason) = match self.batches.try_send(batch) {
-            Ok(()) => return,
-            // The store has been away for as long as the queue is. Waiting here
-            // would stop the drain, and the loss would happen unnamed.
-            Err(TrySendError::Full(batch)) => (batch, LostRecord::QueueFull),
-            Err(TrySendError::Closed(batch)) => (batch, LostRecord::Undelivered),
+        let mut batch = Batch::freeze(std::mem::take(&mut self.open), (self.wall_clock)());
+        let rows = batch.records.len() as u32;
+        batch.room = self.room.clone().try_acquire_many_owned(rows).ok();
+        // When the store has been away for as long as the queue is: waiting here
+        // would stop the drain, and the loss would happen unnamed.
+        let (batch, reason) = if batch.room.is_none() {
+            (batch, LostRecord::QueueFull)
+        } else {
+            match self.batches.try_send(batch) {
+                Ok(()) => return,
+                Err(TrySendError::Full(batch)) => (batch, LostRecord::QueueFull),
+                Err(TrySendError::Closed(batch)) => (batch, LostRecord::Undelivered),
+            }
         };
         self.ledger.add_records(&batch.records, Entry::LostRecord(reason));
         self.lost_rows += batch.records.len();

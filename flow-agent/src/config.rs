@@ -102,6 +102,7 @@ impl Settings {
         let age = number(self.batch_age_ms, defaults.1.age.as_millis() as u64, 10, 60_000)?;
         let most_rows = BatchLimits::MOST_ROWS as u64;
         let rows = number(self.batch_rows, defaults.1.rows as u64, 1, most_rows)?;
+        let queued_rows = number(self.queue_rows, defaults.1.queued_rows as u64, 1, 1 << 30)?;
         let max_flows = number(self.max_flows, DEFAULT_MAX_FLOWS, 1, 1 << 30)?;
         let shards = number(self.shards, cpus.clamp(1, 64) as u64, 1, 1024)?;
         Ok(Config {
@@ -118,7 +119,11 @@ impl Settings {
                 active: Duration::from_secs(active),
                 ..Timeouts::default()
             },
-            batch: BatchLimits { rows: rows as usize, age: Duration::from_millis(age) },
+            batch: BatchLimits {
+                rows: rows as usize,
+                age: Duration::from_millis(age),
+                queued_rows: queued_rows as usize,
+            },
             stop_patience: STOP_PATIENCE,
         })
     }

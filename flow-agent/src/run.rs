@@ -22,8 +22,8 @@ use crate::row::Names;
 use crate::sink::{Delivery, Outcome};
 use crate::target::Store;
 
-/// Batches that may wait for the store, at most [`crate::batch::BatchLimits::rows`] each.
-const BATCH_QUEUE: usize = 16;
+/// Batches that may wait for the store; the rows in them are bounded by `batch`.
+const BATCH_QUEUE: usize = 1 << 16;
 /// Messages of records that may wait for the batcher.
 const RECORD_QUEUE: usize = 256;
 /// How often the ring of evicted flows is emptied between two drains.

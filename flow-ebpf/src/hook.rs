@@ -7,9 +7,13 @@ use flow_common::Direction;
 
 use crate::meter::meter;
 
-/// Headers are looked for in the first octets; what a driver left outside the
-/// linear part of a socket buffer is pulled in up to here.
-const HEADER_OCTETS: u32 = 192;
+/// Stack and drivers leave all headers in the linear part of a socket buffer; a
+/// buffer with less than Ethernet, IPv4 and UDP there has not been looked at yet.
+const LINEAR_HEADERS: u32 = 42;
+
+/// Such a buffer gets this much pulled in. Not others: pulling copies the headers
+/// of every TCP packet that leaves, which costs a tenth of the throughput.
+const PULLED_OCTETS: u32 = 192;
 
 /// What a hook knows of a packet.
 pub struct Observation {
@@ -53,10 +57,10 @@ pub fn xdp(ctx: &XdpContext) {
 #[inline(always)]
 pub fn tc(ctx: &TcContext, direction: Direction) {
     let len = ctx.len();
-    let wanted = if len < HEADER_OCTETS { len } else { HEADER_OCTETS };
-    if ctx.data() + (wanted as usize) > ctx.data_end() {
+    let linear = (ctx.data_end() - ctx.data()) as u32;
+    if linear < len && linear < LINEAR_HEADERS {
         // On failure the linear part is parsed, and what is missing counts as truncated.
-        let _ = ctx.pull_data(wanted);
+        let _ = ctx.pull_data(if len < PULLED_OCTETS { len } else { PULLED_OCTETS });
     }
     // SAFETY: the context is the one this program was called with.
     let skb = unsafe { &*ctx.skb.skb };

@@ -22,7 +22,7 @@ const AT_ONCE: Duration = Duration::from_secs(10);
 /// Flows are emitted quickly.
 const HASTY: &str = "drain_interval_ms = 100\nidle_timeout_s = 1\nactive_timeout_s = 1\n";
 /// They also travel in batches so small that few rows fill the queue.
-const SMALL: &str = "batch_rows = 10\nbatch_age_ms = 10\n";
+const SMALL: &str = "batch_rows = 10\nbatch_age_ms = 10\nqueue_rows = 160\n";
 
 /// UDP conversations of three packets each way.
 fn talk(lab: &Lab, conversations: u64) -> Result<Sent> {

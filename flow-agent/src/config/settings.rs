@@ -10,7 +10,7 @@ use toml::{Spanned, Value};
 use super::ConfigError;
 
 /// Every key of the file.
-pub const KEYS: [&str; 12] = [
+pub const KEYS: [&str; 13] = [
     "interfaces",
     "attach",
     "store",
@@ -23,6 +23,7 @@ pub const KEYS: [&str; 12] = [
     "active_timeout_s",
     "batch_rows",
     "batch_age_ms",
+    "queue_rows",
 ];
 
 /// A file that is larger is none of ours.
@@ -71,6 +72,8 @@ pub struct Settings {
     pub batch_rows: Option<Said<i64>>,
     /// Milliseconds.
     pub batch_age_ms: Option<Said<i64>>,
+    /// Rows.
+    pub queue_rows: Option<Said<i64>>,
 }
 
 impl Settings {
@@ -135,6 +138,7 @@ impl Settings {
             active_timeout_s: self.active_timeout_s.or(others.active_timeout_s),
             batch_rows: self.batch_rows.or(others.batch_rows),
             batch_age_ms: self.batch_age_ms.or(others.batch_age_ms),
+            queue_rows: self.queue_rows.or(others.queue_rows),
         }
     }
 
@@ -152,6 +156,7 @@ impl Settings {
             "active_timeout_s" => self.active_timeout_s = Some(whole_number(place, value)?),
             "batch_rows" => self.batch_rows = Some(whole_number(place, value)?),
             "batch_age_ms" => self.batch_age_ms = Some(whole_number(place, value)?),
+            "queue_rows" => self.queue_rows = Some(whole_number(place, value)?),
             _ => return Err(ConfigError::UnknownKey { place, known: KEYS.join(", ") }),
         }
         Ok(())
