@@ -55,6 +55,13 @@ pub enum Error {
         /// Why, if it was at the end.
         source: Option<SinkError>,
     },
+    /// A measurement cannot be made, or its counts are wrong.
+    #[cfg(feature = "live")]
+    #[error("the measurement is not to be trusted: {problem}")]
+    Measurement {
+        /// What went wrong.
+        problem: String,
+    },
     /// A stage's thread has ended.
     #[error("the {stage} stage has failed (its message is above); this is a bug, please report it")]
     Stage {
@@ -87,6 +94,8 @@ impl Error {
             Self::Attach(error) => error.exit(),
             #[cfg(feature = "live")]
             Self::Drain(error) => error.exit(),
+            #[cfg(feature = "live")]
+            Self::Measurement { .. } => Exit::Failed,
             Self::Undelivered { source: None, .. } | Self::Stage { .. } | Self::Thread { .. } => {
                 Exit::Failed
             }

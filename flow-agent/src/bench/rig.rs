@@ -9,7 +9,7 @@ use flow_common::table::{InterfaceEntry, WAYS, names};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 use crate::Error;
-use crate::attach::{AttachError, Kernel, TableSize};
+use crate::attach::{Kernel, TableSize};
 use crate::clock::wall_clock;
 use crate::delta::Delta;
 use crate::drain::Drain;
@@ -52,12 +52,12 @@ pub struct Rig {
 }
 
 impl Rig {
-    /// Tables that hold `flows` flows at half of their places or less.
+    /// Tables that hold `flows` flows at a quarter of their places or less.
     ///
     /// # Errors
     /// Programs or tables cannot be loaded.
     pub fn new(flows: u32, frame: &Frame) -> Result<Self, Error> {
-        let sets = (flows.max(1) * 2).div_ceil(WAYS as u32).next_power_of_two().max(1 << 14);
+        let sets = (flows.max(1) * 4).div_ceil(WAYS as u32).next_power_of_two().max(1 << 14);
         let cpus = crate::host::online_cpus();
         let mut kernel = Kernel::load(TableSize { cpus, sets_per_region: sets }, 7)?;
         let drain = Drain::new(&mut kernel, 1)?;
@@ -187,5 +187,5 @@ impl HasFd for SchedClassifier {
 
 /// A measurement that cannot be made or trusted.
 pub fn failed(problem: impl std::fmt::Display) -> Error {
-    AttachError::Load { problem: format!("measuring: {problem}") }.into()
+    Error::Measurement { problem: problem.to_string() }
 }
