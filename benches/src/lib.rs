@@ -2,30 +2,12 @@
 
 use flow_agent::delta::Delta;
 use flow_common::key::protocol;
+use flow_common::random::SplitMix64;
 use flow_common::{Direction, FlowKey};
-
-/// A small, fast, seeded generator (Steele, Lea, Flood: `SplitMix64`).
-#[derive(Clone, Debug)]
-pub struct Random(u64);
-
-impl Random {
-    /// A generator that always gives the same numbers for one seed.
-    pub const fn new(seed: u64) -> Self {
-        Self(seed)
-    }
-
-    /// The next number.
-    pub const fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-}
 
 /// Deltas of UDP packets, spread uniformly over `flows` flows, a microsecond apart.
 pub fn deltas(flows: u64, count: usize, seed: u64) -> Vec<Delta> {
-    let mut random = Random::new(seed);
+    let mut random = SplitMix64::new(seed);
     (0..count as u64)
         .map(|i| {
             let flow = random.next() % flows;

@@ -94,13 +94,6 @@ impl Latency {
         }
     }
 
-    /// The value below which `quantile` (0 to 1) of a stage's latencies are, in ns,
-    /// and how many there were since the last [`Latency::take`].
-    pub fn quantile_ns(&self, stage: Stage, quantile: f64) -> (u64, u64) {
-        let histogram = self.stage(stage);
-        (histogram.value_at_quantile(quantile), histogram.len())
-    }
-
     /// The buckets filled since the last call.
     pub fn take(&self) -> Vec<Bucket> {
         let mut buckets = Vec::new();

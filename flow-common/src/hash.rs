@@ -6,6 +6,7 @@
 //! products need not wait for each other. The end only spreads the sum.
 
 use crate::FlowKey;
+use crate::random::SplitMix64;
 
 /// Secret words, drawn at each start.
 pub type HashKeys = [u32; 12];
@@ -37,13 +38,8 @@ pub fn flow_hash(key: &FlowKey, secret: impl Fn(usize) -> u32) -> u64 {
     spread ^ (spread >> 32)
 }
 
-/// Keys from a random seed (`SplitMix64`, Steele, Lea, Flood 2014).
+/// Keys from a random seed.
 pub fn keys_from(seed: u64) -> HashKeys {
-    let mut state = seed;
-    core::array::from_fn(|_| {
-        state = state.wrapping_add(MULTIPLIER);
-        let z = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z >> 32) as u32
-    })
+    let mut random = SplitMix64::new(seed);
+    core::array::from_fn(|_| (random.next() >> 32) as u32)
 }

@@ -12,6 +12,7 @@ pub mod frame;
 pub mod hash;
 pub mod key;
 pub mod parse;
+pub mod random;
 pub mod reason;
 pub mod table;
 

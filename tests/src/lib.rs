@@ -8,6 +8,7 @@ pub mod cleanup;
 pub mod hooks;
 pub mod lab;
 pub mod ledger;
+pub mod made;
 pub mod process;
 pub mod raw_http;
 pub mod reference;

@@ -9,6 +9,7 @@ use flow_agent::delta::Delta;
 use flow_agent::drain::{Balance, Drain};
 use flow_common::table::{InterfaceEntry, WAYS, names};
 use flow_common::{Lost, NotMetered};
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 /// Test runs say that packets come from `lo`.
 const TEST_RUN_IFINDEX: u32 = 1;
@@ -22,6 +23,10 @@ impl Bench {
     /// Programs and tables; `lo` is interface 1, as an Ethernet that is metered in both directions.
     fn new(sets_per_region: u32) -> Self {
         let cpus = aya::util::nr_cpus().expect("the CPUs are known") as u32;
+        Self::with_cpus(cpus, sets_per_region)
+    }
+
+    fn with_cpus(cpus: u32, sets_per_region: u32) -> Self {
         let size = TableSize { cpus, sets_per_region };
         let mut kernel = Kernel::load(size, 7).unwrap_or_else(|error| panic!("{error}"));
         let entry = InterfaceEntry { number: 1, ..InterfaceEntry::default() };
@@ -138,6 +143,24 @@ fn an_unknown_interface_is_counted_as_lost() {
     let (deltas, balances) = bench.drain();
     assert!(deltas.is_empty());
     assert_eq!(balances[0].lost[Lost::NoInterface as usize].packets, 1);
+}
+
+/// Tables for CPU 0 alone: what comes on another one is counted, and named.
+#[test]
+fn a_packet_on_a_cpu_without_tables_is_counted_as_lost() {
+    let mut bench = Bench::with_cpus(1, 256);
+    let before = sched_getaffinity(None).expect("the affinity is known");
+    let other = (1..CpuSet::MAX_CPU).find(|cpu| before.is_set(*cpu));
+    let other = other.expect("this test needs a second CPU");
+    let mut only = CpuSet::new();
+    only.set(other);
+    sched_setaffinity(None, &only).expect("the CPU is allowed");
+    bench.xdp(&udp(1, 2, 3));
+    sched_setaffinity(None, &before).expect("the CPUs are allowed");
+    let (deltas, balances) = bench.drain();
+    assert!(deltas.is_empty());
+    assert_eq!(balances[1].seen.packets, 1);
+    assert_eq!(balances[1].lost[Lost::NoRegion as usize].packets, 1);
 }
 
 #[test]

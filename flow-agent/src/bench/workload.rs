@@ -1,5 +1,7 @@
 //! Workloads: which flow each packet of a measurement belongs to. Seeded.
 
+use flow_common::random::SplitMix64;
+
 /// How packets spread over flows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Distribution {
@@ -26,7 +28,7 @@ const ZIPF_EXPONENT: f64 = 1.1;
 
 /// The flows, numbers below `flows`, of `packets` packets.
 pub fn workload(distribution: Distribution, flows: u32, packets: usize, seed: u64) -> Vec<u32> {
-    let mut random = SplitMix(seed);
+    let mut random = SplitMix64::new(seed);
     match distribution {
         Distribution::Uniform => {
             (0..packets).map(|_| (random.next() % u64::from(flows)) as u32).collect()
@@ -48,18 +50,6 @@ pub fn workload(distribution: Distribution, flows: u32, packets: usize, seed: u6
                 })
                 .collect()
         }
-    }
-}
-
-/// `SplitMix64` (Steele, Lea, Flood 2014).
-struct SplitMix(u64);
-
-impl SplitMix {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
     }
 }
 
