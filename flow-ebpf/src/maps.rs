@@ -70,6 +70,8 @@ static SETS_PER_REGION: u32 = 0xffff_ff02;
 static MAX_INTERFACES: u32 = 0xffff_ff03;
 #[unsafe(no_mangle)]
 static HASH_KEYS: HashKeys = [0xffff_ff04; 12];
+#[unsafe(no_mangle)]
+static DECAPSULATE: u32 = 0xffff_ff05;
 
 macro_rules! constant {
     ($(#[$doc:meta])* $name:ident, $static:ident, $ty:ty) => {
@@ -87,6 +89,15 @@ constant!(/// A power of two.
     sets_per_region, SETS_PER_REGION, u32);
 constant!(/// Interface numbers are below this.
     max_interfaces, MAX_INTERFACES, u32);
+constant!(/// 1 for true, 0 for false.
+    decapsulate_number, DECAPSULATE, u32);
+
+/// Whether a tunnel's packets are metered as what they carry. The verifier knows the loader's
+/// answer and drops the code that it rules out.
+#[inline(always)]
+pub fn decapsulate() -> bool {
+    decapsulate_number() != 0
+}
 
 /// One of the secret words of the flow hash.
 #[inline(always)]

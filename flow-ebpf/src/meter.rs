@@ -4,7 +4,8 @@ use aya_ebpf::helpers::generated::bpf_get_smp_processor_id;
 use flow_common::parse::FragmentRole;
 use flow_common::table::InterfaceEntry;
 use flow_common::{
-    Count, Direction, FragmentPorts, InterfaceCounters, Link, Lost, NotMetered, Packet, parse,
+    Count, Direction, FragmentPorts, InterfaceCounters, Link, Lost, NotMetered, Options, Packet,
+    parse,
 };
 
 use crate::frame::PacketMemory;
@@ -26,7 +27,8 @@ pub fn meter(ctx: &impl Context, seen: &Observation) {
     let Some(counters) = counters(region, interface) else { return };
     let frame = PacketMemory::new(seen.start, seen.end, &raw mut counters.scratch);
     let link = if interface.raw_ip == 0 { Link::Ethernet } else { Link::RawIp };
-    let parsed = parse(&frame, link, seen.wire_octets, seen.stripped_vlan);
+    let options = Options { decapsulate: maps::decapsulate(), super_packet: seen.segment_size > 0 };
+    let parsed = parse(&frame, link, seen.wire_octets, seen.stripped_vlan, options);
     match parsed {
         Ok(mut packet) => {
             let (packets, octets) = packet.on_the_wire(seen.segment_size, seen.segments);

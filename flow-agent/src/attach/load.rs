@@ -82,11 +82,12 @@ pub struct Kernel {
 }
 
 impl Kernel {
-    /// Loads programs and tables.
+    /// Loads programs and tables. With `decapsulate`, packets in tunnels are metered as what the
+    /// tunnels carry.
     ///
     /// # Errors
     /// A missing privilege, a kernel that is too old, or the verifier's refusal with its log.
-    pub fn load(size: TableSize, seed: u64) -> Result<Self, AttachError> {
+    pub fn load(size: TableSize, seed: u64, decapsulate: bool) -> Result<Self, AttachError> {
         refuse_real_time()?;
         let log_level = if tracing::enabled!(tracing::Level::DEBUG) {
             aya_log::Level::Debug
@@ -101,6 +102,7 @@ impl Kernel {
             .override_global(names::CPUS, &size.cpus, true)
             .override_global(names::SETS_PER_REGION, &size.sets_per_region, true)
             .override_global(names::MAX_INTERFACES, &MAX_INTERFACES, true)
+            .override_global(names::DECAPSULATE, &u32::from(decapsulate), true)
             .override_global(names::HASH_KEYS, &keys_from(seed), true)
             .map_max_entries(names::SETS, sets)
             .map_max_entries(names::DIRTY, sets)

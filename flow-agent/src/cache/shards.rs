@@ -86,8 +86,8 @@ impl Cache {
         let mut parts: Vec<Vec<Delta>> = Vec::new();
         parts.resize_with(count, || Vec::with_capacity(deltas.len() / count + 1));
         for delta in deltas {
-            let (key, _) = BiflowKey::new(&delta.key);
-            parts[self.router.hash_one(key) as usize % count].push(*delta);
+            let (key, _) = BiflowKey::of(delta);
+            parts[self.router.hash_one(key) as usize % count].push(delta.clone());
         }
         for (shard, part) in self.shards.iter().zip(parts) {
             if !part.is_empty() {

@@ -224,13 +224,16 @@ fn push(
     let first_ns = clock.agent_ns(cold.first_ns);
     out.push(Delta {
         key: hot.key,
+        tunnel: None,
         packets: u64::from(hot.packets),
         octets: hot.octets,
         first_ns,
         last_ns: clock.agent_ns_of_jiffies(hot.last_jiffies).max(first_ns),
         syn_ns: clock.agent_ns(cold.syn_ns),
+        ack_ns: 0,
         syn_packets: cold.syn_packets,
         syn_ack_packets: cold.syn_ack_packets,
+        retransmits: 0,
         tcp_flags: hot.tcp_flags,
         dscp: hot.dscp,
         min_ttl: hot.min_ttl,

@@ -3,12 +3,12 @@
 use super::link::Payload;
 use super::{FragmentRole, Packet, transport};
 use crate::key::{Address, protocol};
-use crate::{FlowKey, Frame, NotMetered};
+use crate::{FlowKey, Frame, NotMetered, Tunnel};
 
 const MAX_EXTENSION_HEADERS: usize = 8;
 /// A power of two above every transport header's offset: link header, IPv6
 /// header and eight extension headers of at most 2,048 octets are 16,552.
-const MAX_HEADER_OCTETS: usize = 1 << 15;
+pub(super) const MAX_HEADER_OCTETS: usize = 1 << 15;
 
 /// Reads the IP header at `payload.offset`; `wire` is the octets on the wire from there.
 #[inline(always)]
@@ -59,12 +59,16 @@ fn ipv4<F: Frame + ?Sized>(frame: &F, payload: &Payload, wire: u32) -> Result<Pa
         // 0 is what offload engines write; more than the wire carries cannot be believed.
         octets: if total == 0 || total > wire { wire } else { total },
         header_octets: header_octets as u16,
+        payload_octets: 0,
+        tcp_seq: 0,
         tcp_flags: 0,
         dscp: (first >> 18 & 0x3f) as u8,
         ttl: (third >> 24) as u8,
         fragment: fragment_role(second & 0x1fff, second & 0x2000 != 0),
         fragment_id: second >> 16,
         fragment_protocol: protocol,
+        jumbo: false,
+        tunnel: Tunnel::default(),
     };
     let end = offset + packet.octets as usize;
     transport::read(frame, offset + header_octets, end, &mut packet);
@@ -92,12 +96,16 @@ fn ipv6<F: Frame + ?Sized>(frame: &F, payload: &Payload, wire: u32) -> Result<Pa
         },
         octets: if jumbo || 40 + length > wire { wire } else { 40 + length },
         header_octets: 40,
+        payload_octets: 0,
+        tcp_seq: 0,
         tcp_flags: 0,
         dscp: (first >> 22 & 0x3f) as u8,
         ttl: second as u8,
         fragment: FragmentRole::Whole,
         fragment_id: 0,
         fragment_protocol: 0,
+        jumbo,
+        tunnel: Tunnel::default(),
     };
     let end = offset + packet.octets as usize;
     let transport = extension_headers(frame, offset + 40, end, &mut packet);

@@ -32,12 +32,12 @@ const MAX_MPLS_LABELS: usize = 8;
 /// A power of two above every link header: 20 + 4 tags + 8 labels are 68 octets.
 const MAX_LINK_OCTETS: usize = 128;
 
-const IPV4: u16 = 0x0800;
+pub(super) const IPV4: u16 = 0x0800;
 const ARP: u16 = 0x0806;
 const VLAN: u16 = 0x8100; // IEEE 802.1Q
 const QINQ_OLD: u16 = 0x9100;
 const QINQ: u16 = 0x88a8; // IEEE 802.1ad
-const IPV6: u16 = 0x86dd;
+pub(super) const IPV6: u16 = 0x86dd;
 const MPLS: u16 = 0x8847; // RFC 3032
 const MPLS_MULTICAST: u16 = 0x8848;
 const PPPOE_SESSION: u16 = 0x8864; // RFC 2516
@@ -72,7 +72,7 @@ pub(super) fn read<F: Frame + ?Sized>(
             };
         }
     };
-    tagged(frame, offset, ethertype, stripped_vlan)
+    tagged(frame, offset, ethertype, stripped_vlan, MAX_LINK_OCTETS)
 }
 
 impl Payload {
@@ -81,13 +81,15 @@ impl Payload {
     }
 }
 
-/// Passes VLAN tags, then whatever carries IP below them.
+/// Passes VLAN tags, then whatever carries IP below them; the IP header begins below `limit`,
+/// a power of two.
 #[inline(always)]
-fn tagged<F: Frame + ?Sized>(
+pub(super) fn tagged<F: Frame + ?Sized>(
     frame: &F,
     mut offset: usize,
     mut ethertype: u16,
     stripped_vlan: Option<u16>,
+    limit: usize,
 ) -> Result<Payload, (NotMetered, usize)> {
     let mut ids = [0u16; 2];
     let mut tags = 0;
@@ -123,7 +125,7 @@ fn tagged<F: Frame + ?Sized>(
         LLDP => return Err((NotMetered::Lldp, offset)),
         _ => return Err((NotMetered::Other, offset)),
     }
-    payload.offset = frame.merge_paths(payload.offset, MAX_LINK_OCTETS);
+    payload.offset = frame.merge_paths(payload.offset, limit);
     Ok(payload)
 }
 

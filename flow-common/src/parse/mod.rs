@@ -3,13 +3,15 @@
 //! Enters: a [`Frame`], what its first octets are, its length on the wire.
 //! Leaves: a [`Packet`], or the reason why there is none. The stages follow the
 //! packet: `link` finds the IP header, `ip` reads it, `transport` reads
-//! the ports. No stage allocates, loops without a bound, or reads twice.
+//! the ports; `tunnel` goes on to the packet inside, if it is asked to. No stage
+//! allocates, loops without a bound, or reads twice.
 
 mod ip;
 mod link;
 mod transport;
+mod tunnel;
 
-use crate::{Address, FlowKey, Frame, NotMetered};
+use crate::{Address, FlowKey, Frame, NotMetered, Tunnel};
 
 pub use link::Link;
 
@@ -20,8 +22,13 @@ pub struct Packet {
     pub key: FlowKey,
     /// IP octets (IPFIX octetDeltaCount) of the packet as it stands in the frame.
     pub octets: u32,
-    /// Octets from the IP header to the transport payload; as far as they were captured.
+    /// Octets from the IP header to the transport payload; as far as they were captured. Of a
+    /// super-packet that is a tunnel's, to the inner transport payload.
     pub header_octets: u16,
+    /// Octets behind the TCP header, 0 for other protocols.
+    pub payload_octets: u32,
+    /// TCP sequence number, 0 for other protocols.
+    pub tcp_seq: u32,
     /// TCP flags, 0 for other protocols.
     pub tcp_flags: u8,
     /// Differentiated services code point.
@@ -35,6 +42,19 @@ pub struct Packet {
     /// The protocol that all fragments state: the IPv4 protocol, or the next
     /// header of the IPv6 fragment header. `key.protocol` may have reached further.
     pub fragment_protocol: u8,
+    /// An IPv6 packet whose length stands in a hop-by-hop option, if anywhere (RFC 2675).
+    pub jumbo: bool,
+    /// What it was carried in, when that was taken off.
+    pub tunnel: Tunnel,
+}
+
+/// How far the parser looks into a packet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Options {
+    /// Of a packet in a tunnel, read the inner one, if that can be metered.
+    pub decapsulate: bool,
+    /// The frame is a super-packet: its segments have the headers inside a tunnel, too.
+    pub super_packet: bool,
 }
 
 /// A packet's place among the fragments of its datagram.
@@ -58,6 +78,8 @@ pub struct FragmentKey {
     pub dst: Address,
     /// Identification: 16 bits for IPv4, 32 for IPv6.
     pub id: u32,
+    /// [`Tunnel::mark`]: tunnels may use the same addresses for different hosts.
+    pub tunnel: u32,
     /// Outer VLAN id.
     pub vlan_id: u16,
     /// Next VLAN id.
@@ -100,6 +122,7 @@ impl Packet {
             src: self.key.src,
             dst: self.key.dst,
             id: self.fragment_id,
+            tunnel: self.tunnel.mark(),
             vlan_id: self.key.vlan_id,
             inner_vlan_id: self.key.inner_vlan_id,
             interface: self.key.interface,
@@ -133,10 +156,15 @@ impl Packet {
     /// (0: not a super-packet) that share this packet's headers.
     #[inline(always)]
     pub fn on_the_wire(&self, segment_size: u32, segments: u32) -> (u64, u64) {
-        let octets = u64::from(self.octets);
-        let headers = u64::from(self.header_octets);
+        let mut octets = u64::from(self.octets);
+        let mut headers = u64::from(self.header_octets);
         if segment_size == 0 || octets <= headers {
             return (1, octets);
+        }
+        if self.jumbo {
+            // Linux takes its own hop-by-hop header off when it segments (net/ipv6/ip6_offload.c).
+            octets -= JUMBO_HEADER_OCTETS;
+            headers -= JUMBO_HEADER_OCTETS;
         }
         let segments = if segments > 0 {
             u64::from(segments)
@@ -147,11 +175,14 @@ impl Packet {
     }
 }
 
+/// The hop-by-hop header with nothing but the jumbo option (RFC 2675 section 2).
+const JUMBO_HEADER_OCTETS: u64 = 8;
+
 /// Reads one packet.
 ///
 /// `wire_octets` is the length of the whole frame on the wire, which a capture
 /// may have cut; `stripped_vlan` is a tag that the device or the kernel has
-/// already taken out of the frame.
+/// already taken out of the frame; `options` are best constants.
 ///
 /// # Errors
 /// The reason why the packet belongs to no flow.
@@ -161,13 +192,31 @@ pub fn parse<F: Frame + ?Sized>(
     link: Link,
     wire_octets: u32,
     stripped_vlan: Option<u16>,
+    options: Options,
 ) -> Result<Packet, (NotMetered, u32)> {
     let payload = link::read(frame, link, stripped_vlan);
     // What is not IP counts the octets after its link header, like the rest.
     let after_link = |offset: usize| wire_octets.saturating_sub(offset as u32);
-    match payload {
-        Ok(payload) => ip::read(frame, &payload, after_link(payload.offset))
-            .map_err(|reason| (reason, after_link(payload.offset))),
-        Err((reason, offset)) => Err((reason, after_link(offset))),
+    let payload = match payload {
+        Ok(payload) => payload,
+        Err((reason, offset)) => return Err((reason, after_link(offset))),
+    };
+    let mut packet = ip::read(frame, &payload, after_link(payload.offset))
+        .map_err(|reason| (reason, after_link(payload.offset)))?;
+    if !options.decapsulate && !options.super_packet {
+        return Ok(packet);
     }
+    let inner = tunnel::find(frame, payload.offset, &packet);
+    if options.decapsulate {
+        let Some(inner) = inner else { return Ok(packet) };
+        let tunnel = inner.tunnel(&packet);
+        packet =
+            ip::read(frame, &inner.payload, inner.wire).map_err(|reason| (reason, inner.wire))?;
+        packet.tunnel = tunnel;
+    } else {
+        let inner = inner.and_then(|inner| tunnel::end_of_headers(frame, &inner));
+        let end = inner.unwrap_or(payload.offset + usize::from(packet.header_octets));
+        packet.header_octets = frame.merge_paths(end - payload.offset, 1 << 16) as u16;
+    }
+    Ok(packet)
 }

@@ -15,12 +15,17 @@ pub(super) fn read<F: Frame + ?Sized>(frame: &F, offset: usize, end: usize, pack
     match packet.key.protocol {
         protocol::TCP => {
             ports(frame, offset, octets, packet);
-            // RFC 9293 section 3.1: data offset in words, then the flags.
+            // RFC 9293 section 3.1: behind the source port stand the destination port and half
+            // of the sequence number, its other half, and two octets before data offset and flags.
             if octets >= 14
-                && let Some(header) = frame.u16(offset + 12)
+                && let Some(words) = frame.words(offset + 2)
             {
-                packet.header_octets += (header >> 12) * 4;
+                let [port_and_high, low, header] = words.map(u32::from_be);
+                packet.header_octets += (header as u16 >> 12) * 4;
                 packet.tcp_flags = header as u8;
+                packet.tcp_seq = port_and_high << 16 | low >> 16;
+                packet.payload_octets =
+                    packet.octets.saturating_sub(u32::from(packet.header_octets));
             }
         }
         protocol::UDP => {
