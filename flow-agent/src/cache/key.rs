@@ -155,6 +155,22 @@ mod tests {
     }
 
     #[test]
+    fn the_answers_tunnel_is_the_reversed_one_with_the_same_id() {
+        let tunnel = Tunnel { kind: 1, id: 7, src: [1; 4].into(), dst: [2; 4].into() };
+        let (request, mut answer) =
+            (key(9, 3, 40000, 53, protocol::UDP), key(3, 9, 53, 40000, protocol::UDP));
+        answer.direction = Direction::Egress as u8;
+        let (a, sender) = BiflowKey::new(&request, Some(&tunnel));
+        let (b, responder) = BiflowKey::new(&answer, Some(&tunnel.reversed()));
+        assert_eq!((&a, sender), (&b, responder.other()));
+        assert_eq!(a.tunnel_of(sender).as_deref(), Some(&tunnel));
+        assert_eq!(a.tunnel_of(responder), Some(Box::new(tunnel.reversed())));
+        for other in [None, Some(tunnel), Some(Tunnel { id: 8, ..tunnel.reversed() })] {
+            assert_ne!(BiflowKey::new(&answer, other.as_ref()).0, a);
+        }
+    }
+
+    #[test]
     fn a_host_that_talks_to_itself_has_two_ends() {
         let (a, low) = BiflowKey::new(&key(5, 5, 80, 4000, protocol::TCP), None);
         let mut back = key(5, 5, 4000, 80, protocol::TCP);
@@ -170,7 +186,7 @@ mod tests {
         reply.direction = Direction::Egress as u8;
         let (a, sender) = BiflowKey::new(&request, None);
         let (b, responder) = BiflowKey::new(&reply, None);
-        assert_eq!((a, sender), (b, responder.other()));
+        assert_eq!((&a, sender), (&b, responder.other()));
         assert!(is_icmp_request(&a.sent_by(sender)));
     }
 
