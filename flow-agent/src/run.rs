@@ -8,13 +8,13 @@ use flow_common::{Count, Lost};
 use tokio::sync::{mpsc, watch};
 
 use crate::Error;
-use crate::attach::{Hooks, IngressHook, Interface, Kernel, TableSize, resolve};
+use crate::attach::{Hooks, IngressHook, Interface, Kernel, MAX_INTERFACES, TableSize, resolve};
 use crate::batch;
 use crate::cache::{Cache, CacheConfig};
 use crate::clock::wall_clock;
 use crate::config::Config;
 use crate::delta::Delta;
-use crate::drain::{Balance, Drain};
+use crate::drain::{Balance, Drain, FillLevel};
 use crate::host::online_cpus;
 use crate::latency::{Latency, Stage};
 use crate::ledger::{Entry, Ledger};
@@ -26,8 +26,8 @@ use crate::target::Store;
 const BATCH_QUEUE: usize = 1 << 16;
 /// Messages of records that may wait for the batcher.
 const RECORD_QUEUE: usize = 256;
-/// How often the ring of evicted flows is emptied between two drains.
-const POLL: Duration = Duration::from_millis(50);
+/// How often the agent looks how full the kernel tables are.
+const POLL: Duration = Duration::from_millis(10);
 /// Drains that may fail one after the other before the agent stops.
 const FAILED_DRAINS: u32 = 10;
 
@@ -44,7 +44,7 @@ pub fn run(
 ) -> Result<(), Error> {
     let interfaces = resolve(&config.interfaces, config.attach)?;
     let seed = random_seed();
-    let size = TableSize::for_budget(online_cpus(), config.table_memory_bytes)?;
+    let size = TableSize::for_budget(online_cpus(), MAX_INTERFACES, config.table_memory_bytes)?;
     let mut kernel = Kernel::load(size, seed)?;
     let mut drain = Drain::new(&mut kernel, interfaces.len())?;
     let kernel_log = KernelLog::new(&mut kernel);
@@ -199,15 +199,12 @@ impl Agent {
             if let Some(stage) = pipeline.dead_stage() {
                 return Err(Error::Stage { stage });
             }
-            let due = Instant::now() >= next;
-            let result = if due {
-                next = Instant::now() + interval;
-                keep_running(store);
-                self.pass(drain, kernel, &pipeline.cache)
-            } else {
-                self.poll(drain, kernel, &pipeline.cache)
-            };
-            match result {
+            if Instant::now() < next && !nearly_full(drain.fill_level()) {
+                continue;
+            }
+            next = Instant::now() + interval;
+            keep_running(store);
+            match self.pass(drain, kernel, &pipeline.cache) {
                 Ok(()) => failed = 0,
                 Err(error) if failed == FAILED_DRAINS => return Err(error),
                 Err(error) => {
@@ -237,14 +234,6 @@ impl Agent {
         Ok(())
     }
 
-    /// Empties the ring of evicted flows.
-    fn poll(&mut self, drain: &mut Drain, kernel: &Kernel, cache: &Cache) -> Result<(), Error> {
-        self.deltas.clear();
-        drain.poll(kernel, wall_clock, &mut self.deltas)?;
-        cache.update(&self.deltas);
-        Ok(())
-    }
-
     fn warn_of_loss(&self, number: usize, balance: &Balance) {
         let interface = number.checked_sub(1).and_then(|position| self.interfaces.get(position));
         let name = interface.map_or_else(|| "an unknown interface".into(), ToString::to_string);
@@ -263,6 +252,12 @@ impl Agent {
             }
         }
     }
+}
+
+/// True when the tables must not wait for the end of the interval: a flood could
+/// fill what is left before the next look.
+fn nearly_full(level: FillLevel) -> bool {
+    level.flows > 0.25 || level.evicted > 0.1
 }
 
 /// Starts an embedded store that has died again. Its batches wait meanwhile, and
