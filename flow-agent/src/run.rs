@@ -10,10 +10,9 @@ use tokio::sync::{mpsc, watch};
 use crate::Error;
 use crate::attach::{Hooks, IngressHook, Interface, Kernel, MAX_INTERFACES, TableSize, resolve};
 use crate::batch;
-use crate::cache::{Cache, CacheConfig};
+use crate::cache::{Cache, CacheConfig, Intake};
 use crate::clock::wall_clock;
 use crate::config::Config;
-use crate::delta::Delta;
 use crate::drain::{Balance, Drain, FillLevel};
 use crate::host::online_cpus;
 use crate::latency::{Latency, Stage};
@@ -59,7 +58,7 @@ pub fn run(
         ledger: pipeline.ledger.clone(),
         latency: pipeline.latency.clone(),
         kernel_log,
-        deltas: Vec::new(),
+        intake: pipeline.cache.intake(),
     };
 
     notify(sd_notify::NotifyState::Ready);
@@ -82,8 +81,10 @@ pub fn run(
     let drained = agent
         .pass(&mut drain, &kernel, &pipeline.cache)
         .and_then(|()| agent.pass(&mut drain, &kernel, &pipeline.cache));
+    let ledger = agent.ledger.clone();
+    drop(agent); // with its way into the cache, which ends when there is none
     let outcome = pipeline.finish();
-    let stored = report(&agent.ledger, outcome);
+    let stored = report(&ledger, outcome);
     let closed = store.close();
     metered.and(drained).and(stored).and(closed)
 }
@@ -174,7 +175,7 @@ struct Agent {
     ledger: Ledger,
     latency: Latency,
     kernel_log: KernelLog,
-    deltas: Vec<Delta>,
+    intake: Intake,
 }
 
 impl Agent {
@@ -218,10 +219,12 @@ impl Agent {
     /// One drain: deltas to the cache, counts to the ledger.
     fn pass(&mut self, drain: &mut Drain, kernel: &Kernel, cache: &Cache) -> Result<(), Error> {
         let started = Instant::now();
-        self.deltas.clear();
-        let drained = drain.drain(kernel, wall_clock, &mut self.deltas)?;
+        let flipped = drain.flip(kernel, wall_clock)?;
+        let clock = flipped.clock;
+        let intake = &mut self.intake;
+        let drained = drain.read(flipped, |hot, cold| intake.add(hot, cold, &clock));
+        intake.flush(&clock);
         self.latency.record(Stage::Drain, started.elapsed());
-        cache.update(&self.deltas);
         cache.expire(drained.clock.now_ns(), drained.clock.drift_ns());
         for (number, balance) in drained.balances.iter().enumerate() {
             post(&self.ledger, number as u16, balance);
@@ -272,7 +275,10 @@ fn keep_running(store: &mut Store) {
 fn post(ledger: &Ledger, interface: u16, balance: &Balance) {
     ledger.add(interface, Entry::Seen, balance.seen);
     ledger.add(interface, Entry::Metered, balance.metered);
-    ledger.add(interface, Entry::Drained, balance.metered);
+    // Overflow rows are drained, too: packets without addresses instead of none.
+    let mut drained = balance.metered;
+    drained.merge(balance.lost[Lost::RingFull as usize]);
+    ledger.add(interface, Entry::Drained, drained);
     for (reason, count) in balance.not_metered.iter().enumerate() {
         ledger.add(interface, Entry::NotMetered(reason as u8), *count);
     }

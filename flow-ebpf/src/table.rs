@@ -20,21 +20,31 @@ pub fn update(region: u32, packet: &Packet, packets: u64, octets: u64) -> Option
     let index = hash as u32 & (maps::sets_per_region() - 1);
     // SAFETY: this CPU alone writes the region (see `meter::counters`).
     let set = unsafe { &mut *maps::SETS.get_ptr_mut(region * maps::sets_per_region() + index)? };
+    // Most flows have the way that their hash prefers: its line is fetched together
+    // with the tags. The others' lines, which may not be cached, only if a tag agrees.
+    let preferred = (hash >> 32) as usize & (WAYS - 1);
+    if set.tags[preferred] == tag && same(&set.hot[preferred].key, &packet.key) {
+        add(set, preferred, packet, packets, octets);
+        return None;
+    }
+    let mut free = WAYS;
     for way in 0..WAYS {
-        // Only a way whose tag agrees is looked at: the others' lines may not be cached.
         if set.tags[way] == tag && same(&set.hot[way].key, &packet.key) {
             add(set, way, packet, packets, octets);
             return None;
         }
-        if set.tags[way] == 0 {
-            open(region, index, way);
-            insert(set, way, tag, packet, packets, octets);
-            return None;
+        if set.tags[way] == 0 && free != preferred {
+            free = way;
         }
     }
-    let way = smallest(set);
-    let evicted = evict(region, set, way);
-    insert(set, way, tag, packet, packets, octets);
+    let evicted = if free < WAYS {
+        open(region, index);
+        None
+    } else {
+        free = smallest(set);
+        evict(region, set, free)
+    };
+    insert(set, free, tag, packet, packets, octets);
     evicted
 }
 
@@ -154,17 +164,15 @@ fn region_entry(region: u32) -> Option<&'static mut Region> {
     maps::REGIONS.get_ptr_mut(region).map(|entry| unsafe { &mut *entry })
 }
 
-/// Counts a way that is no longer free, and marks the set with the first.
+/// Counts a way that is no longer free, and marks its set.
 #[inline(always)]
-fn open(region: u32, set: u32, way: usize) {
+fn open(region: u32, set: u32) {
     let Some(entry) = region_entry(region) else { return };
     entry.flows += 1;
-    if way == 0 {
-        let words = maps::sets_per_region() / 64;
-        if let Some(word) = maps::DIRTY.get_ptr_mut(region * words + set / 64) {
-            // SAFETY: this CPU alone writes the region.
-            unsafe { *word |= 1 << (set & 63) };
-        }
+    let words = maps::sets_per_region() / 64;
+    if let Some(word) = maps::DIRTY.get_ptr_mut(region * words + set / 64) {
+        // SAFETY: this CPU alone writes the region.
+        unsafe { *word |= 1 << (set & 63) };
     }
 }
 

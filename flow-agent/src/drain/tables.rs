@@ -120,7 +120,7 @@ impl Tables {
             let set = &mut sets[index];
             for way in 0..WAYS {
                 if set.tags[way] == 0 {
-                    break;
+                    continue;
                 }
                 let (hot, cold) = (&set.hot[way], &set.cold[way]);
                 if let Some(balance) = balances.get_mut(usize::from(hot.key.interface)) {
