@@ -18,7 +18,7 @@ pub mod table;
 pub mod tcp;
 pub mod tunnel;
 
-pub use counters::{Count, InterfaceCounters};
+pub use counters::{Count, InterfaceCounters, Overflow};
 pub use frame::Frame;
 pub use key::{Address, Direction, FlowKey};
 pub use parse::FragmentPorts;

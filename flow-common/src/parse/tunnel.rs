@@ -4,9 +4,10 @@
 //! nothing, when the outer one is a fragment or carries nothing that can be metered: then it counts
 //! itself, so that each packet counts once. One tunnel is entered, not the next one in it.
 
+use super::link::Payload;
 use super::{FragmentRole, Packet, ip, link};
 use crate::key::protocol;
-use crate::{Frame, Tunnel, TunnelKind};
+use crate::{FlowKey, Frame, NotMetered, Tunnel, TunnelKind};
 
 const VXLAN_PORT: u16 = 4789; // RFC 7348 section 8
 const VXLAN_PORT_LINUX: u16 = 8472; // the kernel's default, older than the RFC
@@ -45,20 +46,110 @@ struct Header {
 }
 
 /// The packet in a tunnel: there, whole enough to be metered, and not read yet.
+#[derive(Clone, Copy)]
 pub(super) struct Inner {
-    pub payload: link::Payload,
-    /// Octets on the wire from its IP header to the end of the outer packet.
-    pub wire: u32,
+    /// Where its IP header is.
+    offset: usize,
+    /// Where the outer packet ends: behind that, Ethernet pads.
+    end: usize,
+    vlan_id: u16,
+    inner_vlan_id: u16,
     /// A [`TunnelKind`].
     kind: u32,
     id: u32,
 }
 
 impl Inner {
-    /// The tunnel that `outer` is.
+    /// Octets on the wire from its IP header.
     #[inline(always)]
-    pub const fn tunnel(&self, outer: &Packet) -> Tunnel {
-        Tunnel { kind: self.kind, id: self.id, src: outer.key.src, dst: outer.key.dst }
+    pub const fn octets(&self) -> u32 {
+        (self.end - self.offset) as u32
+    }
+
+    /// Reads it into `packet`, which is the outer one.
+    #[inline(always)]
+    pub fn read<F: Frame + ?Sized>(
+        &self,
+        frame: &F,
+        packet: &mut Packet,
+    ) -> Result<(), NotMetered> {
+        packet.tunnel =
+            Tunnel { kind: self.kind, id: self.id, src: packet.key.src, dst: packet.key.dst };
+        packet.key.vlan_id = self.vlan_id;
+        packet.key.inner_vlan_id = self.inner_vlan_id;
+        // The version was checked; so the verifier need not follow three ways through what comes.
+        let payload = Payload { offset: self.offset, version: 0 };
+        ip::read(&Part { frame, end: self.end }, payload, packet)
+    }
+
+    /// Where the headers of a super-packet's inner packet end: all its segments get them.
+    #[inline(always)]
+    pub fn end_of_headers<F: Frame + ?Sized>(&self, frame: &F) -> Option<usize> {
+        let mut offset = self.offset;
+        let [first, second, third] = frame.words(offset)?.map(u32::from_be);
+        let mut next;
+        if first >> 28 == 4 {
+            next = third >> 16 & 0xff;
+            offset += (first >> 24 & 0x0f) as usize * 4;
+        } else {
+            next = second >> 8 & 0xff;
+            offset += 40;
+            // Only those that leave a packet segmentable (net/ipv6/ip6_offload.c, `ipv6_gso_pull_exthdrs`).
+            for _ in 0..MAX_SEGMENTED_EXTENSIONS {
+                if !matches!(
+                    next as u8,
+                    protocol::HOP_BY_HOP | protocol::ROUTING | protocol::DESTINATION_OPTIONS
+                ) {
+                    break;
+                }
+                let header = frame.u16(offset)?;
+                next = u32::from(header >> 8);
+                offset = frame.merge_paths(
+                    offset + (usize::from(header & 0xff) + 1) * 8,
+                    ip::MAX_HEADER_OCTETS,
+                );
+            }
+        }
+        offset += match next as u8 {
+            protocol::TCP => usize::from(frame.u16(offset + 12)? >> 12) * 4,
+            protocol::UDP => 8,
+            _ => return None,
+        };
+        Some(offset)
+    }
+}
+
+/// A frame that ends where the outer IP packet does.
+struct Part<'a, F: ?Sized> {
+    frame: &'a F,
+    end: usize,
+}
+
+impl<F: Frame + ?Sized> Frame for Part<'_, F> {
+    #[inline(always)]
+    fn words<const N: usize>(&self, offset: usize) -> Option<[u32; N]> {
+        self.frame.words(offset)
+    }
+
+    #[inline(always)]
+    fn wire_octets(&self) -> u32 {
+        self.end as u32
+    }
+
+    #[inline(always)]
+    fn captured_octets(&self) -> usize {
+        // Which of them were captured, each read finds out.
+        self.end
+    }
+
+    #[inline(always)]
+    fn u16(&self, offset: usize) -> Option<u16> {
+        self.frame.u16(offset)
+    }
+
+    #[inline(always)]
+    fn merge_paths(&self, offset: usize, limit: usize) -> usize {
+        self.frame.merge_paths(offset, limit)
     }
 }
 
@@ -66,29 +157,32 @@ impl Inner {
 #[inline(always)]
 pub(super) fn find<F: Frame + ?Sized>(frame: &F, offset: usize, packet: &Packet) -> Option<Inner> {
     let FragmentRole::Whole = packet.fragment else { return None };
+    let end = offset + packet.octets as usize;
     let header_at = offset + usize::from(packet.header_octets);
     if header_at >= MAX_TUNNEL_OCTETS {
         return None;
     }
     // All ways through the outer headers meet here.
     let header_at = frame.merge_paths(header_at, MAX_TUNNEL_OCTETS);
-    let protocol = frame.merge_paths(usize::from(packet.key.protocol), 1 << 8) as u8;
-    let dst_port = frame.merge_paths(usize::from(packet.key.dst_port), 1 << 16) as u16;
-    let header = header(frame, header_at, protocol, dst_port)?;
+    let header = header(frame, header_at, packet.key.protocol, packet.key.dst_port)?;
     if header.offset >= MAX_TUNNEL_OCTETS {
         return None;
     }
     // And those through the tunnel headers here.
     let inner_at = frame.merge_paths(header.offset, MAX_TUNNEL_OCTETS);
     let said = frame.merge_paths((header.kind as usize) << 2 | header.carries as usize, 1 << 5);
-    let payload = payload(frame, inner_at, said & 3)?;
-    // Behind the outer packet's end, Ethernet pads.
-    let end = offset + packet.octets as usize;
-    let wire = end.checked_sub(payload.offset)? as u32;
-    is_metered(frame, &payload, wire)?;
-    // Checked; so the verifier need not follow three ways through what comes.
-    let payload = link::Payload { version: 0, ..payload };
-    Some(Inner { payload, wire, kind: (said >> 2) as u32, id: header.id })
+    let mut tags = FlowKey::default();
+    let payload = payload(frame, inner_at, said & 3, &mut tags)?;
+    let offset = frame.merge_paths(payload.offset, MAX_INNER_OCTETS);
+    is_metered(frame, Payload { offset, ..payload }, end)?;
+    Some(Inner {
+        offset,
+        end,
+        vlan_id: tags.vlan_id,
+        inner_vlan_id: tags.inner_vlan_id,
+        kind: (said >> 2) as u32,
+        id: header.id,
+    })
 }
 
 /// The tunnel header at `offset`, behind the headers of a packet with this protocol and port.
@@ -114,25 +208,31 @@ fn header<F: Frame + ?Sized>(
     }
 }
 
-/// Where the IP header is in what begins at `offset`; `carries` is a [`Carries`].
+/// Where the IP header is in what begins at `offset`; `carries` is a [`Carries`]. VLAN ids are
+/// left in `tags`.
 #[inline(always)]
-fn payload<F: Frame + ?Sized>(frame: &F, offset: usize, carries: usize) -> Option<link::Payload> {
+fn payload<F: Frame + ?Sized>(
+    frame: &F,
+    offset: usize,
+    carries: usize,
+    tags: &mut FlowKey,
+) -> Option<Payload> {
     if carries == Carries::Ethernet as usize {
         let ethertype = frame.u16(offset + 12)?;
-        return link::tagged(frame, offset + 14, ethertype, None, MAX_INNER_OCTETS).ok();
+        return link::tagged(frame, offset + 14, ethertype, None, tags).ok();
     }
     let version = match carries {
         1 => 4,
         2 => 6,
         _ => 0,
     };
-    Some(link::Payload { offset, version, vlan_id: 0, inner_vlan_id: 0 })
+    Some(Payload { offset, version })
 }
 
-/// `None` for what `ip::read` would refuse, or what lies behind the outer packet's end. Asked
-/// before that is called, so that the outer packet need not be kept: the kernel's stack is small.
+/// `None` for what `ip::read` would refuse, or what does not lie before `end`. Asked before that
+/// is called, because it overwrites the outer packet.
 #[inline(always)]
-fn is_metered<F: Frame + ?Sized>(frame: &F, payload: &link::Payload, wire: u32) -> Option<()> {
+fn is_metered<F: Frame + ?Sized>(frame: &F, payload: Payload, end: usize) -> Option<()> {
     let first = frame.u32(payload.offset)?;
     let version = (first >> 28) as u8;
     if payload.version != 0 && payload.version != version {
@@ -150,44 +250,10 @@ fn is_metered<F: Frame + ?Sized>(frame: &F, payload: &link::Payload, wire: u32) 
         6 => 40,
         _ => return None,
     };
+    let header_end = payload.offset + header_octets as usize;
     // The whole header must have been captured.
-    let last = payload.offset + header_octets as usize - 2;
-    frame.u16(frame.merge_paths(last, ip::MAX_HEADER_OCTETS))?;
-    (wire >= header_octets).then_some(())
-}
-
-/// Where the headers of a super-packet's inner packet end: all its segments get them.
-#[inline(always)]
-pub(super) fn end_of_headers<F: Frame + ?Sized>(frame: &F, inner: &Inner) -> Option<usize> {
-    let mut offset = inner.payload.offset;
-    let [first, second, third] = frame.words(offset)?.map(u32::from_be);
-    let mut next;
-    if first >> 28 == 4 {
-        next = third >> 16 & 0xff;
-        offset += (first >> 24 & 0x0f) as usize * 4;
-    } else {
-        next = second >> 8 & 0xff;
-        offset += 40;
-        // Only those that leave a packet segmentable (net/ipv6/ip6_offload.c, `ipv6_gso_pull_exthdrs`).
-        for _ in 0..MAX_SEGMENTED_EXTENSIONS {
-            if !matches!(
-                next as u8,
-                protocol::HOP_BY_HOP | protocol::ROUTING | protocol::DESTINATION_OPTIONS
-            ) {
-                break;
-            }
-            let header = frame.u16(offset)?;
-            next = u32::from(header >> 8);
-            offset = frame
-                .merge_paths(offset + (usize::from(header & 0xff) + 1) * 8, ip::MAX_HEADER_OCTETS);
-        }
-    }
-    offset += match next as u8 {
-        protocol::TCP => usize::from(frame.u16(offset + 12)? >> 12) * 4,
-        protocol::UDP => 8,
-        _ => return None,
-    };
-    Some(offset)
+    frame.u16(frame.merge_paths(header_end - 2, ip::MAX_HEADER_OCTETS))?;
+    (header_end <= end).then_some(())
 }
 
 /// RFC 7348 section 5.
