@@ -224,6 +224,7 @@ impl Agent {
         let intake = &mut self.intake;
         let drained = drain.read(flipped, |hot, cold| intake.add(hot, cold, &clock));
         intake.flush(&clock);
+        drain.close(&drained)?;
         self.latency.record(Stage::Drain, started.elapsed());
         cache.expire(drained.clock.now_ns(), drained.clock.drift_ns());
         for (number, balance) in drained.balances.iter().enumerate() {
@@ -245,7 +246,7 @@ impl Agent {
                 let remedy = match reason {
                     Lost::RingFull => "raise table_memory_mib or lower drain_interval_ms",
                     Lost::NoRegion => "restart the agent: CPUs were added",
-                    Lost::NoInterface => "please report it",
+                    Lost::NoInterface | Lost::Crash => "please report it",
                 };
                 tracing::warn!(
                     "{name}: {} packets are not in any flow, reason {}; {remedy}",

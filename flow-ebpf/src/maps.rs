@@ -11,7 +11,9 @@ use aya_ebpf::helpers::generated::{bpf_jiffies64, bpf_ktime_get_boot_ns};
 use aya_ebpf::macros::{btf_map, map};
 use aya_ebpf::maps::{Array, LruHashMap, PerCpuArray};
 use flow_common::hash::HashKeys;
-use flow_common::table::{ClockReading, Entry, InterfaceEntry, MAX_IFINDEX, Region, Set};
+use flow_common::table::{
+    ClockReading, Entry, InterfaceEntry, Journal, MAX_IFINDEX, NAME_OCTETS, Region, Set,
+};
 use flow_common::{Count, FragmentKey, FragmentPorts, InterfaceCounters};
 
 /// The flow tables: `SETS_PER_REGION` sets for each region. Read by mmap.
@@ -51,6 +53,14 @@ pub static FRAGMENTS: LruHashMap<FragmentKey, FragmentPorts> =
 /// Where `read_clock` leaves its reading.
 #[map]
 pub static CLOCK: Array<ClockReading> = Array::with_max_entries(1, 0);
+
+/// Not read here: what the next agent must know if this one is killed.
+#[map]
+pub static JOURNAL: Array<Journal> = Array::with_max_entries(1, 0);
+
+/// Not read here: the names of the interfaces by number, for the same.
+#[map]
+pub static NAMES: Array<[u8; NAME_OCTETS]> = Array::with_max_entries(1, 0);
 
 /// Not read here. It is a map in a map because updating one makes the kernel wait
 /// until every program that runs has ended (kernel/bpf/syscall.c,

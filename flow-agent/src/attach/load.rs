@@ -117,6 +117,7 @@ impl Kernel {
             .map_max_entries(names::REGIONS, regions)
             .map_max_entries(names::EVICTED, regions * evicted)
             .map_max_entries(names::COUNTERS, regions * size.interfaces)
+            .map_max_entries(names::NAMES, size.interfaces)
             .map_max_entries(names::STRAY, GENERATIONS * size.interfaces)
             .load(OBJECT)
             .map_err(|error| load_error(&error))?;
