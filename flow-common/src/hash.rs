@@ -22,9 +22,8 @@ pub fn flow_hash(key: &FlowKey, ipv4: bool, secret: impl Fn(usize) -> u32) -> u6
         u64::from(a.wrapping_add(secret(at))) * u64::from(b.wrapping_add(secret(at + 1)))
     };
     let [s0, s1, s2, s3, d0, d1, d2, d3, ports, tags, rest] = *key.words();
-    let mut sum = product(s3, d3, 0)
-        .wrapping_add(product(ports, tags, 2))
-        .wrapping_add(product(rest, 0, 4));
+    let mut sum =
+        product(s3, d3, 0).wrapping_add(product(ports, tags, 2)).wrapping_add(product(rest, 0, 4));
     if !ipv4 {
         sum = sum
             .wrapping_add(product(s0, s1, 6))

@@ -68,6 +68,10 @@ fn tags_interfaces_and_protocols_count() {
         FlowKey { direction: 1, ..key },
     ];
     for variant in variants {
-        assert_ne!(flow_hash(&variant, false, |i| keys[i]), flow_hash(&key, false, |i| keys[i]), "{variant:?}");
+        assert_ne!(
+            flow_hash(&variant, false, |i| keys[i]),
+            flow_hash(&key, false, |i| keys[i]),
+            "{variant:?}"
+        );
     }
 }

@@ -5,9 +5,7 @@ use core::sync::atomic::{Ordering, compiler_fence};
 use aya_ebpf::helpers::generated::bpf_get_smp_processor_id;
 use flow_common::parse::{FragmentRole, read};
 use flow_common::table::InterfaceEntry;
-use flow_common::{
-    Count, Direction, FragmentPorts, InterfaceCounters, Link, NotMetered, Packet,
-};
+use flow_common::{Count, Direction, FragmentPorts, InterfaceCounters, Link, NotMetered, Packet};
 
 use crate::frame::PacketMemory;
 use crate::hook::{Context, Observation};

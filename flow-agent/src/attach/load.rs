@@ -35,11 +35,7 @@ impl TableSize {
     ///
     /// # Errors
     /// Not even the smallest tables fit.
-    pub fn for_budget(
-        cpus: u32,
-        interfaces: u32,
-        budget_bytes: u64,
-    ) -> Result<Self, AttachError> {
+    pub fn for_budget(cpus: u32, interfaces: u32, budget_bytes: u64) -> Result<Self, AttachError> {
         let size = |sets_per_region| Self { cpus, sets_per_region, interfaces };
         let mut sets = Self::MOST_SETS;
         while size(sets).bytes() > budget_bytes {

@@ -82,7 +82,8 @@ impl Router {
             return 0;
         }
         // ICMP type and code are no ports: an answer has others than its request.
-        let (src_port, dst_port) = if key.is_icmp() { (0, 0) } else { (key.src_port, key.dst_port) };
+        let (src_port, dst_port) =
+            if key.is_icmp() { (0, 0) } else { (key.src_port, key.dst_port) };
         let sum = self.end(&key.src.0, src_port).wrapping_add(self.end(&key.dst.0, dst_port));
         let spread = (sum ^ sum >> 32).wrapping_mul(self.keys[2]) >> 32;
         (spread * self.shards >> 32) as usize

@@ -189,8 +189,9 @@ pub fn read<F: Frame + ?Sized>(
 ) -> Result<(), (NotMetered, u32)> {
     let after_link = |offset: usize| frame.wire_octets().saturating_sub(offset as u32);
     match link::read(frame, link, stripped_vlan, &mut packet.key) {
-        Ok(payload) => ip::read(frame, payload, packet)
-            .map_err(|reason| (reason, after_link(payload.offset))),
+        Ok(payload) => {
+            ip::read(frame, payload, packet).map_err(|reason| (reason, after_link(payload.offset)))
+        }
         Err((reason, offset)) => Err((reason, after_link(offset))),
     }
 }
