@@ -44,7 +44,7 @@ pub fn run(
     let interfaces = resolve(&config.interfaces, config.attach)?;
     let seed = random_seed();
     let size = TableSize::for_budget(online_cpus(), MAX_INTERFACES, config.table_memory_bytes)?;
-    let mut kernel = Kernel::load(size, seed)?;
+    let mut kernel = Kernel::load(size, seed, config.decapsulate)?;
     let mut drain = Drain::new(&mut kernel, interfaces.len())?;
     let kernel_log = KernelLog::new(&mut kernel);
     let shutdown = shutdown().map_err(Error::thread)?;

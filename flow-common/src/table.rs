@@ -44,6 +44,7 @@ pub mod names {
     pub const MAX_INTERFACES: &str = "MAX_INTERFACES";
     pub const EVICTED_PER_REGION: &str = "EVICTED_PER_REGION";
     pub const HASH_KEYS: &str = "HASH_KEYS";
+    pub const DECAPSULATE: &str = "DECAPSULATE";
 }
 
 /// Interface numbers the kernel side can look up: the ifindex must be below this.

@@ -92,6 +92,8 @@ static MAX_INTERFACES: u32 = 0xffff_ff03;
 static EVICTED_PER_REGION: u32 = 0xffff_ff04;
 #[unsafe(no_mangle)]
 static HASH_KEYS: HashKeys = [0xffff_ff05; 12];
+#[unsafe(no_mangle)]
+static DECAPSULATE: u32 = 0xffff_ff06;
 
 macro_rules! constant {
     ($(#[$doc:meta])* $name:ident, $static:ident, $ty:ty) => {
@@ -111,6 +113,15 @@ constant!(/// Evicted flows that a region keeps.
     evicted_per_region, EVICTED_PER_REGION, u32);
 constant!(/// Interface numbers are below this.
     max_interfaces, MAX_INTERFACES, u32);
+constant!(/// 1 for true, 0 for false.
+    decapsulate_number, DECAPSULATE, u32);
+
+/// Whether a tunnel's packets are metered as what they carry. The verifier knows the loader's
+/// answer and drops the code that it rules out.
+#[inline(always)]
+pub fn decapsulate() -> bool {
+    decapsulate_number() != 0
+}
 
 /// One of the secret words of the flow hash.
 #[inline(always)]

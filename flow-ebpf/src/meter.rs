@@ -5,7 +5,9 @@ use core::sync::atomic::{Ordering, compiler_fence};
 use aya_ebpf::helpers::generated::bpf_get_smp_processor_id;
 use flow_common::parse::{FragmentRole, read};
 use flow_common::table::InterfaceEntry;
-use flow_common::{Count, Direction, FragmentPorts, InterfaceCounters, Link, NotMetered, Packet};
+use flow_common::{
+    Count, Direction, FragmentPorts, InterfaceCounters, Link, NotMetered, Options, Packet,
+};
 
 use crate::frame::PacketMemory;
 use crate::hook::{Context, Observation};
@@ -29,7 +31,8 @@ pub fn meter(ctx: &impl Context, seen: &Observation) {
     let packet = unsafe { &mut *(&raw mut counters.packet).cast::<Packet>() };
     let frame = PacketMemory::new(ctx, seen.start, seen.end, &raw mut counters.scratch);
     let link = if interface.raw_ip == 0 { Link::Ethernet } else { Link::RawIp };
-    let parsed = read(&frame, link, seen.stripped_vlan, packet);
+    let options = Options { decapsulate: maps::decapsulate(), super_packet: seen.segment_size > 0 };
+    let parsed = read(&frame, link, seen.stripped_vlan, options, packet);
     // The packet is in memory now. Without this the compiler would carry all of it
     // in registers as well, which BPF does not have, and spill them on the way.
     compiler_fence(Ordering::SeqCst);

@@ -88,11 +88,12 @@ pub struct Kernel {
 }
 
 impl Kernel {
-    /// Loads programs and tables.
+    /// Loads programs and tables. With `decapsulate`, packets in tunnels are metered as what the
+    /// tunnels carry.
     ///
     /// # Errors
     /// A missing privilege, a kernel that is too old, or the verifier's refusal with its log.
-    pub fn load(size: TableSize, seed: u64) -> Result<Self, AttachError> {
+    pub fn load(size: TableSize, seed: u64, decapsulate: bool) -> Result<Self, AttachError> {
         refuse_real_time()?;
         let log_level = if tracing::enabled!(tracing::Level::DEBUG) {
             aya_log::Level::Debug
@@ -109,6 +110,7 @@ impl Kernel {
             .override_global(names::SETS_PER_REGION, &size.sets_per_region, true)
             .override_global(names::EVICTED_PER_REGION, &evicted, true)
             .override_global(names::MAX_INTERFACES, &size.interfaces, true)
+            .override_global(names::DECAPSULATE, &u32::from(decapsulate), true)
             .override_global(names::HASH_KEYS, &keys_from(seed), true)
             .map_max_entries(names::SETS, regions * size.sets_per_region)
             .map_max_entries(names::DIRTY, regions * size.dirty_words())
