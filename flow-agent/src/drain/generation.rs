@@ -97,18 +97,13 @@ impl Drain {
 
     /// Reads what was counted: each flow goes to `flow`. When they all have gone on,
     /// [`Drain::close`] the generation.
-    pub fn read(
-        &mut self,
-        flipped: Flipped,
-        mut flow: impl FnMut(&HotLine, &ColdLine),
-    ) -> Drained {
+    pub fn read(&mut self, flipped: Flipped, mut flow: impl FnMut(&HotLine, &ColdLine)) -> Drained {
         let Flipped { generation, clock } = flipped;
         let fresh = vec![Balance::default(); self.interfaces];
         let mut balances = std::mem::replace(&mut self.balances[generation as usize], fresh);
         // SAFETY: `flip` has waited for every program that could write this generation.
-        let evicted = unsafe {
-            self.tables.read(generation, clock.reading(), &mut balances, &mut flow)
-        };
+        let evicted =
+            unsafe { self.tables.read(generation, clock.reading(), &mut balances, &mut flow) };
         Drained { generation, balances, clock, evicted }
     }
 

@@ -24,8 +24,11 @@ impl JournalWriter {
         let states = [GenerationState::Filling as u32, GenerationState::Drained as u32];
         let journal =
             Journal { layout: Journal::LAYOUT, cpus, sets_per_region, interfaces, states };
-        let mut writer =
-            Self { map: take(kernel, names::JOURNAL)?, names: take(kernel, names::NAMES)?, journal };
+        let mut writer = Self {
+            map: take(kernel, names::JOURNAL)?,
+            names: take(kernel, names::NAMES)?,
+            journal,
+        };
         writer.write()?;
         Ok(writer)
     }
@@ -34,11 +37,7 @@ impl JournalWriter {
     ///
     /// # Errors
     /// The kernel refuses.
-    pub fn set_state(
-        &mut self,
-        generation: u32,
-        state: GenerationState,
-    ) -> Result<(), DrainError> {
+    pub fn set_state(&mut self, generation: u32, state: GenerationState) -> Result<(), DrainError> {
         self.journal.states[generation as usize] = state as u32;
         self.write()
     }
