@@ -5,10 +5,13 @@
 
 pub mod bin_path;
 pub mod cleanup;
+pub mod counted;
 pub mod hooks;
 pub mod lab;
+
 pub mod ledger;
 pub mod made;
+pub mod packets;
 pub mod process;
 pub mod raw_http;
 pub mod reference;
@@ -18,4 +21,5 @@ pub mod sql;
 pub mod store;
 pub mod tally;
 pub mod traffic;
+pub mod unattached;
 pub mod wild;
