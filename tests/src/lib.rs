@@ -23,3 +23,13 @@ pub mod tally;
 pub mod traffic;
 pub mod unattached;
 pub mod wild;
+
+/// The number that an environment variable says, or else the usual one.
+///
+/// # Panics
+/// It says something else.
+pub fn setting(name: &str, usual: u64) -> u64 {
+    std::env::var(name).map_or(usual, |text| {
+        text.parse().unwrap_or_else(|_| panic!("{name}={text}: a number is expected"))
+    })
+}

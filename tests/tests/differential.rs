@@ -10,8 +10,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use flow_tests::counted::{Counted, Sums};
 use flow_tests::packets::{self, ORDINARY};
-use flow_tests::reference;
 use flow_tests::unattached::{FIRST_BUFFER, Hook, Unattached};
+use flow_tests::{reference, setting};
 
 /// Packets between two drains: few enough that no first fragment leaves the kernel's table.
 const BATCH: usize = 4096;
@@ -190,12 +190,6 @@ impl Totals {
             add(reason, *packets);
         }
     }
-}
-
-fn setting(name: &str, usual: u64) -> u64 {
-    std::env::var(name).map_or(usual, |text| {
-        text.parse().unwrap_or_else(|_| panic!("{name}={text}: a number is expected"))
-    })
 }
 
 fn hex(octets: &[u8]) -> String {

@@ -1,5 +1,7 @@
 //! The drain itself, over the mapped tables.
 
+use std::time::{Duration, Instant};
+
 use aya::maps::{Array, ArrayOfMaps, Map, MapData, PerCpuArray, PerCpuValues, RingBuf};
 use aya::programs::SchedClassifier;
 use flow_common::table::{ColdLine, HotLine, Region, Set, names};
@@ -20,6 +22,8 @@ pub struct Drained {
     pub clock: KernelClock,
     /// Flows that left a full set.
     pub evicted: u64,
+    /// How long the flip waited for programs that were running: the thread slept.
+    pub grace: Duration,
 }
 
 /// Reads and clears the tables, one generation at a time.
@@ -86,7 +90,9 @@ impl Drain {
         out: &mut Vec<Delta>,
     ) -> Result<Drained, DrainError> {
         let idle = self.filling;
+        let started = Instant::now();
         self.flip()?;
+        let grace = started.elapsed();
         let clock = self.clock.sample(clock_program(kernel)?, wall_clock)?;
         // What can fail comes first: nothing has been taken until then.
         self.read_stray(idle)?;
@@ -97,7 +103,7 @@ impl Drain {
         }
         let clear = vec![Balance::default(); self.interfaces];
         let balances = std::mem::replace(&mut self.balances[idle as usize], clear);
-        Ok(Drained { balances, clock, evicted })
+        Ok(Drained { balances, clock, evicted, grace })
     }
 
     /// Evicted flows that the ring can hold.
