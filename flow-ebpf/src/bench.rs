@@ -44,7 +44,9 @@ static WATCHED_COUNTS: PerCpuArray<[u64; 2]> = PerCpuArray::with_max_entries(WAT
 
 /// Flows that a flood goes on feeding and the counters count one by one.
 const WATCHED: u32 = 1000;
-/// One packet of so many belongs to a watched flow.
+/// So many packets are theirs alone, before the flood begins...
+const WATCHED_ALONE: u64 = 20_000;
+/// ...and one of so many in it.
 const WATCHED_SHARE: u64 = 16;
 /// Watched flows have this destination port, and source ports from `WATCHED_FIRST` on; random
 /// tuples never have it.
@@ -121,8 +123,10 @@ pub fn flood_xdp(ctx: XdpContext) -> u32 {
         return XDP_ABORTED;
     }
     let Some(packet) = next_packet() else { return XDP_ABORTED };
-    let (source, source_port, port) = if packet % WATCHED_SHARE == 0 {
-        let watched = (packet / WATCHED_SHARE % u64::from(WATCHED)) as u16;
+    let watched = if packet < WATCHED_ALONE { packet } else { packet / WATCHED_SHARE };
+    let is_watched = packet < WATCHED_ALONE || packet % WATCHED_SHARE == 0;
+    let (source, source_port, port) = if is_watched {
+        let watched = (watched % u64::from(WATCHED)) as u16;
         (WATCHED_SOURCE, WATCHED_FIRST + watched, WATCHED_PORT)
     } else {
         let random = mixed(packet);

@@ -23,6 +23,8 @@ pub const PACKETS: u32 = 1 << 20;
 
 /// Flows that a flood goes on feeding and the counters count one by one.
 pub const WATCHED: u16 = 1000;
+/// The first packets of a flood are theirs alone.
+pub const WATCHED_ALONE: u32 = 20_000;
 /// The source port of the first of them.
 pub const WATCHED_FIRST: u16 = 10_000;
 /// The destination port of all of them.
