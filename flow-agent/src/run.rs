@@ -8,13 +8,12 @@ use flow_common::{Count, Lost};
 use tokio::sync::{mpsc, watch};
 
 use crate::Error;
-use crate::attach::{Hooks, IngressHook, Interface, Kernel, TableSize, resolve};
+use crate::attach::{Hooks, IngressHook, Interface, Kernel, MAX_INTERFACES, TableSize, resolve};
 use crate::batch;
-use crate::cache::{Cache, CacheConfig};
+use crate::cache::{Cache, CacheConfig, Intake};
 use crate::clock::wall_clock;
 use crate::config::Config;
-use crate::delta::Delta;
-use crate::drain::{Balance, Drain};
+use crate::drain::{Balance, Drain, FillLevel};
 use crate::host::online_cpus;
 use crate::latency::{Latency, Stage};
 use crate::ledger::{Entry, Ledger};
@@ -26,8 +25,8 @@ use crate::target::Store;
 const BATCH_QUEUE: usize = 1 << 16;
 /// Messages of records that may wait for the batcher.
 const RECORD_QUEUE: usize = 256;
-/// How often the ring of evicted flows is emptied between two drains.
-const POLL: Duration = Duration::from_millis(50);
+/// How often the agent looks how full the kernel tables are.
+const POLL: Duration = Duration::from_millis(10);
 /// Drains that may fail one after the other before the agent stops.
 const FAILED_DRAINS: u32 = 10;
 
@@ -44,7 +43,7 @@ pub fn run(
 ) -> Result<(), Error> {
     let interfaces = resolve(&config.interfaces, config.attach)?;
     let seed = random_seed();
-    let size = TableSize::for_budget(online_cpus(), config.table_memory_bytes)?;
+    let size = TableSize::for_budget(online_cpus(), MAX_INTERFACES, config.table_memory_bytes)?;
     let mut kernel = Kernel::load(size, seed)?;
     let mut drain = Drain::new(&mut kernel, interfaces.len())?;
     let kernel_log = KernelLog::new(&mut kernel);
@@ -59,7 +58,7 @@ pub fn run(
         ledger: pipeline.ledger.clone(),
         latency: pipeline.latency.clone(),
         kernel_log,
-        deltas: Vec::new(),
+        intake: pipeline.cache.intake(),
     };
 
     notify(sd_notify::NotifyState::Ready);
@@ -82,8 +81,10 @@ pub fn run(
     let drained = agent
         .pass(&mut drain, &kernel, &pipeline.cache)
         .and_then(|()| agent.pass(&mut drain, &kernel, &pipeline.cache));
+    let ledger = agent.ledger.clone();
+    drop(agent); // with its way into the cache, which ends when there is none
     let outcome = pipeline.finish();
-    let stored = report(&agent.ledger, outcome);
+    let stored = report(&ledger, outcome);
     let closed = store.close();
     metered.and(drained).and(stored).and(closed)
 }
@@ -174,7 +175,7 @@ struct Agent {
     ledger: Ledger,
     latency: Latency,
     kernel_log: KernelLog,
-    deltas: Vec<Delta>,
+    intake: Intake,
 }
 
 impl Agent {
@@ -199,15 +200,12 @@ impl Agent {
             if let Some(stage) = pipeline.dead_stage() {
                 return Err(Error::Stage { stage });
             }
-            let due = Instant::now() >= next;
-            let result = if due {
-                next = Instant::now() + interval;
-                keep_running(store);
-                self.pass(drain, kernel, &pipeline.cache)
-            } else {
-                self.poll(drain, kernel, &pipeline.cache)
-            };
-            match result {
+            if Instant::now() < next && !nearly_full(drain.fill_level()) {
+                continue;
+            }
+            next = Instant::now() + interval;
+            keep_running(store);
+            match self.pass(drain, kernel, &pipeline.cache) {
                 Ok(()) => failed = 0,
                 Err(error) if failed == FAILED_DRAINS => return Err(error),
                 Err(error) => {
@@ -221,10 +219,12 @@ impl Agent {
     /// One drain: deltas to the cache, counts to the ledger.
     fn pass(&mut self, drain: &mut Drain, kernel: &Kernel, cache: &Cache) -> Result<(), Error> {
         let started = Instant::now();
-        self.deltas.clear();
-        let drained = drain.drain(kernel, wall_clock, &mut self.deltas)?;
+        let flipped = drain.flip(kernel, wall_clock)?;
+        let clock = flipped.clock;
+        let intake = &mut self.intake;
+        let drained = drain.read(flipped, |hot, cold| intake.add(hot, cold, &clock));
+        intake.flush(&clock);
         self.latency.record(Stage::Drain, started.elapsed());
-        cache.update(&self.deltas);
         cache.expire(drained.clock.now_ns(), drained.clock.drift_ns());
         for (number, balance) in drained.balances.iter().enumerate() {
             post(&self.ledger, number as u16, balance);
@@ -234,14 +234,6 @@ impl Agent {
             tracing::debug!("{} flows left full sets of the flow tables", drained.evicted);
         }
         self.kernel_log.flush();
-        Ok(())
-    }
-
-    /// Empties the ring of evicted flows.
-    fn poll(&mut self, drain: &mut Drain, kernel: &Kernel, cache: &Cache) -> Result<(), Error> {
-        self.deltas.clear();
-        drain.poll(kernel, wall_clock, &mut self.deltas)?;
-        cache.update(&self.deltas);
         Ok(())
     }
 
@@ -265,6 +257,12 @@ impl Agent {
     }
 }
 
+/// True when the tables must not wait for the end of the interval: a flood could
+/// fill what is left before the next look.
+fn nearly_full(level: FillLevel) -> bool {
+    level.flows > 0.25 || level.evicted > 0.1
+}
+
 /// Starts an embedded store that has died again. Its batches wait meanwhile, and
 /// the kernel tables go on counting.
 fn keep_running(store: &mut Store) {
@@ -277,7 +275,10 @@ fn keep_running(store: &mut Store) {
 fn post(ledger: &Ledger, interface: u16, balance: &Balance) {
     ledger.add(interface, Entry::Seen, balance.seen);
     ledger.add(interface, Entry::Metered, balance.metered);
-    ledger.add(interface, Entry::Drained, balance.metered);
+    // Overflow rows are drained, too: packets without addresses instead of none.
+    let mut drained = balance.metered;
+    drained.merge(balance.lost[Lost::RingFull as usize]);
+    ledger.add(interface, Entry::Drained, drained);
     for (reason, count) in balance.not_metered.iter().enumerate() {
         ledger.add(interface, Entry::NotMetered(reason as u8), *count);
     }

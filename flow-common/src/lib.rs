@@ -16,7 +16,7 @@ pub mod random;
 pub mod reason;
 pub mod table;
 
-pub use counters::{Count, InterfaceCounters};
+pub use counters::{Count, InterfaceCounters, Overflow};
 pub use frame::Frame;
 pub use key::{Address, Direction, FlowKey};
 pub use parse::FragmentPorts;

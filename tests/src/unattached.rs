@@ -49,7 +49,8 @@ impl Unattached {
     /// New ones, with places for some hundred thousand flows.
     pub fn new() -> Self {
         let cpus = aya::util::nr_cpus().expect("the CPUs are known") as u32;
-        let size = TableSize::for_budget(cpus, 64 << 20).unwrap_or_else(|error| panic!("{error}"));
+        let size =
+            TableSize::for_budget(cpus, 16, 64 << 20).unwrap_or_else(|error| panic!("{error}"));
         let mut kernel = Kernel::load(size, 7).unwrap_or_else(|error| panic!("{error}"));
         let entry = InterfaceEntry { number: 1, ..InterfaceEntry::default() };
         kernel.set_interface(TEST_RUN_IFINDEX, entry).unwrap_or_else(|error| panic!("{error}"));

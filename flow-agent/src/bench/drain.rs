@@ -1,13 +1,13 @@
 //! What a flow costs to drain: from the kernel's tables to the cache's queues, by what `run` calls.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crossbeam::channel::bounded;
 use serde::Serialize;
 
 use super::generator::{Generator, Hook, PACKETS, Plan};
 use super::kernel::ipv4;
-use super::rig::{Rig, allowed_cpus, default_config, pin};
+use super::rig::{Rig, allowed_cpus, default_config, drain_into, pin};
 use super::{RUNS, Spread, failed, rounded};
 use crate::Error;
 use crate::cache::{Cache, CacheConfig};
@@ -21,15 +21,13 @@ pub struct DrainResult {
     flows: u32,
     #[serde(skip_serializing_if = "Option::is_none")]
     touched: Option<u32>,
-    /// Clock, reading, clearing and the hand-over to the cache, a flow; without the flip's wait.
+    /// Reading, clearing and the hand-over to the cache, a flow; without the flip.
     ns_per_entry: f64,
     min_ns_per_entry: f64,
     max_ns_per_entry: f64,
     /// The same for all of them.
     total_us: f64,
-    /// The part of it until the deltas are there, a flow.
-    read_ns_per_entry: f64,
-    /// The flip: the kernel's grace period, spent asleep.
+    /// The flip: the kernel's grace period, spent asleep, and the clocks.
     flip_us: f64,
     /// Flows that the table of one CPU has places for.
     places: u32,
@@ -60,6 +58,7 @@ impl DrainResult {
 pub fn measure(flows: u32, mut report: impl FnMut(DrainResult)) -> Result<(), Error> {
     let cpus = allowed_cpus()?;
     let cache = start_cache()?;
+    let mut intake = cache.intake();
     // The cache's threads have the other CPUs.
     pin(cpus.last().copied().unwrap_or(0))?;
     let frame = ipv4();
@@ -73,28 +72,19 @@ pub fn measure(flows: u32, mut report: impl FnMut(DrainResult)) -> Result<(), Er
             (0..PACKETS).map(|packet| packet % touched.unwrap_or(flows)).collect();
         generator.set_workload(&workload)?;
         let entries = touched.unwrap_or(flows);
-        let ns = |elapsed: Duration| elapsed.as_nanos() as f64;
-        let (mut totals, mut reads, mut flips) = (Vec::new(), Vec::new(), Vec::new());
-        let mut deltas = Vec::with_capacity(2 * flows as usize);
+        let (mut totals, mut flips) = (Vec::new(), Vec::new());
         for _ in 0..RUNS {
             generator.vary(Hook::Xdp, &frame.octets, PACKETS)?;
-            deltas.clear();
             let started = Instant::now();
-            let grace = rig.drain(&mut deltas)?.grace;
-            let read = started.elapsed();
-            cache.update(&deltas);
-            let total = started.elapsed();
-            // A flow whose set is full leaves it and comes back: then it is drained twice.
-            let metered: u64 = deltas.iter().map(|delta| delta.packets).sum();
-            if deltas.len() < entries as usize || metered != u64::from(PACKETS) {
-                let counts = format!("{} flows, {metered} packets", deltas.len());
-                return Err(failed(format!("{counts} drained of {entries} and {PACKETS}")));
+            let (sums, took) = drain_into(&mut rig, &mut intake)?;
+            flips.push((started.elapsed().saturating_sub(took)).as_nanos() as f64);
+            totals.push(took.as_nanos() as f64);
+            let metered = sums.balance.metered.packets;
+            if metered != u64::from(PACKETS) {
+                return Err(failed(format!("{metered} packets drained of {PACKETS}")));
             }
-            totals.push(ns(total) - ns(grace));
-            reads.push(ns(read) - ns(grace));
-            flips.push(ns(grace));
         }
-        let (total, read, flip) = (Spread(totals), Spread(reads), Spread(flips));
+        let (total, flip) = (Spread(totals), Spread(flips));
         let entry = |ns: f64| rounded(ns / f64::from(entries));
         report(DrainResult {
             bench: "drain",
@@ -104,12 +94,12 @@ pub fn measure(flows: u32, mut report: impl FnMut(DrainResult)) -> Result<(), Er
             min_ns_per_entry: entry(total.min()),
             max_ns_per_entry: entry(total.max()),
             total_us: rounded(total.median() / 1e3),
-            read_ns_per_entry: entry(read.median()),
             flip_us: rounded(flip.median() / 1e3),
             places: rig.places(),
             runs: RUNS,
         });
     }
+    drop(intake);
     cache.stop();
     Ok(())
 }

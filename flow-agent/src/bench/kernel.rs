@@ -164,7 +164,7 @@ fn runs(rig: &mut Rig, generator: &mut Generator, hook: Hook, frame: &[u8]) -> R
         deltas.clear();
         let sums = rig.drain(&mut deltas)?;
         let (expected, seen) = (2 * u64::from(PACKETS), sums.balance.seen.packets);
-        let metered: u64 = deltas.iter().map(|delta| delta.packets).sum();
+        let metered = sums.balance.metered.packets;
         if seen != expected || metered + sums.lost() != expected {
             return Err(failed(format!(
                 "{expected} packets ran, {seen} were seen, {metered} metered, {} lost",

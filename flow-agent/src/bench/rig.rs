@@ -3,7 +3,7 @@
 
 use std::num::NonZero;
 use std::thread::available_parallelism;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use aya::programs::{Program, ProgramFd};
 use flow_common::table::{InterfaceEntry, WAYS, names};
@@ -12,11 +12,12 @@ use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use super::failed;
 use super::generator::{Hook, descriptor};
 use crate::Error;
-use crate::attach::{Kernel, TableSize};
+use crate::attach::{Kernel, MAX_INTERFACES, TableSize};
+use crate::cache::Intake;
 use crate::clock::wall_clock;
 use crate::config::{Config, Settings};
 use crate::delta::Delta;
-use crate::drain::{Balance, Drain};
+use crate::drain::{Balance, Drain, Drained};
 use crate::host::online_cpus;
 
 /// Test runs say that packets come from `lo`.
@@ -40,8 +41,6 @@ pub struct Sums {
     pub balance: Balance,
     /// Flows that left a full set.
     pub evicted: u64,
-    /// How long the flip waited for running programs, asleep.
-    pub grace: Duration,
 }
 
 impl Sums {
@@ -78,7 +77,7 @@ impl Rig {
 
     /// Flows that the table of one CPU has places for.
     pub fn places(&self) -> u32 {
-        self.kernel.size.sets_per_region * WAYS as u32
+        self.kernel.size.flows_per_region()
     }
 
     /// A descriptor of the shipped program of a hook.
@@ -104,6 +103,24 @@ impl Rig {
 /// The kernel refuses, or the books do not balance.
 pub fn drain(drain: &mut Drain, kernel: &Kernel, out: &mut Vec<Delta>) -> Result<Sums, Error> {
     let drained = drain.drain(kernel, wall_clock, out)?;
+    sums(&drained)
+}
+
+/// Drains as `run` does, into the cache; the time without the flip, which waits for programs.
+///
+/// # Errors
+/// The kernel refuses, or the books do not balance.
+pub fn drain_into(rig: &mut Rig, intake: &mut Intake) -> Result<(Sums, Duration), Error> {
+    let flipped = rig.drain.flip(&rig.kernel, wall_clock)?;
+    let clock = flipped.clock;
+    let started = Instant::now();
+    let drained = rig.drain.read(flipped, |hot, cold| intake.add(hot, cold, &clock));
+    intake.flush(&clock);
+    let took = started.elapsed();
+    Ok((sums(&drained)?, took))
+}
+
+fn sums(drained: &Drained) -> Result<Sums, Error> {
     let mut balance = Balance::default();
     for interface in &drained.balances {
         balance.merge(interface);
@@ -111,7 +128,7 @@ pub fn drain(drain: &mut Drain, kernel: &Kernel, out: &mut Vec<Delta>) -> Result
     if balance.unaccounted() != (0, 0) {
         return Err(failed(format!("the books do not balance: {balance:?}")));
     }
-    Ok(Sums { balance, evicted: drained.evicted, grace: drained.grace })
+    Ok(Sums { balance, evicted: drained.evicted })
 }
 
 /// What `flow-agent run` works with when nothing is configured.
@@ -128,7 +145,8 @@ pub fn default_config() -> Result<Config, Error> {
 /// # Errors
 /// They cannot be made on this host.
 pub fn default_tables() -> Result<TableSize, Error> {
-    Ok(TableSize::for_budget(online_cpus(), default_config()?.table_memory_bytes)?)
+    let budget = default_config()?.table_memory_bytes;
+    Ok(TableSize::for_budget(online_cpus(), MAX_INTERFACES, budget)?)
 }
 
 /// What the kernel says of a loaded program.

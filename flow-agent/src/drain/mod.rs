@@ -6,11 +6,15 @@
 
 mod balance;
 mod clock;
+mod entry;
+mod generation;
 mod tables;
 
 pub use balance::Balance;
 pub use clock::KernelClock;
-pub use tables::{Drain, Drained};
+pub use entry::delta;
+pub use generation::{Drain, Drained, Flipped};
+pub use tables::FillLevel;
 
 use aya::maps::MapError;
 use aya::programs::ProgramError;

@@ -1,0 +1,134 @@
+//! The two generations: one is filled while the other is drained.
+
+use aya::maps::{Array, ArrayOfMaps, MapData};
+use aya::programs::SchedClassifier;
+use flow_common::table::{ColdLine, HotLine, names};
+
+use super::clock::ClockReader;
+use super::tables::{FillLevel, Tables, take};
+use super::{Balance, DrainError, KernelClock, delta};
+use crate::attach::Kernel;
+use crate::delta::Delta;
+
+/// What one drain gives besides flows.
+#[derive(Debug)]
+pub struct Drained {
+    /// One for each interface number; number 0 is for unknown interfaces.
+    pub balances: Vec<Balance>,
+    /// The clocks at the flip.
+    pub clock: KernelClock,
+    /// Flows that left a full set.
+    pub evicted: u64,
+}
+
+/// A generation that nobody writes any more, to be read.
+#[derive(Debug)]
+#[must_use = "its packets are in the tables still"]
+pub struct Flipped {
+    generation: u32,
+    /// The clocks at the flip.
+    pub clock: KernelClock,
+}
+
+/// Reads and clears the tables, one generation at a time.
+pub struct Drain {
+    interfaces: usize,
+    /// The generation that the programs fill.
+    filling: u32,
+    /// The programs' variable that says so.
+    selector: Array<MapData, u32>,
+    grace: ArrayOfMaps<MapData, Array<MapData, u32>>,
+    inner: Array<MapData, u32>,
+    tables: Tables,
+    clock: ClockReader,
+    /// Packets of CPUs without a region, until their generation is read.
+    balances: [Vec<Balance>; 2],
+}
+
+impl Drain {
+    /// Takes the tables of a kernel side that meters `interfaces` interfaces;
+    /// the programs fill generation 0 from now on.
+    ///
+    /// # Errors
+    /// A table cannot be used or mapped.
+    pub fn new(kernel: &mut Kernel, interfaces: usize) -> Result<Self, DrainError> {
+        let clock_map = take(kernel, names::CLOCK)?;
+        let numbers = interfaces + 1; // number 0 is for packets of unknown interfaces
+        Ok(Self {
+            interfaces: numbers,
+            filling: 0,
+            selector: take(kernel, names::BSS)?,
+            grace: take(kernel, names::GRACE)?,
+            inner: Array::create(1, 0).map_err(DrainError::map)?,
+            tables: Tables::new(kernel)?,
+            clock: ClockReader::new(clock_program(kernel)?, clock_map)?,
+            balances: [vec![Balance::default(); numbers], vec![Balance::default(); numbers]],
+        })
+    }
+
+    /// Lets the programs fill the other generation, waits until none of them can
+    /// still write this one, and reads the clocks.
+    ///
+    /// # Errors
+    /// The kernel refused; what was not read stays in its generation, for a later call.
+    pub fn flip(
+        &mut self,
+        kernel: &Kernel,
+        wall_clock: impl FnOnce() -> u64,
+    ) -> Result<Flipped, DrainError> {
+        let generation = self.filling;
+        let next = 1 - generation;
+        self.selector.set(0, next, 0).map_err(DrainError::map)?;
+        self.filling = next;
+        // Every program that began before this call has ended when it returns.
+        self.grace.set(0, &self.inner, 0).map_err(DrainError::map)?;
+        let clock = self.clock.sample(clock_program(kernel)?, wall_clock)?;
+        self.tables.read_stray(generation, &mut self.balances[generation as usize])?;
+        Ok(Flipped { generation, clock })
+    }
+
+    /// Reads what was counted: each flow goes to `flow`.
+    pub fn read(&mut self, flipped: Flipped, mut flow: impl FnMut(&HotLine, &ColdLine)) -> Drained {
+        let Flipped { generation, clock } = flipped;
+        let fresh = vec![Balance::default(); self.interfaces];
+        let mut balances = std::mem::replace(&mut self.balances[generation as usize], fresh);
+        let reading = clock.reading();
+        // SAFETY: `flip` has waited for every program that could write this generation.
+        let evicted = unsafe {
+            let evicted = self.tables.read(
+                generation,
+                reading.boot_ns,
+                reading.jiffies,
+                &mut balances,
+                &mut flow,
+            );
+            self.tables.clear_counters(generation, self.interfaces);
+            evicted
+        };
+        Drained { balances, clock, evicted }
+    }
+
+    /// Flips and reads into a list of deltas.
+    ///
+    /// # Errors
+    /// As [`Drain::flip`].
+    pub fn drain(
+        &mut self,
+        kernel: &Kernel,
+        wall_clock: impl FnOnce() -> u64,
+        out: &mut Vec<Delta>,
+    ) -> Result<Drained, DrainError> {
+        let flipped = self.flip(kernel, wall_clock)?;
+        let clock = flipped.clock;
+        Ok(self.read(flipped, |hot, cold| out.push(delta(hot, cold, &clock))))
+    }
+
+    /// How full the tables are that are being filled.
+    pub fn fill_level(&self) -> FillLevel {
+        self.tables.fill_level(self.filling)
+    }
+}
+
+fn clock_program(kernel: &Kernel) -> Result<&SchedClassifier, DrainError> {
+    kernel.clock().map_err(|error| DrainError::Clock { problem: error.to_string() })
+}
