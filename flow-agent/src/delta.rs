@@ -30,4 +30,6 @@ pub struct Delta {
     pub min_ttl: u8,
     /// Largest TTL or hop limit.
     pub max_ttl: u8,
+    /// How many packets each of these stands for; 1 if all were metered.
+    pub sampling: u32,
 }

@@ -38,7 +38,7 @@ pub struct InterfaceCounters {
     /// Every packet a hook was given.
     pub seen: Count,
     /// Packets without a flow, by [`NotMetered`].
-    pub not_metered: [Count; 8],
+    pub not_metered: [Count; 16],
     /// Packets whose flow was lost in the kernel, by [`Lost`].
     pub lost: [Count; 8],
     /// Later fragments whose first fragment was not seen: metered with ports 0.
@@ -52,7 +52,7 @@ impl InterfaceCounters {
     /// All counters at zero.
     pub const ZERO: Self = Self {
         seen: Count { packets: 0, octets: 0 },
-        not_metered: [Count { packets: 0, octets: 0 }; 8],
+        not_metered: [Count { packets: 0, octets: 0 }; 16],
         lost: [Count { packets: 0, octets: 0 }; 8],
         fragments_without_ports: 0,
         scratch: 0,
@@ -60,5 +60,5 @@ impl InterfaceCounters {
     };
 }
 
-const _: () = assert!(size_of::<InterfaceCounters>() == 320);
-const _: () = assert!(NotMetered::COUNT <= 8 && Lost::COUNT <= 8);
+const _: () = assert!(size_of::<InterfaceCounters>() == 448);
+const _: () = assert!(NotMetered::COUNT <= 16 && Lost::COUNT <= 8);

@@ -27,6 +27,10 @@ pub mod names {
     pub const EVICTED: &str = "EVICTED";
     pub const FRAGMENTS: &str = "FRAGMENTS";
     pub const CLOCK: &str = "CLOCK";
+    pub const FILTERS: &str = "FILTERS";
+    pub const PREFIXES: &str = "PREFIXES";
+    pub const PORTS: &str = "PORTS";
+    pub const OWN_CONNECTIONS: &str = "OWN_CONNECTIONS";
 
     pub const XDP_INGRESS: &str = "xdp_ingress";
     pub const TC_INGRESS: &str = "tc_ingress";

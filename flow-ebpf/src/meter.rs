@@ -9,7 +9,7 @@ use flow_common::{
 
 use crate::frame::PacketMemory;
 use crate::hook::{Context, Observation};
-use crate::{diagnose, maps, table};
+use crate::{diagnose, filter, maps, table};
 
 /// Parses and counts one packet.
 #[inline(always)]
@@ -42,6 +42,10 @@ pub fn meter(ctx: &impl Context, seen: &Observation) {
             if packet.fragment != FragmentRole::Whole {
                 fragment(&mut packet, counters);
             }
+            if let Some(reason) = filter::leaves_out(generation, &packet.key) {
+                not_metered(counters, reason).add(packets, octets);
+                return;
+            }
             if let Some(times) = table::update(region, &packet, packets, octets) {
                 diagnose::evicted(ctx, times);
             }
@@ -70,7 +74,7 @@ pub fn counters(region: u32, interface: InterfaceEntry) -> Option<&'static mut I
 #[inline(always)]
 fn not_metered(counters: &mut InterfaceCounters, reason: NotMetered) -> &mut Count {
     // The mask tells the verifier what the type already says.
-    &mut counters.not_metered[reason as usize & 7]
+    &mut counters.not_metered[reason as usize & 15]
 }
 
 /// Ties a later fragment to the ports of its first.

@@ -36,6 +36,8 @@ pub struct Flow {
     pub ended_ns: u64,
     min_ttl: u8,
     max_ttl: u8,
+    /// Of every packet counted so far.
+    pub sampling: u32,
     /// Decided by an earlier record of the same flow.
     initiator: Option<(Side, InitiatorBy)>,
 }
@@ -50,6 +52,7 @@ impl Flow {
             ended_ns: 0,
             min_ttl: delta.min_ttl,
             max_ttl: delta.max_ttl,
+            sampling: delta.sampling,
             initiator: None,
         };
         flow.add(delta, side);
@@ -176,6 +179,7 @@ impl Flow {
                 .sum(),
             end_reason,
             initiator_by,
+            sampling: self.sampling,
         }
     }
 }

@@ -10,7 +10,7 @@ mod tables;
 
 pub use balance::Balance;
 pub use clock::KernelClock;
-pub use tables::{Drain, Drained};
+pub use tables::{Drain, Drained, own_connections};
 
 use aya::maps::MapError;
 use aya::programs::ProgramError;

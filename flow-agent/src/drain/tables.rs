@@ -1,7 +1,8 @@
 //! The drain itself, over the mapped tables.
 
-use aya::maps::{Array, ArrayOfMaps, Map, MapData, PerCpuArray, PerCpuValues, RingBuf};
+use aya::maps::{Array, ArrayOfMaps, HashMap, Map, MapData, PerCpuArray, PerCpuValues, RingBuf};
 use aya::programs::SchedClassifier;
+use flow_common::filter::ConnectionKey;
 use flow_common::table::{ColdLine, HotLine, Region, Set, names};
 use flow_common::{Count, InterfaceCounters, Lost};
 
@@ -9,6 +10,7 @@ use super::clock::ClockReader;
 use super::{Balance, DrainError, KernelClock};
 use crate::attach::{Kernel, MAX_INTERFACES, TableSize};
 use crate::delta::Delta;
+use crate::filter::{RuleTables, Rules};
 use crate::mapped::{MapValue, MappedArray, read_evicted};
 
 /// What one drain gives besides deltas.
@@ -37,6 +39,7 @@ pub struct Drain {
     stray: PerCpuArray<MapData, [u64; 2]>,
     ring: RingBuf<MapData>,
     clock: ClockReader,
+    rules: RuleTables,
     /// Balances of both generations: a ring record may come before its generation is drained.
     balances: [Vec<Balance>; 2],
 }
@@ -70,6 +73,11 @@ impl Drain {
             stray: take(kernel, names::STRAY)?,
             ring: take(kernel, names::EVICTED)?,
             clock: ClockReader::new(clock_program(kernel)?, clock_map)?,
+            rules: RuleTables::new(
+                take(kernel, names::FILTERS)?,
+                take(kernel, names::PREFIXES)?,
+                take(kernel, names::PORTS)?,
+            ),
             balances: [vec![Balance::default(); numbers], vec![Balance::default(); numbers]],
         })
     }
@@ -95,9 +103,24 @@ impl Drain {
         for cpu in 0..self.size.cpus {
             evicted += self.read_region(idle, cpu, &clock, out);
         }
+        self.rules.drained(idle);
         let clear = vec![Balance::default(); self.interfaces];
         let balances = std::mem::replace(&mut self.balances[idle as usize], clear);
         Ok(Drained { balances, clock, evicted })
+    }
+
+    /// Before anything is attached: only what these rules allow is metered.
+    ///
+    /// # Errors
+    /// The kernel refuses a rule.
+    pub fn install_rules(&mut self, rules: Rules) -> Result<(), DrainError> {
+        self.rules.set(rules);
+        (0..2).try_for_each(|generation| self.rules.prepare(generation)).map_err(DrainError::map)
+    }
+
+    /// From the next flip on, other rules.
+    pub fn set_rules(&mut self, rules: Rules) {
+        self.rules.set(rules);
     }
 
     /// Evicted flows that the ring can hold.
@@ -125,8 +148,12 @@ impl Drain {
     /// can still write this one: updating a map in a map does both.
     fn flip(&mut self) -> Result<(), DrainError> {
         let next = 1 - self.filling;
+        self.rules.prepare(next).map_err(DrainError::map)?;
         self.selector.set(0, &self.generations[next as usize], 0).map_err(DrainError::map)?;
         self.filling = next;
+        if self.rules.flipped(next) {
+            tracing::info!("the filters and sampling of the configuration are in force");
+        }
         Ok(())
     }
 
@@ -138,7 +165,8 @@ impl Drain {
             let Some(item) = self.ring.next() else { break };
             let Some(evicted) = read_evicted(&item) else { continue };
             let balances = &mut self.balances[evicted.generation as usize & 1];
-            push(&evicted.hot, &evicted.cold, clock, balances, out);
+            let weight = self.rules.weight(evicted.generation);
+            push(&evicted.hot, &evicted.cold, clock, weight, balances, out);
         }
     }
 
@@ -150,6 +178,7 @@ impl Drain {
         out: &mut Vec<Delta>,
     ) -> u64 {
         let region = (generation * self.size.cpus + cpu) as usize;
+        let weight = self.rules.weight(generation);
         let balances = &mut self.balances[generation as usize];
         let sets_per_region = self.size.sets_per_region as usize;
         let first_set = region * sets_per_region;
@@ -169,7 +198,7 @@ impl Drain {
             let set = &mut sets[*set as usize % sets_per_region];
             for way in 0..set.tags.len() {
                 if set.tags[way] != 0 {
-                    push(&set.hot[way], &set.cold[way], clock, balances, out);
+                    push(&set.hot[way], &set.cold[way], clock, weight, balances, out);
                     set.tags[way] = 0;
                 }
             }
@@ -216,6 +245,7 @@ fn push(
     hot: &HotLine,
     cold: &ColdLine,
     clock: &KernelClock,
+    sampling: u32,
     balances: &mut [Balance],
     out: &mut Vec<Delta>,
 ) {
@@ -235,6 +265,7 @@ fn push(
         dscp: hot.dscp,
         min_ttl: hot.min_ttl,
         max_ttl: hot.max_ttl,
+        sampling,
     });
 }
 
@@ -246,6 +277,16 @@ fn generation(number: u32) -> Result<Array<MapData, u32>, DrainError> {
 
 fn clock_program(kernel: &Kernel) -> Result<&SchedClassifier, DrainError> {
     kernel.clock().map_err(|error| DrainError::Clock { problem: error.to_string() })
+}
+
+/// The table of the agent's own connections.
+///
+/// # Errors
+/// It is not there, or was taken.
+pub fn own_connections(
+    kernel: &mut Kernel,
+) -> Result<HashMap<MapData, ConnectionKey, u32>, DrainError> {
+    take(kernel, names::OWN_CONNECTIONS)
 }
 
 fn take<T: TryFrom<Map, Error = aya::maps::MapError>>(

@@ -190,6 +190,7 @@ impl CaptureMeter {
                     dscp: parsed.dscp,
                     min_ttl: parsed.ttl,
                     max_ttl: parsed.ttl,
+                    sampling: 1,
                 };
                 self.shard.update(&delta, &mut self.records);
             }
