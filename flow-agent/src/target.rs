@@ -61,7 +61,9 @@ impl Store {
 
     fn start(target: &StoreTarget) -> Result<Self, Error> {
         match target {
-            StoreTarget::Server(address) => Ok(Self { address: address.clone(), child: None, watch: None }),
+            StoreTarget::Server(address) => {
+                Ok(Self { address: address.clone(), child: None, watch: None })
+            }
             StoreTarget::Embedded(dir) => {
                 let executable = std::env::current_exe().map_err(Error::thread)?;
                 let child = EmbeddedStore::start(&executable, dir, STORE_DEADLINE)?;

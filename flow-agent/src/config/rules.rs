@@ -61,10 +61,7 @@ fn each<T>(
     parsed.map_err(|problem| ConfigError::Rule { place, problem })
 }
 
-fn sampling(
-    mode: Option<Said<String>>,
-    rate: Option<Said<i64>>,
-) -> Result<Sampling, ConfigError> {
+fn sampling(mode: Option<Said<String>>, rate: Option<Said<i64>>) -> Result<Sampling, ConfigError> {
     let needs = |place: String, what: &str| ConfigError::Rule {
         place,
         problem: format!("sampling needs a {what}, too"),

@@ -68,8 +68,13 @@ impl RuleTables {
             }
         }
         let wanted = &self.wanted.prefixes;
-        let gone: Vec<_> =
-            part.rules.prefixes.keys().filter(|prefix| !wanted.contains_key(prefix)).copied().collect();
+        let gone: Vec<_> = part
+            .rules
+            .prefixes
+            .keys()
+            .filter(|prefix| !wanted.contains_key(prefix))
+            .copied()
+            .collect();
         for prefix in gone {
             let (bits, data) = prefix.key(generation);
             self.prefixes.remove(&Key::new(bits, data))?;

@@ -8,8 +8,8 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use serde::Serialize;
 use uuid::Uuid;
 
-use super::connector::{ConnectionWatch, Connector};
 use super::StoreAddress;
+use super::connector::{ConnectionWatch, Connector};
 use crate::Exit;
 use crate::batch::Batch;
 use crate::latency::Bucket;

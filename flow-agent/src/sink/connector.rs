@@ -54,8 +54,7 @@ impl Connector {
     }
 
     async fn connect_to(&self, remote: SocketAddr) -> io::Result<WatchedStream> {
-        let socket =
-            if remote.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+        let socket = if remote.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
         socket.bind(source(remote)?)?;
         let watched = Watched::new(&self.0, socket.local_addr()?, remote);
         let stream = socket.connect(remote).await?;
