@@ -107,8 +107,9 @@ pub type ConnectionKey = [u32; 9];
 /// Addresses and ports of a packet.
 #[inline(always)]
 pub fn connection_key(key: &FlowKey) -> ConnectionKey {
-    let ([a, b, c, d], [e, f, g, h]) = (key.src.0, key.dst.0);
-    [a, b, c, d, e, f, g, h, u32::from(key.src_port) << 16 | u32::from(key.dst_port)]
+    let (src, dst) = (&key.src.0, &key.dst.0);
+    let ports = u32::from(key.src_port) << 16 | u32::from(key.dst_port);
+    [src[0], src[1], src[2], src[3], dst[0], dst[1], dst[2], dst[3], ports]
 }
 
 /// True for protocols whose keys carry ports.

@@ -188,7 +188,7 @@ fn a_flow_is_sampled_whole_in_both_directions_with_its_weight() {
     for flow in 0..FLOWS {
         let there = frame("udp", ("10.0.0.1", 10_000 + flow), ("10.0.0.2", 53));
         let back = frame("udp", ("10.0.0.2", 53), ("10.0.0.1", 10_000 + flow));
-        bench.run(names::XDP_INGRESS, &there, 3);
+        bench.run(names::TC_INGRESS, &there, 3);
         bench.run(names::TC_EGRESS, &back, 2);
     }
     let (deltas, balance) = bench.drain();

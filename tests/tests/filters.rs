@@ -65,7 +65,9 @@ fn some(lab: &Lab) -> Result<Sent> {
 
 fn sum(flows: &Flows) -> Count {
     let mut sum = Count::default();
-    flows.values().for_each(|count| sum.add(*count));
+    for count in flows.values() {
+        sum.add(*count);
+    }
     sum
 }
 
@@ -211,8 +213,8 @@ fn rules_change_under_traffic_without_attaching_again_and_nothing_is_unaccounted
             let changed = (0..).zip(steps).try_for_each(|(step, text)| {
                 configuration.write(text)?;
                 agent.signal(Signal::HUP)?;
-                wait_in_force(&agent, step + 1)?;
-                let port = 7000 + step;
+                agent.wait_log_times(IN_FORCE, step + 1, PATIENCE)?;
+                let port = 7000 + step as u16;
                 traffic::ask(Ends::v4((left, 2), (right, 2), port), 20, 2, 40, 300)?;
                 traffic::stream(Ends::v4((left, 0), (right, 0), 514), 50, 100)?;
                 anyhow::Ok(())
@@ -249,16 +251,6 @@ fn rules_change_under_traffic_without_attaching_again_and_nothing_is_unaccounted
         assert_eq!(of(7003, "sum((packets + reverse_packets) * sampling)")?, 80);
         // The left side's packets to port 514 met all steps, those to the right only the last.
         assert_eq!(of(514, "uniqExact(sampling)")?, 3, "{log}");
-    }
-    Ok(())
-}
-
-/// Waits until the agent has said so many times that rules are in force.
-fn wait_in_force(agent: &Agent, times: u16) -> Result<()> {
-    let started = std::time::Instant::now();
-    while agent.log().matches(IN_FORCE).count() < usize::from(times) {
-        ensure!(started.elapsed() < PATIENCE, "no rules in force:\n{}", agent.log());
-        std::thread::sleep(Duration::from_millis(20));
     }
     Ok(())
 }
