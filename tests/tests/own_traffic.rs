@@ -18,18 +18,23 @@ use tempfile::TempDir;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Another client of the store: asks once, which takes a while; its address.
-fn ask(url: &str) -> Result<SocketAddr> {
+/// A question that takes a while.
+const SLOW: &str = "SELECT+sleep(0.3)";
+/// Whether the agent has stored rows.
+const STORED: &str = "SELECT+if(count()>0,'some','none')+FROM+flow.flows";
+
+/// Another client of the store: asks once; its address and the answer.
+fn ask(url: &str, query: &str) -> Result<(SocketAddr, String)> {
     let address = url.strip_prefix("http://").context("an address")?;
     let mut stream = TcpStream::connect(address)?;
     stream.set_read_timeout(Some(PATIENCE))?;
-    let request =
-        "GET /?query=SELECT+sleep(0.3) HTTP/1.1\r\nHost: store\r\nConnection: close\r\n\r\n";
+    let head = "HTTP/1.1\r\nHost: store\r\nConnection: close\r\n\r\n";
+    let request = format!("GET /?query={query} {head}");
     stream.write_all(request.as_bytes())?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;
     ensure!(answer.starts_with("HTTP/1.1 200"), "{answer}");
-    Ok(stream.local_addr()?)
+    Ok((stream.local_addr()?, answer))
 }
 
 /// The store at the right end, the agent and another client at the left one.
@@ -55,7 +60,7 @@ fn other_clients_are_metered(address: IpAddr, attach: &str, lab: &Lab) -> Result
             let mut others = Vec::new();
             for _ in 0..10 {
                 traffic::ask(Ends::v4((left, 0), (right, 0), 53), 20, 2, 40, 300)?;
-                others.push(ask(url)?);
+                others.push(ask(url, SLOW)?.0);
             }
             agent.stop()?;
             let wire = tally.stop()?;
@@ -120,9 +125,14 @@ fn own_connections_are_metered_when_the_file_says_so_from_a_hangup_on() -> Resul
             agent.wait_log("are in force\n", PATIENCE)?;
             // Rows to store: the connection that takes them is metered now.
             let mut others = Vec::new();
-            for _ in 0..10 {
+            let mut stored = false;
+            while !stored {
+                ensure!(others.len() < 100, "nothing is stored:\n{}", agent.log());
                 traffic::short(Ends::v4((left, 0), (right, 0), 80), 5, 100, 100)?;
-                others.push(ask(url)?.port());
+                others.push(ask(url, SLOW)?.0.port());
+                let (client, answer) = ask(url, STORED)?;
+                others.push(client.port());
+                stored = answer.contains("some");
             }
             agent.stop()?;
             let port = format!(":{}", url.rsplit(':').next().context("a port")?);
@@ -130,7 +140,7 @@ fn own_connections_are_metered_when_the_file_says_so_from_a_hangup_on() -> Resul
             let own = stored.keys().filter(|key| {
                 format!(":{}", key.destination_port) == port && !others.contains(&key.source_port)
             });
-            ensure!(own.count() > 0, "no connection to the store among {stored:?}");
+            ensure!(own.count() > 0, "no connection to the store among {} flows", stored.len());
             Ok(())
         })
     })
