@@ -21,7 +21,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// A question that takes a while.
 const SLOW: &str = "SELECT+sleep(0.3)";
 /// Whether the agent has stored rows.
-const STORED: &str = "SELECT+if(count(),%27some%27,%27none%27)+FROM+flow.flows";
+const STORED: &str = "SELECT+if(count()!=0,%27some%27,%27none%27)+FROM+flow.flows";
 
 /// Another client of the store: asks once; its address and the answer.
 fn ask(url: &str, query: &str) -> Result<(SocketAddr, String)> {
