@@ -112,10 +112,11 @@ pub fn drain(drain: &mut Drain, kernel: &Kernel, out: &mut Vec<Delta>) -> Result
 /// The kernel refuses, or the books do not balance.
 pub fn drain_into(rig: &mut Rig, intake: &mut Intake) -> Result<(Sums, Duration), Error> {
     let flipped = rig.drain.flip(&rig.kernel, wall_clock)?;
-    let clock = flipped.clock;
+    let interval = flipped.interval;
     let started = Instant::now();
-    let drained = rig.drain.read(flipped, |hot, cold| intake.add(hot, cold, &clock));
-    intake.flush(&clock);
+    let drained = rig.drain.read(flipped, |hot, cold| intake.add(hot, cold, &interval));
+    intake.flush(&interval);
+    rig.drain.close(&drained).map_err(failed)?;
     let took = started.elapsed();
     Ok((sums(&drained)?, took))
 }
