@@ -37,6 +37,7 @@ pub fn deltas(flows: u64, count: usize, seed: u64) -> Vec<Delta> {
                 dscp: 0,
                 min_ttl: 64,
                 max_ttl: 64,
+                sampling: 1,
             }
         })
         .collect()

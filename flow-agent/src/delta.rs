@@ -28,6 +28,8 @@ pub struct Delta {
     pub syn_ack_packets: u32,
     /// TCP segments that repeat what was sent before; SYNs are not among them.
     pub retransmits: u32,
+    /// How many packets each of these stands for; 1 without sampling.
+    pub sampling: u32,
     /// OR of the TCP flags.
     pub tcp_flags: u8,
     /// DSCP of the first packet.

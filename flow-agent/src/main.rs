@@ -71,12 +71,8 @@ fn run(command: Command) -> Result<(), Error> {
 
 #[cfg(feature = "live")]
 fn live(args: cli::RunArgs) -> Result<(), Error> {
-    use flow_agent::config::{Said, Settings};
+    use flow_agent::config::{Said, Settings, Source};
 
-    let file = match &args.config {
-        Some(path) => Settings::read(path)?,
-        None => Settings::default(),
-    };
     let interfaces = (!args.interface.is_empty()).then_some(args.interface);
     let typed = Settings {
         interfaces: Said::typed("--interface", interfaces),
@@ -90,8 +86,8 @@ fn live(args: cli::RunArgs) -> Result<(), Error> {
         ..Settings::default()
     };
     let cpus = std::thread::available_parallelism().map_or(1, usize::from);
-    let config = typed.or(file).check(&host_name(), cpus)?;
-    flow_agent::run::run(&config, flow_agent::shutdown::on_signals)
+    let source = Source { file: args.config, typed, host_name: host_name(), cpus };
+    flow_agent::run::run(source, flow_agent::shutdown::on_signals)
 }
 
 fn replay(args: ReplayArgs) -> Result<(), Error> {

@@ -113,6 +113,8 @@ pub struct FlowRecord {
     pub end_reason: FlowEndReason,
     /// Which rule chose the initiator.
     pub initiator_by: InitiatorBy,
+    /// How many packets each counted one stands for; 1 if all were metered.
+    pub sampling: u32,
 }
 
 impl FlowRecord {

@@ -64,6 +64,7 @@ pub struct FlowRow<'a> {
     pub service: &'a str,
     pub flow_end_reason: i8,
     pub initiator_by: i8,
+    pub sampling: u32,
     #[serde(with = "clickhouse::serde::uuid")]
     pub batch_id: Uuid,
 }
@@ -106,6 +107,7 @@ impl<'a> FlowRow<'a> {
             service: service_of(record),
             flow_end_reason: record.end_reason as i8,
             initiator_by: record.initiator_by as i8,
+            sampling: record.sampling,
             batch_id,
         }
     }

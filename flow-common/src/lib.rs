@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 pub mod counters;
+pub mod filter;
 pub mod frame;
 pub mod hash;
 pub mod key;

@@ -11,7 +11,7 @@ use flow_common::{
 
 use crate::frame::PacketMemory;
 use crate::hook::{Context, Observation};
-use crate::{diagnose, maps, table};
+use crate::{diagnose, filter, maps, table};
 
 /// Parses and counts one packet.
 #[inline(always)]
@@ -52,6 +52,10 @@ pub fn meter(ctx: &impl Context, seen: &Observation) {
     if packet.fragment != FragmentRole::Whole {
         fragment(packet, &mut counters.fragments_without_ports);
     }
+    if let Some(reason) = filter::leaves_out(generation, &packet.key) {
+        not_metered(counters, reason).add(packets, octets);
+        return;
+    }
     // A number on every way: what the compiler may leave undefined is a pointer to the verifier.
     let evicted = table::update(region, packet, packets, octets).unwrap_or(0);
     if evicted > 0 {
@@ -69,12 +73,17 @@ fn refuse(
     octets: u64,
 ) {
     counters.seen.add(1, octets);
-    // The mask tells the verifier what the type already says.
-    let count = &mut counters.not_metered[reason as usize & 15];
+    let count = not_metered(counters, reason);
     count.add(1, octets);
     if matches!(reason, NotMetered::Other) {
         diagnose::not_ip(ctx, seen.ifindex, count.packets);
     }
+}
+
+#[inline(always)]
+fn not_metered(counters: &mut InterfaceCounters, reason: NotMetered) -> &mut Count {
+    // The mask tells the verifier what the type already says.
+    &mut counters.not_metered[reason as usize & 15]
 }
 
 /// The counters of an interface in a region, which this CPU alone writes.

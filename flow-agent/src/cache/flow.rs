@@ -64,6 +64,8 @@ pub struct Flow {
     pub ended_ns: u64,
     min_ttl: u8,
     max_ttl: u8,
+    /// Of every packet counted so far.
+    pub sampling: u32,
     /// Decided by an earlier record of the same flow.
     initiator: Option<(Side, InitiatorBy)>,
 }
@@ -78,6 +80,7 @@ impl Flow {
             ended_ns: 0,
             min_ttl: delta.min_ttl,
             max_ttl: delta.max_ttl,
+            sampling: delta.sampling,
             initiator: None,
         };
         flow.add(delta, side);
@@ -196,6 +199,7 @@ impl Flow {
             retransmits: self.sent.iter().map(Sent::retransmits).sum(),
             end_reason,
             initiator_by,
+            sampling: self.sampling,
         }
     }
 }

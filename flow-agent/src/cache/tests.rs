@@ -48,6 +48,7 @@ fn packet(protocol: u8, src: (u8, u16), dst: (u8, u16), flags: u8, time_ns: u64)
         dscp: 0,
         min_ttl: 64,
         max_ttl: 64,
+        sampling: 1,
     }
 }
 

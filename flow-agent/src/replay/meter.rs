@@ -199,6 +199,7 @@ impl CaptureMeter {
                     dscp: parsed.dscp,
                     min_ttl: parsed.ttl,
                     max_ttl: parsed.ttl,
+                    sampling: 1,
                 };
                 self.shard.update(&delta, &mut self.records);
             }

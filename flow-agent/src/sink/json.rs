@@ -112,7 +112,7 @@ fn line<'a>(record: &FlowRecord, names: &'a Names) -> Line<'a> {
         service: service_of(record),
         flow_end_reason: record.end_reason.label(),
         initiator_by: record.initiator_by.label(),
-        sampling: 1,
+        sampling: record.sampling,
         community_id: community_id(
             record.src.into(),
             record.dst.into(),
