@@ -44,10 +44,13 @@ pub struct RunArgs {
     /// Configuration file (TOML)
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// Interface to meter, [NETNS/]NAME[:MODE], globs allowed
+    /// Interface to meter, [NETNS/]NAME[:MODE] or pid:PID/NAME[:MODE], globs allowed
     /// [default: all hardware interfaces]
     #[arg(long, value_name = "IF")]
     pub interface: Vec<String>,
+    /// Interface to leave out, [NETNS/]NAME or pid:PID/NAME, globs allowed
+    #[arg(long, value_name = "IF")]
+    pub exclude_interface: Vec<String>,
     /// How incoming packets are metered: auto, xdp, xdp-generic or tc [default: auto]
     #[arg(long, value_name = "MODE")]
     pub attach: Option<String>,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::ValueEnum;
 
 use crate::Exit;
-use crate::attach::{AttachError, AttachMode, InterfaceSpec};
+use crate::attach::{AttachError, AttachMode, InterfaceSpec, Selection};
 use crate::batch::BatchLimits;
 use crate::cache::Timeouts;
 use crate::host::check_name;
@@ -53,10 +53,8 @@ impl ConfigError {
 /// What `flow-agent run` does.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Interfaces to meter; none: all hardware interfaces.
-    pub interfaces: Vec<InterfaceSpec>,
-    /// How incoming packets are metered where the interface does not say.
-    pub attach: AttachMode,
+    /// Interfaces to meter and to leave out, and how they are metered.
+    pub selection: Selection,
     /// Where rows go.
     pub store: StoreTarget,
     /// This host's name in the rows.
@@ -106,8 +104,11 @@ impl Settings {
         let max_flows = number(self.max_flows, DEFAULT_MAX_FLOWS, 1, 1 << 30)?;
         let shards = number(self.shards, cpus.clamp(1, 64) as u64, 1, 1024)?;
         Ok(Config {
-            interfaces: interfaces(self.interfaces)?,
-            attach: self.attach.map_or(Ok(AttachMode::default()), attach_mode)?,
+            selection: Selection {
+                include: interfaces(self.interfaces, str::parse)?,
+                exclude: interfaces(self.exclude_interfaces, InterfaceSpec::exclusion)?,
+                mode: self.attach.map_or(Ok(AttachMode::default()), attach_mode)?,
+            },
             store: store(self.store)?,
             exporter: self.exporter.map_or(Ok(host_name.into()), exporter)?,
             drain_interval: Duration::from_millis(drain_interval_ms),
@@ -144,9 +145,12 @@ fn number(
     })
 }
 
-fn interfaces(said: Option<Said<Vec<String>>>) -> Result<Vec<InterfaceSpec>, ConfigError> {
+fn interfaces(
+    said: Option<Said<Vec<String>>>,
+    parse: fn(&str) -> Result<InterfaceSpec, AttachError>,
+) -> Result<Vec<InterfaceSpec>, ConfigError> {
     let Some(Said { value, place }) = said else { return Ok(Vec::new()) };
-    let specs: Result<_, _> = value.iter().map(|spec| spec.parse()).collect();
+    let specs: Result<_, _> = value.iter().map(|spec| parse(spec)).collect();
     specs.map_err(|source| ConfigError::Interface { place, source })
 }
 
@@ -246,7 +250,7 @@ mod tests {
             ("active_timeout_s = 0", 1, "active_timeout_s is 0"),
             ("batch_rows = 2000000", 1, "batch_rows is 2000000; it must be 1 to 1048448"),
             ("batch_age_ms = 1", 1, "batch_age_ms is 1"),
-            ("idle_timeout = 3", 1, "idle_timeout is no key; the keys are interfaces, attach"),
+            ("idle_timeout = 3", 1, "idle_timeout is no key; the keys are interfaces, exclude"),
             ("[run]\nshards = 1", 1, "run is no key"),
             ("attach = 'fast'", 1, "attach is \"fast\"; it must be auto, xdp, xdp-generic or tc"),
             ("attach = 1", 1, "attach is a whole number; it must be a text: \"...\""),
@@ -261,6 +265,7 @@ mod tests {
             ("interfaces = 'eth0'", 1, "is a text; it must be a list of texts: [\"eth0\"]"),
             ("interfaces = ['eth0', 1]", 1, "it must be a list of texts"),
             ("\ninterfaces = ['eth0:quick']", 2, "'quick' is no way to attach"),
+            ("exclude_interfaces = ['lo:tc']", 1, "exclude_interfaces: interface 'lo:tc'"),
             ("interfaces = ['']", 1, "interfaces: interface ''"),
             ("exporter = ''", 1, "exporter is \"\"; it must be a name"),
             ("exporter = \"a\\nb\"", 1, "exporter is \"a\\nb\"; it must be a name"),

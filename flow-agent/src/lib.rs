@@ -25,6 +25,7 @@ pub mod latency;
 pub mod ledger;
 #[cfg(feature = "live")]
 mod mapped;
+pub mod names;
 pub mod record;
 pub mod replay;
 pub mod row;

@@ -77,9 +77,10 @@ fn live(args: cli::RunArgs) -> Result<(), Error> {
         Some(path) => Settings::read(path)?,
         None => Settings::default(),
     };
-    let interfaces = (!args.interface.is_empty()).then_some(args.interface);
+    let list = |typed: Vec<String>| (!typed.is_empty()).then_some(typed);
     let typed = Settings {
-        interfaces: Said::typed("--interface", interfaces),
+        interfaces: Said::typed("--interface", list(args.interface)),
+        exclude_interfaces: Said::typed("--exclude-interface", list(args.exclude_interface)),
         attach: Said::typed("--attach", args.attach),
         store: Said::typed("--store", args.store),
         exporter: Said::typed("--exporter", args.exporter),

@@ -1,14 +1,18 @@
 //! The live agent: every stage, from the hooks to the store, until it is told to stop.
 
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Receiver, RecvTimeoutError, bounded};
 use flow_common::{Count, Lost};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::sync::{mpsc, watch};
 
 use crate::Error;
-use crate::attach::{Hooks, IngressHook, Interface, Kernel, TableSize, resolve};
+use crate::attach::{
+    AttachError, Hooks, Interface, Kernel, Missing, Numbers, Scan, TableSize, Watcher,
+};
 use crate::batch;
 use crate::cache::{Cache, CacheConfig};
 use crate::clock::wall_clock;
@@ -18,7 +22,7 @@ use crate::drain::{Balance, Drain};
 use crate::host::online_cpus;
 use crate::latency::{Latency, Stage};
 use crate::ledger::{Entry, Ledger};
-use crate::row::Names;
+use crate::names::{NameBook, Names};
 use crate::sink::{Delivery, Outcome};
 use crate::target::Store;
 
@@ -42,50 +46,92 @@ pub fn run(
     config: &Config,
     shutdown: impl FnOnce() -> std::io::Result<Receiver<()>>,
 ) -> Result<(), Error> {
-    let interfaces = resolve(&config.interfaces, config.attach)?;
+    raise_descriptor_limit();
+    let mut watcher = Watcher::new(config.selection.clone())?;
+    let interfaces = first_look(&mut watcher)?;
     let seed = random_seed();
-    let size = TableSize::for_budget(online_cpus(), config.table_memory_bytes)?;
+    let numbers = TableSize::interfaces_for(interfaces.len());
+    let size = TableSize::for_budget(online_cpus(), numbers, config.table_memory_bytes)?;
     let mut kernel = Kernel::load(size, seed)?;
-    let mut drain = Drain::new(&mut kernel, interfaces.len())?;
+    let drain = Drain::new(&mut kernel, 0)?;
     let kernel_log = KernelLog::new(&mut kernel);
     let shutdown = shutdown().map_err(Error::thread)?;
 
-    let mut store = Store::open(&config.store)?;
-    let hooks = Hooks::attach(kernel, &interfaces)?;
-    announce(&interfaces, hooks.ingress(), size, &store);
-    let pipeline = Pipeline::start(config, seed, &interfaces, &store)?;
+    let store = Store::open(&config.store)?;
+    let names = NameBook::new(Names::new(&config.exporter, &[""; 0]));
+    let pipeline = Pipeline::start(config, seed, &names, &store)?;
+    let most = (numbers - 1) as u16; // number 0 is for packets of unknown interfaces
+    let numbers = Numbers::new(most, cool_down(config), names.clone());
     let mut agent = Agent {
-        interfaces,
+        names,
         ledger: pipeline.ledger.clone(),
         latency: pipeline.latency.clone(),
         kernel_log,
         deltas: Vec::new(),
+        drain,
+        store,
+        interval: config.drain_interval,
+        next: Instant::now() + config.drain_interval,
+        polled: Instant::now(),
+        failed: 0,
     };
-
-    notify(sd_notify::NotifyState::Ready);
-    let metered = agent.meter(
-        &mut drain,
-        hooks.kernel(),
-        &pipeline,
-        &mut store,
-        config.drain_interval,
-        &shutdown,
-    );
+    let mut hooks = Hooks::new(kernel, numbers);
+    hooks.want(interfaces, Instant::now());
+    let metered = agent.live(&mut hooks, watcher, &pipeline, size, &shutdown);
     notify(sd_notify::NotifyState::Stopping);
     tracing::info!(
         "stopping: detaching, then everything goes to the store; waiting for it up to {} s",
         config.stop_patience.as_secs()
     );
+    let detached = agent.detach(&mut hooks, &pipeline);
     pipeline.begin_stopping();
-    let kernel = hooks.detach();
     // Two passes, one for each generation: nothing fills them any more.
     let drained = agent
-        .pass(&mut drain, &kernel, &pipeline.cache)
-        .and_then(|()| agent.pass(&mut drain, &kernel, &pipeline.cache));
+        .pass(hooks.kernel(), &pipeline.cache)
+        .and_then(|()| agent.pass(hooks.kernel(), &pipeline.cache));
     let outcome = pipeline.finish();
     let stored = report(&agent.ledger, outcome);
-    let closed = store.close();
-    metered.and(drained).and(stored).and(closed)
+    let closed = agent.store.close();
+    metered.and(detached).and(drained).and(stored).and(closed)
+}
+
+/// The interfaces there are at start. What was asked for by name must be there; what a
+/// glob matches may come later.
+fn first_look(watcher: &mut Watcher) -> Result<Vec<Interface>, AttachError> {
+    let Scan { found, missing } = watcher.scan()?;
+    let (mut exact, globs): (Vec<_>, Vec<_>) = missing.into_iter().partition(|miss| miss.exact);
+    for Missing { error, .. } in globs {
+        tracing::warn!("{error}; what comes later is metered");
+    }
+    match exact.len() {
+        0 => Ok(found),
+        1 => Err(exact.remove(0).error),
+        count => {
+            for Missing { error, .. } in &exact {
+                tracing::error!("{error}");
+            }
+            Err(AttachError::Several { count, first: Box::new(exact.remove(0).error) })
+        }
+    }
+}
+
+/// How long the last records of an interface may be on their way to a batch: until then
+/// its number is not given to another one.
+fn cool_down(config: &Config) -> Duration {
+    /// For drains and batches that wait for each other.
+    const SLACK: Duration = Duration::from_secs(10);
+    let timeouts = config.timeouts;
+    let open = timeouts.idle.max(timeouts.active) + timeouts.linger;
+    open + 2 * config.drain_interval + config.batch.age + SLACK
+}
+
+/// Each hook takes a descriptor: hundreds of interfaces need more than the usual 1024.
+fn raise_descriptor_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        tracing::debug!("the limit of open files stays at {:?}: {error}", limit.current);
+    }
 }
 
 /// The stages after the drain, each with its threads.
@@ -99,12 +145,7 @@ struct Pipeline {
 }
 
 impl Pipeline {
-    fn start(
-        config: &Config,
-        seed: u64,
-        interfaces: &[Interface],
-        store: &Store,
-    ) -> Result<Self, Error> {
+    fn start(config: &Config, seed: u64, names: &NameBook, store: &Store) -> Result<Self, Error> {
         let (ledger, latency) = (Ledger::default(), Latency::default());
         let (record_sender, record_receiver) = bounded(RECORD_QUEUE);
         let (batch_sender, batch_receiver) = mpsc::channel(BATCH_QUEUE);
@@ -121,6 +162,7 @@ impl Pipeline {
             config.batch,
             record_receiver,
             batch_sender,
+            names.clone(),
             ledger.clone(),
             latency.clone(),
             wall_clock,
@@ -128,10 +170,7 @@ impl Pipeline {
         .map_err(Error::thread)?;
         let delivery = Delivery {
             store: store.new_client(),
-            names: Names {
-                exporter: config.exporter.clone(),
-                interfaces: interfaces.iter().map(ToString::to_string).collect(),
-            },
+            exporter: config.exporter.clone(),
             ledger: ledger.clone(),
             latency: latency.clone(),
             wall_clock,
@@ -170,28 +209,44 @@ impl Pipeline {
 
 /// What the drain thread works with.
 struct Agent {
-    interfaces: Vec<Interface>,
+    names: NameBook,
     ledger: Ledger,
     latency: Latency,
     kernel_log: KernelLog,
     deltas: Vec<Delta>,
+    drain: Drain,
+    store: Store,
+    interval: Duration,
+    /// When the tables are drained next.
+    next: Instant,
+    /// When the ring was last emptied.
+    polled: Instant,
+    /// Drains that failed one after the other.
+    failed: u32,
 }
 
 impl Agent {
-    /// Drains at each interval until told to stop, or until it fails for good.
-    fn meter(
+    /// Attaches, and meters until told to stop or until it fails for good.
+    fn live(
         &mut self,
-        drain: &mut Drain,
-        kernel: &Kernel,
+        hooks: &mut Hooks,
+        watcher: Watcher,
         pipeline: &Pipeline,
-        store: &mut Store,
-        interval: Duration,
+        size: TableSize,
         shutdown: &Receiver<()>,
     ) -> Result<(), Error> {
-        let mut next = Instant::now() + interval;
-        let mut failed = 0;
+        while hooks.is_busy() {
+            if shutdown.try_recv().is_ok() {
+                return Ok(());
+            }
+            self.step(hooks, pipeline)?;
+        }
+        hooks.started()?;
+        announce(hooks, size, &self.store);
+        let watch = watcher.watch().map_err(Error::thread)?;
+        notify(sd_notify::NotifyState::Ready);
         loop {
-            let wait = next.saturating_duration_since(Instant::now()).min(POLL);
+            let wait = if hooks.is_busy() { Duration::ZERO } else { self.until_due() };
             match shutdown.recv_timeout(wait) {
                 Ok(()) | Err(RecvTimeoutError::Disconnected) => return Ok(()),
                 Err(RecvTimeoutError::Timeout) => {}
@@ -199,36 +254,67 @@ impl Agent {
             if let Some(stage) = pipeline.dead_stage() {
                 return Err(Error::Stage { stage });
             }
-            let due = Instant::now() >= next;
-            let result = if due {
-                next = Instant::now() + interval;
-                keep_running(store);
-                self.pass(drain, kernel, &pipeline.cache)
-            } else {
-                self.poll(drain, kernel, &pipeline.cache)
-            };
-            match result {
-                Ok(()) => failed = 0,
-                Err(error) if failed == FAILED_DRAINS => return Err(error),
-                Err(error) => {
-                    failed += 1;
-                    tracing::warn!("{error}; trying again");
-                }
+            if let Some(scan) = watch.latest() {
+                hooks.want(scan.found, Instant::now());
             }
+            self.step(hooks, pipeline)?;
         }
     }
 
+    /// Detaches everything, and drains meanwhile.
+    fn detach(&mut self, hooks: &mut Hooks, pipeline: &Pipeline) -> Result<(), Error> {
+        hooks.want_none();
+        let mut result = Ok(());
+        while hooks.is_busy() {
+            result = result.and(self.step(hooks, pipeline));
+        }
+        result
+    }
+
+    /// Attaches or detaches one interface, if there is one to, and drains when it is time.
+    fn step(&mut self, hooks: &mut Hooks, pipeline: &Pipeline) -> Result<(), Error> {
+        hooks.step(Instant::now());
+        self.drain.cover(hooks.highest());
+        let now = Instant::now();
+        let result = if now >= self.next {
+            self.next = now + self.interval;
+            keep_running(&mut self.store);
+            self.pass(hooks.kernel(), &pipeline.cache)
+        } else if now >= self.polled + POLL {
+            self.poll(hooks.kernel(), &pipeline.cache)
+        } else {
+            return Ok(());
+        };
+        self.polled = now;
+        match result {
+            Ok(()) => self.failed = 0,
+            Err(error) if self.failed == FAILED_DRAINS => return Err(error),
+            Err(error) => {
+                self.failed += 1;
+                tracing::warn!("{error}; trying again");
+            }
+        }
+        Ok(())
+    }
+
+    /// Time until the ring is emptied or the tables are drained.
+    fn until_due(&self) -> Duration {
+        self.next.min(self.polled + POLL).saturating_duration_since(Instant::now())
+    }
+
     /// One drain: deltas to the cache, counts to the ledger.
-    fn pass(&mut self, drain: &mut Drain, kernel: &Kernel, cache: &Cache) -> Result<(), Error> {
+    fn pass(&mut self, kernel: &Kernel, cache: &Cache) -> Result<(), Error> {
         let started = Instant::now();
         self.deltas.clear();
-        let drained = drain.drain(kernel, wall_clock, &mut self.deltas)?;
+        let drained = self.drain.drain(kernel, wall_clock, &mut self.deltas)?;
         self.latency.record(Stage::Drain, started.elapsed());
         cache.update(&self.deltas);
         cache.expire(drained.clock.now_ns(), drained.clock.drift_ns());
+        let names = self.names.current();
         for (number, balance) in drained.balances.iter().enumerate() {
-            post(&self.ledger, number as u16, balance);
-            self.warn_of_loss(number, balance);
+            let name = names.interface(number as u16);
+            post(&self.ledger, name, balance);
+            warn_of_loss(name, balance);
         }
         if drained.evicted > 0 {
             tracing::debug!("{} flows left full sets of the flow tables", drained.evicted);
@@ -238,29 +324,27 @@ impl Agent {
     }
 
     /// Empties the ring of evicted flows.
-    fn poll(&mut self, drain: &mut Drain, kernel: &Kernel, cache: &Cache) -> Result<(), Error> {
+    fn poll(&mut self, kernel: &Kernel, cache: &Cache) -> Result<(), Error> {
         self.deltas.clear();
-        drain.poll(kernel, wall_clock, &mut self.deltas)?;
+        self.drain.poll(kernel, wall_clock, &mut self.deltas)?;
         cache.update(&self.deltas);
         Ok(())
     }
+}
 
-    fn warn_of_loss(&self, number: usize, balance: &Balance) {
-        let interface = number.checked_sub(1).and_then(|position| self.interfaces.get(position));
-        let name = interface.map_or_else(|| "an unknown interface".into(), ToString::to_string);
-        for (reason, count) in Lost::ALL.iter().zip(&balance.lost) {
-            if count.packets > 0 {
-                let remedy = match reason {
-                    Lost::RingFull => "raise table_memory_mib or lower drain_interval_ms",
-                    Lost::NoRegion => "restart the agent: CPUs were added",
-                    Lost::NoInterface => "please report it",
-                };
-                tracing::warn!(
-                    "{name}: {} packets are not in any flow, reason {}; {remedy}",
-                    count.packets,
-                    reason.label()
-                );
-            }
+fn warn_of_loss(name: &str, balance: &Balance) {
+    for (reason, count) in Lost::ALL.iter().zip(&balance.lost) {
+        if count.packets > 0 {
+            let remedy = match reason {
+                Lost::RingFull => "raise table_memory_mib or lower drain_interval_ms",
+                Lost::NoRegion => "restart the agent: CPUs were added",
+                Lost::NoInterface => "please report it",
+            };
+            tracing::warn!(
+                "{name}: {} packets are not in any flow, reason {}; {remedy}",
+                count.packets,
+                reason.label()
+            );
         }
     }
 }
@@ -274,7 +358,7 @@ fn keep_running(store: &mut Store) {
 }
 
 /// Writes one interface's kernel balance into the ledger.
-fn post(ledger: &Ledger, interface: u16, balance: &Balance) {
+fn post(ledger: &Ledger, interface: &Arc<str>, balance: &Balance) {
     ledger.add(interface, Entry::Seen, balance.seen);
     ledger.add(interface, Entry::Metered, balance.metered);
     ledger.add(interface, Entry::Drained, balance.metered);
@@ -288,7 +372,7 @@ fn post(ledger: &Ledger, interface: u16, balance: &Balance) {
     ledger.add(interface, Entry::FragmentWithoutPorts, fragments);
     let (packets, octets) = balance.unaccounted();
     if (packets, octets) != (0, 0) {
-        tracing::error!(interface, packets, octets, "the ledger does not balance: this is a bug");
+        tracing::error!(%interface, packets, octets, "the ledger does not balance: this is a bug");
     }
 }
 
@@ -321,13 +405,10 @@ fn report(ledger: &Ledger, outcome: Outcome) -> Result<(), Error> {
     Ok(())
 }
 
-fn announce(interfaces: &[Interface], ingress: &[IngressHook], size: TableSize, store: &Store) {
-    for (interface, hook) in interfaces.iter().zip(ingress) {
-        let egress = if interface.loopback { "" } else { " and TC egress" };
-        tracing::info!("metering {interface} by {}{egress}", hook.label());
-    }
+fn announce(hooks: &Hooks, size: TableSize, store: &Store) {
     tracing::info!(
-        "kernel tables: {} MiB, {} flows for each of {} CPUs; store: {}",
+        "metering {} interfaces; kernel tables: {} MiB, {} flows for each of {} CPUs; store: {}",
+        hooks.metered(),
         size.bytes() >> 20,
         size.sets_per_region as usize * flow_common::table::WAYS,
         size.cpus,

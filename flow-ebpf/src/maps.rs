@@ -11,7 +11,7 @@ use aya_ebpf::helpers::generated::{bpf_jiffies64, bpf_ktime_get_boot_ns};
 use aya_ebpf::macros::{btf_map, map};
 use aya_ebpf::maps::{Array, LruHashMap, PerCpuArray, RingBuf};
 use flow_common::hash::HashKeys;
-use flow_common::table::{ClockReading, InterfaceEntry, MAX_IFINDEX, Region, Set};
+use flow_common::table::{ClockReading, INTERFACE_ENTRIES, InterfaceEntry, Region, Set};
 use flow_common::{Count, FragmentKey, FragmentPorts, InterfaceCounters};
 
 /// The flow tables: `SETS_PER_REGION` sets for each region. Read by mmap.
@@ -36,9 +36,9 @@ pub static COUNTERS: Array<InterfaceCounters> = Array::with_max_entries(1, BPF_F
 #[map]
 pub static STRAY: PerCpuArray<Count> = PerCpuArray::with_max_entries(1, 0);
 
-/// Interfaces by ifindex.
+/// Interfaces by ifindex and plane.
 #[map]
-pub static INTERFACES: Array<InterfaceEntry> = Array::with_max_entries(MAX_IFINDEX, 0);
+pub static INTERFACES: Array<InterfaceEntry> = Array::with_max_entries(INTERFACE_ENTRIES, 0);
 
 /// Flows that had to leave a full set, as `flow_common::table::Evicted`.
 #[map]
@@ -70,6 +70,8 @@ static SETS_PER_REGION: u32 = 0xffff_ff02;
 static MAX_INTERFACES: u32 = 0xffff_ff03;
 #[unsafe(no_mangle)]
 static HASH_KEYS: HashKeys = [0xffff_ff04; 12];
+#[unsafe(no_mangle)]
+static INDEX_BASE: u32 = 0xffff_ff21;
 
 macro_rules! constant {
     ($(#[$doc:meta])* $name:ident, $static:ident, $ty:ty) => {
@@ -87,6 +89,8 @@ constant!(/// A power of two.
     sets_per_region, SETS_PER_REGION, u32);
 constant!(/// Interface numbers are below this.
     max_interfaces, MAX_INTERFACES, u32);
+constant!(/// Where the interfaces of this plane begin in `INTERFACES`.
+    index_base, INDEX_BASE, u32);
 
 /// One of the secret words of the flow hash.
 #[inline(always)]

@@ -59,7 +59,7 @@ impl Rig {
     pub fn new(flows: u32, frame: &Frame) -> Result<Self, Error> {
         let sets = (flows.max(1) * 4).div_ceil(WAYS as u32).next_power_of_two().max(1 << 14);
         let cpus = crate::host::online_cpus();
-        let mut kernel = Kernel::load(TableSize { cpus, sets_per_region: sets }, 7)?;
+        let mut kernel = Kernel::load(TableSize { cpus, sets_per_region: sets, interfaces: 2 }, 7)?;
         let drain = Drain::new(&mut kernel, 1)?;
         let entry = InterfaceEntry { number: 1, ..InterfaceEntry::default() };
         kernel.set_interface(TEST_RUN_IFINDEX, entry)?;

@@ -10,8 +10,9 @@ use toml::{Spanned, Value};
 use super::ConfigError;
 
 /// Every key of the file.
-pub const KEYS: [&str; 13] = [
+pub const KEYS: [&str; 14] = [
     "interfaces",
+    "exclude_interfaces",
     "attach",
     "store",
     "exporter",
@@ -50,6 +51,8 @@ impl<T> Said<T> {
 pub struct Settings {
     /// `[NETNS/]NAME[:MODE]`, globs allowed.
     pub interfaces: Option<Said<Vec<String>>>,
+    /// `[NETNS/]NAME`, globs allowed.
+    pub exclude_interfaces: Option<Said<Vec<String>>>,
     /// `auto`, `xdp`, `xdp-generic` or `tc`.
     pub attach: Option<Said<String>>,
     /// `embedded:DIR` or `http://HOST:PORT/DATABASE`.
@@ -127,6 +130,7 @@ impl Settings {
     pub fn or(self, others: Self) -> Self {
         Self {
             interfaces: self.interfaces.or(others.interfaces),
+            exclude_interfaces: self.exclude_interfaces.or(others.exclude_interfaces),
             attach: self.attach.or(others.attach),
             store: self.store.or(others.store),
             exporter: self.exporter.or(others.exporter),
@@ -145,6 +149,7 @@ impl Settings {
     fn set(&mut self, key: &str, place: String, value: Value) -> Result<(), ConfigError> {
         match key {
             "interfaces" => self.interfaces = Some(texts(place, value)?),
+            "exclude_interfaces" => self.exclude_interfaces = Some(texts(place, value)?),
             "attach" => self.attach = Some(text(place, value)?),
             "store" => self.store = Some(text(place, value)?),
             "exporter" => self.exporter = Some(text(place, value)?),

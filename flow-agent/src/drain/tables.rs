@@ -7,7 +7,7 @@ use flow_common::{Count, InterfaceCounters, Lost};
 
 use super::clock::ClockReader;
 use super::{Balance, DrainError, KernelClock};
-use crate::attach::{Kernel, MAX_INTERFACES, TableSize};
+use crate::attach::{Kernel, TableSize};
 use crate::delta::Delta;
 use crate::mapped::{MapValue, MappedArray, read_evicted};
 
@@ -42,7 +42,7 @@ pub struct Drain {
 }
 
 impl Drain {
-    /// Takes the tables of a kernel side that meters `interfaces` interfaces;
+    /// Takes the tables of a kernel side that meters interfaces 1 to `interfaces`;
     /// the programs fill generation 0 from now on.
     ///
     /// # Errors
@@ -66,7 +66,7 @@ impl Drain {
             sets: map(kernel, names::SETS, sets)?,
             dirty: map(kernel, names::DIRTY, sets)?,
             regions: map(kernel, names::REGIONS, regions)?,
-            counters: map(kernel, names::COUNTERS, regions * MAX_INTERFACES as usize)?,
+            counters: map(kernel, names::COUNTERS, regions * size.interfaces as usize)?,
             stray: take(kernel, names::STRAY)?,
             ring: take(kernel, names::EVICTED)?,
             clock: ClockReader::new(clock_program(kernel)?, clock_map)?,
@@ -98,6 +98,15 @@ impl Drain {
         let clear = vec![Balance::default(); self.interfaces];
         let balances = std::mem::replace(&mut self.balances[idle as usize], clear);
         Ok(Drained { balances, clock, evicted })
+    }
+
+    /// From now on interfaces 1 to `interfaces` are metered, if that is more than until now.
+    /// Their packets are read only after this, so it comes before any hook is attached.
+    pub fn cover(&mut self, interfaces: usize) {
+        self.interfaces = self.interfaces.max(interfaces + 1);
+        for balances in &mut self.balances {
+            balances.resize(self.interfaces, Balance::default());
+        }
     }
 
     /// Evicted flows that the ring can hold.
@@ -153,7 +162,7 @@ impl Drain {
         let balances = &mut self.balances[generation as usize];
         let sets_per_region = self.size.sets_per_region as usize;
         let first_set = region * sets_per_region;
-        let first_counter = region * MAX_INTERFACES as usize;
+        let first_counter = region * self.size.interfaces as usize;
         // SAFETY: `flip` has waited for every program that could write this region.
         let (header, sets, counters) = unsafe {
             (
@@ -193,7 +202,7 @@ impl Drain {
     /// Packets on CPUs without a region: seen, and lost.
     fn read_stray(&mut self, generation: u32) -> Result<(), DrainError> {
         for (number, balance) in self.balances[generation as usize].iter_mut().enumerate() {
-            let index = generation * MAX_INTERFACES + number as u32;
+            let index = generation * self.size.interfaces + number as u32;
             let values = self.stray.get(&index, 0).map_err(DrainError::map)?;
             let mut sum = Count::default();
             for [packets, octets] in values.iter() {
