@@ -9,6 +9,7 @@ pub mod hooks;
 pub mod lab;
 pub mod ledger;
 pub mod made;
+pub mod pairs;
 pub mod process;
 pub mod raw_http;
 pub mod reference;
