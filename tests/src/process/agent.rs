@@ -82,6 +82,22 @@ impl Agent {
         self.child.wait_log(text, limit)
     }
 
+    /// Waits until it has logged this so many times.
+    pub fn wait_times(&self, text: &str, times: usize, limit: Duration) -> Result<()> {
+        let what = format!("{times} times {text}");
+        self.wait_until(&what, limit, || Ok(self.log().matches(text).count() >= times))
+    }
+
+    /// Waits until this is so while it runs; `what` is for the message.
+    pub fn wait_until(
+        &self,
+        what: &str,
+        limit: Duration,
+        is_so: impl FnMut() -> Result<bool>,
+    ) -> Result<()> {
+        self.child.wait_until(what, limit, is_so)
+    }
+
     /// Sends a signal.
     pub fn signal(&self, signal: Signal) -> Result<()> {
         self.child.signal(signal)
