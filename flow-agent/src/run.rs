@@ -124,20 +124,15 @@ fn pin(config: &Config, kernel: &Kernel) -> Option<PinFolder> {
 /// glob matches may come later.
 fn first_look(watcher: &mut Watcher) -> Result<Vec<Interface>, AttachError> {
     let Scan { found, missing } = watcher.scan()?;
-    let (mut exact, globs): (Vec<_>, Vec<_>) = missing.into_iter().partition(|miss| miss.exact);
+    let (exact, globs): (Vec<_>, Vec<_>) = missing.into_iter().partition(|miss| miss.exact);
     for Missing { error, .. } in globs {
         tracing::warn!("{error}; what comes later is metered");
     }
-    match exact.len() {
-        0 => Ok(found),
-        1 => Err(exact.remove(0).error),
-        count => {
-            for Missing { error, .. } in &exact {
-                tracing::error!("{error}");
-            }
-            Err(AttachError::Several { count, first: Box::new(exact.remove(0).error) })
-        }
+    AttachError::all(exact.into_iter().map(|miss| miss.error).collect())?;
+    if found.is_empty() {
+        tracing::warn!("no interface is metered until one comes that was asked for");
     }
+    Ok(found)
 }
 
 /// How long the last records of an interface may be on their way to a batch: until then

@@ -6,7 +6,8 @@ use std::fmt::Write;
 use std::process::{Child, Command};
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
+use flow_agent::attach::{InterfaceSpec, Scan, Selection, Watcher};
 use flow_tests::bin_path::flow_agent;
 use flow_tests::hooks::attached_on;
 use flow_tests::lab::{Lab, Namespace};
@@ -24,16 +25,6 @@ fn agent(rig: &Rig, include: &[&str], more: &[&str]) -> Result<Agent> {
     let mut arguments = vec!["--store", rig.store.url()];
     arguments.extend(include.iter().flat_map(|spec| ["--interface", spec]));
     Agent::start(&flow_agent(), &[&arguments, more].concat())
-}
-
-/// Waits until the agent has said this so many times.
-fn wait_times(agent: &Agent, text: &str, times: usize) -> Result<()> {
-    let started = std::time::Instant::now();
-    while agent.log().matches(text).count() < times {
-        ensure!(started.elapsed() < SOON, "not said {times} times: {text:?}\n{}", agent.log());
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    Ok(())
 }
 
 /// What is stored for interfaces of exactly this name, in rows and in the ledger.
@@ -84,12 +75,12 @@ fn one_that_comes_later_goes_and_comes_again() -> Result<()> {
     // The same name and the same index, at once: only the attached programs tell.
     let end = End { namespace: here, name: "late0", index: 201 };
     let pair = Pair::new(1, end, End::new(there, "far0"))?;
-    wait_times(&agent, &format!("metering {name} by TC"), 1)?;
+    agent.wait_times(&format!("metering {name} by TC"), 1, SOON)?;
     let mut sent = pair.send(50)?;
     here.ip("link del late0\n")?;
     let pair = Pair::new(1, end, End::new(there, "far0"))?;
-    wait_times(&agent, &format!("{name} is gone"), 1)?;
-    wait_times(&agent, &format!("metering {name} by TC"), 2)?;
+    agent.wait_times(&format!("{name} is gone"), 1, SOON)?;
+    agent.wait_times(&format!("metering {name} by TC"), 2, SOON)?;
     sent.add(pair.send(70)?);
     assert_eq!(attached_on(there, "far0")?, Vec::<String>::new(), "it was not asked for");
 
@@ -113,10 +104,8 @@ fn one_that_changes_its_name() -> Result<()> {
     agent.wait_log(&format!("{} is now {}", name("late0"), name("late1")), SOON)?;
     let second = pair.send(60)?;
     here.ip("link set late1 name early0\n")?;
-    agent
-        .wait_log(&format!("{} is gone", name("late1")), SOON)
-        .or_else(|_| agent.wait_log(&format!("{} is left out", name("late1")), SOON))?;
-    wait_detached(here, "early0")?;
+    agent.wait_log(&format!("{} is left out", name("late1")), SOON)?;
+    wait_detached(&agent, here, "early0")?;
     pair.send(10)?;
 
     agent.stop()?;
@@ -128,13 +117,46 @@ fn one_that_changes_its_name() -> Result<()> {
     Ok(())
 }
 
-fn wait_detached(namespace: &Namespace, interface: &str) -> Result<()> {
-    let started = std::time::Instant::now();
-    while !attached_on(namespace, interface)?.is_empty() {
-        ensure!(started.elapsed() < SOON, "programs stay on {interface}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
+#[test]
+fn one_that_moves_to_another_namespace() -> Result<()> {
+    let rig = Rig::new()?;
+    let (here, there) = spaces(&rig.lab);
+    let glob = format!("{}/late*", here.name());
+    let pair = Pair::new(1, End::new(here, "late0"), End::new(there, "far0"))?;
+    let agent = agent(&rig, &[&glob], &[])?;
+    let sent = pair.send(21)?;
+    here.ip(&format!("link set late0 netns {}\n", there.name()))?;
+    agent.wait_log(&format!("{}/late0 is ", here.name()), SOON)?;
+    wait_detached(&agent, there, "late0")?;
+    agent.stop()?;
+    assert_eq!(stored(&rig, &format!("{}/late0", here.name()))?, sent);
+    none_unknown(&rig)
+}
+
+/// What is asked for can change while it is watched.
+#[test]
+fn another_selection() -> Result<()> {
+    let lab = Lab::new()?;
+    let (here, there) = spaces(&lab);
+    let select = |namespace: &Namespace| -> Result<Selection> {
+        let include = vec![format!("{}/*", namespace.name()).parse()?];
+        let exclude = vec![InterfaceSpec::exclusion(&format!("{}/lo", namespace.name()))?];
+        Ok(Selection { include, exclude, ..Selection::default() })
+    };
+    let names =
+        |scan: &Scan| -> Vec<String> { scan.found.iter().map(ToString::to_string).collect() };
+    let mut watcher = Watcher::new(select(here)?)?;
+    assert_eq!(names(&watcher.scan()?), [format!("{}/veth-left", here.name())]);
+    let mut watch = watcher.watch()?;
+    watch.select(select(there)?);
+    let scan = watch.wait(SOON).context("it does not look again")?;
+    assert_eq!(names(&scan), [format!("{}/veth-right", there.name())]);
     Ok(())
+}
+
+fn wait_detached(agent: &Agent, namespace: &Namespace, interface: &str) -> Result<()> {
+    let what = format!("nothing is on {interface}");
+    agent.wait_until(&what, SOON, || Ok(attached_on(namespace, interface)?.is_empty()))
 }
 
 #[test]
@@ -206,7 +228,7 @@ fn the_namespace_of_a_process() -> Result<()> {
     process.end()?;
     // Its namespace is metered by its name from now on.
     here.ip("link set lo down\n")?;
-    wait_times(&agent, &format!("{} is now {}/late0", by_pid, here.name()), 1)?;
+    agent.wait_times(&format!("{} is now {}/late0", by_pid, here.name()), 1, SOON)?;
     let after = pair.send(5)?;
     agent.stop()?;
     assert_eq!(stored(&rig, &by_pid)?, sent);
@@ -226,7 +248,6 @@ fn one_index_in_two_namespaces() -> Result<()> {
     let end = |namespace, name| End { namespace, name, index: 301 };
     let pair = Pair::new(1, end(here, "same0"), end(there, "same1"))?;
     let (first, second) = (format!("{}/same0", here.name()), format!("{}/same1", there.name()));
-    // At start, and another such interface when it comes: lo has index 1 everywhere.
     let agent =
         agent(&rig, &[&first, &format!("{second}:xdp"), &format!("{}/lo", here.name())], &[])?;
     let sent = pair.send(33)?;
@@ -256,17 +277,15 @@ fn a_namespace_that_comes_goes_and_comes_again() -> Result<()> {
         let namespace = Namespace::create(&space)?;
         let first = Pair::new(1, End::new(&namespace, "eth0"), End::new(there, "far0"))?;
         let second = Pair::new(2, End::new(&namespace, "wlan0"), End::new(there, "far1"))?;
-        wait_times(&agent, &format!("metering {space}/eth0 by TC"), times)?;
-        wait_times(&agent, &format!("metering {space}/wlan0 by TC"), times)?;
+        agent.wait_times(&format!("metering {space}/eth0 by TC"), times, SOON)?;
+        agent.wait_times(&format!("metering {space}/wlan0 by TC"), times, SOON)?;
         wired.add(first.send(20)?);
         wireless.add(second.send(10)?);
         // The agent does not keep it alive: its end takes the other end of the wire along.
         drop(namespace);
-        let started = std::time::Instant::now();
-        while there.enter(|| Ok(interface_exists("far0")))? {
-            ensure!(started.elapsed() < SOON, "the namespace lives on");
-            std::thread::sleep(Duration::from_millis(20));
-        }
+        agent.wait_until("the namespace has ended", SOON, || {
+            Ok(!there.enter(|| Ok(interface_exists("far0")))?)
+        })?;
     }
     agent.stop()?;
     assert_eq!(stored(&rig, &format!("{space}/eth0"))?, wired);

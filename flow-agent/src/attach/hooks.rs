@@ -26,8 +26,8 @@ pub struct Hooks {
     /// To be detached.
     leaving: Vec<Metered>,
     refused: HashMap<Place, Refused>,
-    /// Until the start is over: why interfaces that were asked for by name refused.
-    starting: Option<Vec<AttachError>>,
+    /// Until the start is over: why interfaces refused.
+    starting: Option<Vec<Failure>>,
 }
 
 struct Metered {
@@ -35,6 +35,12 @@ struct Metered {
     number: u16,
     plane: u32,
     links: Links,
+}
+
+struct Failure {
+    /// The interface was asked for by its name.
+    exact: bool,
+    error: AttachError,
 }
 
 struct Refused {
@@ -75,19 +81,20 @@ impl Hooks {
         for (place, mut metered) in std::mem::take(&mut self.metered) {
             // A place may be taken by another interface, or another namespace, at once.
             let on = metered.links.is_on(place.ifindex, ifindexes.as_ref());
-            match wanted.get(&place) {
-                Some(interface) if on => {
+            let why = match wanted.get(&place) {
+                Some(interface) if on && interface.mode == metered.interface.mode => {
                     if interface.to_string() != metered.interface.to_string() {
                         self.rename(&mut metered, interface, now);
                     }
                     self.metered.insert(place, metered);
+                    continue;
                 }
-                wanted => {
-                    let why = if on && wanted.is_none() { "left out" } else { "gone" };
-                    tracing::info!("{} is {why}: metered no longer", metered.interface);
-                    self.leaving.push(metered);
-                }
-            }
+                Some(_) if on => "to be metered in another way",
+                None if on => "left out or in another namespace: metered no longer",
+                _ => "gone",
+            };
+            tracing::info!("{} is {why}", metered.interface);
+            self.leaving.push(metered);
         }
         self.refused.retain(|place, refused| {
             wanted.get(place).is_some_and(|interface| interface.name == refused.name)
@@ -119,8 +126,11 @@ impl Hooks {
             links.detach(&interface.namespace);
             self.numbers.give_back(number, now);
         } else if let Some(interface) = self.queue.pop_front() {
-            if let Err(error) = self.attach(&interface, now) {
-                self.refuse(interface, error, now);
+            match self.attach(&interface, now) {
+                Ok(true) => {}
+                // Others meanwhile.
+                Ok(false) => self.queue.push_back(interface),
+                Err(error) => self.refuse(interface, error, now),
             }
         }
     }
@@ -128,19 +138,16 @@ impl Hooks {
     /// The start is over: from now on an interface that refuses is told and left out.
     ///
     /// # Errors
-    /// An interface that was asked for by name has refused.
+    /// An interface that was asked for by name has refused, or every interface has.
     pub fn started(&mut self) -> Result<(), AttachError> {
-        let mut failures = self.starting.take().unwrap_or_default();
-        match failures.len() {
-            0 => Ok(()),
-            1 => Err(failures.remove(0)),
-            count => {
-                for failure in &failures {
-                    tracing::error!("{failure}");
-                }
-                Err(AttachError::Several { count, first: Box::new(failures.remove(0)) })
-            }
+        let failures = self.starting.take().unwrap_or_default();
+        let none = self.metered.is_empty();
+        let (fatal, others): (Vec<_>, Vec<_>) =
+            failures.into_iter().partition(|failure| failure.exact || none);
+        for Failure { error, .. } in others {
+            tracing::warn!("{error}; the others are metered");
         }
+        AttachError::all(fatal.into_iter().map(|failure| failure.error).collect())
     }
 
     /// How many interfaces are metered.
@@ -153,8 +160,12 @@ impl Hooks {
         self.metered.get(&place).map(|metered| metered.number)
     }
 
-    fn attach(&mut self, interface: &Interface, now: Instant) -> Result<(), AttachError> {
+    /// False if it must wait for a plane to be loaded.
+    fn attach(&mut self, interface: &Interface, now: Instant) -> Result<bool, AttachError> {
         let plane = self.plane_for(interface)?;
+        if plane >= self.kernel.planes() && !self.kernel.add_plane()? {
+            return Ok(false);
+        }
         let number = self.number_for(interface, now)?;
         let attached = self.attach_as(interface, plane, number);
         let links = attached.inspect_err(|_| self.numbers.give_back(number, now))?;
@@ -163,7 +174,7 @@ impl Hooks {
         self.refused.remove(&interface.place);
         let metered = Metered { interface: interface.clone(), number, plane, links };
         self.metered.insert(interface.place, metered);
-        Ok(())
+        Ok(true)
     }
 
     fn attach_as(
@@ -195,11 +206,12 @@ impl Hooks {
     }
 
     /// The first plane in which the interface's index is free.
-    fn plane_for(&mut self, interface: &Interface) -> Result<u32, AttachError> {
+    fn plane_for(&self, interface: &Interface) -> Result<u32, AttachError> {
         let ifindex = interface.place.ifindex;
         let same =
             || self.metered.values().filter(|other| other.interface.place.ifindex == ifindex);
-        let plane = (0..).find(|plane| same().all(|other| other.plane != *plane)).unwrap_or(0);
+        let free = |plane: &u32| same().all(|other| other.plane != *plane);
+        let plane = (0..PLANES).find(free).unwrap_or(PLANES);
         let limit = if plane == 0 { MAX_IFINDEX } else { PLANE_IFINDEXES };
         if ifindex >= limit {
             let what = format!("the index {ifindex} of {interface}");
@@ -209,9 +221,6 @@ impl Hooks {
             let what =
                 format!("an interface with index {ifindex} in one more namespace, {interface},");
             return Err(AttachError::TooMany { what, limit: PLANES });
-        }
-        while self.kernel.planes() <= plane {
-            self.kernel.add_plane()?;
         }
         Ok(plane)
     }
@@ -240,9 +249,9 @@ impl Hooks {
         let refused = Refused { name: interface.name.clone(), why, since: now };
         self.refused.insert(interface.place, refused);
         match &mut self.starting {
-            Some(failures) if interface.exact => failures.push(error),
-            _ if told => {}
-            _ => tracing::warn!("{error}; the others are metered"),
+            Some(failures) => failures.push(Failure { exact: interface.exact, error }),
+            None if told => {}
+            None => tracing::warn!("{error}; the others are metered"),
         }
     }
 }

@@ -1,10 +1,13 @@
 //! Loading: the embedded object becomes programs and tables in the kernel.
 
 use std::io::ErrorKind;
+use std::sync::Arc;
+use std::time::Duration;
 
 use aya::maps::{Array, MapData, MapError};
 use aya::programs::{Program, ProgramError, SchedClassifier, Xdp};
 use aya::{Ebpf, EbpfError, EbpfLoader, include_bytes_aligned};
+use crossbeam::channel::{Receiver, RecvTimeoutError, bounded};
 use flow_common::InterfaceCounters;
 use flow_common::hash::keys_from;
 use flow_common::table::{Entry, GENERATIONS, InterfaceEntry, Set, WAYS, index_base, names};
@@ -14,6 +17,9 @@ use super::{AttachError, NEEDS_TO_JOIN, NEEDS_TO_LOAD};
 
 /// The compiled `flow-ebpf`.
 const OBJECT: &[u8] = include_bytes_aligned!(env!("FLOW_EBPF_OBJECT"));
+
+/// How long [`Kernel::add_plane`] waits for a load: others have work to do meanwhile.
+const LOADING: Duration = Duration::from_millis(5);
 
 /// How large the flow tables are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,7 +117,8 @@ pub struct Kernel {
     options: KernelOptions,
     /// More loads of the programs, on the same tables: planes 1 and up.
     planes: Vec<Ebpf>,
-    shared: Option<SharedMaps>,
+    loading: Option<Receiver<Result<Ebpf, AttachError>>>,
+    shared: Option<Arc<SharedMaps>>,
 }
 
 impl Kernel {
@@ -124,9 +131,10 @@ impl Kernel {
         let ebpf = Self::load_object(options, 0, None)?;
         let shared = SharedMaps::new(&ebpf)
             .inspect_err(|error| tracing::debug!("tables cannot be shared: {error}"))
+            .map(Arc::new)
             .ok();
-        let size = options.size;
-        let mut kernel = Self { ebpf, size, options, planes: Vec::new(), shared };
+        let (size, planes) = (options.size, Vec::new());
+        let mut kernel = Self { ebpf, size, options, planes, loading: None, shared };
         load_programs(&mut kernel.ebpf)?;
         let name = names::READ_CLOCK;
         kernel.classifier(name)?.load().map_err(|error| program_error(name, error))?;
@@ -177,22 +185,50 @@ impl Kernel {
         self.planes.len() as u32 + 1
     }
 
-    /// Loads the programs once more, on the same tables, for interfaces whose index is
-    /// in use already. It takes as long as the first load.
+    /// Loads the programs once more, on the same tables, for interfaces whose index is in
+    /// use already. That takes as long as the first load, in a thread: it is asked for
+    /// again and again until it says that there is one more plane.
     ///
     /// # Errors
     /// As [`Kernel::load`]; or the tables cannot be shared, which `CAP_SYS_ADMIN` is needed for.
-    pub fn add_plane(&mut self) -> Result<(), AttachError> {
-        let Some(shared) = &self.shared else {
+    pub fn add_plane(&mut self) -> Result<bool, AttachError> {
+        let Some(loading) = &self.loading else {
+            self.loading = Some(self.start_loading()?);
+            return Ok(false);
+        };
+        let loaded = match loading.recv_timeout(LOADING) {
+            Ok(loaded) => loaded,
+            Err(RecvTimeoutError::Timeout) => return Ok(false),
+            Err(RecvTimeoutError::Disconnected) => {
+                Err(AttachError::Load { problem: "the thread that loads has ended".into() })
+            }
+        };
+        self.loading = None;
+        self.planes.push(loaded?);
+        Ok(true)
+    }
+
+    fn start_loading(&self) -> Result<Receiver<Result<Ebpf, AttachError>>, AttachError> {
+        let Some(shared) = self.shared.clone() else {
             return Err(AttachError::Permission {
                 operation: "sharing the flow tables among network namespaces".into(),
                 needs: NEEDS_TO_JOIN,
             });
         };
-        let mut plane = Self::load_object(self.options, self.planes(), Some(shared))?;
-        load_programs(&mut plane)?;
-        self.planes.push(plane);
-        Ok(())
+        let (options, plane) = (self.options, self.planes());
+        let (sender, loading) = bounded(1);
+        let load = move || {
+            let loaded = Self::load_object(options, plane, Some(&shared))
+                .and_then(|mut ebpf| load_programs(&mut ebpf).map(|()| ebpf));
+            // Without a receiver the agent has stopped meanwhile.
+            let _ = sender.send(loaded);
+        };
+        let thread = std::thread::Builder::new().name("load".into()).spawn(load);
+        thread.map_err(|source| AttachError::Io {
+            what: "the programs cannot be loaded in a thread".into(),
+            source,
+        })?;
+        Ok(loading)
     }
 
     /// A TC program of a plane.

@@ -112,6 +112,21 @@ pub enum AttachError {
 }
 
 impl AttachError {
+    /// None is no error; of several each is told.
+    ///
+    /// # Errors
+    /// The only one, or how many there are.
+    pub fn all(mut errors: Vec<Self>) -> Result<(), Self> {
+        if errors.len() > 1 {
+            for error in &errors {
+                tracing::error!("{error}");
+            }
+            let (count, first) = (errors.len(), Box::new(errors.remove(0)));
+            return Err(Self::Several { count, first });
+        }
+        errors.pop().map_or(Ok(()), Err)
+    }
+
     /// The process exit code for this error.
     pub fn exit(&self) -> Exit {
         match self {

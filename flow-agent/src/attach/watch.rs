@@ -88,6 +88,7 @@ impl Watcher {
         mut waker: PipeReader,
     ) {
         let mut due = Due::new(Instant::now());
+        let mut settle = SETTLE;
         let mut said = String::new();
         loop {
             let (changed, named, woken) = match self.wait(&waker, due.left(Instant::now())) {
@@ -100,11 +101,11 @@ impl Watcher {
             let now = Instant::now();
             if changed {
                 self.listener.clear();
-                due.by(now + SETTLE);
+                due.by(now + settle);
             }
             if named {
                 self.clear_names();
-                due.by(now + SETTLE);
+                due.by(now + settle);
                 due.again = Some(now + NAMESPACE);
             }
             if woken {
@@ -118,7 +119,10 @@ impl Watcher {
             if !due.is_over(now) {
                 continue;
             }
-            match self.scanner.scan() {
+            let scan = self.scanner.scan();
+            // Of a host whose interfaces change all the time, a tenth of the time at most.
+            settle = SETTLE.max(10 * now.elapsed());
+            match scan {
                 Ok(scan) => {
                     said.clear();
                     // Without a receiver the agent is stopping.
@@ -197,6 +201,11 @@ impl Watch {
         self.scans.try_iter().last()
     }
 
+    /// Waits for the next look.
+    pub fn wait(&self, limit: Duration) -> Option<Scan> {
+        self.scans.recv_timeout(limit).ok()
+    }
+
     /// Looks for something else from now on.
     pub fn select(&mut self, selection: Selection) {
         // A thread that has ended has said why.
@@ -239,7 +248,7 @@ mod tests {
         assert!(!due.is_over(start));
         due.again = Some(start + NAMESPACE);
         assert!(due.is_over(start + SETTLE));
-        assert_eq!(due.left(start + SETTLE), NAMESPACE - SETTLE);
+        assert_eq!(due.left(start + SETTLE) + SETTLE, NAMESPACE);
         assert!(due.is_over(start + NAMESPACE));
         assert!(!due.is_over(start + NAMESPACE), "once");
         assert!(due.is_over(start + SETTLE + EVERY));
