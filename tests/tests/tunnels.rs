@@ -7,13 +7,14 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 use aya::programs::{TestRun, TestRunOptions};
-use flow_agent::attach::{AttachMode, Hooks, InterfaceSpec, Kernel, TableSize, resolve};
+use flow_agent::attach::{Kernel, KernelOptions, TableSize};
 use flow_agent::drain::Drain;
-use flow_common::Direction;
 use flow_common::table::{InterfaceEntry, names};
 use flow_tests::bin_path::flow_agent;
-use flow_tests::lab::{Lab, Side};
+use flow_tests::lab::Side;
 use flow_tests::made::{Pcap, folder_with, lines};
+use flow_tests::rig::Rig;
+use flow_tests::sql;
 use flow_tests::tally::Tally;
 use flow_tests::traffic::{self, Ends};
 use flow_tests::tunnelled::{self, INNER, INNER_HEADERS, Made, PORTS};
@@ -22,15 +23,17 @@ use serde_json::{Value, json};
 /// Test runs say that packets come from `lo`.
 const TEST_RUN_IFINDEX: u32 = 1;
 
-fn size() -> TableSize {
+fn kernel(decapsulate: bool) -> Kernel {
     let cpus = aya::util::nr_cpus().expect("the CPUs are known") as u32;
-    TableSize { cpus, sets_per_region: 256, interfaces: 16 }
+    let size = TableSize { cpus, sets_per_region: 256, interfaces: 16 };
+    Kernel::load(KernelOptions { size, seed: 7, decapsulate })
+        .unwrap_or_else(|error| panic!("{error}"))
 }
 
 #[test]
 fn every_program_loads_with_decapsulation() {
     for decapsulate in [false, true] {
-        let kernel = Kernel::load(size(), 7, decapsulate).unwrap_or_else(|error| panic!("{error}"));
+        let kernel = kernel(decapsulate);
         for (name, program) in kernel.ebpf.programs() {
             let info = program.info().expect("loaded");
             let verified = info.verified_instruction_count().expect("5.16 or later");
@@ -58,8 +61,7 @@ fn a_tunnels_super_packet_counts_as_its_segments() {
     const PAYLOAD: usize = 2_500;
     const SEGMENT: usize = 1_000;
     for (decapsulate, told) in [(false, 3), (false, 0), (true, 3)] {
-        let mut kernel =
-            Kernel::load(size(), 7, decapsulate).unwrap_or_else(|error| panic!("{error}"));
+        let mut kernel = kernel(decapsulate);
         let entry = InterfaceEntry { number: 1, ..InterfaceEntry::default() };
         kernel.set_interface(TEST_RUN_IFINDEX, entry).expect("the map takes it");
         let mut drain = Drain::new(&mut kernel, 1).unwrap_or_else(|error| panic!("{error}"));
@@ -88,45 +90,58 @@ fn a_tunnels_super_packet_counts_as_its_segments() {
 /// what really came.
 #[test]
 fn vxlan_super_packets_are_what_the_other_end_receives() -> Result<()> {
-    let lab = Lab::new()?;
-    overlay(&lab.left, &lab.right)?;
-    overlay(&lab.right, &lab.left)?;
+    let rig = Rig::new()?;
+    let received = through_vxlan(&rig, &[])?;
+    assert_eq!(sent(&rig, "protocol = 17 AND dst_port = 4789")?, received);
+    Ok(())
+}
+
+/// An overlay at both ends, one TCP transfer through it, metered by an agent with these arguments.
+/// Returns packets and IP octets of what the right end received.
+fn through_vxlan(rig: &Rig, arguments: &[&str]) -> Result<(u64, u64)> {
+    let (left, right) = (&rig.lab.left, &rig.lab.right);
+    overlay(left, right)?;
+    overlay(right, left)?;
     // Behind the programs the sender's interface takes single packets only. Set after the overlay
     // was made, which goes on with super-packets.
-    lab.left.namespace.ip(&format!("link set {} gso_max_segs 1\n", lab.left.interface))?;
-    lab.wait_quiet()?;
+    left.namespace.ip(&format!("link set {} gso_max_segs 1\n", left.interface))?;
+    rig.lab.wait_quiet()?;
 
-    let specs: [InterfaceSpec; 1] = [lab.left.spec("tc").parse()?];
-    let interfaces = resolve(&specs, AttachMode::Auto)?;
-    let mut kernel = Kernel::load(TableSize { sets_per_region: 1 << 12, ..size() }, 7, false)?;
-    let mut drain = Drain::new(&mut kernel, interfaces.len())?;
-    let hooks = Hooks::attach(kernel, &interfaces)?;
-    let before = received(&lab.right)?;
-    // Shows which packets the program is given.
-    let sender = Tally::start_on(&lab.left.namespace, "vx")?;
+    let agent = rig.agent_with(("tc", "tc"), arguments)?;
+    let before = received(right)?;
+    // Shows what the sender's stack hands down.
+    let tally = Tally::start_on(&left.namespace, "vx")?;
     let ends = Ends {
-        client: &lab.left,
+        client: left,
         from: "10.78.0.1".parse()?,
-        server: &lab.right,
+        server: right,
         to: "10.78.0.2:5201".parse()?,
     };
     traffic::bulk(ends, 20 << 20, 100 << 20)?;
-    lab.wait_quiet()?;
-    let after = received(&lab.right)?;
-    let sender = sender.stop()?;
-    let kernel = hooks.detach();
-    let mut deltas = Vec::new();
-    let drained = drain.drain(&kernel, || 0, &mut deltas)?;
-    assert_eq!(drained.balances[1].unaccounted(), (0, 0));
-
-    let sent = deltas.iter().filter(|delta| delta.key.direction == Direction::Egress as u8);
-    let sent = sent.fold((0, 0), |sum, delta| (sum.0 + delta.packets, sum.1 + delta.octets));
+    rig.lab.wait_quiet()?;
+    let after = received(right)?;
+    let super_packets = tally.stop()?.super_egress;
+    ensure!(super_packets > 100, "only {super_packets} super-packets were sent");
+    agent.stop()?;
     let packets = after.packets - before.packets;
     // The interface counts Ethernet headers, too.
-    let octets = after.octets - before.octets - 14 * packets;
-    assert_eq!(sent, (packets, octets));
-    ensure!(sender.super_egress > 100, "only {} super-packets were sent", sender.super_egress);
-    Ok(())
+    Ok((packets, after.octets - before.octets - 14 * packets))
+}
+
+/// Packets and octets that left the left end, in rows of this kind.
+fn sent(rig: &Rig, condition: &str) -> Result<(u64, u64)> {
+    let sum = |column: &str| {
+        sql::number(
+            rig.store.url(),
+            &format!(
+                "SELECT sumIf({column}, direction = 'egress') \
+                   + sumIf(reverse_{column}, direction = 'ingress') FROM flow.flows \
+                 WHERE endsWith(interface, '{}') AND {condition}",
+                rig.lab.left.interface
+            ),
+        )
+    };
+    Ok((sum("packets")?, sum("bytes")?))
 }
 
 /// A VXLAN interface `vx` with 10.78.0.N for side N.
