@@ -59,10 +59,8 @@ pub fn frames(payload: usize, forward: bool) -> Vec<Made> {
 }
 
 fn inner(payload: usize, forward: bool) -> Vec<u8> {
-    let (addresses, ports) = match forward {
-        true => (INNER, PORTS),
-        false => ((INNER.1, INNER.0), (PORTS.1, PORTS.0)),
-    };
+    let (addresses, ports) =
+        if forward { (INNER, PORTS) } else { ((INNER.1, INNER.0), (PORTS.1, PORTS.0)) };
     let mut packet = Vec::new();
     PacketBuilder::ipv4(addresses.0.octets(), addresses.1.octets(), 33)
         .tcp(ports.0, ports.1, 1, 500)

@@ -37,11 +37,8 @@ fn the_captures_built_here_have_every_tunnel() {
     for ((tunnel, _), sum) in &totals.tunnelled {
         *packets.entry(tunnel.kind).or_default() += sum.packets;
     }
-    let often = |kind| packets.get(kind).is_some_and(|packets| *packets > 50);
-    assert!(
-        ["vxlan", "geneve", "gre", "ipip", "gtpu"].iter().all(|kind| often(kind)),
-        "{packets:?}"
-    );
+    let often = |kind: &&str| packets.get(kind).is_some_and(|packets| *packets > 50);
+    assert!(["vxlan", "geneve", "gre", "ipip", "gtpu"].iter().all(often), "{packets:?}");
     println!("{packets:?}");
 }
 
