@@ -7,9 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow, ensure};
-use flow_agent::attach::{
-    Hooks, Interface, Kernel, KernelOptions, Numbers, Scanner, Selection, TableSize,
-};
+use flow_agent::attach::{Hooks, Interface, Kernel, Numbers, Scanner, Selection, TableSize};
 use flow_agent::delta::Delta;
 use flow_agent::drain::{Balance, Drain};
 use flow_agent::names::{NameBook, Names};
@@ -37,7 +35,7 @@ fn exact(left: &str, right: &str) -> Result<()> {
     let interfaces = Scanner::new(selection).scan()?.found;
     let cpus = thread::available_parallelism()?.get() as u32;
     let mut kernel = Kernel::load(KernelOptions {
-        size: TableSize { cpus, sets_per_region: 1 << 12, interfaces: 256 },
+        size: TableSize { cpus, sets_per_region: 1 << 12, interfaces: 256, tunnels: false },
         seed: 7,
         decapsulate: false,
     })?;

@@ -144,7 +144,7 @@ impl MeterLoop {
         let started = Instant::now();
         let flipped = self.drain.flip(kernel, wall_clock)?;
         let (interval, intake) = (flipped.interval, &mut self.intake);
-        let drained = self.drain.read(flipped, |hot, cold| intake.add(hot, cold, &interval));
+        let drained = self.drain.read(flipped, |entry| intake.add(entry, &interval));
         intake.flush(&interval);
         self.drain.close(&drained)?;
         self.latency.record(Stage::Drain, started.elapsed());
