@@ -13,6 +13,7 @@ use crate::attach::{Kernel, TableSize};
 use crate::clock::wall_clock;
 use crate::delta::Delta;
 use crate::drain::Drain;
+use crate::filter::Rules;
 
 /// The compiled `flow-bench`.
 const OBJECT: &[u8] = include_bytes_aligned!(env!("FLOW_BENCH_OBJECT"));
@@ -60,7 +61,9 @@ impl Rig {
         let sets = (flows.max(1) * 4).div_ceil(WAYS as u32).next_power_of_two().max(1 << 14);
         let cpus = crate::host::online_cpus();
         let mut kernel = Kernel::load(TableSize { cpus, sets_per_region: sets }, 7)?;
-        let drain = Drain::new(&mut kernel, 1)?;
+        let mut drain = Drain::new(&mut kernel, 1)?;
+        // As a live agent has it by default.
+        drain.install_rules(Rules { own_port: Some(8123), ..Rules::default() })?;
         let entry = InterfaceEntry { number: 1, ..InterfaceEntry::default() };
         kernel.set_interface(TEST_RUN_IFINDEX, entry)?;
         let mut bench = EbpfLoader::new()
