@@ -264,13 +264,13 @@ fn a_connection_is_own_from_its_opening_until_a_while_after_its_end() {
     let own = OwnConnections::new(own_connections(&mut bench.kernel).expect("there"));
     let start = Instant::now();
     for (hour, local, other, remote) in [
-        (0, "10.0.0.1:40000", "10.0.0.1:40001", "10.0.0.2:8123"),
+        (0u64, "10.0.0.1:40000", "10.0.0.1:40001", "10.0.0.2:8123"),
         (1, "[fd00::1]:40000", "[fd00::1]:40001", "[fd00::2]:8123"),
     ] {
         let [local, other, remote] =
             [local, other, remote].map(|text| text.parse::<SocketAddr>().expect("valid"));
         assert_eq!(own_and_metered(&mut bench, &local, &remote), (0, 2));
-        let after = |seconds| start + Duration::from_secs(3600 * hour + seconds);
+        let after = |seconds: u64| start + Duration::from_secs(3600 * hour + seconds);
         own.opened(local, remote, after(0));
         assert_eq!(own_and_metered(&mut bench, &local, &remote), (2, 0));
         assert_eq!(own_and_metered(&mut bench, &other, &remote), (0, 2));
