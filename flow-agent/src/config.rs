@@ -70,6 +70,8 @@ pub struct Config {
     pub exporter: String,
     /// Time between two drains.
     pub drain_interval: Duration,
+    /// Meter packets in tunnels as what the tunnels carry.
+    pub decapsulate: bool,
     /// Memory for the kernel tables, in bytes.
     pub table_memory_bytes: u64,
     /// Cache threads.
@@ -122,6 +124,7 @@ impl Settings {
             store: store(self.store)?,
             exporter: self.exporter.map_or(Ok(host_name.into()), exporter)?,
             drain_interval: Duration::from_millis(drain_interval_ms),
+            decapsulate: self.decapsulate.is_some_and(|said| said.value),
             table_memory_bytes: memory << 20,
             shards: shards as usize,
             max_flows: max_flows as usize,

@@ -79,6 +79,7 @@ fn live(args: cli::RunArgs) -> Result<(), Error> {
         attach: Said::typed("--attach", args.attach),
         store: Said::typed("--store", args.store),
         exporter: Said::typed("--exporter", args.exporter),
+        decapsulate: Said::typed("--decapsulate", args.decapsulate.then_some(true)),
         drain_interval_ms: Said::typed("--drain-interval", args.drain_interval),
         idle_timeout_s: Said::typed("--idle-timeout", args.idle_timeout),
         active_timeout_s: Said::typed("--active-timeout", args.active_timeout),
@@ -95,6 +96,7 @@ fn replay(args: ReplayArgs) -> Result<(), Error> {
         output: args.output,
         ledger: args.ledger,
         exporter: args.exporter.unwrap_or_else(host_name),
+        decapsulate: args.decapsulate,
         max_flows: args.max_flows as usize,
         timeouts: Timeouts {
             idle: Duration::from_secs(args.idle_timeout),

@@ -9,13 +9,12 @@ use flow_common::{Count, Lost};
 use tokio::sync::{mpsc, watch};
 
 use crate::Error;
-use crate::attach::{Hooks, IngressHook, Interface, Kernel, TableSize, resolve};
+use crate::attach::{Hooks, IngressHook, Interface, Kernel, MAX_INTERFACES, TableSize, resolve};
 use crate::batch;
-use crate::cache::{Cache, CacheConfig};
+use crate::cache::{Cache, CacheConfig, Intake};
 use crate::clock::wall_clock;
 use crate::config::{Config, Source};
-use crate::delta::Delta;
-use crate::drain::{self, Balance, Drain};
+use crate::drain::{self, Balance, Drain, FillLevel};
 use crate::filter::OwnConnections;
 use crate::host::online_cpus;
 use crate::latency::{Latency, Stage};
@@ -30,8 +29,8 @@ use crate::target::Store;
 const BATCH_QUEUE: usize = 1 << 16;
 /// Messages of records that may wait for the batcher.
 const RECORD_QUEUE: usize = 256;
-/// How often the ring of evicted flows is emptied between two drains.
-const POLL: Duration = Duration::from_millis(50);
+/// How often the agent looks how full the kernel tables are.
+const POLL: Duration = Duration::from_millis(10);
 /// Drains that may fail one after the other before the agent stops.
 const FAILED_DRAINS: u32 = 10;
 
@@ -49,8 +48,8 @@ pub fn run(
     let config = &source.load()?;
     let interfaces = resolve(&config.interfaces, config.attach)?;
     let seed = random_seed();
-    let size = TableSize::for_budget(online_cpus(), config.table_memory_bytes)?;
-    let mut kernel = Kernel::load(size, seed)?;
+    let size = TableSize::for_budget(online_cpus(), MAX_INTERFACES, config.table_memory_bytes)?;
+    let mut kernel = Kernel::load(size, seed, config.decapsulate)?;
     let mut drain = Drain::new(&mut kernel, interfaces.len())?;
     let kernel_log = KernelLog::new(&mut kernel);
     let requests = shutdown().map_err(Error::thread)?;
@@ -68,7 +67,7 @@ pub fn run(
         latency: pipeline.latency.clone(),
         kernel_log,
         reloader,
-        deltas: Vec::new(),
+        intake: pipeline.cache.intake(),
     };
 
     notify(sd_notify::NotifyState::Ready);
@@ -91,8 +90,10 @@ pub fn run(
     let drained = agent
         .pass(&mut drain, &kernel, &pipeline.cache)
         .and_then(|()| agent.pass(&mut drain, &kernel, &pipeline.cache));
+    let ledger = agent.ledger.clone();
+    drop(agent); // with its way into the cache, which ends when there is none
     let outcome = pipeline.finish();
-    let stored = report(&agent.ledger, outcome);
+    let stored = report(&ledger, outcome);
     let closed = store.close();
     metered.and(drained).and(stored).and(closed)
 }
@@ -184,7 +185,7 @@ struct Agent {
     latency: Latency,
     kernel_log: KernelLog,
     reloader: Reloader,
-    deltas: Vec<Delta>,
+    intake: Intake,
 }
 
 impl Agent {
@@ -214,15 +215,12 @@ impl Agent {
             if let Some(stage) = pipeline.dead_stage() {
                 return Err(Error::Stage { stage });
             }
-            let due = Instant::now() >= next;
-            let result = if due {
-                next = Instant::now() + interval;
-                keep_running(store);
-                self.pass(drain, kernel, &pipeline.cache)
-            } else {
-                self.poll(drain, kernel, &pipeline.cache)
-            };
-            match result {
+            if Instant::now() < next && !nearly_full(drain.fill_level()) {
+                continue;
+            }
+            next = Instant::now() + interval;
+            keep_running(store);
+            match self.pass(drain, kernel, &pipeline.cache) {
                 Ok(()) => failed = 0,
                 Err(error) if failed == FAILED_DRAINS => return Err(error),
                 Err(error) => {
@@ -236,10 +234,13 @@ impl Agent {
     /// One drain: deltas to the cache, counts to the ledger.
     fn pass(&mut self, drain: &mut Drain, kernel: &Kernel, cache: &Cache) -> Result<(), Error> {
         let started = Instant::now();
-        self.deltas.clear();
-        let drained = drain.drain(kernel, wall_clock, &mut self.deltas)?;
+        let flipped = drain.flip(kernel, wall_clock)?;
+        let interval = flipped.interval;
+        let intake = &mut self.intake;
+        let drained = drain.read(flipped, |hot, cold| intake.add(hot, cold, &interval));
+        intake.flush(&interval);
+        drain.close(&drained)?;
         self.latency.record(Stage::Drain, started.elapsed());
-        cache.update(&self.deltas);
         cache.expire(drained.clock.now_ns(), drained.clock.drift_ns());
         for (number, balance) in drained.balances.iter().enumerate() {
             post(&self.ledger, number as u16, balance);
@@ -252,14 +253,6 @@ impl Agent {
         Ok(())
     }
 
-    /// Empties the ring of evicted flows.
-    fn poll(&mut self, drain: &mut Drain, kernel: &Kernel, cache: &Cache) -> Result<(), Error> {
-        self.deltas.clear();
-        drain.poll(kernel, wall_clock, &mut self.deltas)?;
-        cache.update(&self.deltas);
-        Ok(())
-    }
-
     fn warn_of_loss(&self, number: usize, balance: &Balance) {
         let interface = number.checked_sub(1).and_then(|position| self.interfaces.get(position));
         let name = interface.map_or_else(|| "an unknown interface".into(), ToString::to_string);
@@ -268,7 +261,7 @@ impl Agent {
                 let remedy = match reason {
                     Lost::RingFull => "raise table_memory_mib or lower drain_interval_ms",
                     Lost::NoRegion => "restart the agent: CPUs were added",
-                    Lost::NoInterface => "please report it",
+                    Lost::NoInterface | Lost::Crash => "please report it",
                 };
                 tracing::warn!(
                     "{name}: {} packets are not in any flow, reason {}; {remedy}",
@@ -278,6 +271,12 @@ impl Agent {
             }
         }
     }
+}
+
+/// True when the tables must not wait for the end of the interval: a flood could
+/// fill what is left before the next look.
+fn nearly_full(level: FillLevel) -> bool {
+    level.flows > 0.25 || level.evicted > 0.1
 }
 
 /// Starts an embedded store that has died again. Its batches wait meanwhile, and
@@ -292,7 +291,10 @@ fn keep_running(store: &mut Store) {
 fn post(ledger: &Ledger, interface: u16, balance: &Balance) {
     ledger.add(interface, Entry::Seen, balance.seen);
     ledger.add(interface, Entry::Metered, balance.metered);
-    ledger.add(interface, Entry::Drained, balance.metered);
+    // Overflow rows are drained, too: packets without addresses instead of none.
+    let mut drained = balance.metered;
+    drained.merge(balance.lost[Lost::RingFull as usize]);
+    ledger.add(interface, Entry::Drained, drained);
     for (reason, count) in balance.not_metered.iter().enumerate() {
         ledger.add(interface, Entry::NotMetered(reason as u8), *count);
     }

@@ -25,8 +25,8 @@ struct Bench {
 impl Bench {
     fn new(rules: Rules) -> Self {
         let cpus = aya::util::nr_cpus().expect("the CPUs are known") as u32;
-        let size = TableSize { cpus, sets_per_region: 1024 };
-        let mut kernel = Kernel::load(size, 7).unwrap_or_else(|error| panic!("{error}"));
+        let size = TableSize { cpus, sets_per_region: 1024, interfaces: 16 };
+        let mut kernel = Kernel::load(size, 7, false).unwrap_or_else(|error| panic!("{error}"));
         let entry = InterfaceEntry { number: 1, ..InterfaceEntry::default() };
         kernel.set_interface(TEST_RUN_IFINDEX, entry).expect("the map takes it");
         let mut drain = Drain::new(&mut kernel, 1).unwrap_or_else(|error| panic!("{error}"));

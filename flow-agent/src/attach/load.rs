@@ -7,9 +7,9 @@ use aya::programs::{Program, ProgramError, SchedClassifier, Xdp};
 use aya::{Ebpf, EbpfError, EbpfLoader, include_bytes_aligned};
 use flow_common::InterfaceCounters;
 use flow_common::hash::keys_from;
-use flow_common::table::{Evicted, GENERATIONS, InterfaceEntry, Set, names};
+use flow_common::table::{Entry, GENERATIONS, InterfaceEntry, Set, WAYS, names};
 
-use super::{AttachError, MAX_INTERFACES, NEEDS_TO_LOAD};
+use super::{AttachError, NEEDS_TO_LOAD};
 
 /// The compiled `flow-ebpf`.
 const OBJECT: &[u8] = include_bytes_aligned!(env!("FLOW_EBPF_OBJECT"));
@@ -21,6 +21,8 @@ pub struct TableSize {
     pub cpus: u32,
     /// Sets in a region, a power of two.
     pub sets_per_region: u32,
+    /// Interface numbers are below this.
+    pub interfaces: u32,
 }
 
 impl TableSize {
@@ -33,8 +35,8 @@ impl TableSize {
     ///
     /// # Errors
     /// Not even the smallest tables fit.
-    pub fn for_budget(cpus: u32, budget_bytes: u64) -> Result<Self, AttachError> {
-        let size = |sets_per_region| Self { cpus, sets_per_region };
+    pub fn for_budget(cpus: u32, interfaces: u32, budget_bytes: u64) -> Result<Self, AttachError> {
+        let size = |sets_per_region| Self { cpus, sets_per_region, interfaces };
         let mut sets = Self::MOST_SETS;
         while size(sets).bytes() > budget_bytes {
             sets /= 2;
@@ -48,9 +50,12 @@ impl TableSize {
 
     /// Kernel memory of all regions, in bytes.
     pub fn bytes(self) -> u64 {
-        let sets = u64::from(self.sets_per_region) * (size_of::<Set>() as u64 + 8);
-        let counters = u64::from(MAX_INTERFACES) * size_of::<InterfaceCounters>() as u64;
-        u64::from(self.regions()) * (sets + counters)
+        let of = |count: u32, size: usize| u64::from(count) * size as u64;
+        let region = of(self.sets_per_region, size_of::<Set>())
+            + of(self.dirty_words(), size_of::<u64>())
+            + of(self.evicted_per_region(), size_of::<Entry>())
+            + of(self.interfaces, size_of::<InterfaceCounters>());
+        u64::from(self.regions()) * region
     }
 
     /// Regions of all generations.
@@ -58,18 +63,19 @@ impl TableSize {
         GENERATIONS * self.cpus
     }
 
-    /// Octets of the ring of evicted flows: it grows with the CPUs that share it.
-    fn ring_octets(self) -> u32 {
-        const PER_CPU: u32 = 1 << 20;
-        const MOST: u32 = 16 << 20;
-        self.cpus.saturating_mul(PER_CPU).next_power_of_two().min(MOST)
+    /// Flows that a region's sets hold when all are full.
+    pub fn flows_per_region(self) -> u32 {
+        self.sets_per_region * WAYS as u32
     }
 
-    /// Flows that the ring can hold.
-    pub fn ring_flows(self) -> usize {
-        /// Each record has a header (kernel/bpf/ringbuf.c, `bpf_ringbuf_hdr`).
-        const HEADER: usize = 8;
-        self.ring_octets() as usize / (size_of::<Evicted>() + HEADER)
+    /// Words of a region's bitmap of sets that hold a flow.
+    pub fn dirty_words(self) -> u32 {
+        self.sets_per_region / 64
+    }
+
+    /// Flows that may leave the full sets of a region between two drains.
+    pub fn evicted_per_region(self) -> u32 {
+        self.sets_per_region
     }
 }
 
@@ -82,11 +88,12 @@ pub struct Kernel {
 }
 
 impl Kernel {
-    /// Loads programs and tables.
+    /// Loads programs and tables. With `decapsulate`, packets in tunnels are metered as what the
+    /// tunnels carry.
     ///
     /// # Errors
     /// A missing privilege, a kernel that is too old, or the verifier's refusal with its log.
-    pub fn load(size: TableSize, seed: u64) -> Result<Self, AttachError> {
+    pub fn load(size: TableSize, seed: u64, decapsulate: bool) -> Result<Self, AttachError> {
         refuse_real_time()?;
         let log_level = if tracing::enabled!(tracing::Level::DEBUG) {
             aya_log::Level::Debug
@@ -94,20 +101,24 @@ impl Kernel {
             aya_log::Level::Info
         };
         let log_level = log_level as u8;
+        let evicted = size.evicted_per_region();
         let mut loader = EbpfLoader::new();
-        let sets = size.regions() * size.sets_per_region;
+        let regions = size.regions();
         let ebpf = loader
             .override_global(aya_log::LEVEL, &log_level, false)
             .override_global(names::CPUS, &size.cpus, true)
             .override_global(names::SETS_PER_REGION, &size.sets_per_region, true)
-            .override_global(names::MAX_INTERFACES, &MAX_INTERFACES, true)
+            .override_global(names::EVICTED_PER_REGION, &evicted, true)
+            .override_global(names::MAX_INTERFACES, &size.interfaces, true)
+            .override_global(names::DECAPSULATE, &u32::from(decapsulate), true)
             .override_global(names::HASH_KEYS, &keys_from(seed), true)
-            .map_max_entries(names::SETS, sets)
-            .map_max_entries(names::DIRTY, sets)
-            .map_max_entries(names::REGIONS, size.regions())
-            .map_max_entries(names::COUNTERS, size.regions() * MAX_INTERFACES)
-            .map_max_entries(names::EVICTED, size.ring_octets())
-            .map_max_entries(names::STRAY, GENERATIONS * MAX_INTERFACES)
+            .map_max_entries(names::SETS, regions * size.sets_per_region)
+            .map_max_entries(names::DIRTY, regions * size.dirty_words())
+            .map_max_entries(names::REGIONS, regions)
+            .map_max_entries(names::EVICTED, regions * evicted)
+            .map_max_entries(names::COUNTERS, regions * size.interfaces)
+            .map_max_entries(names::NAMES, size.interfaces)
+            .map_max_entries(names::STRAY, GENERATIONS * size.interfaces)
             .load(OBJECT)
             .map_err(|error| load_error(&error))?;
         let mut kernel = Self { ebpf, size };
@@ -247,7 +258,7 @@ mod tests {
         for cpus in [1, 2, 3, 64, 256] {
             for mib in [8, 128, 1000, 1 << 16] {
                 let budget = mib << 20;
-                let Ok(size) = TableSize::for_budget(cpus, budget) else {
+                let Ok(size) = TableSize::for_budget(cpus, 512, budget) else {
                     assert!(mib < u64::from(cpus), "{cpus} CPUs have a place in {mib} MiB");
                     continue;
                 };
@@ -264,7 +275,7 @@ mod tests {
 
     #[test]
     fn a_budget_that_is_too_small_says_what_is_needed() {
-        let error = TableSize::for_budget(64, 1 << 20).expect_err("64 CPUs need more");
+        let error = TableSize::for_budget(64, 512, 1 << 20).expect_err("64 CPUs need more");
         assert!(error.to_string().contains("64 CPUs need at least"), "{error}");
     }
 }

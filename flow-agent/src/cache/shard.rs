@@ -75,7 +75,7 @@ impl Shard {
 
     /// Adds packets to their flow; records that this ends go to `out`.
     pub fn update(&mut self, delta: &Delta, out: &mut Vec<FlowRecord>) {
-        let (key, side) = BiflowKey::new(&delta.key);
+        let (key, side) = BiflowKey::of(delta);
         if let Some(flow) = self.open.get_mut(&key) {
             if let Some(reason) = due(flow, delta, &self.timeouts) {
                 out.push(flow.record(&key, reason));

@@ -10,11 +10,12 @@ use toml::{Spanned, Value};
 use super::ConfigError;
 
 /// Every key of the file.
-pub const KEYS: [&str; 14] = [
+pub const KEYS: [&str; 15] = [
     "interfaces",
     "attach",
     "store",
     "exporter",
+    "decapsulate",
     "drain_interval_ms",
     "table_memory_mib",
     "shards",
@@ -73,6 +74,8 @@ pub struct Settings {
     pub store: Option<Said<String>>,
     /// This host's name in the rows.
     pub exporter: Option<Said<String>>,
+    /// Meter packets in tunnels as what the tunnels carry.
+    pub decapsulate: Option<Said<bool>>,
     /// Milliseconds between two drains.
     pub drain_interval_ms: Option<Said<i64>>,
     /// MiB of kernel memory for the flow tables.
@@ -201,6 +204,7 @@ impl Settings {
             attach: self.attach.or(others.attach),
             store: self.store.or(others.store),
             exporter: self.exporter.or(others.exporter),
+            decapsulate: self.decapsulate.or(others.decapsulate),
             drain_interval_ms: self.drain_interval_ms.or(others.drain_interval_ms),
             table_memory_mib: self.table_memory_mib.or(others.table_memory_mib),
             shards: self.shards.or(others.shards),
@@ -223,6 +227,7 @@ impl Settings {
             "attach" => self.attach = Some(text(place, value)?),
             "store" => self.store = Some(text(place, value)?),
             "exporter" => self.exporter = Some(text(place, value)?),
+            "decapsulate" => self.decapsulate = Some(yes_or_no(place, value)?),
             "drain_interval_ms" => self.drain_interval_ms = Some(whole_number(place, value)?),
             "table_memory_mib" => self.table_memory_mib = Some(whole_number(place, value)?),
             "shards" => self.shards = Some(whole_number(place, value)?),
@@ -288,6 +293,13 @@ fn whole_number(place: String, value: Value) -> Result<Said<i64>, ConfigError> {
     match value {
         Value::Integer(value) => Ok(Said { value, place }),
         other => Err(wrong_type(place, &other, "a whole number, without quotes")),
+    }
+}
+
+fn yes_or_no(place: String, value: Value) -> Result<Said<bool>, ConfigError> {
+    match value {
+        Value::Boolean(value) => Ok(Said { value, place }),
+        other => Err(wrong_type(place, &other, "true or false, without quotes")),
     }
 }
 
