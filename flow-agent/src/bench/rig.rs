@@ -12,7 +12,7 @@ use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use super::failed;
 use super::generator::{Hook, descriptor};
 use crate::Error;
-use crate::attach::{Kernel, MAX_INTERFACES, TableSize};
+use crate::attach::{Kernel, KernelOptions, TableSize};
 use crate::cache::Intake;
 use crate::clock::wall_clock;
 use crate::config::{Config, Settings};
@@ -72,7 +72,7 @@ impl Rig {
     /// # Errors
     /// Programs or tables cannot be loaded.
     pub fn with_tables(size: TableSize) -> Result<Self, Error> {
-        let mut kernel = Kernel::load(size, SEED, false)?;
+        let mut kernel = Kernel::load(KernelOptions { size, seed: SEED, decapsulate: false })?;
         let mut drain = Drain::new(&mut kernel, 1)?;
         // As an agent has it when nothing is configured.
         drain.install_rules(Rules { own_port: Some(STORE_PORT), ..Rules::default() })?;
@@ -153,7 +153,7 @@ pub fn default_config() -> Result<Config, Error> {
 /// They cannot be made on this host.
 pub fn default_tables() -> Result<TableSize, Error> {
     let budget = default_config()?.table_memory_bytes;
-    Ok(TableSize::for_budget(online_cpus(), MAX_INTERFACES, budget)?)
+    Ok(TableSize::for_budget(online_cpus(), TableSize::interfaces_for(1), budget)?)
 }
 
 /// What the kernel says of a loaded program.
@@ -171,7 +171,8 @@ pub struct Identity {
 /// They cannot be loaded.
 pub fn attached_identities() -> Result<[Identity; 2], Error> {
     // What `run` does; the seed fills the hash keys, which are data and no code.
-    let kernel = Kernel::load(default_tables()?, SEED, false)?;
+    let size = default_tables()?;
+    let kernel = Kernel::load(KernelOptions { size, seed: SEED, decapsulate: false })?;
     identities(&kernel)
 }
 
