@@ -73,8 +73,12 @@ impl MeterLoop {
             }
             if requests.reload.try_recv().is_ok() {
                 let Changes { rules, selection } = self.reloader.reload();
-                rules.into_iter().for_each(|rules| self.drain.set_rules(rules));
-                selection.into_iter().for_each(|selection| watch.select(selection));
+                if let Some(rules) = rules {
+                    self.drain.set_rules(rules);
+                }
+                if let Some(selection) = selection {
+                    watch.select(selection);
+                }
             }
             if let Some(stage) = pipeline.dead_stage() {
                 return Err(Error::Stage { stage });
