@@ -18,7 +18,11 @@ use crate::clock::wall_clock;
 use crate::config::{Config, Settings};
 use crate::delta::Delta;
 use crate::drain::{Balance, Drain, Drained};
+use crate::filter::Rules;
 use crate::host::online_cpus;
+
+/// Where a store listens by default.
+const STORE_PORT: u16 = 8123;
 
 /// Test runs say that packets come from `lo`.
 const TEST_RUN_IFINDEX: u32 = 1;
@@ -69,7 +73,9 @@ impl Rig {
     /// Programs or tables cannot be loaded.
     pub fn with_tables(size: TableSize) -> Result<Self, Error> {
         let mut kernel = Kernel::load(size, SEED)?;
-        let drain = Drain::new(&mut kernel, 1)?;
+        let mut drain = Drain::new(&mut kernel, 1)?;
+        // As an agent has it when nothing is configured.
+        drain.install_rules(Rules { own_port: Some(STORE_PORT), ..Rules::default() })?;
         let entry = InterfaceEntry { number: 1, ..InterfaceEntry::default() };
         kernel.set_interface(TEST_RUN_IFINDEX, entry)?;
         Ok(Self { kernel, drain })

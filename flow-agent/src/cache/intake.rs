@@ -82,8 +82,8 @@ impl Router {
         let (src_port, dst_port) =
             if key.is_icmp() { (0, 0) } else { (key.src_port, key.dst_port) };
         let sum = self.end(&key.src.0, src_port).wrapping_add(self.end(&key.dst.0, dst_port));
-        let spread = (sum ^ sum >> 32).wrapping_mul(self.keys[2]) >> 32;
-        (spread * self.shards >> 32) as usize
+        let spread = (sum ^ (sum >> 32)).wrapping_mul(self.keys[2]) >> 32;
+        ((spread * self.shards) >> 32) as usize
     }
 
     /// The hash of one end.
