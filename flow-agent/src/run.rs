@@ -26,7 +26,7 @@ const BATCH_QUEUE: usize = 1 << 16;
 /// Messages of records that may wait for the batcher.
 const RECORD_QUEUE: usize = 256;
 /// How often the agent looks how full the kernel tables are.
-const POLL: Duration = Duration::from_millis(10);
+pub(crate) const POLL: Duration = Duration::from_millis(10);
 /// Drains that may fail one after the other before the agent stops.
 const FAILED_DRAINS: u32 = 10;
 
@@ -224,6 +224,7 @@ impl Agent {
         let intake = &mut self.intake;
         let drained = drain.read(flipped, |hot, cold| intake.add(hot, cold, &clock));
         intake.flush(&clock);
+        drain.close(&drained)?;
         self.latency.record(Stage::Drain, started.elapsed());
         cache.expire(drained.clock.now_ns(), drained.clock.drift_ns());
         for (number, balance) in drained.balances.iter().enumerate() {
@@ -245,7 +246,7 @@ impl Agent {
                 let remedy = match reason {
                     Lost::RingFull => "raise table_memory_mib or lower drain_interval_ms",
                     Lost::NoRegion => "restart the agent: CPUs were added",
-                    Lost::NoInterface => "please report it",
+                    Lost::NoInterface | Lost::Crash => "please report it",
                 };
                 tracing::warn!(
                     "{name}: {} packets are not in any flow, reason {}; {remedy}",
@@ -259,7 +260,7 @@ impl Agent {
 
 /// True when the tables must not wait for the end of the interval: a flood could
 /// fill what is left before the next look.
-fn nearly_full(level: FillLevel) -> bool {
+pub(crate) fn nearly_full(level: FillLevel) -> bool {
     level.flows > 0.25 || level.evicted > 0.1
 }
 

@@ -48,5 +48,7 @@ reasons! {
         NoRegion = "no_region",
         /// It came on an interface that the agent did not configure.
         NoInterface = "no_interface",
+        /// It was in a generation that an agent was draining when it was killed.
+        Crash = "crash",
     }
 }

@@ -25,6 +25,8 @@ pub mod names {
     pub const COUNTERS: &str = "COUNTERS";
     pub const STRAY: &str = "STRAY";
     pub const GRACE: &str = "GRACE";
+    pub const JOURNAL: &str = "JOURNAL";
+    pub const NAMES: &str = "NAMES";
     /// The section of the programs' variables: `GENERATION`.
     pub const BSS: &str = ".bss";
     pub const INTERFACES: &str = "INTERFACES";
@@ -42,6 +44,7 @@ pub mod names {
     pub const MAX_INTERFACES: &str = "MAX_INTERFACES";
     pub const EVICTED_PER_REGION: &str = "EVICTED_PER_REGION";
     pub const HASH_KEYS: &str = "HASH_KEYS";
+    pub const XDP_VERDICT: &str = "XDP_VERDICT";
 }
 
 /// Interface numbers the kernel side can look up: the ifindex must be below this.
@@ -135,6 +138,42 @@ pub struct ClockReading {
     /// `CLOCK_BOOTTIME` in ns.
     pub boot_ns: u64,
 }
+
+/// What the next agent must know of the tables of one that was killed.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct Journal {
+    /// [`Journal::LAYOUT`] of the agent that made the tables.
+    pub layout: u32,
+    /// CPUs with regions.
+    pub cpus: u32,
+    /// Sets in a region.
+    pub sets_per_region: u32,
+    /// Interface numbers are below this.
+    pub interfaces: u32,
+    /// A [`GenerationState`] for each generation.
+    pub states: [u32; GENERATIONS as usize],
+}
+
+impl Journal {
+    /// To be changed with every change of a layout in this module or in `counters`.
+    pub const LAYOUT: u32 = 1;
+}
+
+/// How far a generation is.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GenerationState {
+    /// Everything in it has gone on; it is, or is being, emptied.
+    Drained = 0,
+    /// Programs may write it, and nothing has been taken from it.
+    Filling = 1,
+    /// Some of it may have gone on.
+    Draining = 2,
+}
+
+/// Octets of an interface's name in `NAMES`: `NETNS/NAME`, padded with zeros.
+pub const NAME_OCTETS: usize = 128;
 
 /// What a program must know of an interface: looked up by ifindex.
 #[repr(C)]

@@ -11,7 +11,9 @@ use aya_ebpf::helpers::generated::{bpf_jiffies64, bpf_ktime_get_boot_ns};
 use aya_ebpf::macros::{btf_map, map};
 use aya_ebpf::maps::{Array, LruHashMap, PerCpuArray};
 use flow_common::hash::HashKeys;
-use flow_common::table::{ClockReading, Entry, InterfaceEntry, MAX_IFINDEX, Region, Set};
+use flow_common::table::{
+    ClockReading, Entry, InterfaceEntry, Journal, MAX_IFINDEX, NAME_OCTETS, Region, Set,
+};
 use flow_common::{Count, FragmentKey, FragmentPorts, InterfaceCounters};
 
 /// The flow tables: `SETS_PER_REGION` sets for each region. Read by mmap.
@@ -52,6 +54,14 @@ pub static FRAGMENTS: LruHashMap<FragmentKey, FragmentPorts> =
 #[map]
 pub static CLOCK: Array<ClockReading> = Array::with_max_entries(1, 0);
 
+/// Not read here: what the next agent must know if this one is killed.
+#[map]
+pub static JOURNAL: Array<Journal> = Array::with_max_entries(1, 0);
+
+/// Not read here: the names of the interfaces by number, for the same.
+#[map]
+pub static NAMES: Array<[u8; NAME_OCTETS]> = Array::with_max_entries(1, 0);
+
 /// Not read here. It is a map in a map because updating one makes the kernel wait
 /// until every program that runs has ended (kernel/bpf/syscall.c,
 /// `maybe_wait_bpf_programs`): the grace period after a flip.
@@ -82,6 +92,8 @@ static MAX_INTERFACES: u32 = 0xffff_ff03;
 static EVICTED_PER_REGION: u32 = 0xffff_ff04;
 #[unsafe(no_mangle)]
 static HASH_KEYS: HashKeys = [0xffff_ff05; 12];
+#[unsafe(no_mangle)]
+static XDP_VERDICT: u32 = 0xffff_ff06;
 
 macro_rules! constant {
     ($(#[$doc:meta])* $name:ident, $static:ident, $ty:ty) => {
@@ -101,6 +113,8 @@ constant!(/// Evicted flows that a region keeps.
     evicted_per_region, EVICTED_PER_REGION, u32);
 constant!(/// Interface numbers are below this.
     max_interfaces, MAX_INTERFACES, u32);
+constant!(/// What XDP says of a metered packet: pass, except in one measurement.
+    xdp_verdict, XDP_VERDICT, u32);
 
 /// One of the secret words of the flow hash.
 #[inline(always)]

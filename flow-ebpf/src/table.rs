@@ -23,29 +23,43 @@ pub fn update(region: u32, packet: &Packet, packets: u64, octets: u64) -> Option
     // Most flows have the way that their hash prefers: its line is fetched together
     // with the tags. The others' lines, which may not be cached, only if a tag agrees.
     let preferred = (hash >> 32) as usize & (WAYS - 1);
-    if set.tags[preferred] == tag && same(&set.hot[preferred].key, &packet.key) {
+    if holds(set, preferred, tag, &packet.key) {
         add(set, preferred, packet, packets, octets);
         return None;
     }
-    let mut free = WAYS;
     for way in 0..WAYS {
-        if set.tags[way] == tag && same(&set.hot[way].key, &packet.key) {
+        if holds(set, way, tag, &packet.key) {
             add(set, way, packet, packets, octets);
             return None;
         }
-        if set.tags[way] == 0 && free != preferred {
-            free = way;
-        }
     }
-    let evicted = if free < WAYS {
-        open(region, index);
-        None
-    } else {
-        free = smallest(set);
-        evict(region, set, free)
+    let (way, evicted) = match free(set, preferred) {
+        Some(way) => {
+            open(region, index);
+            (way, None)
+        }
+        None => {
+            let way = smallest(set);
+            (way, evict(region, set, way))
+        }
     };
-    insert(set, free, tag, packet, packets, octets);
+    insert(set, way, tag, packet, packets, octets);
     evicted
+}
+
+/// True when a way's flow is the packet's.
+#[inline(always)]
+fn holds(set: &Set, way: usize, tag: u16, key: &FlowKey) -> bool {
+    set.tags[way] == tag && same(&set.hot[way].key, key)
+}
+
+/// A way without a flow, the preferred one if it is.
+#[inline(always)]
+fn free(set: &Set, preferred: usize) -> Option<usize> {
+    if set.tags[preferred] == 0 {
+        return Some(preferred);
+    }
+    (0..WAYS).find(|way| set.tags[*way] == 0)
 }
 
 /// Compares in words of eight octets, which are aligned so in both places.

@@ -14,6 +14,10 @@ use super::{AttachError, NEEDS_TO_LOAD};
 /// The compiled `flow-ebpf`.
 const OBJECT: &[u8] = include_bytes_aligned!(env!("FLOW_EBPF_OBJECT"));
 
+/// Verdicts of XDP programs (`enum xdp_action` in `linux/bpf.h`).
+const XDP_DROP: u32 = 1;
+const XDP_PASS: u32 = 2;
+
 /// How large the flow tables are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TableSize {
@@ -93,6 +97,19 @@ impl Kernel {
     /// # Errors
     /// A missing privilege, a kernel that is too old, or the verifier's refusal with its log.
     pub fn load(size: TableSize, seed: u64) -> Result<Self, AttachError> {
+        Self::load_with(size, seed, XDP_PASS)
+    }
+
+    /// The same for a measurement whose packets nobody is to get: XDP drops them when
+    /// it has metered them.
+    ///
+    /// # Errors
+    /// As [`Kernel::load`].
+    pub fn load_dropping(size: TableSize, seed: u64) -> Result<Self, AttachError> {
+        Self::load_with(size, seed, XDP_DROP)
+    }
+
+    fn load_with(size: TableSize, seed: u64, verdict: u32) -> Result<Self, AttachError> {
         refuse_real_time()?;
         let log_level = if tracing::enabled!(tracing::Level::DEBUG) {
             aya_log::Level::Debug
@@ -110,11 +127,13 @@ impl Kernel {
             .override_global(names::EVICTED_PER_REGION, &evicted, true)
             .override_global(names::MAX_INTERFACES, &size.interfaces, true)
             .override_global(names::HASH_KEYS, &keys_from(seed), true)
+            .override_global(names::XDP_VERDICT, &verdict, true)
             .map_max_entries(names::SETS, regions * size.sets_per_region)
             .map_max_entries(names::DIRTY, regions * size.dirty_words())
             .map_max_entries(names::REGIONS, regions)
             .map_max_entries(names::EVICTED, regions * evicted)
             .map_max_entries(names::COUNTERS, regions * size.interfaces)
+            .map_max_entries(names::NAMES, size.interfaces)
             .map_max_entries(names::STRAY, GENERATIONS * size.interfaces)
             .load(OBJECT)
             .map_err(|error| load_error(&error))?;

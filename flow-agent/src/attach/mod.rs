@@ -7,11 +7,13 @@ mod hooks;
 mod interface;
 mod load;
 mod namespace;
+mod pins;
 
 pub use hooks::{Hooks, IngressHook};
 pub use interface::{AttachMode, Interface, InterfaceSpec, resolve};
 pub use load::{Kernel, TableSize};
 pub use namespace::NetworkNamespace;
+pub use pins::PinFolder;
 
 use crate::Exit;
 
@@ -64,6 +66,9 @@ pub enum AttachError {
     /// The tables do not fit.
     #[error("the flow tables of {cpus} CPUs need at least {least_mib} MiB; raise table_memory_mib")]
     TableMemory { cpus: u32, least_mib: u64 },
+    /// Tables cannot be kept for the next agent.
+    #[error("{path}: {problem}")]
+    Pin { path: String, problem: String },
     /// Another agent meters there.
     #[error(
         "{interface} is metered by another flow-agent already ({hook}); \
@@ -90,7 +95,10 @@ impl AttachError {
             | Self::TableMemory { .. }
             | Self::TooMany { .. } => Exit::Usage,
             Self::Permission { .. } | Self::Verifier { .. } | Self::Load { .. } => Exit::Privilege,
-            Self::Attach { .. } | Self::AlreadyMetered { .. } | Self::Io { .. } => Exit::Failed,
+            Self::Attach { .. }
+            | Self::AlreadyMetered { .. }
+            | Self::Pin { .. }
+            | Self::Io { .. } => Exit::Failed,
         }
     }
 }

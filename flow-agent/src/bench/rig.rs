@@ -68,10 +68,21 @@ impl Rig {
     /// # Errors
     /// Programs or tables cannot be loaded.
     pub fn with_tables(size: TableSize) -> Result<Self, Error> {
-        let mut kernel = Kernel::load(size, SEED)?;
+        Self::metering(Kernel::load(size, SEED)?, TEST_RUN_IFINDEX)
+    }
+
+    /// Default tables, and an XDP program that drops what it has metered on this interface.
+    ///
+    /// # Errors
+    /// Programs or tables cannot be loaded.
+    pub fn dropping(ifindex: u32) -> Result<Self, Error> {
+        Self::metering(Kernel::load_dropping(default_tables()?, SEED)?, ifindex)
+    }
+
+    fn metering(mut kernel: Kernel, ifindex: u32) -> Result<Self, Error> {
         let drain = Drain::new(&mut kernel, 1)?;
         let entry = InterfaceEntry { number: 1, ..InterfaceEntry::default() };
-        kernel.set_interface(TEST_RUN_IFINDEX, entry)?;
+        kernel.set_interface(ifindex, entry)?;
         Ok(Self { kernel, drain })
     }
 
@@ -116,6 +127,7 @@ pub fn drain_into(rig: &mut Rig, intake: &mut Intake) -> Result<(Sums, Duration)
     let started = Instant::now();
     let drained = rig.drain.read(flipped, |hot, cold| intake.add(hot, cold, &clock));
     intake.flush(&clock);
+    rig.drain.close(&drained)?;
     let took = started.elapsed();
     Ok((sums(&drained)?, took))
 }

@@ -2,17 +2,20 @@
 
 use aya::maps::{Array, ArrayOfMaps, MapData};
 use aya::programs::SchedClassifier;
-use flow_common::table::{ColdLine, HotLine, names};
+use flow_common::table::{ColdLine, GenerationState, HotLine, names};
 
 use super::clock::ClockReader;
-use super::tables::{FillLevel, Tables, take};
+use super::journal::JournalWriter;
+use super::tables::{FillLevel, Tables, take, take_map};
 use super::{Balance, DrainError, KernelClock, delta};
 use crate::attach::Kernel;
 use crate::delta::Delta;
 
 /// What one drain gives besides flows.
 #[derive(Debug)]
+#[must_use = "the generation must be closed"]
 pub struct Drained {
+    generation: u32,
     /// One for each interface number; number 0 is for unknown interfaces.
     pub balances: Vec<Balance>,
     /// The clocks at the flip.
@@ -40,6 +43,7 @@ pub struct Drain {
     grace: ArrayOfMaps<MapData, Array<MapData, u32>>,
     inner: Array<MapData, u32>,
     tables: Tables,
+    journal: JournalWriter,
     clock: ClockReader,
     /// Packets of CPUs without a region, until their generation is read.
     balances: [Vec<Balance>; 2],
@@ -53,6 +57,7 @@ impl Drain {
     /// A table cannot be used or mapped.
     pub fn new(kernel: &mut Kernel, interfaces: usize) -> Result<Self, DrainError> {
         let clock_map = take(kernel, names::CLOCK)?;
+        let size = kernel.size;
         let numbers = interfaces + 1; // number 0 is for packets of unknown interfaces
         Ok(Self {
             interfaces: numbers,
@@ -60,7 +65,8 @@ impl Drain {
             selector: take(kernel, names::BSS)?,
             grace: take(kernel, names::GRACE)?,
             inner: Array::create(1, 0).map_err(DrainError::map)?,
-            tables: Tables::new(kernel)?,
+            journal: JournalWriter::new(kernel)?,
+            tables: Tables::new(size, |name| take_map(kernel, name))?,
             clock: ClockReader::new(clock_program(kernel)?, clock_map)?,
             balances: [vec![Balance::default(); numbers], vec![Balance::default(); numbers]],
         })
@@ -78,37 +84,62 @@ impl Drain {
     ) -> Result<Flipped, DrainError> {
         let generation = self.filling;
         let next = 1 - generation;
+        self.journal.set_state(next, GenerationState::Filling)?;
         self.selector.set(0, next, 0).map_err(DrainError::map)?;
         self.filling = next;
         // Every program that began before this call has ended when it returns.
         self.grace.set(0, &self.inner, 0).map_err(DrainError::map)?;
         let clock = self.clock.sample(clock_program(kernel)?, wall_clock)?;
         self.tables.read_stray(generation, &mut self.balances[generation as usize])?;
+        self.journal.set_state(generation, GenerationState::Draining)?;
         Ok(Flipped { generation, clock })
     }
 
-    /// Reads what was counted: each flow goes to `flow`.
+    /// Reads what was counted: each flow goes to `flow`. When they all have gone on,
+    /// [`Drain::close`] the generation.
     pub fn read(&mut self, flipped: Flipped, mut flow: impl FnMut(&HotLine, &ColdLine)) -> Drained {
         let Flipped { generation, clock } = flipped;
         let fresh = vec![Balance::default(); self.interfaces];
         let mut balances = std::mem::replace(&mut self.balances[generation as usize], fresh);
-        let reading = clock.reading();
         // SAFETY: `flip` has waited for every program that could write this generation.
-        let evicted = unsafe {
-            let evicted = self.tables.read(
-                generation,
-                reading.boot_ns,
-                reading.jiffies,
-                &mut balances,
-                &mut flow,
-            );
-            self.tables.clear_counters(generation, self.interfaces);
-            evicted
-        };
-        Drained { balances, clock, evicted }
+        let evicted =
+            unsafe { self.tables.read(generation, clock.reading(), &mut balances, &mut flow) };
+        Drained { generation, balances, clock, evicted }
     }
 
-    /// Flips and reads into a list of deltas.
+    /// Forgets a generation whose flows have all gone on.
+    ///
+    /// # Errors
+    /// The kernel refuses to write the journal.
+    pub fn close(&mut self, drained: &Drained) -> Result<(), DrainError> {
+        let generation = drained.generation;
+        self.journal.set_state(generation, GenerationState::Drained)?;
+        // SAFETY: as in `read`: the generation is not filled again before the next flip.
+        unsafe { self.tables.clear_counters(generation, self.interfaces) };
+        Ok(())
+    }
+
+    /// Writes down the name of an interface for the next agent.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn set_name(&mut self, number: u16, name: &str) -> Result<(), DrainError> {
+        self.journal.set_name(number, name)
+    }
+
+    /// The clocks, now.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn clock(
+        &mut self,
+        kernel: &Kernel,
+        wall_clock: impl FnOnce() -> u64,
+    ) -> Result<KernelClock, DrainError> {
+        self.clock.sample(clock_program(kernel)?, wall_clock)
+    }
+
+    /// Flips, reads into a list of deltas, and closes.
     ///
     /// # Errors
     /// As [`Drain::flip`].
@@ -120,7 +151,9 @@ impl Drain {
     ) -> Result<Drained, DrainError> {
         let flipped = self.flip(kernel, wall_clock)?;
         let clock = flipped.clock;
-        Ok(self.read(flipped, |hot, cold| out.push(delta(hot, cold, &clock))))
+        let drained = self.read(flipped, |hot, cold| out.push(delta(hot, cold, &clock)));
+        self.close(&drained)?;
+        Ok(drained)
     }
 
     /// How full the tables are that are being filled.

@@ -1,7 +1,7 @@
 //! The tables of the kernel side, mapped into this process.
 
 use aya::maps::{Map, MapData, PerCpuArray, PerCpuValues};
-use flow_common::table::{ColdLine, Entry, HotLine, Region, Set, WAYS, names};
+use flow_common::table::{ClockReading, ColdLine, Entry, HotLine, Region, Set, WAYS, names};
 use flow_common::{Count, Direction, FlowKey, InterfaceCounters, Lost, Overflow};
 
 use super::{Balance, DrainError};
@@ -32,22 +32,27 @@ pub struct FillLevel {
 }
 
 impl Tables {
-    /// Maps the tables of a kernel side.
+    /// Maps tables of a size, which `table` gives by name.
     ///
     /// # Errors
     /// A table is missing or cannot be mapped.
-    pub fn new(kernel: &mut Kernel) -> Result<Self, DrainError> {
-        let size = kernel.size;
+    pub fn new(
+        size: TableSize,
+        mut table: impl FnMut(&'static str) -> Result<Map, DrainError>,
+    ) -> Result<Self, DrainError> {
         let regions = size.regions() as usize;
         let per_region = |count: u32| regions * count as usize;
+        let sets = per_region(size.sets_per_region);
+        let evicted = per_region(size.evicted_per_region());
+        let counters = per_region(size.interfaces);
         Ok(Self {
             size,
-            sets: map(kernel, names::SETS, per_region(size.sets_per_region))?,
-            dirty: map(kernel, names::DIRTY, per_region(size.dirty_words()))?,
-            regions: map(kernel, names::REGIONS, regions)?,
-            evicted: map(kernel, names::EVICTED, per_region(size.evicted_per_region()))?,
-            counters: map(kernel, names::COUNTERS, per_region(size.interfaces))?,
-            stray: take(kernel, names::STRAY)?,
+            sets: map(table(names::SETS)?, names::SETS, sets)?,
+            dirty: map(table(names::DIRTY)?, names::DIRTY, per_region(size.dirty_words()))?,
+            regions: map(table(names::REGIONS)?, names::REGIONS, regions)?,
+            evicted: map(table(names::EVICTED)?, names::EVICTED, evicted)?,
+            counters: map(table(names::COUNTERS)?, names::COUNTERS, counters)?,
+            stray: table(names::STRAY)?.try_into().map_err(DrainError::map)?,
         })
     }
 
@@ -65,16 +70,15 @@ impl Tables {
     }
 
     /// Reads every flow of a generation and empties its sets; the counters stay until
-    /// [`Tables::clear_counters`]. `overflow_ns` is the boot clock for flows that have
-    /// no time. Returns how many flows had left a full set.
+    /// [`Tables::clear_counters`]. `now` is the time of flows that have
+    /// none. Returns how many flows had left a full set.
     ///
     /// # Safety
     /// The generation was flipped away and its grace period is over.
     pub unsafe fn read(
         &mut self,
         generation: u32,
-        boot_ns: u64,
-        jiffies: u64,
+        now: ClockReading,
         balances: &mut [Balance],
         flow: &mut impl FnMut(&HotLine, &ColdLine),
     ) -> u64 {
@@ -89,7 +93,7 @@ impl Tables {
             }
         }
         for (number, balance) in balances.iter().enumerate() {
-            emit_overflow(number as u16, &balance.overflow, boot_ns, jiffies, flow);
+            emit_overflow(number as u16, &balance.overflow, now, flow);
         }
         evicted
     }
@@ -248,8 +252,7 @@ impl Iterator for Bits<'_> {
 fn emit_overflow(
     interface: u16,
     overflow: &Overflow,
-    boot_ns: u64,
-    jiffies: u64,
+    now: ClockReading,
     flow: &mut impl FnMut(&HotLine, &ColdLine),
 ) {
     for (direction, counts) in overflow.counts.iter().enumerate() {
@@ -269,11 +272,11 @@ fn emit_overflow(
                 let hot = HotLine {
                     octets,
                     packets: packets as u32,
-                    last_jiffies: jiffies as u32,
+                    last_jiffies: now.jiffies as u32,
                     key,
                     ..bytemuck::Zeroable::zeroed()
                 };
-                let cold = ColdLine { first_ns: boot_ns, ..bytemuck::Zeroable::zeroed() };
+                let cold = ColdLine { first_ns: now.boot_ns, ..bytemuck::Zeroable::zeroed() };
                 flow(&hot, &cold);
             }
         }
@@ -285,19 +288,21 @@ pub(super) fn take<T: TryFrom<Map, Error = aya::maps::MapError>>(
     kernel: &mut Kernel,
     name: &'static str,
 ) -> Result<T, DrainError> {
-    let map = kernel
-        .ebpf
-        .take_map(name)
-        .ok_or_else(|| DrainError::Map { problem: format!("map {name} is missing") })?;
-    T::try_from(map).map_err(DrainError::map)
+    T::try_from(take_map(kernel, name)?).map_err(DrainError::map)
+}
+
+/// The same for a map of any kind.
+pub(super) fn take_map(kernel: &mut Kernel, name: &'static str) -> Result<Map, DrainError> {
+    let missing = || DrainError::Map { problem: format!("map {name} is missing") };
+    kernel.ebpf.take_map(name).ok_or_else(missing)
 }
 
 fn map<T: bytemuck::Pod>(
-    kernel: &mut Kernel,
+    map: Map,
     name: &'static str,
     len: usize,
 ) -> Result<MappedArray<T>, DrainError> {
-    let Some(Map::Array(data)) = kernel.ebpf.map(name) else {
+    let Map::Array(data) = map else {
         return Err(DrainError::Map { problem: format!("map {name} is not an array") });
     };
     MappedArray::new(data.fd(), len).map_err(|source| DrainError::Mapping {

@@ -18,15 +18,23 @@ pub(super) fn read<F: Frame + ?Sized>(
     payload: Payload,
     packet: &mut Packet,
 ) -> Result<(), NotMetered> {
-    let first = frame.u16(payload.offset).ok_or(NotMetered::Truncated)?;
-    let version = (first >> 12) as u8;
-    if payload.version != 0 && payload.version != version {
-        return Err(NotMetered::Malformed);
-    }
+    let version = match payload.version {
+        0 => frame.u16(payload.offset).ok_or(NotMetered::Truncated)? >> 12,
+        stated => u16::from(stated),
+    };
     match version {
         4 => ipv4(frame, payload.offset, packet),
         6 => ipv6(frame, payload.offset, packet),
         _ => Err(NotMetered::Malformed),
+    }
+}
+
+/// Why a header that is not wholly there cannot be read.
+#[inline(always)]
+fn cut_short<F: Frame + ?Sized>(frame: &F, offset: usize, version: u16) -> NotMetered {
+    match frame.u16(offset) {
+        Some(first) if first >> 12 != version => NotMetered::Malformed,
+        _ => NotMetered::Truncated,
     }
 }
 
@@ -48,10 +56,11 @@ fn ipv4<F: Frame + ?Sized>(
     offset: usize,
     packet: &mut Packet,
 ) -> Result<(), NotMetered> {
-    let [first, second, third, src, dst] = frame.words(offset).ok_or(NotMetered::Truncated)?;
+    let words = frame.words(offset).ok_or_else(|| cut_short(frame, offset, 4))?;
+    let [first, second, third, src, dst] = words;
     let (first, second, third) = (u32::from_be(first), u32::from_be(second), u32::from_be(third));
     let header_octets = (first >> 24 & 0x0f) as usize * 4;
-    if header_octets < 20 {
+    if first >> 28 != 4 || header_octets < 20 {
         return Err(NotMetered::Malformed);
     }
     let total = first & 0xffff;
@@ -90,9 +99,12 @@ fn ipv6<F: Frame + ?Sized>(
     offset: usize,
     packet: &mut Packet,
 ) -> Result<(), NotMetered> {
-    let [first, second, s0, s1, s2, s3, d0, d1, d2, d3] =
-        frame.words(offset).ok_or(NotMetered::Truncated)?;
+    let words = frame.words(offset).ok_or_else(|| cut_short(frame, offset, 6))?;
+    let [first, second, s0, s1, s2, s3, d0, d1, d2, d3] = words;
     let (first, second) = (u32::from_be(first), u32::from_be(second));
+    if first >> 28 != 6 {
+        return Err(NotMetered::Malformed);
+    }
     let length = second >> 16;
     let next_header = (second >> 8) as u8;
     packet.ip_version = 6;
