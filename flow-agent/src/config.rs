@@ -8,12 +8,16 @@ use crate::Exit;
 use crate::attach::{AttachError, AttachMode, InterfaceSpec};
 use crate::batch::BatchLimits;
 use crate::cache::Timeouts;
+use crate::filter::Rules;
 use crate::host::check_name;
 use crate::sink::{SinkError, StoreTarget};
 
+mod rules;
 mod settings;
+mod source;
 
 pub use settings::{Said, Settings};
+pub use source::Source;
 
 /// Why the configuration cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -37,6 +41,9 @@ pub enum ConfigError {
     /// A value is not allowed.
     #[error("{place} is {value}; it must be {allowed}")]
     Value { place: String, value: String, allowed: String },
+    /// A filter rule is wrong.
+    #[error("{place}: {problem}")]
+    Rule { place: String, problem: String },
     /// An interface cannot be understood.
     #[error("{place}: {source}")]
     Interface { place: String, source: AttachError },
@@ -63,6 +70,8 @@ pub struct Config {
     pub exporter: String,
     /// Time between two drains.
     pub drain_interval: Duration,
+    /// Meter packets in tunnels as what the tunnels carry.
+    pub decapsulate: bool,
     /// Memory for the kernel tables, in bytes.
     pub table_memory_bytes: u64,
     /// Cache threads.
@@ -75,6 +84,10 @@ pub struct Config {
     pub batch: BatchLimits,
     /// How long a stopping agent waits for a store that is away.
     pub stop_patience: Duration,
+    /// What is metered, but for the agent's own connections.
+    pub rules: Rules,
+    /// They are left out.
+    pub exclude_own_traffic: bool,
 }
 
 const DEFAULT_STORE: &str = "embedded:/var/lib/flow-agent/store";
@@ -111,6 +124,7 @@ impl Settings {
             store: store(self.store)?,
             exporter: self.exporter.map_or(Ok(host_name.into()), exporter)?,
             drain_interval: Duration::from_millis(drain_interval_ms),
+            decapsulate: self.decapsulate.is_some_and(|said| said.value),
             table_memory_bytes: memory << 20,
             shards: shards as usize,
             max_flows: max_flows as usize,
@@ -125,6 +139,8 @@ impl Settings {
                 queued_rows: queued_rows as usize,
             },
             stop_patience: STOP_PATIENCE,
+            rules: rules::check(self.filter, self.sampling_mode, self.sampling_rate)?,
+            exclude_own_traffic: self.exclude_own_traffic.is_none_or(|said| said.value),
         })
     }
 }
@@ -201,6 +217,13 @@ mod tests {
         for key in settings::KEYS {
             assert!(text.lines().any(|line| line.starts_with(&format!("{key} = "))), "{key}");
         }
+        for (section, keys) in settings::SECTIONS {
+            let (_, text) = text.split_once(&format!("\n[{section}]\n")).expect(section);
+            let text = text.split("\n[").next().expect("a section");
+            for key in keys {
+                assert!(text.lines().any(|line| line.starts_with(&format!("{key} = "))), "{key}");
+            }
+        }
     }
 
     #[test]
@@ -266,6 +289,26 @@ mod tests {
             ("exporter = \"a\\nb\"", 1, "exporter is \"a\\nb\"; it must be a name"),
             ("exporter = 1979-05-27", 1, "exporter is a date; it must be a text"),
             ("shards = 1\nshards = 2", 2, "duplicate key"),
+            ("exclude_own_traffic = 'no'", 1, "is a text; it must be true or false"),
+            ("filter = 1", 1, "filter is a whole number; it must be a section"),
+            ("[filter]\ninlude = []", 2, "filter.inlude is no key; the keys are include, exclude"),
+            ("[filter]\n\ninclude = ['ten']", 3, "filter.include: \"ten\" is no prefix"),
+            ("[filter]\ninclude = [10]", 2, "filter.include is a list of other values"),
+            ("[filter]\nexclude = ['10.0.0.1/8']", 2, "write \"10.0.0.0/8\""),
+            (
+                "[filter]\ninclude = ['10.0.0.0/8']\nexclude = ['::ffff:10.0.0.0/104']",
+                3,
+                "\"::ffff:10.0.0.0/104\" is included, too",
+            ),
+            ("[filter]\nexclude_ports = [70000]", 2, "\"70000\" is no port"),
+            ("[filter]\ninclude_ports = [1.5]", 2, "a list of numbers or texts"),
+            ("[filter]\ninclude_protocols = ['tpc']", 2, "\"tpc\" is no protocol"),
+            ("[filter]\nexclude_protocols = [-1]", 2, "\"-1\" is no protocol"),
+            ("[sampling]\nmode = 'flow'", 2, "sampling.mode: sampling needs a rate, too"),
+            ("[sampling]\nrate = 10", 2, "sampling.rate: sampling needs a mode, too"),
+            ("[sampling]\nrate = 0\nmode = 'flow'", 2, "rate is 0; it must be 1 to 1048576"),
+            ("[sampling]\nrate = 1\nmode = 'all'", 3, "mode is \"all\"; it must be flow or packet"),
+            ("[sampling]\nevery = 2", 2, "sampling.every is no key; the keys are mode, rate"),
             ("shards", 1, ""),
             ("shards = 1\n=", 2, ""),
         ] {

@@ -20,12 +20,16 @@ pub mod delta;
 #[cfg(feature = "live")]
 pub mod drain;
 pub mod error;
+#[cfg(feature = "live")]
+pub mod filter;
 pub mod host;
 pub mod latency;
 pub mod ledger;
 #[cfg(feature = "live")]
 mod mapped;
 pub mod record;
+#[cfg(feature = "live")]
+mod reload;
 pub mod replay;
 pub mod row;
 #[cfg(feature = "live")]

@@ -1,9 +1,10 @@
 //! The live agent: every stage, from the hooks to the store, until it is told to stop.
 
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crossbeam::channel::{Receiver, RecvTimeoutError, bounded};
+use crossbeam::channel::{RecvTimeoutError, bounded};
 use flow_common::{Count, Lost};
 use tokio::sync::{mpsc, watch};
 
@@ -12,12 +13,15 @@ use crate::attach::{Hooks, IngressHook, Interface, Kernel, MAX_INTERFACES, Table
 use crate::batch;
 use crate::cache::{Cache, CacheConfig, Intake};
 use crate::clock::wall_clock;
-use crate::config::Config;
-use crate::drain::{Balance, Drain, FillLevel};
+use crate::config::{Config, Source};
+use crate::drain::{self, Balance, Drain, FillLevel};
+use crate::filter::OwnConnections;
 use crate::host::online_cpus;
 use crate::latency::{Latency, Stage};
 use crate::ledger::{Entry, Ledger};
+use crate::reload::Reloader;
 use crate::row::Names;
+use crate::shutdown::Requests;
 use crate::sink::{Delivery, Outcome};
 use crate::target::Store;
 
@@ -38,18 +42,22 @@ const FAILED_DRAINS: u32 = 10;
 /// Something is missing at start (nothing is left attached), or the store did
 /// not take everything at the end.
 pub fn run(
-    config: &Config,
-    shutdown: impl FnOnce() -> std::io::Result<Receiver<()>>,
+    source: Source,
+    shutdown: impl FnOnce() -> std::io::Result<Requests>,
 ) -> Result<(), Error> {
+    let config = &source.load()?;
     let interfaces = resolve(&config.interfaces, config.attach)?;
     let seed = random_seed();
     let size = TableSize::for_budget(online_cpus(), MAX_INTERFACES, config.table_memory_bytes)?;
-    let mut kernel = Kernel::load(size, seed)?;
+    let mut kernel = Kernel::load(size, seed, config.decapsulate)?;
     let mut drain = Drain::new(&mut kernel, interfaces.len())?;
     let kernel_log = KernelLog::new(&mut kernel);
-    let shutdown = shutdown().map_err(Error::thread)?;
+    let requests = shutdown().map_err(Error::thread)?;
 
-    let mut store = Store::open(&config.store)?;
+    let own = OwnConnections::new(drain::own_connections(&mut kernel)?);
+    let mut store = Store::open_watched(&config.store, Arc::new(own))?;
+    let reloader = Reloader::new(source, config.clone(), store.address().port());
+    drain.install_rules(reloader.rules())?;
     let hooks = Hooks::attach(kernel, &interfaces)?;
     announce(&interfaces, hooks.ingress(), size, &store);
     let pipeline = Pipeline::start(config, seed, &interfaces, &store)?;
@@ -58,6 +66,7 @@ pub fn run(
         ledger: pipeline.ledger.clone(),
         latency: pipeline.latency.clone(),
         kernel_log,
+        reloader,
         intake: pipeline.cache.intake(),
     };
 
@@ -68,7 +77,7 @@ pub fn run(
         &pipeline,
         &mut store,
         config.drain_interval,
-        &shutdown,
+        &requests,
     );
     notify(sd_notify::NotifyState::Stopping);
     tracing::info!(
@@ -175,6 +184,7 @@ struct Agent {
     ledger: Ledger,
     latency: Latency,
     kernel_log: KernelLog,
+    reloader: Reloader,
     intake: Intake,
 }
 
@@ -187,15 +197,20 @@ impl Agent {
         pipeline: &Pipeline,
         store: &mut Store,
         interval: Duration,
-        shutdown: &Receiver<()>,
+        requests: &Requests,
     ) -> Result<(), Error> {
         let mut next = Instant::now() + interval;
         let mut failed = 0;
         loop {
             let wait = next.saturating_duration_since(Instant::now()).min(POLL);
-            match shutdown.recv_timeout(wait) {
+            match requests.stop.recv_timeout(wait) {
                 Ok(()) | Err(RecvTimeoutError::Disconnected) => return Ok(()),
                 Err(RecvTimeoutError::Timeout) => {}
+            }
+            if requests.reload.try_recv().is_ok()
+                && let Some(rules) = self.reloader.reload()
+            {
+                drain.set_rules(rules);
             }
             if let Some(stage) = pipeline.dead_stage() {
                 return Err(Error::Stage { stage });
@@ -220,10 +235,10 @@ impl Agent {
     fn pass(&mut self, drain: &mut Drain, kernel: &Kernel, cache: &Cache) -> Result<(), Error> {
         let started = Instant::now();
         let flipped = drain.flip(kernel, wall_clock)?;
-        let clock = flipped.clock;
+        let interval = flipped.interval;
         let intake = &mut self.intake;
-        let drained = drain.read(flipped, |hot, cold| intake.add(hot, cold, &clock));
-        intake.flush(&clock);
+        let drained = drain.read(flipped, |hot, cold| intake.add(hot, cold, &interval));
+        intake.flush(&interval);
         drain.close(&drained)?;
         self.latency.record(Stage::Drain, started.elapsed());
         cache.expire(drained.clock.now_ns(), drained.clock.drift_ns());

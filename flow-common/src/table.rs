@@ -33,6 +33,10 @@ pub mod names {
     pub const EVICTED: &str = "EVICTED";
     pub const FRAGMENTS: &str = "FRAGMENTS";
     pub const CLOCK: &str = "CLOCK";
+    pub const FILTERS: &str = "FILTERS";
+    pub const PREFIXES: &str = "PREFIXES";
+    pub const PORTS: &str = "PORTS";
+    pub const OWN_CONNECTIONS: &str = "OWN_CONNECTIONS";
 
     pub const XDP_INGRESS: &str = "xdp_ingress";
     pub const TC_INGRESS: &str = "tc_ingress";
@@ -45,6 +49,7 @@ pub mod names {
     pub const EVICTED_PER_REGION: &str = "EVICTED_PER_REGION";
     pub const HASH_KEYS: &str = "HASH_KEYS";
     pub const XDP_VERDICT: &str = "XDP_VERDICT";
+    pub const DECAPSULATE: &str = "DECAPSULATE";
 }
 
 /// Interface numbers the kernel side can look up: the ifindex must be below this.
@@ -153,6 +158,8 @@ pub struct Journal {
     pub interfaces: u32,
     /// A [`GenerationState`] for each generation.
     pub states: [u32; GENERATIONS as usize],
+    /// How many packets each metered one of a generation stands for.
+    pub sampling: [u32; GENERATIONS as usize],
 }
 
 impl Journal {

@@ -9,10 +9,14 @@ use aya_ebpf::bindings::BPF_F_MMAPABLE;
 use aya_ebpf::btf_maps::{Array as BtfArray, ArrayOfMaps};
 use aya_ebpf::helpers::generated::{bpf_jiffies64, bpf_ktime_get_boot_ns};
 use aya_ebpf::macros::{btf_map, map};
-use aya_ebpf::maps::{Array, LruHashMap, PerCpuArray};
+use aya_ebpf::maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray};
+use flow_common::filter::{
+    ConnectionKey, Filter, MAX_OWN_CONNECTIONS, MAX_PREFIXES, PORT_WORDS, PortWord,
+};
 use flow_common::hash::HashKeys;
 use flow_common::table::{
-    ClockReading, Entry, InterfaceEntry, Journal, MAX_IFINDEX, NAME_OCTETS, Region, Set,
+    ClockReading, Entry, GENERATIONS, InterfaceEntry, Journal, MAX_IFINDEX, NAME_OCTETS, Region,
+    Set,
 };
 use flow_common::{Count, FragmentKey, FragmentPorts, InterfaceCounters};
 
@@ -54,6 +58,24 @@ pub static FRAGMENTS: LruHashMap<FragmentKey, FragmentPorts> =
 #[map]
 pub static CLOCK: Array<ClockReading> = Array::with_max_entries(1, 0);
 
+/// What is metered, one entry for each generation.
+#[map]
+pub static FILTERS: Array<Filter> = Array::with_max_entries(GENERATIONS, 0);
+
+/// Included and excluded prefixes of both generations; the key begins with the generation.
+#[map]
+pub static PREFIXES: LpmTrie<[u32; 5], u32> =
+    LpmTrie::with_max_entries(GENERATIONS * MAX_PREFIXES, 0);
+
+/// Included and excluded ports: `PORT_WORDS` for each generation.
+#[map]
+pub static PORTS: Array<PortWord> = Array::with_max_entries(GENERATIONS * PORT_WORDS, 0);
+
+/// The agent's connections to its store, once for each direction.
+#[map]
+pub static OWN_CONNECTIONS: HashMap<ConnectionKey, u32> =
+    HashMap::with_max_entries(2 * MAX_OWN_CONNECTIONS, 0);
+
 /// Not read here: what the next agent must know if this one is killed.
 #[map]
 pub static JOURNAL: Array<Journal> = Array::with_max_entries(1, 0);
@@ -93,7 +115,9 @@ static EVICTED_PER_REGION: u32 = 0xffff_ff04;
 #[unsafe(no_mangle)]
 static HASH_KEYS: HashKeys = [0xffff_ff05; 12];
 #[unsafe(no_mangle)]
-static XDP_VERDICT: u32 = 0xffff_ff06;
+static DECAPSULATE: u32 = 0xffff_ff06;
+#[unsafe(no_mangle)]
+static XDP_VERDICT: u32 = 0xffff_ff07;
 
 macro_rules! constant {
     ($(#[$doc:meta])* $name:ident, $static:ident, $ty:ty) => {
@@ -115,6 +139,15 @@ constant!(/// Interface numbers are below this.
     max_interfaces, MAX_INTERFACES, u32);
 constant!(/// What XDP says of a metered packet: pass, except in one measurement.
     xdp_verdict, XDP_VERDICT, u32);
+constant!(/// 1 for true, 0 for false.
+    decapsulate_number, DECAPSULATE, u32);
+
+/// Whether a tunnel's packets are metered as what they carry. The verifier knows the loader's
+/// answer and drops the code that it rules out.
+#[inline(always)]
+pub fn decapsulate() -> bool {
+    decapsulate_number() != 0
+}
 
 /// One of the secret words of the flow hash.
 #[inline(always)]

@@ -5,11 +5,13 @@ use core::sync::atomic::{Ordering, compiler_fence};
 use aya_ebpf::helpers::generated::bpf_get_smp_processor_id;
 use flow_common::parse::{FragmentRole, read};
 use flow_common::table::InterfaceEntry;
-use flow_common::{Count, Direction, FragmentPorts, InterfaceCounters, Link, NotMetered, Packet};
+use flow_common::{
+    Count, Direction, FragmentPorts, InterfaceCounters, Link, NotMetered, Options, Packet,
+};
 
 use crate::frame::PacketMemory;
 use crate::hook::{Context, Observation};
-use crate::{diagnose, maps, table};
+use crate::{diagnose, filter, maps, table};
 
 /// Parses and counts one packet.
 #[inline(always)]
@@ -29,7 +31,8 @@ pub fn meter(ctx: &impl Context, seen: &Observation) {
     let packet = unsafe { &mut *(&raw mut counters.packet).cast::<Packet>() };
     let frame = PacketMemory::new(ctx, seen.start, seen.end, &raw mut counters.scratch);
     let link = if interface.raw_ip == 0 { Link::Ethernet } else { Link::RawIp };
-    let parsed = read(&frame, link, seen.stripped_vlan, packet);
+    let options = Options { decapsulate: maps::decapsulate(), super_packet: seen.segment_size > 0 };
+    let parsed = read(&frame, link, seen.stripped_vlan, options, packet);
     // The packet is in memory now. Without this the compiler would carry all of it
     // in registers as well, which BPF does not have, and spill them on the way.
     compiler_fence(Ordering::SeqCst);
@@ -49,6 +52,10 @@ pub fn meter(ctx: &impl Context, seen: &Observation) {
     if packet.fragment != FragmentRole::Whole {
         fragment(packet, &mut counters.fragments_without_ports);
     }
+    if let Some(reason) = filter::leaves_out(generation, &packet.key) {
+        not_metered(counters, reason).add(packets, octets);
+        return;
+    }
     if let Some(times) = table::update(region, packet, packets, octets) {
         diagnose::evicted(ctx, times);
     }
@@ -64,12 +71,17 @@ fn refuse(
     octets: u64,
 ) {
     counters.seen.add(1, octets);
-    // The mask tells the verifier what the type already says.
-    let count = &mut counters.not_metered[reason as usize & 15];
+    let count = not_metered(counters, reason);
     count.add(1, octets);
     if matches!(reason, NotMetered::Other) {
         diagnose::not_ip(ctx, seen.ifindex, count.packets);
     }
+}
+
+#[inline(always)]
+fn not_metered(counters: &mut InterfaceCounters, reason: NotMetered) -> &mut Count {
+    // The mask tells the verifier what the type already says.
+    &mut counters.not_metered[reason as usize & 15]
 }
 
 /// The counters of an interface in a region, which this CPU alone writes.

@@ -51,7 +51,7 @@ impl Unattached {
         let cpus = aya::util::nr_cpus().expect("the CPUs are known") as u32;
         let size =
             TableSize::for_budget(cpus, 16, 64 << 20).unwrap_or_else(|error| panic!("{error}"));
-        let mut kernel = Kernel::load(size, 7).unwrap_or_else(|error| panic!("{error}"));
+        let mut kernel = Kernel::load(size, 7, false).unwrap_or_else(|error| panic!("{error}"));
         let entry = InterfaceEntry { number: 1, ..InterfaceEntry::default() };
         kernel.set_interface(TEST_RUN_IFINDEX, entry).unwrap_or_else(|error| panic!("{error}"));
         let drain = Drain::new(&mut kernel, 1).unwrap_or_else(|error| panic!("{error}"));

@@ -32,7 +32,8 @@ fn exact(left: &str, right: &str) -> Result<()> {
     let specs: [InterfaceSpec; 2] = [lab.left.spec(left).parse()?, lab.right.spec(right).parse()?];
     let interfaces = resolve(&specs, AttachMode::Auto)?;
     let cpus = thread::available_parallelism()?.get() as u32;
-    let mut kernel = Kernel::load(TableSize { cpus, sets_per_region: 1 << 12, interfaces: 16 }, 7)?;
+    let mut kernel =
+        Kernel::load(TableSize { cpus, sets_per_region: 1 << 12, interfaces: 16 }, 7, false)?;
     let mut drain = Drain::new(&mut kernel, interfaces.len())?;
     let hooks = Hooks::attach(kernel, &interfaces)?;
     let tallies = [Tally::start(&lab.left)?, Tally::start(&lab.right)?];

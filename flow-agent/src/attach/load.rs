@@ -92,24 +92,30 @@ pub struct Kernel {
 }
 
 impl Kernel {
-    /// Loads programs and tables.
+    /// Loads programs and tables. With `decapsulate`, packets in tunnels are metered as what the
+    /// tunnels carry.
     ///
     /// # Errors
     /// A missing privilege, a kernel that is too old, or the verifier's refusal with its log.
-    pub fn load(size: TableSize, seed: u64) -> Result<Self, AttachError> {
-        Self::load_with(size, seed, XDP_PASS)
+    pub fn load(size: TableSize, seed: u64, decapsulate: bool) -> Result<Self, AttachError> {
+        Self::load_with(size, seed, decapsulate, XDP_PASS)
     }
 
-    /// The same for a measurement whose packets nobody is to get: XDP drops them when
-    /// it has metered them.
+    /// The same, without `decapsulate`, for a measurement whose packets nobody is to get: XDP
+    /// drops them when it has metered them.
     ///
     /// # Errors
     /// As [`Kernel::load`].
     pub fn load_dropping(size: TableSize, seed: u64) -> Result<Self, AttachError> {
-        Self::load_with(size, seed, XDP_DROP)
+        Self::load_with(size, seed, false, XDP_DROP)
     }
 
-    fn load_with(size: TableSize, seed: u64, verdict: u32) -> Result<Self, AttachError> {
+    fn load_with(
+        size: TableSize,
+        seed: u64,
+        decapsulate: bool,
+        verdict: u32,
+    ) -> Result<Self, AttachError> {
         refuse_real_time()?;
         let log_level = if tracing::enabled!(tracing::Level::DEBUG) {
             aya_log::Level::Debug
@@ -126,6 +132,7 @@ impl Kernel {
             .override_global(names::SETS_PER_REGION, &size.sets_per_region, true)
             .override_global(names::EVICTED_PER_REGION, &evicted, true)
             .override_global(names::MAX_INTERFACES, &size.interfaces, true)
+            .override_global(names::DECAPSULATE, &u32::from(decapsulate), true)
             .override_global(names::HASH_KEYS, &keys_from(seed), true)
             .override_global(names::XDP_VERDICT, &verdict, true)
             .map_max_entries(names::SETS, regions * size.sets_per_region)

@@ -18,6 +18,7 @@ use crate::clock::wall_clock;
 use crate::config::{Config, Settings};
 use crate::delta::Delta;
 use crate::drain::{Balance, Drain, Drained};
+use crate::filter::Rules;
 use crate::host::online_cpus;
 
 /// Test runs say that packets come from `lo`.
@@ -68,7 +69,7 @@ impl Rig {
     /// # Errors
     /// Programs or tables cannot be loaded.
     pub fn with_tables(size: TableSize) -> Result<Self, Error> {
-        Self::metering(Kernel::load(size, SEED)?, TEST_RUN_IFINDEX)
+        Self::metering(Kernel::load(size, SEED, false)?, TEST_RUN_IFINDEX)
     }
 
     /// Default tables, and an XDP program that drops what it has metered on this interface.
@@ -80,7 +81,8 @@ impl Rig {
     }
 
     fn metering(mut kernel: Kernel, ifindex: u32) -> Result<Self, Error> {
-        let drain = Drain::new(&mut kernel, 1)?;
+        let mut drain = Drain::new(&mut kernel, 1)?;
+        drain.install_rules(default_rules()?)?;
         let entry = InterfaceEntry { number: 1, ..InterfaceEntry::default() };
         kernel.set_interface(ifindex, entry)?;
         Ok(Self { kernel, drain })
@@ -123,11 +125,11 @@ pub fn drain(drain: &mut Drain, kernel: &Kernel, out: &mut Vec<Delta>) -> Result
 /// The kernel refuses, or the books do not balance.
 pub fn drain_into(rig: &mut Rig, intake: &mut Intake) -> Result<(Sums, Duration), Error> {
     let flipped = rig.drain.flip(&rig.kernel, wall_clock)?;
-    let clock = flipped.clock;
+    let interval = flipped.interval;
     let started = Instant::now();
-    let drained = rig.drain.read(flipped, |hot, cold| intake.add(hot, cold, &clock));
-    intake.flush(&clock);
-    rig.drain.close(&drained)?;
+    let drained = rig.drain.read(flipped, |hot, cold| intake.add(hot, cold, &interval));
+    intake.flush(&interval);
+    rig.drain.close(&drained).map_err(failed)?;
     let took = started.elapsed();
     Ok((sums(&drained)?, took))
 }
@@ -150,6 +152,15 @@ fn sums(drained: &Drained) -> Result<Sums, Error> {
 pub fn default_config() -> Result<Config, Error> {
     let cpus = available_parallelism().map_or(1, NonZero::get);
     Settings::default().check("bench", cpus).map_err(failed)
+}
+
+/// The rules of an agent when nothing is configured: only its own packets to the store are left
+/// out, which here are those of ClickHouse's port.
+fn default_rules() -> Result<Rules, Error> {
+    const STORE_PORT: u16 = 8123;
+    let config = default_config()?;
+    let own_port = config.exclude_own_traffic.then_some(STORE_PORT);
+    Ok(Rules { own_port, ..config.rules })
 }
 
 /// The tables of an agent when nothing is configured.
@@ -176,7 +187,7 @@ pub struct Identity {
 /// They cannot be loaded.
 pub fn attached_identities() -> Result<[Identity; 2], Error> {
     // What `run` does; the seed fills the hash keys, which are data and no code.
-    let kernel = Kernel::load(default_tables()?, SEED)?;
+    let kernel = Kernel::load(default_tables()?, SEED, default_config()?.decapsulate)?;
     identities(&kernel)
 }
 

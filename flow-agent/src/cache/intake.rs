@@ -9,7 +9,7 @@ use flow_common::random::SplitMix64;
 use flow_common::table::{ColdLine, Entry, HotLine};
 
 use super::shards::{Message, send};
-use crate::drain::KernelClock;
+use crate::drain::Interval;
 
 /// Entries in a batch: 48 KiB.
 const BATCH: usize = 512;
@@ -36,29 +36,29 @@ impl Intake {
 
     /// Puts an entry into the batch of the shard that owns its flow.
     #[inline]
-    pub fn add(&mut self, hot: &HotLine, cold: &ColdLine, clock: &KernelClock) {
+    pub fn add(&mut self, hot: &HotLine, cold: &ColdLine, interval: &Interval) {
         let shard = self.router.shard(&hot.key);
         let batch = &mut self.batches[shard];
         batch.push(Entry { hot: *hot, cold: *cold });
         if batch.len() == BATCH {
-            self.send(shard, clock);
+            self.send(shard, interval);
         }
     }
 
     /// Sends what has been added since the last full batches: the drain is over.
-    pub fn flush(&mut self, clock: &KernelClock) {
+    pub fn flush(&mut self, interval: &Interval) {
         for shard in 0..self.shards.len() {
             if !self.batches[shard].is_empty() {
-                self.send(shard, clock);
+                self.send(shard, interval);
             }
         }
     }
 
     #[cold]
-    fn send(&mut self, shard: usize, clock: &KernelClock) {
+    fn send(&mut self, shard: usize, interval: &Interval) {
         let next = self.spare.try_recv().unwrap_or_else(|_| Vec::with_capacity(BATCH));
         let entries = std::mem::replace(&mut self.batches[shard], next);
-        send(&self.shards[shard], Message::Update { entries, clock: *clock });
+        send(&self.shards[shard], Message::Update { entries, interval: *interval });
     }
 }
 

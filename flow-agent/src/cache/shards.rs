@@ -7,7 +7,7 @@ use crossbeam::channel::{Receiver, Sender, bounded};
 
 use super::intake::Intake;
 use super::shard::{Shard, ShardStats, Timeouts};
-use crate::drain::{KernelClock, delta};
+use crate::drain::{Interval, delta};
 use crate::latency::{Latency, Stage};
 use crate::record::FlowRecord;
 use flow_common::table::Entry;
@@ -31,8 +31,8 @@ pub struct CacheConfig {
 
 /// What a shard is told.
 pub(super) enum Message {
-    /// Add these; the clock is that of their drain.
-    Update { entries: Vec<Entry>, clock: KernelClock },
+    /// Add these, all of one generation.
+    Update { entries: Vec<Entry>, interval: Interval },
     /// Emit what is due.
     Expire {
         /// How late it is on the clock of the entries, ns.
@@ -136,9 +136,9 @@ fn run(
     for message in messages {
         let started = Instant::now();
         match message {
-            Message::Update { mut entries, clock } => {
+            Message::Update { mut entries, interval } => {
                 for Entry { hot, cold } in &entries {
-                    shard.update(&delta(hot, cold, &clock), &mut out);
+                    shard.update(&delta(hot, cold, &interval), &mut out);
                 }
                 entries.clear();
                 // Where enough wait already it is freed.

@@ -1,7 +1,8 @@
 //! The two generations: one is filled while the other is drained.
 
-use aya::maps::{Array, ArrayOfMaps, MapData};
+use aya::maps::{Array, ArrayOfMaps, HashMap, MapData};
 use aya::programs::SchedClassifier;
+use flow_common::filter::ConnectionKey;
 use flow_common::table::{ColdLine, GenerationState, HotLine, names};
 
 use super::clock::ClockReader;
@@ -10,6 +11,16 @@ use super::tables::{FillLevel, Tables, take, take_map};
 use super::{Balance, DrainError, KernelClock, delta};
 use crate::attach::Kernel;
 use crate::delta::Delta;
+use crate::filter::{RuleTables, Rules};
+
+/// What all entries of one generation have in common.
+#[derive(Clone, Copy, Debug)]
+pub struct Interval {
+    /// The clocks at the flip.
+    pub clock: KernelClock,
+    /// How many packets each metered one stands for; 1 without sampling.
+    pub sampling: u32,
+}
 
 /// What one drain gives besides flows.
 #[derive(Debug)]
@@ -29,8 +40,8 @@ pub struct Drained {
 #[must_use = "its packets are in the tables still"]
 pub struct Flipped {
     generation: u32,
-    /// The clocks at the flip.
-    pub clock: KernelClock,
+    /// For its entries.
+    pub interval: Interval,
 }
 
 /// Reads and clears the tables, one generation at a time.
@@ -45,6 +56,7 @@ pub struct Drain {
     tables: Tables,
     journal: JournalWriter,
     clock: ClockReader,
+    rules: RuleTables,
     /// Packets of CPUs without a region, until their generation is read.
     balances: [Vec<Balance>; 2],
 }
@@ -68,6 +80,11 @@ impl Drain {
             journal: JournalWriter::new(kernel)?,
             tables: Tables::new(size, |name| take_map(kernel, name))?,
             clock: ClockReader::new(clock_program(kernel)?, clock_map)?,
+            rules: RuleTables::new(
+                take(kernel, names::FILTERS)?,
+                take(kernel, names::PREFIXES)?,
+                take(kernel, names::PORTS)?,
+            ),
             balances: [vec![Balance::default(); numbers], vec![Balance::default(); numbers]],
         })
     }
@@ -84,21 +101,26 @@ impl Drain {
     ) -> Result<Flipped, DrainError> {
         let generation = self.filling;
         let next = 1 - generation;
-        self.journal.set_state(next, GenerationState::Filling)?;
+        self.rules.prepare(next).map_err(DrainError::map)?;
+        self.journal.begin(next, self.rules.weight(next))?;
         self.selector.set(0, next, 0).map_err(DrainError::map)?;
         self.filling = next;
+        if self.rules.flipped(next) {
+            tracing::info!("the filters and sampling of the configuration are in force");
+        }
         // Every program that began before this call has ended when it returns.
         self.grace.set(0, &self.inner, 0).map_err(DrainError::map)?;
         let clock = self.clock.sample(clock_program(kernel)?, wall_clock)?;
         self.tables.read_stray(generation, &mut self.balances[generation as usize])?;
         self.journal.set_state(generation, GenerationState::Draining)?;
-        Ok(Flipped { generation, clock })
+        let interval = Interval { clock, sampling: self.rules.weight(generation) };
+        Ok(Flipped { generation, interval })
     }
 
     /// Reads what was counted: each flow goes to `flow`. When they all have gone on,
     /// [`Drain::close`] the generation.
     pub fn read(&mut self, flipped: Flipped, mut flow: impl FnMut(&HotLine, &ColdLine)) -> Drained {
-        let Flipped { generation, clock } = flipped;
+        let Flipped { generation, interval: Interval { clock, .. } } = flipped;
         let fresh = vec![Balance::default(); self.interfaces];
         let mut balances = std::mem::replace(&mut self.balances[generation as usize], fresh);
         // SAFETY: `flip` has waited for every program that could write this generation.
@@ -116,7 +138,26 @@ impl Drain {
         self.journal.set_state(generation, GenerationState::Drained)?;
         // SAFETY: as in `read`: the generation is not filled again before the next flip.
         unsafe { self.tables.clear_counters(generation, self.interfaces) };
+        self.rules.drained(generation);
         Ok(())
+    }
+
+    /// Before anything is attached: only what these rules allow is metered.
+    ///
+    /// # Errors
+    /// The kernel refuses a rule.
+    pub fn install_rules(&mut self, rules: Rules) -> Result<(), DrainError> {
+        self.rules.set(rules);
+        for generation in 0..2 {
+            self.rules.prepare(generation).map_err(DrainError::map)?;
+            self.journal.set_sampling(generation, self.rules.weight(generation))?;
+        }
+        Ok(())
+    }
+
+    /// From the next flip on, other rules.
+    pub fn set_rules(&mut self, rules: Rules) {
+        self.rules.set(rules);
     }
 
     /// Writes down the name of an interface for the next agent.
@@ -150,8 +191,8 @@ impl Drain {
         out: &mut Vec<Delta>,
     ) -> Result<Drained, DrainError> {
         let flipped = self.flip(kernel, wall_clock)?;
-        let clock = flipped.clock;
-        let drained = self.read(flipped, |hot, cold| out.push(delta(hot, cold, &clock)));
+        let interval = flipped.interval;
+        let drained = self.read(flipped, |hot, cold| out.push(delta(hot, cold, &interval)));
         self.close(&drained)?;
         Ok(drained)
     }
@@ -160,6 +201,16 @@ impl Drain {
     pub fn fill_level(&self) -> FillLevel {
         self.tables.fill_level(self.filling)
     }
+}
+
+/// The table of the agent's own connections.
+///
+/// # Errors
+/// It is not there, or was taken.
+pub fn own_connections(
+    kernel: &mut Kernel,
+) -> Result<HashMap<MapData, ConnectionKey, u32>, DrainError> {
+    take(kernel, names::OWN_CONNECTIONS)
 }
 
 fn clock_program(kernel: &Kernel) -> Result<&SchedClassifier, DrainError> {

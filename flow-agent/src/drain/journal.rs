@@ -9,7 +9,7 @@ use crate::attach::{Kernel, TableSize};
 
 /// The journal of the running agent.
 pub struct JournalWriter {
-    map: Array<MapData, [u32; 6]>,
+    map: Array<MapData, [u32; 8]>,
     names: Array<MapData, [u8; NAME_OCTETS]>,
     journal: Journal,
 }
@@ -22,8 +22,14 @@ impl JournalWriter {
     pub fn new(kernel: &mut Kernel) -> Result<Self, DrainError> {
         let TableSize { cpus, sets_per_region, interfaces } = kernel.size;
         let states = [GenerationState::Filling as u32, GenerationState::Drained as u32];
-        let journal =
-            Journal { layout: Journal::LAYOUT, cpus, sets_per_region, interfaces, states };
+        let journal = Journal {
+            layout: Journal::LAYOUT,
+            cpus,
+            sets_per_region,
+            interfaces,
+            states,
+            sampling: [1; 2],
+        };
         let mut writer = Self {
             map: take(kernel, names::JOURNAL)?,
             names: take(kernel, names::NAMES)?,
@@ -31,6 +37,24 @@ impl JournalWriter {
         };
         writer.write()?;
         Ok(writer)
+    }
+
+    /// Writes down that a generation is filling, and its sampling weight.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn begin(&mut self, generation: u32, sampling: u32) -> Result<(), DrainError> {
+        self.journal.sampling[generation as usize] = sampling;
+        self.set_state(generation, GenerationState::Filling)
+    }
+
+    /// Writes down a generation's sampling weight.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn set_sampling(&mut self, generation: u32, sampling: u32) -> Result<(), DrainError> {
+        self.journal.sampling[generation as usize] = sampling;
+        self.write()
     }
 
     /// Writes down how far a generation is.
@@ -54,7 +78,7 @@ impl JournalWriter {
     }
 
     fn write(&mut self) -> Result<(), DrainError> {
-        let words: [u32; 6] = bytemuck::cast(self.journal);
+        let words: [u32; 8] = bytemuck::cast(self.journal);
         self.map.set(0, words, 0).map_err(DrainError::map)
     }
 }

@@ -7,12 +7,12 @@ use flow_common::table::{
 use flow_common::{Count, Lost};
 
 use super::tables::Tables;
-use super::{Balance, DrainError, KernelClock};
+use super::{Balance, DrainError, Interval, KernelClock};
 use crate::attach::{PinFolder, TableSize};
 
 /// The tables of a dead agent.
 pub struct Leftover {
-    map: Array<MapData, [u32; 6]>,
+    map: Array<MapData, [u32; 8]>,
     journal: Journal,
     names: Array<MapData, [u8; NAME_OCTETS]>,
     tables: Tables,
@@ -24,7 +24,7 @@ impl Leftover {
     /// # Errors
     /// They are not there, or an agent with other layouts made them.
     pub fn open(folder: &PinFolder) -> Result<Self, DrainError> {
-        let map: Array<MapData, [u32; 6]> = pinned(folder, names::JOURNAL)?;
+        let map: Array<MapData, [u32; 8]> = pinned(folder, names::JOURNAL)?;
         let journal: Journal = bytemuck::cast(map.get(&0, 0).map_err(DrainError::map)?);
         if journal.layout != Journal::LAYOUT {
             let (found, known) = (journal.layout, Journal::LAYOUT);
@@ -46,7 +46,7 @@ impl Leftover {
     pub fn read(
         &mut self,
         clock: &KernelClock,
-        mut flow: impl FnMut(&HotLine, &ColdLine),
+        mut flow: impl FnMut(&HotLine, &ColdLine, &Interval),
     ) -> Result<Vec<(String, Balance)>, DrainError> {
         let interfaces = self.journal.interfaces as usize;
         self.mark_as_draining()?;
@@ -59,9 +59,11 @@ impl Leftover {
             let mut balances = vec![Balance::default(); interfaces];
             self.tables.read_stray(generation, &mut balances)?;
             let draining = state == GenerationState::Draining as u32;
+            let sampling = self.journal.sampling[generation as usize];
+            let interval = Interval { clock: *clock, sampling };
             let mut take = |hot: &HotLine, cold: &ColdLine| {
                 if !draining {
-                    flow(hot, cold);
+                    flow(hot, cold, &interval);
                 }
             };
             // SAFETY: the programs of a dead agent are gone: nothing held them but it.
@@ -94,7 +96,7 @@ impl Leftover {
                 *state = GenerationState::Draining as u32;
             }
         }
-        let words: [u32; 6] = bytemuck::cast(marked);
+        let words: [u32; 8] = bytemuck::cast(marked);
         self.map.set(0, words, 0).map_err(DrainError::map)
     }
 

@@ -9,7 +9,7 @@ use crate::{Frame, NotMetered};
 const MAX_EXTENSION_HEADERS: usize = 8;
 /// A power of two above every transport header's offset: link header, IPv6
 /// header and eight extension headers of at most 2,048 octets are 16,552.
-const MAX_HEADER_OCTETS: usize = 1 << 15;
+pub(super) const MAX_HEADER_OCTETS: usize = 1 << 15;
 
 /// Reads the IP header at `payload.offset` and what follows.
 #[inline(always)]

@@ -29,12 +29,12 @@ pub(super) struct Payload {
 const MAX_VLAN_TAGS: usize = 4;
 const MAX_MPLS_LABELS: usize = 8;
 
-const IPV4: u16 = 0x0800;
+pub(super) const IPV4: u16 = 0x0800;
 const ARP: u16 = 0x0806;
 const VLAN: u16 = 0x8100; // IEEE 802.1Q
 const QINQ_OLD: u16 = 0x9100;
 const QINQ: u16 = 0x88a8; // IEEE 802.1ad
-const IPV6: u16 = 0x86dd;
+pub(super) const IPV6: u16 = 0x86dd;
 const MPLS: u16 = 0x8847; // RFC 3032
 const MPLS_MULTICAST: u16 = 0x8848;
 const PPPOE_SESSION: u16 = 0x8864; // RFC 2516
@@ -78,7 +78,7 @@ pub(super) fn read<F: Frame + ?Sized>(
 
 /// Passes VLAN tags, then whatever carries IP below them.
 #[inline(always)]
-fn tagged<F: Frame + ?Sized>(
+pub(super) fn tagged<F: Frame + ?Sized>(
     frame: &F,
     mut offset: usize,
     mut ethertype: u16,

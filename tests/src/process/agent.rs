@@ -82,6 +82,11 @@ impl Agent {
         self.child.wait_log(text, limit)
     }
 
+    /// Waits until it has logged this so many times.
+    pub fn wait_log_times(&self, text: &str, times: usize, limit: Duration) -> Result<()> {
+        self.child.wait_log_times(text, times, limit)
+    }
+
     /// Sends a signal.
     pub fn signal(&self, signal: Signal) -> Result<()> {
         self.child.signal(signal)

@@ -86,8 +86,13 @@ impl Child {
     /// Waits until it has written this to standard error; an error if it ends before
     /// that or takes longer than `limit`.
     pub fn wait_log(&self, text: &str, limit: Duration) -> Result<()> {
+        self.wait_log_times(text, 1, limit)
+    }
+
+    /// The same, until it has written it so many times.
+    pub fn wait_log_times(&self, text: &str, times: usize, limit: Duration) -> Result<()> {
         let started = Instant::now();
-        while !self.log().contains(text) {
+        while self.log().matches(text).count() < times {
             if self.ends_within(TICK)? || started.elapsed() > limit {
                 bail!("{} did not say {text:?}; it said:\n{}", self.name, self.log());
             }
