@@ -15,6 +15,7 @@ use uuid::Uuid;
 
 use crate::latency::{Latency, Stage};
 use crate::ledger::{Entry, Ledger, LostRecord};
+use crate::names::{NameBook, Names};
 use crate::record::FlowRecord;
 
 /// When a batch is frozen.
@@ -49,15 +50,17 @@ pub struct Batch {
     pub exported_at: u32,
     /// At least one.
     pub records: Vec<FlowRecord>,
+    /// What the records' interfaces were called when it was frozen.
+    pub names: Arc<Names>,
     /// Room in the queue, one permit a row; free again when the batch is dropped.
     room: Option<OwnedSemaphorePermit>,
 }
 
 impl Batch {
     /// Freezes records at a wall-clock time in Unix ns.
-    pub fn freeze(records: Vec<FlowRecord>, now_ns: u64) -> Self {
+    pub fn freeze(records: Vec<FlowRecord>, names: Arc<Names>, now_ns: u64) -> Self {
         let exported_at = (now_ns / 1_000_000_000) as u32;
-        Self { id: Uuid::now_v7(), exported_at, records, room: None }
+        Self { id: Uuid::now_v7(), exported_at, records, names, room: None }
     }
 }
 
@@ -69,6 +72,7 @@ pub fn start(
     limits: BatchLimits,
     records: Receiver<Vec<FlowRecord>>,
     batches: mpsc::Sender<Batch>,
+    names: NameBook,
     ledger: Ledger,
     latency: Latency,
     wall_clock: fn() -> u64,
@@ -76,6 +80,7 @@ pub fn start(
     let batcher = Batcher {
         limits,
         batches,
+        names,
         ledger,
         latency,
         wall_clock,
@@ -91,6 +96,7 @@ pub fn start(
 struct Batcher {
     limits: BatchLimits,
     batches: mpsc::Sender<Batch>,
+    names: NameBook,
     ledger: Ledger,
     latency: Latency,
     wall_clock: fn() -> u64,
@@ -140,7 +146,8 @@ impl Batcher {
         if self.open.is_empty() {
             return;
         }
-        let mut batch = Batch::freeze(std::mem::take(&mut self.open), (self.wall_clock)());
+        let records = std::mem::take(&mut self.open);
+        let mut batch = Batch::freeze(records, self.names.current(), (self.wall_clock)());
         let rows = batch.records.len() as u32;
         batch.room = self.room.clone().try_acquire_many_owned(rows).ok();
         // When the store has been away for as long as the queue is: waiting here
@@ -154,7 +161,11 @@ impl Batcher {
                 Err(TrySendError::Closed(batch)) => (batch, LostRecord::Undelivered),
             }
         };
-        self.ledger.add_records(&batch.records, Entry::LostRecord(reason));
+        self.ledger.add_records(
+            &batch.records,
+            |number| batch.names.interface(number),
+            Entry::LostRecord(reason),
+        );
         self.lost_rows += batch.records.len();
         if self.warned.is_none_or(|at| at.elapsed() >= WARN_EVERY) {
             self.warned = Some(Instant::now());

@@ -44,10 +44,13 @@ pub struct RunArgs {
     /// Configuration file (TOML)
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// Interface to meter, [NETNS/]NAME[:MODE], globs allowed
+    /// Interface to meter, [NETNS/]NAME[:MODE] or pid:PID/NAME[:MODE], globs allowed
     /// [default: all hardware interfaces]
     #[arg(long, value_name = "IF")]
     pub interface: Vec<String>,
+    /// Interface to leave out, [NETNS/]NAME or pid:PID/NAME, globs allowed
+    #[arg(long, value_name = "IF")]
+    pub exclude_interface: Vec<String>,
     /// How incoming packets are metered: auto, xdp, xdp-generic or tc [default: auto]
     #[arg(long, value_name = "MODE")]
     pub attach: Option<String>,
@@ -65,6 +68,10 @@ pub struct RunArgs {
     /// Meter packets in VXLAN, GENEVE, GRE, IPIP and GTP-U tunnels as what the tunnels carry
     #[arg(long)]
     pub decapsulate: bool,
+    /// Where the kernel tables are kept for the next agent should this one be killed: a folder
+    /// in a BPF file system, or '' for none [default: /sys/fs/bpf/flow-agent]
+    #[arg(long, value_name = "DIR")]
+    pub pin_dir: Option<String>,
     /// Time between two drains of the kernel tables, 10 to 60000 [default: 1000]
     #[arg(long, value_name = "MS", allow_negative_numbers = true)]
     pub drain_interval: Option<i64>,

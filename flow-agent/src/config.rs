@@ -1,11 +1,12 @@
 //! Configuration: what was typed and what the file says become one checked value.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::ValueEnum;
 
 use crate::Exit;
-use crate::attach::{AttachError, AttachMode, InterfaceSpec};
+use crate::attach::{AttachError, AttachMode, InterfaceSpec, Selection};
 use crate::batch::BatchLimits;
 use crate::cache::Timeouts;
 use crate::filter::Rules;
@@ -60,10 +61,8 @@ impl ConfigError {
 /// What `flow-agent run` does.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Interfaces to meter; none: all hardware interfaces.
-    pub interfaces: Vec<InterfaceSpec>,
-    /// How incoming packets are metered where the interface does not say.
-    pub attach: AttachMode,
+    /// Interfaces to meter and to leave out, and how they are metered.
+    pub selection: Selection,
     /// Where rows go.
     pub store: StoreTarget,
     /// This host's name in the rows.
@@ -74,6 +73,8 @@ pub struct Config {
     pub decapsulate: bool,
     /// Memory for the kernel tables, in bytes.
     pub table_memory_bytes: u64,
+    /// Where the tables are kept for the next agent, should this one be killed.
+    pub pin_dir: Option<PathBuf>,
     /// Cache threads.
     pub shards: usize,
     /// Open flows in the cache.
@@ -91,6 +92,7 @@ pub struct Config {
 }
 
 const DEFAULT_STORE: &str = "embedded:/var/lib/flow-agent/store";
+const DEFAULT_PIN_DIR: &str = "/sys/fs/bpf/flow-agent";
 const DEFAULT_TABLE_MEMORY_MIB: u64 = 128;
 const DEFAULT_MAX_FLOWS: u64 = 1_000_000;
 const STOP_PATIENCE: Duration = Duration::from_secs(30);
@@ -119,13 +121,17 @@ impl Settings {
         let max_flows = number(self.max_flows, DEFAULT_MAX_FLOWS, 1, 1 << 30)?;
         let shards = number(self.shards, cpus.clamp(1, 64) as u64, 1, 1024)?;
         Ok(Config {
-            interfaces: interfaces(self.interfaces)?,
-            attach: self.attach.map_or(Ok(AttachMode::default()), attach_mode)?,
+            selection: Selection {
+                include: interfaces(self.interfaces, str::parse)?,
+                exclude: interfaces(self.exclude_interfaces, InterfaceSpec::exclusion)?,
+                mode: self.attach.map_or(Ok(AttachMode::default()), attach_mode)?,
+            },
             store: store(self.store)?,
             exporter: self.exporter.map_or(Ok(host_name.into()), exporter)?,
             drain_interval: Duration::from_millis(drain_interval_ms),
             decapsulate: self.decapsulate.is_some_and(|said| said.value),
             table_memory_bytes: memory << 20,
+            pin_dir: pin_dir(self.pin_dir)?,
             shards: shards as usize,
             max_flows: max_flows as usize,
             timeouts: Timeouts {
@@ -160,9 +166,12 @@ fn number(
     })
 }
 
-fn interfaces(said: Option<Said<Vec<String>>>) -> Result<Vec<InterfaceSpec>, ConfigError> {
+fn interfaces(
+    said: Option<Said<Vec<String>>>,
+    parse: fn(&str) -> Result<InterfaceSpec, AttachError>,
+) -> Result<Vec<InterfaceSpec>, ConfigError> {
     let Some(Said { value, place }) = said else { return Ok(Vec::new()) };
-    let specs: Result<_, _> = value.iter().map(|spec| spec.parse()).collect();
+    let specs: Result<_, _> = value.iter().map(|spec| parse(spec)).collect();
     specs.map_err(|source| ConfigError::Interface { place, source })
 }
 
@@ -172,6 +181,20 @@ fn attach_mode(Said { value, place }: Said<String>) -> Result<AttachMode, Config
         value: format!("{value:?}"),
         allowed: "auto, xdp, xdp-generic or tc".into(),
     })
+}
+
+/// An empty text is none.
+fn pin_dir(said: Option<Said<String>>) -> Result<Option<PathBuf>, ConfigError> {
+    let Some(Said { value, place }) = said else { return Ok(Some(DEFAULT_PIN_DIR.into())) };
+    if value.is_empty() {
+        return Ok(None);
+    }
+    let path = PathBuf::from(&value);
+    if path.is_absolute() {
+        return Ok(Some(path));
+    }
+    let value = format!("{value:?}");
+    Err(ConfigError::Value { place, value, allowed: "an absolute path, or empty for none".into() })
 }
 
 fn store(said: Option<Said<String>>) -> Result<StoreTarget, ConfigError> {
@@ -269,7 +292,7 @@ mod tests {
             ("active_timeout_s = 0", 1, "active_timeout_s is 0"),
             ("batch_rows = 2000000", 1, "batch_rows is 2000000; it must be 1 to 1048448"),
             ("batch_age_ms = 1", 1, "batch_age_ms is 1"),
-            ("idle_timeout = 3", 1, "idle_timeout is no key; the keys are interfaces, attach"),
+            ("idle_timeout = 3", 1, "idle_timeout is no key; the keys are interfaces, exclude"),
             ("[run]\nshards = 1", 1, "run is no key"),
             ("attach = 'fast'", 1, "attach is \"fast\"; it must be auto, xdp, xdp-generic or tc"),
             ("attach = 1", 1, "attach is a whole number; it must be a text: \"...\""),
@@ -284,6 +307,7 @@ mod tests {
             ("interfaces = 'eth0'", 1, "is a text; it must be a list of texts: [\"eth0\"]"),
             ("interfaces = ['eth0', 1]", 1, "it must be a list of texts"),
             ("\ninterfaces = ['eth0:quick']", 2, "'quick' is no way to attach"),
+            ("exclude_interfaces = ['lo:tc']", 1, "exclude_interfaces: interface 'lo:tc'"),
             ("interfaces = ['']", 1, "interfaces: interface ''"),
             ("exporter = ''", 1, "exporter is \"\"; it must be a name"),
             ("exporter = \"a\\nb\"", 1, "exporter is \"a\\nb\"; it must be a name"),

@@ -68,13 +68,14 @@ impl Entry {
     }
 }
 
-/// Counts by interface number and entry.
-pub type Counts = BTreeMap<(u16, Entry), Count>;
+/// Counts by interface name and entry: by name, because a number may belong to another
+/// interface by the time they are written down.
+pub type Counts = BTreeMap<(Arc<str>, Entry), Count>;
 
 #[derive(Debug, Default)]
 struct Books {
-    /// Since the start.
-    total: Counts,
+    /// Since the start, over all interfaces.
+    total: BTreeMap<Entry, Count>,
     /// Since the last [`Ledger::take`].
     interval: Counts,
 }
@@ -87,24 +88,29 @@ pub struct Ledger {
 
 impl Ledger {
     /// Adds to one entry of an interface.
-    pub fn add(&self, interface: u16, entry: Entry, count: Count) {
+    pub fn add(&self, interface: &Arc<str>, entry: Entry, count: Count) {
         if count == Count::default() {
             return;
         }
         let mut books = self.books();
-        books.total.entry((interface, entry)).or_default().merge(count);
-        books.interval.entry((interface, entry)).or_default().merge(count);
+        books.total.entry(entry).or_default().merge(count);
+        books.interval.entry((interface.clone(), entry)).or_default().merge(count);
     }
 
-    /// Adds all packets of records to one entry, by their interfaces.
-    pub fn add_records<'a>(&self, records: impl IntoIterator<Item = &'a FlowRecord>, entry: Entry) {
+    /// Adds all packets of records to one entry, by their interfaces; `name` names one.
+    pub fn add_records<'a, 'n>(
+        &self,
+        records: impl IntoIterator<Item = &'a FlowRecord>,
+        name: impl Fn(u16) -> &'n Arc<str>,
+        entry: Entry,
+    ) {
         let mut counts: BTreeMap<u16, Count> = BTreeMap::new();
         for record in records {
             let count = counts.entry(record.interface).or_default();
             count.add(record.total_packets(), record.total_octets());
         }
         for (interface, count) in counts {
-            self.add(interface, entry, count);
+            self.add(name(interface), entry, count);
         }
     }
 
@@ -115,11 +121,7 @@ impl Ledger {
 
     /// What was added since the start, over all interfaces.
     pub fn totals(&self) -> BTreeMap<Entry, Count> {
-        let mut totals: BTreeMap<Entry, Count> = BTreeMap::new();
-        for ((_, entry), count) in &self.books().total {
-            totals.entry(*entry).or_default().merge(*count);
-        }
-        totals
+        self.books().total.clone()
     }
 
     /// Packets and octets seen that no entry explains; 0 unless something is wrong.
@@ -161,20 +163,20 @@ mod tests {
     #[test]
     fn the_books_balance_only_when_everything_is_explained() {
         let ledger = Ledger::default();
-        ledger.add(1, Entry::Seen, Count { packets: 5, octets: 500 });
+        ledger.add(&"eth0".into(), Entry::Seen, Count { packets: 5, octets: 500 });
         assert_eq!(ledger.unaccounted(), (5, 500));
-        ledger.add(1, Entry::Metered, Count { packets: 3, octets: 300 });
-        ledger.add(1, Entry::Lost(0), Count { packets: 2, octets: 200 });
+        ledger.add(&"eth0".into(), Entry::Metered, Count { packets: 3, octets: 300 });
+        ledger.add(&"eth0".into(), Entry::Lost(0), Count { packets: 2, octets: 200 });
         assert_eq!(ledger.unaccounted(), (0, 0));
-        ledger.add(1, Entry::Drained, Count { packets: 3, octets: 300 });
-        ledger.add(1, Entry::Acknowledged, Count { packets: 3, octets: 300 });
+        ledger.add(&"eth0".into(), Entry::Drained, Count { packets: 3, octets: 300 });
+        ledger.add(&"eth0".into(), Entry::Acknowledged, Count { packets: 3, octets: 300 });
         assert_eq!(ledger.in_flight(), (0, 0));
     }
 
     #[test]
     fn an_interval_is_taken_once_and_the_total_stays() {
         let ledger = Ledger::default();
-        ledger.add(2, Entry::Seen, Count { packets: 1, octets: 60 });
+        ledger.add(&"eth0".into(), Entry::Seen, Count { packets: 1, octets: 60 });
         assert_eq!(ledger.take().len(), 1);
         assert!(ledger.take().is_empty());
         assert_eq!(ledger.totals()[&Entry::Seen].packets, 1);

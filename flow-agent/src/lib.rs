@@ -27,6 +27,7 @@ pub mod latency;
 pub mod ledger;
 #[cfg(feature = "live")]
 mod mapped;
+pub mod names;
 pub mod record;
 #[cfg(feature = "live")]
 mod reload;

@@ -73,13 +73,15 @@ fn run(command: Command) -> Result<(), Error> {
 fn live(args: cli::RunArgs) -> Result<(), Error> {
     use flow_agent::config::{Said, Settings, Source};
 
-    let interfaces = (!args.interface.is_empty()).then_some(args.interface);
+    let list = |typed: Vec<String>| (!typed.is_empty()).then_some(typed);
     let typed = Settings {
-        interfaces: Said::typed("--interface", interfaces),
+        interfaces: Said::typed("--interface", list(args.interface)),
+        exclude_interfaces: Said::typed("--exclude-interface", list(args.exclude_interface)),
         attach: Said::typed("--attach", args.attach),
         store: Said::typed("--store", args.store),
         exporter: Said::typed("--exporter", args.exporter),
         decapsulate: Said::typed("--decapsulate", args.decapsulate.then_some(true)),
+        pin_dir: Said::typed("--pin-dir", args.pin_dir),
         drain_interval_ms: Said::typed("--drain-interval", args.drain_interval),
         idle_timeout_s: Said::typed("--idle-timeout", args.idle_timeout),
         active_timeout_s: Said::typed("--active-timeout", args.active_timeout),

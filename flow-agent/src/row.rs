@@ -5,27 +5,9 @@ use serde::Serialize;
 use std::net::Ipv6Addr;
 use uuid::Uuid;
 
+use crate::names::Names;
 use crate::record::FlowRecord;
 use crate::services::service;
-
-/// The names that belong to the numbers in records.
-#[derive(Clone, Debug)]
-pub struct Names {
-    /// The exporter: this host's name or what the configuration says.
-    pub exporter: String,
-    /// Interface names; a record's number is the position plus one.
-    pub interfaces: Vec<String>,
-}
-
-impl Names {
-    /// The name of an interface number; 0 is for packets of unknown interfaces.
-    pub fn interface(&self, number: u16) -> &str {
-        usize::from(number)
-            .checked_sub(1)
-            .and_then(|position| self.interfaces.get(position))
-            .map_or("unknown", String::as_str)
-    }
-}
 
 /// The columns that are inserted; the others have defaults or are derived.
 #[derive(Debug, Row, Serialize)]

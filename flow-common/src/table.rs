@@ -50,10 +50,27 @@ pub mod names {
     pub const HASH_KEYS: &str = "HASH_KEYS";
     pub const XDP_VERDICT: &str = "XDP_VERDICT";
     pub const DECAPSULATE: &str = "DECAPSULATE";
+    pub const INDEX_BASE: &str = "INDEX_BASE";
 }
 
-/// Interface numbers the kernel side can look up: the ifindex must be below this.
+/// Interfaces the kernel side can look up: the ifindex must be below this.
 pub const MAX_IFINDEX: u32 = 1 << 16;
+
+/// *Planes* tell interfaces of several network namespaces apart that have the same
+/// ifindex: each is a load of the programs with a base of its own, added to the ifindex.
+/// Plane 0 has base 0.
+pub const PLANES: u32 = 33;
+
+/// In planes above 0 the ifindex must be below this.
+pub const PLANE_IFINDEXES: u32 = 1 << 13;
+
+/// Entries of the table of interfaces, for all planes.
+pub const INTERFACE_ENTRIES: u32 = index_base(PLANES);
+
+/// What a plane adds to the ifindex.
+pub const fn index_base(plane: u32) -> u32 {
+    if plane == 0 { 0 } else { MAX_IFINDEX + (plane - 1) * PLANE_IFINDEXES }
+}
 
 /// What every packet of a flow updates: one cache line, as [`Set`] places it.
 #[repr(C)]

@@ -15,8 +15,8 @@ use flow_common::filter::{
 };
 use flow_common::hash::HashKeys;
 use flow_common::table::{
-    ClockReading, Entry, GENERATIONS, InterfaceEntry, Journal, MAX_IFINDEX, NAME_OCTETS, Region,
-    Set,
+    ClockReading, Entry, GENERATIONS, INTERFACE_ENTRIES, InterfaceEntry, Journal, NAME_OCTETS,
+    Region, Set,
 };
 use flow_common::{Count, FragmentKey, FragmentPorts, InterfaceCounters};
 
@@ -45,9 +45,9 @@ pub static COUNTERS: Array<InterfaceCounters> = Array::with_max_entries(1, BPF_F
 #[map]
 pub static STRAY: PerCpuArray<Count> = PerCpuArray::with_max_entries(1, 0);
 
-/// Interfaces by ifindex.
+/// Interfaces by ifindex and plane.
 #[map]
-pub static INTERFACES: Array<InterfaceEntry> = Array::with_max_entries(MAX_IFINDEX, 0);
+pub static INTERFACES: Array<InterfaceEntry> = Array::with_max_entries(INTERFACE_ENTRIES, 0);
 
 /// Ports of first fragments. When it overflows, later fragments lose a port, no more.
 #[map]
@@ -117,7 +117,9 @@ static HASH_KEYS: HashKeys = [0xffff_ff05; 12];
 #[unsafe(no_mangle)]
 static DECAPSULATE: u32 = 0xffff_ff06;
 #[unsafe(no_mangle)]
-static XDP_VERDICT: u32 = 0xffff_ff07;
+static INDEX_BASE: u32 = 0xffff_ff07;
+#[unsafe(no_mangle)]
+static XDP_VERDICT: u32 = 0xffff_ff08;
 
 macro_rules! constant {
     ($(#[$doc:meta])* $name:ident, $static:ident, $ty:ty) => {
@@ -137,6 +139,8 @@ constant!(/// Evicted flows that a region keeps.
     evicted_per_region, EVICTED_PER_REGION, u32);
 constant!(/// Interface numbers are below this.
     max_interfaces, MAX_INTERFACES, u32);
+constant!(/// Where the interfaces of this plane begin in `INTERFACES`.
+    index_base, INDEX_BASE, u32);
 constant!(/// What XDP says of a metered packet: pass, except in one measurement.
     xdp_verdict, XDP_VERDICT, u32);
 constant!(/// 1 for true, 0 for false.

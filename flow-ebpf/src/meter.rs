@@ -17,7 +17,8 @@ use crate::{diagnose, filter, maps, table};
 #[inline(always)]
 pub fn meter(ctx: &impl Context, seen: &Observation) {
     let generation = maps::generation();
-    let interface = maps::INTERFACES.get(seen.ifindex).copied().unwrap_or_default();
+    let index = maps::index_base() + seen.ifindex;
+    let interface = maps::INTERFACES.get(index).copied().unwrap_or_default();
     // SAFETY: the helper has no preconditions.
     let cpu = unsafe { bpf_get_smp_processor_id() };
     if cpu >= maps::cpus() {

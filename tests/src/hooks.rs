@@ -4,7 +4,7 @@ use anyhow::Result;
 use aya::programs::SchedClassifier;
 use aya::programs::tc::TcAttachType;
 
-use crate::lab::Side;
+use crate::lab::{Namespace, Side};
 
 /// The kernel's numbers of the programs at TC at one end: others after an attaching.
 pub fn program_ids(side: &Side) -> Result<Vec<u32>> {
@@ -20,23 +20,27 @@ pub fn program_ids(side: &Side) -> Result<Vec<u32>> {
 
 /// The programs at one end of the lab: the names of those at TC, and `xdp` if one is there.
 pub fn attached(side: &Side) -> Result<Vec<String>> {
-    side.namespace.enter(|| {
+    attached_on(&side.namespace, side.interface)
+}
+
+/// The same for any interface.
+pub fn attached_on(namespace: &Namespace, interface: &str) -> Result<Vec<String>> {
+    namespace.enter(|| {
         let mut names = Vec::new();
         for direction in [TcAttachType::Ingress, TcAttachType::Egress] {
-            let (_, programs) = SchedClassifier::query_tcx(side.interface, direction)?;
+            let (_, programs) = SchedClassifier::query_tcx(interface, direction)?;
             names.extend(programs.iter().map(|program| {
                 program.name_as_str().unwrap_or("a program without a name").to_owned()
             }));
         }
         let link = std::process::Command::new("ip")
-            .args(["-details", "link", "show", "dev", side.interface])
+            .args(["-details", "link", "show", "dev", interface])
             .output()?;
         if String::from_utf8_lossy(&link.stdout).contains("xdp") {
             names.push("xdp".to_owned());
         }
-        let filters = std::process::Command::new("tc")
-            .args(["qdisc", "show", "dev", side.interface])
-            .output()?;
+        let filters =
+            std::process::Command::new("tc").args(["qdisc", "show", "dev", interface]).output()?;
         if String::from_utf8_lossy(&filters.stdout).contains("clsact") {
             names.push("clsact".to_owned());
         }

@@ -8,10 +8,10 @@ pub mod cleanup;
 pub mod counted;
 pub mod hooks;
 pub mod lab;
-
 pub mod ledger;
 pub mod made;
 pub mod packets;
+pub mod pairs;
 pub mod process;
 pub mod raw_http;
 pub mod reference;

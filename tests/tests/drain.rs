@@ -4,12 +4,15 @@
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow, ensure};
-use flow_agent::attach::{AttachMode, Hooks, InterfaceSpec, Kernel, TableSize, resolve};
+use flow_agent::attach::{
+    Hooks, Interface, Kernel, KernelOptions, Numbers, Scanner, Selection, TableSize,
+};
 use flow_agent::delta::Delta;
 use flow_agent::drain::{Balance, Drain};
+use flow_agent::names::{NameBook, Names};
 use flow_tests::lab::Lab;
 use flow_tests::rows;
 use flow_tests::tally::{Count, Flows, Key, Tally};
@@ -29,13 +32,24 @@ fn tc_is_exact_with_super_packets() -> Result<()> {
 
 fn exact(left: &str, right: &str) -> Result<()> {
     let lab = Lab::new()?;
-    let specs: [InterfaceSpec; 2] = [lab.left.spec(left).parse()?, lab.right.spec(right).parse()?];
-    let interfaces = resolve(&specs, AttachMode::Auto)?;
+    let include = vec![lab.left.spec(left).parse()?, lab.right.spec(right).parse()?];
+    let selection = Selection { include, ..Selection::default() };
+    let interfaces = Scanner::new(selection).scan()?.found;
     let cpus = thread::available_parallelism()?.get() as u32;
-    let mut kernel =
-        Kernel::load(TableSize { cpus, sets_per_region: 1 << 12, interfaces: 16 }, 7, false)?;
+    let mut kernel = Kernel::load(KernelOptions {
+        size: TableSize { cpus, sets_per_region: 1 << 12, interfaces: 256 },
+        seed: 7,
+        decapsulate: false,
+    })?;
     let mut drain = Drain::new(&mut kernel, interfaces.len())?;
-    let hooks = Hooks::attach(kernel, &interfaces)?;
+    let names = NameBook::new(Names::new("host", &[""; 0]));
+    let mut hooks = Hooks::new(kernel, Numbers::new(255, Duration::ZERO, names));
+    hooks.want(interfaces.clone(), Instant::now());
+    step(&mut hooks);
+    hooks.started()?;
+    let number = |interface: &Interface| hooks.number(interface.place).map(usize::from);
+    let numbers: Vec<_> = interfaces.iter().filter_map(number).collect();
+    assert_eq!(numbers.len(), interfaces.len(), "each is metered");
     let tallies = [Tally::start(&lab.left)?, Tally::start(&lab.right)?];
 
     let mut deltas = Vec::new();
@@ -58,13 +72,14 @@ fn exact(left: &str, right: &str) -> Result<()> {
         }
     })?;
     let wire = tallies.map(Tally::stop);
-    let kernel = hooks.detach();
-    add(drain.drain(&kernel, || 0, &mut deltas)?.balances);
+    hooks.want_none();
+    step(&mut hooks);
+    add(drain.drain(hooks.kernel(), || 0, &mut deltas)?.balances);
 
     for (side, counts) in [&lab.left, &lab.right].into_iter().zip(wire) {
         let counts = counts?;
         let position = interfaces.iter().position(|found| found.name == side.interface);
-        let number = position.map_or(0, |position| position + 1);
+        let number = position.map_or(0, |position| numbers[position]);
         let different = rows::differences(&counts.by_key(), &flows(&deltas, number));
         ensure!(different.is_empty(), "{}: {}", side.interface, different.join("\n"));
         let balance = balances[number];
@@ -73,6 +88,13 @@ fn exact(left: &str, right: &str) -> Result<()> {
         assert_eq!(seen, counts.total, "{}", side.interface);
     }
     Ok(())
+}
+
+/// Attaches and detaches until there is nothing left to do.
+fn step(hooks: &mut Hooks) {
+    while hooks.is_busy() {
+        hooks.step(Instant::now());
+    }
 }
 
 /// The deltas of one interface in the tally's terms.

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use aya::programs::{TestRun, TestRunOptions};
 use etherparse::PacketBuilder;
-use flow_agent::attach::{Kernel, TableSize};
+use flow_agent::attach::{Kernel, KernelOptions, TableSize};
 use flow_agent::config::Settings;
 use flow_agent::delta::Delta;
 use flow_agent::drain::{Balance, Drain};
@@ -24,7 +24,8 @@ impl Bench {
     fn new(rules: Rules) -> Self {
         let cpus = aya::util::nr_cpus().expect("the CPUs are known") as u32;
         let size = TableSize { cpus, sets_per_region: 1024, interfaces: 16 };
-        let mut kernel = Kernel::load(size, 7, false).unwrap_or_else(|error| panic!("{error}"));
+        let mut kernel = Kernel::load(KernelOptions { size, seed: 7, decapsulate: false })
+            .unwrap_or_else(|error| panic!("{error}"));
         let entry = InterfaceEntry { number: 1, ..InterfaceEntry::default() };
         kernel.set_interface(TEST_RUN_IFINDEX, entry).expect("the map takes it");
         let mut drain = Drain::new(&mut kernel, 1).unwrap_or_else(|error| panic!("{error}"));

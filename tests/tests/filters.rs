@@ -213,7 +213,7 @@ fn rules_change_under_traffic_without_attaching_again_and_nothing_is_unaccounted
             let changed = (0..).zip(steps).try_for_each(|(step, text)| {
                 configuration.write(text)?;
                 agent.signal(Signal::HUP)?;
-                agent.wait_log_times(IN_FORCE, step + 1, PATIENCE)?;
+                agent.wait_times(IN_FORCE, step + 1, PATIENCE)?;
                 let port = 7000 + step as u16;
                 traffic::ask(Ends::v4((left, 2), (right, 2), port), 20, 2, 40, 300)?;
                 traffic::stream(Ends::v4((left, 0), (right, 0), 514), 50, 100)?;

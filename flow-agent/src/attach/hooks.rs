@@ -1,43 +1,66 @@
-//! Hooks: the programs of a [`Kernel`] on the interfaces, until this is dropped.
+//! Hooks: the programs of a [`Kernel`] on the interfaces that are to be metered.
+//!
+//! Enters: which interfaces there are, by [`Hooks::want`]. It attaches and detaches one
+//! interface with each [`Hooks::step`], which takes some ms, so that whoever drains the
+//! tables can do so in between. It holds that a packet is counted under the number of
+//! its interface: the kernel side knows the number before a program is attached.
 
-use aya::programs::tc::{TcAttachOptions, TcAttachType, qdisc_add_clsact};
-use aya::programs::{LinkOrder, ProgramError, SchedClassifier, XdpMode};
-use aya::util::KernelVersion;
-use flow_common::table::{InterfaceEntry, names};
-use rustix::io::Errno;
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::time::{Duration, Instant};
 
-use super::load::chain;
-use super::{AttachError, AttachMode, Interface, Kernel, NEEDS_TO_LOAD};
+use flow_common::table::{InterfaceEntry, MAX_IFINDEX, PLANE_IFINDEXES, PLANES, index_base};
 
-/// TCX appeared in this kernel version; before, TC programs need a clsact qdisc.
-const TCX: KernelVersion = KernelVersion::new(6, 6, 0);
+use super::link::{Links, ifindexes};
+use super::{AttachError, Interface, Kernel, Numbers, Place};
 
-/// Attached programs. XDP and TCX programs are detached by the kernel when the
-/// file descriptors of their links are closed, however the process ends; filters
-/// of a clsact qdisc, before Linux 6.6, stay when it is killed.
+/// Before an interface that has refused is asked again.
+const ASK_AGAIN: Duration = Duration::from_secs(10);
+
+/// The interfaces that are metered, and those that are to be.
 pub struct Hooks {
     kernel: Kernel,
-    ingress: Vec<IngressHook>,
+    numbers: Numbers,
+    metered: BTreeMap<Place, Metered>,
+    /// To be attached.
+    queue: VecDeque<Interface>,
+    /// To be detached.
+    leaving: Vec<Metered>,
+    refused: HashMap<Place, Refused>,
+    /// Until the start is over: why interfaces refused.
+    starting: Option<Vec<Failure>>,
+}
+
+struct Metered {
+    interface: Interface,
+    number: u16,
+    plane: u32,
+    links: Links,
+}
+
+struct Failure {
+    /// The interface was asked for by its name.
+    exact: bool,
+    error: AttachError,
+}
+
+struct Refused {
+    name: String,
+    why: String,
+    since: Instant,
 }
 
 impl Hooks {
-    /// Attaches to every interface, or to none.
-    ///
-    /// # Errors
-    /// The first interface that refuses, by name, with what the kernel said.
-    pub fn attach(mut kernel: Kernel, interfaces: &[Interface]) -> Result<Self, AttachError> {
-        configure(&mut kernel, interfaces)?;
-        let mut ingress = Vec::with_capacity(interfaces.len());
-        for interface in interfaces {
-            let kernel = &mut kernel;
-            ingress.push(interface.namespace.run(|| attach_one(kernel, interface))?);
+    /// Nothing is attached yet.
+    pub fn new(kernel: Kernel, numbers: Numbers) -> Self {
+        Self {
+            kernel,
+            numbers,
+            metered: BTreeMap::new(),
+            queue: VecDeque::new(),
+            leaving: Vec::new(),
+            refused: HashMap::new(),
+            starting: Some(Vec::new()),
         }
-        Ok(Self { kernel, ingress })
-    }
-
-    /// The hook that each interface got, in their order.
-    pub fn ingress(&self) -> &[IngressHook] {
-        &self.ingress
     }
 
     /// The loaded kernel side.
@@ -45,175 +68,190 @@ impl Hooks {
         &self.kernel
     }
 
-    /// Detaches every program; the tables stay.
-    pub fn detach(self) -> Kernel {
-        let mut kernel = self.kernel;
-        // Unloading closes the links; the maps are held by whoever drains them.
-        let report = |name: &str, result: Result<(), String>| {
-            if let Err(error) = result {
-                tracing::warn!("program {name} was not unloaded: {error}");
-            }
-        };
-        let text = |error: ProgramError| chain(&error);
-        for name in [names::TC_INGRESS, names::TC_EGRESS] {
-            let program = kernel.classifier(name).map_err(|error| error.to_string());
-            report(name, program.and_then(|program| program.unload().map_err(text)));
-        }
-        let program = kernel.xdp().map_err(|error| error.to_string());
-        report(names::XDP_INGRESS, program.and_then(|program| program.unload().map_err(text)));
-        kernel
+    /// The largest interface number so far.
+    pub fn highest(&self) -> usize {
+        usize::from(self.numbers.highest())
     }
-}
 
-/// Numbers the interfaces: position plus one.
-fn configure(kernel: &mut Kernel, interfaces: &[Interface]) -> Result<(), AttachError> {
-    for (position, interface) in interfaces.iter().enumerate() {
+    /// These are to be metered from now on, and no others.
+    pub fn want(&mut self, wanted: Vec<Interface>, now: Instant) {
+        let ifindexes = ifindexes();
+        let wanted: BTreeMap<Place, Interface> =
+            wanted.into_iter().map(|interface| (interface.place, interface)).collect();
+        for (place, mut metered) in std::mem::take(&mut self.metered) {
+            // A place may be taken by another interface, or another namespace, at once.
+            let on = metered.links.is_on(place.ifindex, ifindexes.as_ref());
+            let why = match wanted.get(&place) {
+                Some(interface) if on && interface.mode == metered.interface.mode => {
+                    if interface.to_string() != metered.interface.to_string() {
+                        self.rename(&mut metered, interface, now);
+                    }
+                    self.metered.insert(place, metered);
+                    continue;
+                }
+                Some(_) if on => "to be metered in another way",
+                None if on => "left out or in another namespace: metered no longer",
+                _ => "gone",
+            };
+            tracing::info!("{} is {why}", metered.interface);
+            self.leaving.push(metered);
+        }
+        self.refused.retain(|place, refused| {
+            wanted.get(place).is_some_and(|interface| interface.name == refused.name)
+        });
+        self.queue = wanted
+            .into_values()
+            .filter(|interface| !self.metered.contains_key(&interface.place))
+            .filter(|interface| {
+                let refused = self.refused.get(&interface.place);
+                refused.is_none_or(|refused| now >= refused.since + ASK_AGAIN)
+            })
+            .collect();
+    }
+
+    /// No interface is to be metered any more.
+    pub fn want_none(&mut self) {
+        self.queue.clear();
+        self.leaving.extend(std::mem::take(&mut self.metered).into_values());
+    }
+
+    /// True while there is something to attach or to detach.
+    pub fn is_busy(&self) -> bool {
+        !self.queue.is_empty() || !self.leaving.is_empty()
+    }
+
+    /// Attaches or detaches one interface. What refuses is told, each on its own.
+    pub fn step(&mut self, now: Instant) {
+        if let Some(Metered { interface, number, links, .. }) = self.leaving.pop() {
+            links.detach(&interface.namespace);
+            self.numbers.give_back(number, now);
+        } else if let Some(interface) = self.queue.pop_front() {
+            match self.attach(&interface, now) {
+                Ok(true) => {}
+                // Others meanwhile.
+                Ok(false) => self.queue.push_back(interface),
+                Err(error) => self.refuse(interface, error, now),
+            }
+        }
+    }
+
+    /// The start is over: from now on an interface that refuses is told and left out.
+    ///
+    /// # Errors
+    /// An interface that was asked for by name has refused, or every interface has.
+    pub fn started(&mut self) -> Result<(), AttachError> {
+        let failures = self.starting.take().unwrap_or_default();
+        let none = self.metered.is_empty();
+        let (fatal, others): (Vec<_>, Vec<_>) =
+            failures.into_iter().partition(|failure| failure.exact || none);
+        for Failure { error, .. } in others {
+            tracing::warn!("{error}; the others are metered");
+        }
+        AttachError::all(fatal.into_iter().map(|failure| failure.error).collect())
+    }
+
+    /// How many interfaces are metered.
+    pub fn metered(&self) -> usize {
+        self.metered.len()
+    }
+
+    /// The number of an interface that is metered.
+    pub fn number(&self, place: Place) -> Option<u16> {
+        self.metered.get(&place).map(|metered| metered.number)
+    }
+
+    /// False if it must wait for a plane to be loaded.
+    fn attach(&mut self, interface: &Interface, now: Instant) -> Result<bool, AttachError> {
+        let plane = self.plane_for(interface)?;
+        if plane >= self.kernel.planes() && !self.kernel.add_plane()? {
+            return Ok(false);
+        }
+        let number = self.number_for(interface, now)?;
+        let attached = self.attach_as(interface, plane, number);
+        let links = attached.inspect_err(|_| self.numbers.give_back(number, now))?;
+        let egress = if interface.loopback { "" } else { " and TC egress" };
+        tracing::info!("metering {interface} by {}{egress}", links.ingress.label());
+        self.refused.remove(&interface.place);
+        let metered = Metered { interface: interface.clone(), number, plane, links };
+        self.metered.insert(interface.place, metered);
+        Ok(true)
+    }
+
+    fn attach_as(
+        &mut self,
+        interface: &Interface,
+        plane: u32,
+        number: u16,
+    ) -> Result<Links, AttachError> {
+        self.tell(interface, plane, number)?;
+        let kernel = &mut self.kernel;
+        interface.namespace.run(|| Links::attach(kernel, plane, interface))
+    }
+
+    /// Tells the programs of a plane the number of an interface.
+    fn tell(&mut self, interface: &Interface, plane: u32, number: u16) -> Result<(), AttachError> {
         let entry = InterfaceEntry {
-            number: position as u16 + 1,
+            number,
             raw_ip: interface.raw_ip.into(),
             undirected: interface.loopback.into(),
         };
-        kernel.set_interface(interface.ifindex, entry)?;
+        self.kernel.set_interface(index_base(plane) + interface.place.ifindex, entry)
     }
-    Ok(())
-}
 
-/// The hook that meters an interface's incoming packets.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum IngressHook {
-    /// In the driver.
-    NativeXdp,
-    /// Above the driver.
-    GenericXdp,
-    /// In the stack.
-    Tc,
-}
+    fn number_for(&mut self, interface: &Interface, now: Instant) -> Result<u16, AttachError> {
+        self.numbers.take(&interface.to_string(), now).ok_or_else(|| AttachError::TooMany {
+            what: format!("metering {interface}, too,"),
+            limit: u32::from(self.numbers.most()),
+        })
+    }
 
-impl IngressHook {
-    /// The name in messages.
-    pub const fn label(self) -> &'static str {
-        match self {
-            Self::NativeXdp => "native XDP",
-            Self::GenericXdp => "generic XDP",
-            Self::Tc => "TC ingress",
+    /// The first plane in which the interface's index is free.
+    fn plane_for(&self, interface: &Interface) -> Result<u32, AttachError> {
+        let ifindex = interface.place.ifindex;
+        let same =
+            || self.metered.values().filter(|other| other.interface.place.ifindex == ifindex);
+        let free = |plane: &u32| same().all(|other| other.plane != *plane);
+        let plane = (0..PLANES).find(free).unwrap_or(PLANES);
+        let limit = if plane == 0 { MAX_IFINDEX } else { PLANE_IFINDEXES };
+        if ifindex >= limit {
+            let what = format!("the index {ifindex} of {interface}");
+            return Err(AttachError::TooMany { what, limit: limit - 1 });
+        }
+        if plane >= PLANES {
+            let what =
+                format!("an interface with index {ifindex} in one more namespace, {interface},");
+            return Err(AttachError::TooMany { what, limit: PLANES });
+        }
+        Ok(plane)
+    }
+
+    /// The same interface under another name: another number, so that what was counted
+    /// until now keeps the name that it was counted under.
+    fn rename(&mut self, metered: &mut Metered, interface: &Interface, now: Instant) {
+        tracing::info!("{} is now {interface}", metered.interface);
+        metered.interface = interface.clone();
+        let renamed = self.number_for(interface, now).and_then(|number| {
+            self.tell(interface, metered.plane, number)?;
+            Ok(number)
+        });
+        match renamed {
+            Ok(number) => {
+                self.numbers.give_back(metered.number, now);
+                metered.number = number;
+            }
+            Err(error) => tracing::warn!("its rows keep the old name: {error}"),
         }
     }
-}
 
-const EGRESS: &str = "TC egress";
-
-fn attach_one(kernel: &mut Kernel, interface: &Interface) -> Result<IngressHook, AttachError> {
-    let ingress = match interface.mode {
-        AttachMode::Xdp => IngressHook::NativeXdp,
-        AttachMode::XdpGeneric => IngressHook::GenericXdp,
-        // Not on veth: native XDP there turns its peer's segmentation offload off.
-        AttachMode::Auto if interface.hardware => IngressHook::NativeXdp,
-        AttachMode::Auto | AttachMode::Tc => IngressHook::Tc,
-    };
-    refuse_second_agent(interface)?;
-    let ingress = match attach_ingress(kernel, interface, ingress) {
-        Err(error) if interface.mode == AttachMode::Auto && ingress != IngressHook::Tc => {
-            // A privilege that is missing here is missing there, which says so.
-            tracing::warn!("{error}; metering it by TC instead");
-            attach_ingress(kernel, interface, IngressHook::Tc)?;
-            IngressHook::Tc
-        }
-        attached => attached.map(|()| ingress)?,
-    };
-    if !interface.loopback {
-        // What leaves through lo enters through lo: it is metered there.
-        tc(kernel, interface, TcAttachType::Egress)?;
-    }
-    Ok(ingress)
-}
-
-fn attach_ingress(
-    kernel: &mut Kernel,
-    interface: &Interface,
-    hook: IngressHook,
-) -> Result<(), AttachError> {
-    let mode = match hook {
-        IngressHook::NativeXdp => XdpMode::Driver,
-        IngressHook::GenericXdp => XdpMode::Skb,
-        IngressHook::Tc => return tc(kernel, interface, TcAttachType::Ingress),
-    };
-    kernel
-        .xdp()?
-        .attach_to_if_index(interface.ifindex, mode)
-        .map_err(|error| attach_error(hook.label(), interface, &error))?;
-    Ok(())
-}
-
-fn tc(kernel: &mut Kernel, interface: &Interface, side: TcAttachType) -> Result<(), AttachError> {
-    let (hook, name) = match side {
-        TcAttachType::Egress => (EGRESS, names::TC_EGRESS),
-        _ => (IngressHook::Tc.label(), names::TC_INGRESS),
-    };
-    let options = if has_tcx() {
-        // First: what other programs drop or send elsewhere has been seen.
-        TcAttachOptions::TcxOrder(LinkOrder::first())
-    } else {
-        // It fails when it is there already, which is as good.
-        let _ = qdisc_add_clsact(&interface.name);
-        TcAttachOptions::Netlink(aya::programs::tc::NlOptions::default())
-    };
-    kernel
-        .classifier(name)?
-        .attach_with_options(&interface.name, side, options)
-        .map_err(|error| attach_error(hook, interface, &error))?;
-    Ok(())
-}
-
-fn has_tcx() -> bool {
-    KernelVersion::current().is_ok_and(|version| version >= TCX)
-}
-
-/// Two agents at one interface would store each packet twice. XDP has room for
-/// one program only; TC must be asked, which only TCX answers.
-fn refuse_second_agent(interface: &Interface) -> Result<(), AttachError> {
-    if !has_tcx() {
-        return Ok(());
-    }
-    for (side, name, hook) in [
-        (TcAttachType::Ingress, names::TC_INGRESS, IngressHook::Tc.label()),
-        (TcAttachType::Egress, names::TC_EGRESS, EGRESS),
-    ] {
-        // A kernel that does not answer this refuses the attaching, too.
-        let Ok((_, programs)) = SchedClassifier::query_tcx(&interface.name, side) else { continue };
-        if programs.iter().any(|program| program.name_as_str() == Some(name)) {
-            return Err(AttachError::AlreadyMetered { interface: interface.to_string(), hook });
+    fn refuse(&mut self, interface: Interface, error: AttachError, now: Instant) {
+        let why = error.to_string();
+        let told = self.refused.get(&interface.place).is_some_and(|refused| refused.why == why);
+        let refused = Refused { name: interface.name.clone(), why, since: now };
+        self.refused.insert(interface.place, refused);
+        match &mut self.starting {
+            Some(failures) => failures.push(Failure { exact: interface.exact, error }),
+            None if told => {}
+            None => tracing::warn!("{error}; the others are metered"),
         }
     }
-    Ok(())
-}
-
-fn attach_error(hook: &'static str, interface: &Interface, error: &ProgramError) -> AttachError {
-    let problem = match errno(error) {
-        Some(Errno::PERM | Errno::ACCESS) => {
-            return AttachError::Permission {
-                operation: format!("attaching {hook} to {interface}"),
-                needs: NEEDS_TO_LOAD,
-            };
-        }
-        Some(Errno::BUSY) => "another program is attached there (see `ip -details link`); \
-                              use ':tc' for this interface or detach it"
-            .to_string(),
-        Some(Errno::OPNOTSUPP) => {
-            "the driver does not support it; use ':tc' for this interface".to_string()
-        }
-        _ => chain(error),
-    };
-    AttachError::Attach { hook, interface: interface.to_string(), problem }
-}
-
-/// The system's error number among the causes of an error.
-fn errno(error: &ProgramError) -> Option<Errno> {
-    let mut source: Option<&dyn std::error::Error> = Some(error);
-    while let Some(cause) = source {
-        if let Some(io) = cause.downcast_ref::<std::io::Error>() {
-            return Errno::from_io_error(io);
-        }
-        source = cause.source();
-    }
-    None
 }

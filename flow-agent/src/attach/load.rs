@@ -1,15 +1,19 @@
 //! Loading: the embedded object becomes programs and tables in the kernel.
 
 use std::io::ErrorKind;
+use std::sync::Arc;
+use std::time::Duration;
 
 use aya::maps::{Array, MapData, MapError};
 use aya::programs::{Program, ProgramError, SchedClassifier, Xdp};
 use aya::{Ebpf, EbpfError, EbpfLoader, include_bytes_aligned};
+use crossbeam::channel::{Receiver, RecvTimeoutError, bounded};
 use flow_common::InterfaceCounters;
 use flow_common::hash::keys_from;
-use flow_common::table::{Entry, GENERATIONS, InterfaceEntry, Set, WAYS, names};
+use flow_common::table::{Entry, GENERATIONS, InterfaceEntry, Set, WAYS, index_base, names};
 
-use super::{AttachError, NEEDS_TO_LOAD};
+use super::shared_maps::SharedMaps;
+use super::{AttachError, NEEDS_TO_JOIN, NEEDS_TO_LOAD};
 
 /// The compiled `flow-ebpf`.
 const OBJECT: &[u8] = include_bytes_aligned!(env!("FLOW_EBPF_OBJECT"));
@@ -17,6 +21,9 @@ const OBJECT: &[u8] = include_bytes_aligned!(env!("FLOW_EBPF_OBJECT"));
 /// Verdicts of XDP programs (`enum xdp_action` in `linux/bpf.h`).
 const XDP_DROP: u32 = 1;
 const XDP_PASS: u32 = 2;
+
+/// How long [`Kernel::add_plane`] waits for a load: others have work to do meanwhile.
+const LOADING: Duration = Duration::from_millis(5);
 
 /// How large the flow tables are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +41,17 @@ impl TableSize {
     const MOST_SETS: u32 = 1 << 20;
     /// Sets for 2 Ki flows a CPU: below this a table is of no use.
     const FEWEST_SETS: u32 = 1 << 8;
+
+    /// Interfaces that there is always room for: they may come later.
+    const FEWEST_INTERFACES: u32 = 256;
+    /// Interfaces that there may be at most.
+    const MOST_INTERFACES: u32 = 4096;
+
+    /// Interface numbers for a host that has `found` interfaces to meter now.
+    pub fn interfaces_for(found: usize) -> u32 {
+        let twice = u32::try_from(found).unwrap_or(u32::MAX).saturating_mul(2);
+        twice.clamp(Self::FEWEST_INTERFACES, Self::MOST_INTERFACES).next_power_of_two()
+    }
 
     /// The largest tables that `cpus` CPUs can have in `budget_bytes` of memory.
     ///
@@ -83,40 +101,70 @@ impl TableSize {
     }
 }
 
+/// What programs and tables are loaded with.
+#[derive(Clone, Copy, Debug)]
+pub struct KernelOptions {
+    /// The size of the tables.
+    pub size: TableSize,
+    /// Of the hashes: senders must not know it.
+    pub seed: u64,
+    /// Packets in tunnels are metered as what the tunnels carry.
+    pub decapsulate: bool,
+}
+
 /// The loaded kernel side: programs not yet attached, tables empty.
 pub struct Kernel {
     /// Programs and maps.
     pub ebpf: Ebpf,
     /// The size of its tables.
     pub size: TableSize,
+    options: KernelOptions,
+    /// More loads of the programs, on the same tables: planes 1 and up.
+    planes: Vec<Ebpf>,
+    loading: Option<Receiver<Result<Ebpf, AttachError>>>,
+    shared: Option<Arc<SharedMaps>>,
 }
 
 impl Kernel {
-    /// Loads programs and tables. With `decapsulate`, packets in tunnels are metered as what the
-    /// tunnels carry.
+    /// Loads programs and tables.
     ///
     /// # Errors
     /// A missing privilege, a kernel that is too old, or the verifier's refusal with its log.
-    pub fn load(size: TableSize, seed: u64, decapsulate: bool) -> Result<Self, AttachError> {
-        Self::load_with(size, seed, decapsulate, XDP_PASS)
+    pub fn load(options: KernelOptions) -> Result<Self, AttachError> {
+        Self::load_with(options, XDP_PASS)
     }
 
-    /// The same, without `decapsulate`, for a measurement whose packets nobody is to get: XDP
-    /// drops them when it has metered them.
+    /// The same for a measurement whose packets nobody is to get: XDP drops them when it
+    /// has metered them.
     ///
     /// # Errors
     /// As [`Kernel::load`].
-    pub fn load_dropping(size: TableSize, seed: u64) -> Result<Self, AttachError> {
-        Self::load_with(size, seed, false, XDP_DROP)
+    pub fn load_dropping(options: KernelOptions) -> Result<Self, AttachError> {
+        Self::load_with(options, XDP_DROP)
     }
 
-    fn load_with(
-        size: TableSize,
-        seed: u64,
-        decapsulate: bool,
-        verdict: u32,
-    ) -> Result<Self, AttachError> {
+    fn load_with(options: KernelOptions, verdict: u32) -> Result<Self, AttachError> {
         refuse_real_time()?;
+        let ebpf = Self::load_object(options, verdict, 0, None)?;
+        let shared = SharedMaps::new(&ebpf)
+            .inspect_err(|error| tracing::debug!("tables cannot be shared: {error}"))
+            .map(Arc::new)
+            .ok();
+        let (size, planes) = (options.size, Vec::new());
+        let mut kernel = Self { ebpf, size, options, planes, loading: None, shared };
+        load_programs(&mut kernel.ebpf)?;
+        let name = names::READ_CLOCK;
+        kernel.classifier(name)?.load().map_err(|error| program_error(name, error))?;
+        Ok(kernel)
+    }
+
+    /// Creates the maps of a plane, or takes those of plane 0.
+    fn load_object(
+        KernelOptions { size, seed, decapsulate }: KernelOptions,
+        verdict: u32,
+        plane: u32,
+        shared: Option<&SharedMaps>,
+    ) -> Result<Ebpf, AttachError> {
         let log_level = if tracing::enabled!(tracing::Level::DEBUG) {
             aya_log::Level::Debug
         } else {
@@ -126,7 +174,11 @@ impl Kernel {
         let evicted = size.evicted_per_region();
         let mut loader = EbpfLoader::new();
         let regions = size.regions();
-        let ebpf = loader
+        let base = index_base(plane);
+        for (name, path) in shared.into_iter().flat_map(SharedMaps::maps) {
+            loader.map_pin_path(name, path);
+        }
+        loader
             .override_global(aya_log::LEVEL, &log_level, false)
             .override_global(names::CPUS, &size.cpus, true)
             .override_global(names::SETS_PER_REGION, &size.sets_per_region, true)
@@ -134,6 +186,7 @@ impl Kernel {
             .override_global(names::MAX_INTERFACES, &size.interfaces, true)
             .override_global(names::DECAPSULATE, &u32::from(decapsulate), true)
             .override_global(names::HASH_KEYS, &keys_from(seed), true)
+            .override_global(names::INDEX_BASE, &base, true)
             .override_global(names::XDP_VERDICT, &verdict, true)
             .map_max_entries(names::SETS, regions * size.sets_per_region)
             .map_max_entries(names::DIRTY, regions * size.dirty_words())
@@ -143,18 +196,79 @@ impl Kernel {
             .map_max_entries(names::NAMES, size.interfaces)
             .map_max_entries(names::STRAY, GENERATIONS * size.interfaces)
             .load(OBJECT)
-            .map_err(|error| load_error(&error))?;
-        let mut kernel = Self { ebpf, size };
-        kernel.load_programs()?;
-        Ok(kernel)
+            .map_err(|error| load_error(&error))
     }
 
-    fn load_programs(&mut self) -> Result<(), AttachError> {
-        for name in [names::TC_INGRESS, names::TC_EGRESS, names::READ_CLOCK] {
-            self.classifier(name)?.load().map_err(|error| program_error(name, error))?;
+    /// Planes that are loaded.
+    pub fn planes(&self) -> u32 {
+        self.planes.len() as u32 + 1
+    }
+
+    /// Loads the programs once more, on the same tables, for interfaces whose index is in
+    /// use already. That takes as long as the first load, in a thread: it is asked for
+    /// again and again until it says that there is one more plane.
+    ///
+    /// # Errors
+    /// As [`Kernel::load`]; or the tables cannot be shared, which `CAP_SYS_ADMIN` is needed for.
+    pub fn add_plane(&mut self) -> Result<bool, AttachError> {
+        let Some(loading) = &self.loading else {
+            self.loading = Some(self.start_loading()?);
+            return Ok(false);
+        };
+        let loaded = match loading.recv_timeout(LOADING) {
+            Ok(loaded) => loaded,
+            Err(RecvTimeoutError::Timeout) => return Ok(false),
+            Err(RecvTimeoutError::Disconnected) => {
+                Err(AttachError::Load { problem: "the thread that loads has ended".into() })
+            }
+        };
+        self.loading = None;
+        self.planes.push(loaded?);
+        Ok(true)
+    }
+
+    fn start_loading(&self) -> Result<Receiver<Result<Ebpf, AttachError>>, AttachError> {
+        let Some(shared) = self.shared.clone() else {
+            return Err(AttachError::Permission {
+                operation: "sharing the flow tables among network namespaces".into(),
+                needs: NEEDS_TO_JOIN,
+            });
+        };
+        let (options, plane) = (self.options, self.planes());
+        let (sender, loading) = bounded(1);
+        let load = move || {
+            let loaded = Self::load_object(options, XDP_PASS, plane, Some(&shared))
+                .and_then(|mut ebpf| load_programs(&mut ebpf).map(|()| ebpf));
+            // Without a receiver the agent has stopped meanwhile.
+            let _ = sender.send(loaded);
+        };
+        let thread = std::thread::Builder::new().name("load".into()).spawn(load);
+        thread.map_err(|source| AttachError::Io {
+            what: "the programs cannot be loaded in a thread".into(),
+            source,
+        })?;
+        Ok(loading)
+    }
+
+    /// A TC program of a plane.
+    pub(super) fn classifier_of(
+        &mut self,
+        plane: u32,
+        name: &str,
+    ) -> Result<&mut SchedClassifier, AttachError> {
+        classifier(self.plane(plane)?, name)
+    }
+
+    /// The XDP program of a plane.
+    pub(super) fn xdp_of(&mut self, plane: u32) -> Result<&mut Xdp, AttachError> {
+        xdp(self.plane(plane)?)
+    }
+
+    fn plane(&mut self, plane: u32) -> Result<&mut Ebpf, AttachError> {
+        match plane.checked_sub(1) {
+            None => Ok(&mut self.ebpf),
+            Some(more) => self.planes.get_mut(more as usize).ok_or_else(|| missing("a plane")),
         }
-        let name = names::XDP_INGRESS;
-        self.xdp()?.load().map_err(|error| program_error(name, error))
     }
 
     /// A TC program by name.
@@ -162,7 +276,7 @@ impl Kernel {
     /// # Errors
     /// It is not in the object.
     pub fn classifier(&mut self, name: &str) -> Result<&mut SchedClassifier, AttachError> {
-        self.program(name)?.try_into().map_err(|error| program_error(name, error))
+        classifier(&mut self.ebpf, name)
     }
 
     /// The XDP program.
@@ -170,8 +284,7 @@ impl Kernel {
     /// # Errors
     /// It is not in the object.
     pub fn xdp(&mut self) -> Result<&mut Xdp, AttachError> {
-        let name = names::XDP_INGRESS;
-        self.program(name)?.try_into().map_err(|error| program_error(name, error))
+        xdp(&mut self.ebpf)
     }
 
     /// The program that reads the kernel's clocks.
@@ -184,27 +297,41 @@ impl Kernel {
         program.try_into().map_err(|error| program_error(name, error))
     }
 
-    /// Tells the programs what they must know of an interface.
+    /// Tells the programs what they must know of an interface; `index` is its ifindex, in
+    /// planes above 0 with [`index_base`] added.
     ///
     /// # Errors
     /// The index is too large for the table.
-    pub fn set_interface(
-        &mut self,
-        ifindex: u32,
-        entry: InterfaceEntry,
-    ) -> Result<(), AttachError> {
+    pub fn set_interface(&mut self, index: u32, entry: InterfaceEntry) -> Result<(), AttachError> {
         let name = names::INTERFACES;
         let load = |error: MapError| AttachError::Load { problem: chain(&error) };
         let map = self.ebpf.map_mut(name).ok_or_else(|| missing(name))?;
         let mut table: Array<&mut MapData, u32> = map.try_into().map_err(load)?;
         let [low, high] = entry.number.to_ne_bytes();
         let entry = u32::from_ne_bytes([low, high, entry.raw_ip, entry.undirected]);
-        table.set(ifindex, entry, 0).map_err(load)
+        table.set(index, entry, 0).map_err(load)
     }
+}
 
-    fn program(&mut self, name: &str) -> Result<&mut Program, AttachError> {
-        self.ebpf.program_mut(name).ok_or_else(|| missing(name))
+/// Loads what is attached: TC and XDP programs.
+fn load_programs(ebpf: &mut Ebpf) -> Result<(), AttachError> {
+    for name in [names::TC_INGRESS, names::TC_EGRESS] {
+        classifier(ebpf, name)?.load().map_err(|error| program_error(name, error))?;
     }
+    xdp(ebpf)?.load().map_err(|error| program_error(names::XDP_INGRESS, error))
+}
+
+fn classifier<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut SchedClassifier, AttachError> {
+    program(ebpf, name)?.try_into().map_err(|error| program_error(name, error))
+}
+
+fn xdp(ebpf: &mut Ebpf) -> Result<&mut Xdp, AttachError> {
+    let name = names::XDP_INGRESS;
+    program(ebpf, name)?.try_into().map_err(|error| program_error(name, error))
+}
+
+fn program<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Program, AttachError> {
+    ebpf.program_mut(name).ok_or_else(|| missing(name))
 }
 
 /// On `PREEMPT_RT` kernels programs can nest on a CPU, and a region would have two writers.

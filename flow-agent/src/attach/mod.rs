@@ -2,23 +2,48 @@
 //!
 //! Enters: what the configuration says to meter. Leaves: [`Hooks`], whose
 //! programs fill the tables that `drain` reads. Dropping it detaches everything.
+//! `Selection -> Watcher -> Scan -> Hooks -> Links`, again whenever interfaces change.
 
 mod hooks;
 mod interface;
+mod link;
 mod load;
 mod namespace;
+mod netlink;
+mod numbers;
 mod pins;
+mod scan;
+mod shared_maps;
+mod spec;
+mod watch;
 
-pub use hooks::{Hooks, IngressHook};
-pub use interface::{AttachMode, Interface, InterfaceSpec, resolve};
-pub use load::{Kernel, TableSize};
-pub use namespace::NetworkNamespace;
+pub use hooks::Hooks;
+pub use interface::{Interface, Place};
+pub use link::IngressHook;
+pub use load::{Kernel, KernelOptions, TableSize};
+pub use namespace::{NamespaceId, NetworkNamespace};
+pub use numbers::Numbers;
 pub use pins::PinFolder;
+pub use scan::{Missing, Scan, Scanner};
+pub use spec::{InterfaceSpec, NamespaceSpec, Selection};
+pub use watch::{Watch, Watcher};
 
 use crate::Exit;
 
-/// The numbered interfaces of one agent: `InterfaceId` is the position plus one.
-pub const MAX_INTERFACES: u32 = 512;
+/// Which hook meters the packets that enter.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum AttachMode {
+    /// Native XDP on hardware, TC on virtual interfaces.
+    #[default]
+    Auto,
+    /// Native XDP, in the driver.
+    Xdp,
+    /// Generic XDP, above the driver: sees super-packets as one packet.
+    XdpGeneric,
+    /// TC ingress.
+    Tc,
+}
 
 /// What loading and attaching need.
 const NEEDS_TO_LOAD: &str = "CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON";
@@ -30,7 +55,10 @@ const NEEDS_TO_JOIN: &str = "CAP_SYS_ADMIN";
 #[allow(missing_docs, reason = "the message says what each field is")]
 pub enum AttachError {
     /// An interface argument cannot be read.
-    #[error("interface '{spec}': {problem}; write [NETNS/]NAME[:auto|xdp|xdp-generic|tc]")]
+    #[error(
+        "interface '{spec}': {problem}; write [NETNS/]NAME[:auto|xdp|xdp-generic|tc] or \
+         pid:PID/NAME (without a mode to leave it out)"
+    )]
     BadSpec { spec: String, problem: String },
     /// No interface has the name.
     #[error("there is no interface '{name}'{place}; interfaces there: {known}")]
@@ -41,12 +69,12 @@ pub enum AttachError {
     /// The namespace cannot be opened.
     #[error("network namespace '{name}' cannot be opened at {path}: {source}; see `ip netns list`")]
     Namespace { name: String, path: String, source: std::io::Error },
-    /// Two namespaces use one index, which the kernel side cannot tell apart yet.
-    #[error(
-        "interfaces {first} and {second} have the same index {ifindex} in their namespaces; \
-         meter them with one agent each"
-    )]
-    SameIndex { first: String, second: String, ifindex: u32 },
+    /// The process whose namespace was asked for has ended.
+    #[error("there is no process {pid}, or not the one whose interfaces were asked for")]
+    ProcessGone { pid: u32 },
+    /// More than one interface fails.
+    #[error("{count} interfaces cannot be metered, each is named above; the first: {first}")]
+    Several { count: usize, first: Box<AttachError> },
     /// Too many interfaces, or an index too large for the kernel side's table.
     #[error("{what} is above the limit of {limit}; name fewer interfaces with --interface")]
     TooMany { what: String, limit: u32 },
@@ -84,6 +112,21 @@ pub enum AttachError {
 }
 
 impl AttachError {
+    /// None is no error; of several each is told.
+    ///
+    /// # Errors
+    /// The only one, or how many there are.
+    pub fn all(mut errors: Vec<Self>) -> Result<(), Self> {
+        if errors.len() > 1 {
+            for error in &errors {
+                tracing::error!("{error}");
+            }
+            let (count, first) = (errors.len(), Box::new(errors.remove(0)));
+            return Err(Self::Several { count, first });
+        }
+        errors.pop().map_or(Ok(()), Err)
+    }
+
     /// The process exit code for this error.
     pub fn exit(&self) -> Exit {
         match self {
@@ -91,9 +134,10 @@ impl AttachError {
             | Self::UnknownInterface { .. }
             | Self::NoHardwareInterface
             | Self::Namespace { .. }
-            | Self::SameIndex { .. }
+            | Self::ProcessGone { .. }
             | Self::TableMemory { .. }
             | Self::TooMany { .. } => Exit::Usage,
+            Self::Several { first, .. } => first.exit(),
             Self::Permission { .. } | Self::Verifier { .. } | Self::Load { .. } => Exit::Privilege,
             Self::Attach { .. }
             | Self::AlreadyMetered { .. }

@@ -20,7 +20,7 @@ use super::workload::{Distribution, workload};
 use super::{RUNS, Spread, failed, rounded};
 use crate::Error;
 use crate::cache::Intake;
-use crate::run::{POLL, nearly_full};
+use crate::run::{LOOK, nearly_full};
 
 /// Packets of a run: about a second.
 const RUN: u32 = 8 * PACKETS;
@@ -178,7 +178,7 @@ fn metered_rate(
         };
         let mut next = Instant::now() + interval;
         while !sent.load(Ordering::Acquire) {
-            std::thread::park_timeout(POLL);
+            std::thread::park_timeout(LOOK);
             if Instant::now() >= next || nearly_full(rig.drain.fill_level()) {
                 next = Instant::now() + interval;
                 drain(rig)?;

@@ -10,12 +10,14 @@ use toml::{Spanned, Value};
 use super::ConfigError;
 
 /// Every key of the file.
-pub const KEYS: [&str; 15] = [
+pub const KEYS: [&str; 17] = [
     "interfaces",
+    "exclude_interfaces",
     "attach",
     "store",
     "exporter",
     "decapsulate",
+    "pin_dir",
     "drain_interval_ms",
     "table_memory_mib",
     "shards",
@@ -68,6 +70,8 @@ impl<T> Said<T> {
 pub struct Settings {
     /// `[NETNS/]NAME[:MODE]`, globs allowed.
     pub interfaces: Option<Said<Vec<String>>>,
+    /// `[NETNS/]NAME`, globs allowed.
+    pub exclude_interfaces: Option<Said<Vec<String>>>,
     /// `auto`, `xdp`, `xdp-generic` or `tc`.
     pub attach: Option<Said<String>>,
     /// `embedded:DIR` or `http://HOST:PORT/DATABASE`.
@@ -76,6 +80,8 @@ pub struct Settings {
     pub exporter: Option<Said<String>>,
     /// Meter packets in tunnels as what the tunnels carry.
     pub decapsulate: Option<Said<bool>>,
+    /// A folder in a BPF file system, or empty for none.
+    pub pin_dir: Option<Said<String>>,
     /// Milliseconds between two drains.
     pub drain_interval_ms: Option<Said<i64>>,
     /// MiB of kernel memory for the flow tables.
@@ -201,10 +207,12 @@ impl Settings {
     pub fn or(self, others: Self) -> Self {
         Self {
             interfaces: self.interfaces.or(others.interfaces),
+            exclude_interfaces: self.exclude_interfaces.or(others.exclude_interfaces),
             attach: self.attach.or(others.attach),
             store: self.store.or(others.store),
             exporter: self.exporter.or(others.exporter),
             decapsulate: self.decapsulate.or(others.decapsulate),
+            pin_dir: self.pin_dir.or(others.pin_dir),
             drain_interval_ms: self.drain_interval_ms.or(others.drain_interval_ms),
             table_memory_mib: self.table_memory_mib.or(others.table_memory_mib),
             shards: self.shards.or(others.shards),
@@ -224,9 +232,11 @@ impl Settings {
     fn set(&mut self, key: &str, place: String, value: Value) -> Result<(), ConfigError> {
         match key {
             "interfaces" => self.interfaces = Some(texts(place, value)?),
+            "exclude_interfaces" => self.exclude_interfaces = Some(texts(place, value)?),
             "attach" => self.attach = Some(text(place, value)?),
             "store" => self.store = Some(text(place, value)?),
             "exporter" => self.exporter = Some(text(place, value)?),
+            "pin_dir" => self.pin_dir = Some(text(place, value)?),
             "decapsulate" => self.decapsulate = Some(yes_or_no(place, value)?),
             "drain_interval_ms" => self.drain_interval_ms = Some(whole_number(place, value)?),
             "table_memory_mib" => self.table_memory_mib = Some(whole_number(place, value)?),

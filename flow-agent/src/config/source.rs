@@ -35,11 +35,12 @@ impl Config {
     /// The keys that differ and count only at the start.
     pub fn needs_restart(&self, other: &Self) -> Vec<&'static str> {
         let differences = [
-            ("interfaces", self.interfaces != other.interfaces),
-            ("attach", self.attach != other.attach),
+            ("interfaces, exclude_interfaces or attach", self.selection != other.selection),
             ("store", self.store != other.store),
             ("exporter", self.exporter != other.exporter),
             ("drain_interval_ms", self.drain_interval != other.drain_interval),
+            ("decapsulate", self.decapsulate != other.decapsulate),
+            ("pin_dir", self.pin_dir != other.pin_dir),
             ("table_memory_mib", self.table_memory_bytes != other.table_memory_bytes),
             ("shards", self.shards != other.shards),
             ("max_flows", self.max_flows != other.max_flows),

@@ -197,6 +197,15 @@ impl Drain {
         Ok(drained)
     }
 
+    /// From now on interfaces 1 to `interfaces` are metered, if that is more than until now.
+    /// Their packets are read only after this, so it comes before any hook is attached.
+    pub fn cover(&mut self, interfaces: usize) {
+        self.interfaces = self.interfaces.max(interfaces + 1);
+        for balances in &mut self.balances {
+            balances.resize(self.interfaces, Balance::default());
+        }
+    }
+
     /// How full the tables are that are being filled.
     pub fn fill_level(&self) -> FillLevel {
         self.tables.fill_level(self.filling)

@@ -100,11 +100,15 @@ impl Leftover {
         self.map.set(0, words, 0).map_err(DrainError::map)
     }
 
-    /// The name of an interface number.
+    /// The names of its interface numbers, empty where a number was not used.
     ///
     /// # Errors
     /// The kernel refuses.
-    pub fn name(&self, number: u32) -> Result<String, DrainError> {
+    pub fn names(&self) -> Result<Vec<String>, DrainError> {
+        (0..self.journal.interfaces).map(|number| self.name(number)).collect()
+    }
+
+    fn name(&self, number: u32) -> Result<String, DrainError> {
         let octets = self.names.get(&number, 0).map_err(DrainError::map)?;
         let used = octets.iter().position(|octet| *octet == 0).unwrap_or(octets.len());
         Ok(String::from_utf8_lossy(&octets[..used]).into_owned())

@@ -2,6 +2,8 @@
 //!
 //! It holds that the same packets give the same records in the same order.
 
+use std::sync::Arc;
+
 use flow_common::tcp::flags::{ACK, SYN};
 use flow_common::{Count, Link, NotMetered, Options, parse};
 
@@ -27,7 +29,7 @@ pub struct CaptureMeter {
     sequences: Sequences,
     options: Options,
     /// Interface names; a number is the position plus one.
-    interfaces: Vec<String>,
+    interfaces: Vec<Arc<str>>,
     /// What was counted on each interface, by number minus one.
     counts: Vec<Counts>,
     expired_at_ns: u64,
@@ -69,7 +71,7 @@ impl CaptureMeter {
     }
 
     /// Names of the interfaces so far.
-    pub fn interfaces(&self) -> &[String] {
+    pub fn interfaces(&self) -> &[Arc<str>] {
         &self.interfaces
     }
 
@@ -87,7 +89,7 @@ impl CaptureMeter {
         &mut self,
         capture: &mut Capture,
         mut progress: impl FnMut(u64),
-        mut out: impl FnMut(&mut Vec<FlowRecord>, &[String]) -> Result<(), ReplayError>,
+        mut out: impl FnMut(&mut Vec<FlowRecord>, &[Arc<str>]) -> Result<(), ReplayError>,
     ) -> Result<(), ReplayError> {
         // The capture's interface indices to our numbers and links.
         let mut known: Vec<Known> = Vec::new();
@@ -125,7 +127,7 @@ impl CaptureMeter {
     /// `out` fails.
     pub fn finish(
         &mut self,
-        mut out: impl FnMut(&mut Vec<FlowRecord>, &[String]) -> Result<(), ReplayError>,
+        mut out: impl FnMut(&mut Vec<FlowRecord>, &[Arc<str>]) -> Result<(), ReplayError>,
     ) -> Result<(), ReplayError> {
         self.shard.flush(&mut self.records);
         out(&mut self.records, &self.interfaces)
@@ -134,11 +136,11 @@ impl CaptureMeter {
     /// Writes what was seen into the ledger.
     pub fn post(&self, ledger: &Ledger) {
         for (position, counts) in self.counts.iter().enumerate() {
-            let number = position as u16 + 1;
-            ledger.add(number, Entry::Seen, counts.seen);
-            ledger.add(number, Entry::Drained, counts.metered);
+            let name = &self.interfaces[position];
+            ledger.add(name, Entry::Seen, counts.seen);
+            ledger.add(name, Entry::Drained, counts.metered);
             for (reason, count) in counts.not_metered.iter().enumerate() {
-                ledger.add(number, Entry::NotMetered(reason as u8), *count);
+                ledger.add(name, Entry::NotMetered(reason as u8), *count);
             }
         }
     }
@@ -150,10 +152,11 @@ impl CaptureMeter {
             let taken = |position: usize| {
                 known.iter().any(|known| usize::from(known.number) == position + 1)
             };
-            let position = (0..self.interfaces.len())
-                .find(|position| self.interfaces[*position] == interface.name && !taken(*position));
+            let position = (0..self.interfaces.len()).find(|position| {
+                *self.interfaces[*position] == *interface.name && !taken(*position)
+            });
             let position = position.unwrap_or_else(|| {
-                self.interfaces.push(interface.name.clone());
+                self.interfaces.push(interface.name.as_str().into());
                 self.counts.push(Counts::default());
                 self.interfaces.len() - 1
             });

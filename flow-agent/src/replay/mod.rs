@@ -172,7 +172,11 @@ impl Replay {
                 |octets| bar.set_position(octets),
                 |records, interfaces| {
                     flows += records.len() as u64;
-                    ledger.add_records(records.iter(), Entry::Metered);
+                    ledger.add_records(
+                        records.iter(),
+                        |number| &interfaces[usize::from(number) - 1],
+                        Entry::Metered,
+                    );
                     output.take(records, interfaces)
                 },
             )?;
@@ -184,7 +188,11 @@ impl Replay {
         }
         meter.finish(|records, interfaces| {
             flows += records.len() as u64;
-            ledger.add_records(records.iter(), Entry::Metered);
+            ledger.add_records(
+                records.iter(),
+                |number| &interfaces[usize::from(number) - 1],
+                Entry::Metered,
+            );
             output.take(records, interfaces)
         })?;
         meter.post(&ledger);

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use tokio::sync::{mpsc, watch};
@@ -12,8 +13,8 @@ use crate::batch::{Batch, BatchLimits};
 use crate::clock::wall_clock;
 use crate::latency::Latency;
 use crate::ledger::Ledger;
+use crate::names::Names;
 use crate::record::FlowRecord;
-use crate::row::Names;
 use crate::sink::{Delivery, Outcome, SinkError, StoreTarget, write_json_lines};
 use crate::target::Store;
 
@@ -123,13 +124,12 @@ pub struct StoreOutput {
     exporter: String,
     ledger: Ledger,
     open: Vec<FlowRecord>,
-    /// Made with the first batch, when the interfaces are known; again when there are more.
+    /// Made with the first batch.
     lane: Option<Lane>,
 }
 
-/// One delivery and the interfaces it knows.
+/// One delivery.
 struct Lane {
-    interfaces: usize,
     batches: mpsc::Sender<Batch>,
     delivery: JoinHandle<Outcome>,
     _stopping: watch::Sender<bool>,
@@ -143,7 +143,7 @@ impl Output {
     pub fn take(
         &mut self,
         records: &mut Vec<FlowRecord>,
-        interfaces: &[String],
+        interfaces: &[Arc<str>],
     ) -> Result<(), ReplayError> {
         match self {
             Self::JsonLines(output) => output.records.append(records),
@@ -161,12 +161,12 @@ impl Output {
     ///
     /// # Errors
     /// The file cannot be written, or the store did not take everything.
-    pub fn finish(self, interfaces: &[String]) -> Result<(), crate::Error> {
+    pub fn finish(self, interfaces: &[Arc<str>]) -> Result<(), crate::Error> {
         match self {
             Self::JsonLines(JsonOutput { destination, exporter, mut records }) => {
                 // Stable: flows that are equal here ended in a fixed order.
                 records.sort_by_key(sort_key);
-                let names = Names { exporter, interfaces: interfaces.to_vec() };
+                let names = Names::new(&exporter, interfaces);
                 let written = destination.write(|out| write_json_lines(out, &records, &names));
                 let path = destination.name();
                 Ok(written.map_err(|source| SinkError::Output { path, source })?)
@@ -192,16 +192,14 @@ fn sort_key(record: &FlowRecord) -> impl Ord + use<> {
 
 impl StoreOutput {
     /// Freezes what is open; waits while too many batches are on their way.
-    fn send(&mut self, interfaces: &[String]) -> Result<(), ReplayError> {
-        if self.lane.as_ref().is_some_and(|lane| lane.interfaces < interfaces.len()) {
-            self.settle()?;
-        }
+    fn send(&mut self, interfaces: &[Arc<str>]) -> Result<(), ReplayError> {
         let lane = match self.lane.take() {
             Some(lane) => lane,
-            None => self.lane(interfaces)?,
+            None => self.lane()?,
         };
         if !self.open.is_empty() {
-            let batch = Batch::freeze(std::mem::take(&mut self.open), wall_clock());
+            let names = Arc::new(Names::new(&self.exporter, interfaces));
+            let batch = Batch::freeze(std::mem::take(&mut self.open), names, wall_clock());
             // A delivery that has ended says why in `settle`.
             let _ = lane.batches.blocking_send(batch);
         }
@@ -209,7 +207,7 @@ impl StoreOutput {
         Ok(())
     }
 
-    fn lane(&self, interfaces: &[String]) -> Result<Lane, ReplayError> {
+    fn lane(&self) -> Result<Lane, ReplayError> {
         const BATCHES_ON_THEIR_WAY: usize = 4;
         const PATIENCE: std::time::Duration = std::time::Duration::from_secs(30);
         let (batches, receiver) = mpsc::channel(BATCHES_ON_THEIR_WAY);
@@ -217,7 +215,7 @@ impl StoreOutput {
         let (stopping_sender, stopping) = watch::channel(true);
         let delivery = Delivery {
             store: self.store.new_client(),
-            names: Names { exporter: self.exporter.clone(), interfaces: interfaces.to_vec() },
+            exporter: self.exporter.clone(),
             ledger: self.ledger.clone(),
             latency: Latency::of_replay(),
             wall_clock,
@@ -225,7 +223,7 @@ impl StoreOutput {
         };
         let delivery =
             delivery.start(receiver, stopping).map_err(|source| ReplayError::Thread { source })?;
-        Ok(Lane { interfaces: interfaces.len(), batches, delivery, _stopping: stopping_sender })
+        Ok(Lane { batches, delivery, _stopping: stopping_sender })
     }
 
     /// Waits until everything sent is acknowledged.

@@ -14,7 +14,7 @@ use crate::Exit;
 use crate::batch::Batch;
 use crate::latency::Bucket;
 use crate::ledger::Counts;
-use crate::row::{FlowRow, Names};
+use crate::row::FlowRow;
 use crate::schema::Schema;
 
 /// How long one insert may take before it counts as failed.
@@ -226,11 +226,11 @@ impl ClickHouse {
     ///
     /// # Errors
     /// The store is away or refuses; it may or may not have the rows.
-    pub async fn insert_batch(&self, batch: &Batch, names: &Names) -> Result<(), SinkError> {
+    pub async fn insert_batch(&self, batch: &Batch) -> Result<(), SinkError> {
         let rows = batch
             .records
             .iter()
-            .map(|record| FlowRow::new(record, names, batch.id, batch.exported_at));
+            .map(|record| FlowRow::new(record, &batch.names, batch.id, batch.exported_at));
         self.insert::<FlowRow<'_>>("flows", batch.id, rows).await
     }
 
@@ -243,14 +243,14 @@ impl ClickHouse {
         token: Uuid,
         ts: u32,
         counts: &Counts,
-        names: &Names,
+        exporter: &str,
     ) -> Result<(), SinkError> {
         let rows = counts.iter().map(|((interface, entry), count)| {
             let (stage, reason) = entry.labels();
             LedgerRow {
                 ts,
-                exporter: &names.exporter,
-                interface: names.interface(*interface),
+                exporter,
+                interface,
                 stage,
                 reason,
                 packets: count.packets,
@@ -269,11 +269,11 @@ impl ClickHouse {
         token: Uuid,
         ts: u32,
         buckets: &[Bucket],
-        names: &Names,
+        exporter: &str,
     ) -> Result<(), SinkError> {
         let rows = buckets.iter().map(|bucket| LatencyRow {
             ts,
-            exporter: &names.exporter,
+            exporter,
             stage: bucket.stage.label(),
             bucket_ns: bucket.upper_ns,
             count: bucket.count,

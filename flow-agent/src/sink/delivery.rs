@@ -15,7 +15,6 @@ use super::{ClickHouse, SinkError};
 use crate::batch::Batch;
 use crate::latency::{Latency, Stage};
 use crate::ledger::{Entry, Ledger, LostRecord};
-use crate::row::Names;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
@@ -41,8 +40,8 @@ pub struct Outcome {
 pub struct Delivery {
     /// The store, with connections that nothing else uses.
     pub store: ClickHouse,
-    /// For rows.
-    pub names: Names,
+    /// This host's name, for the books.
+    pub exporter: String,
     /// Where acknowledged packets are counted.
     pub ledger: Ledger,
     /// Where inserts are measured; also written to the store.
@@ -96,19 +95,27 @@ impl Delivery {
 
     async fn deliver(&self, batch: &Batch, deadline: &mut Deadline, outcome: &mut Outcome) {
         let started = Instant::now();
-        let sent = retry(deadline, || self.store.insert_batch(batch, &self.names)).await;
+        let sent = retry(deadline, || self.store.insert_batch(batch)).await;
         match sent {
             Ok(()) => {
                 self.latency.record(Stage::Insert, started.elapsed());
                 let now = (self.wall_clock)();
                 let ages = batch.records.iter().map(|record| now.saturating_sub(record.end_ns));
                 self.latency.record_ns(Stage::PacketToAcknowledged, ages);
-                self.ledger.add_records(&batch.records, Entry::Acknowledged);
+                self.ledger.add_records(
+                    &batch.records,
+                    |number| batch.names.interface(number),
+                    Entry::Acknowledged,
+                );
                 outcome.rows += batch.records.len() as u64;
             }
             Err(error) => {
                 let lost = Entry::LostRecord(LostRecord::Undelivered);
-                self.ledger.add_records(&batch.records, lost);
+                self.ledger.add_records(
+                    &batch.records,
+                    |number| batch.names.interface(number),
+                    lost,
+                );
                 let before = outcome.undelivered.take().map_or(0, |(rows, _)| rows);
                 outcome.undelivered = Some((before + batch.records.len() as u64, error));
             }
@@ -123,10 +130,10 @@ impl Delivery {
         let (ledger_token, latency_token) = (Uuid::now_v7(), Uuid::now_v7());
         let result = retry(deadline, async || {
             if !counts.is_empty() {
-                self.store.insert_ledger(ledger_token, ts, &counts, &self.names).await?;
+                self.store.insert_ledger(ledger_token, ts, &counts, &self.exporter).await?;
             }
             if !buckets.is_empty() {
-                self.store.insert_latency(latency_token, ts, &buckets, &self.names).await?;
+                self.store.insert_latency(latency_token, ts, &buckets, &self.exporter).await?;
             }
             Ok(())
         })

@@ -7,8 +7,9 @@ use flow_common::Direction;
 use serde::Serialize;
 
 use crate::community_id::community_id;
+use crate::names::Names;
 use crate::record::FlowRecord;
-use crate::row::{Names, service_of};
+use crate::row::service_of;
 
 #[derive(Serialize)]
 struct Line<'a> {

@@ -36,6 +36,10 @@ impl Agent {
         news.set_read_timeout(Some(Duration::from_millis(50)))?;
         let mut command = command(binary);
         command.arg("run").args(arguments.iter().map(AsRef::as_ref));
+        if !arguments.iter().any(|argument| argument.as_ref() == "--pin-dir") {
+            // An agent that a test kills must not be taken over by that of another test.
+            command.args(["--pin-dir", ""]);
+        }
         command.env("NOTIFY_SOCKET", &path).stdout(Stdio::null());
         let child = Child::start("flow-agent run", &mut command, &folder.path().join("log"))?;
         let mut agent = Self { child, news, _folder: folder };
@@ -83,8 +87,19 @@ impl Agent {
     }
 
     /// Waits until it has logged this so many times.
-    pub fn wait_log_times(&self, text: &str, times: usize, limit: Duration) -> Result<()> {
-        self.child.wait_log_times(text, times, limit)
+    pub fn wait_times(&self, text: &str, times: usize, limit: Duration) -> Result<()> {
+        let what = format!("{times} times {text}");
+        self.wait_until(&what, limit, || Ok(self.log().matches(text).count() >= times))
+    }
+
+    /// Waits until this is so while it runs; `what` is for the message.
+    pub fn wait_until(
+        &self,
+        what: &str,
+        limit: Duration,
+        is_so: impl FnMut() -> Result<bool>,
+    ) -> Result<()> {
+        self.child.wait_until(what, limit, is_so)
     }
 
     /// Sends a signal.

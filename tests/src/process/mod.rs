@@ -86,15 +86,21 @@ impl Child {
     /// Waits until it has written this to standard error; an error if it ends before
     /// that or takes longer than `limit`.
     pub fn wait_log(&self, text: &str, limit: Duration) -> Result<()> {
-        self.wait_log_times(text, 1, limit)
+        self.wait_until(text, limit, || Ok(self.log().contains(text)))
     }
 
-    /// The same, until it has written it so many times.
-    pub fn wait_log_times(&self, text: &str, times: usize, limit: Duration) -> Result<()> {
+    /// Waits until this is so, which `what` describes; an error if the process ends before
+    /// that or it takes longer than `limit`.
+    pub fn wait_until(
+        &self,
+        what: &str,
+        limit: Duration,
+        mut is_so: impl FnMut() -> Result<bool>,
+    ) -> Result<()> {
         let started = Instant::now();
-        while self.log().matches(text).count() < times {
+        while !is_so()? {
             if self.ends_within(TICK)? || started.elapsed() > limit {
-                bail!("{} did not say {text:?}; it said:\n{}", self.name, self.log());
+                bail!("{}: not so: {what:?}; it said:\n{}", self.name, self.log());
             }
         }
         Ok(())

@@ -1,0 +1,105 @@
+//! Further veth pairs between the two namespaces of a lab, made while a test runs.
+//! Nothing speaks on them but what [`Pair::send`] sends.
+
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+
+use crate::lab::Namespace;
+use crate::tally::Count;
+
+/// IP octets of each datagram that is sent: a header of 20, one of 8, and the payload.
+const OCTETS: u64 = 20 + 8 + PAYLOAD as u64;
+const PAYLOAD: usize = 100;
+
+/// One end of a pair.
+#[derive(Clone, Copy)]
+pub struct End<'a> {
+    /// Where it is.
+    pub namespace: &'a Namespace,
+    /// Its name there.
+    pub name: &'a str,
+    /// Its ifindex there; 0 leaves it to the kernel.
+    pub index: u32,
+}
+
+impl<'a> End<'a> {
+    /// An end whose ifindex does not matter.
+    pub fn new(namespace: &'a Namespace, name: &'a str) -> Self {
+        Self { namespace, name, index: 0 }
+    }
+}
+
+/// A pair: datagrams go from one end to the other.
+pub struct Pair<'a> {
+    from: &'a Namespace,
+    to: &'a Namespace,
+    number: u8,
+}
+
+impl<'a> Pair<'a> {
+    /// Makes one; pairs that exist at the same time have different numbers.
+    pub fn new(number: u8, from: End<'a>, to: End<'a>) -> Result<Self> {
+        let pair = Self { from: from.namespace, to: to.namespace, number };
+        for end in [from, to] {
+            // IPv6 would report its memberships.
+            end.namespace.enter(|| {
+                std::fs::write("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1")
+                    .context("cannot switch IPv6 off")
+            })?;
+        }
+        let index = |end: End| match end.index {
+            0 => String::new(),
+            index => format!("index {index}"),
+        };
+        from.namespace.ip(&format!(
+            "link add {} {} type veth peer name {} {} netns {}\n",
+            from.name,
+            index(from),
+            to.name,
+            index(to),
+            to.namespace.name()
+        ))?;
+        pair.configure(from, 1, 2)?;
+        pair.configure(to, 2, 1)?;
+        Ok(pair)
+    }
+
+    fn configure(&self, end: End, own: u8, other: u8) -> Result<()> {
+        let (name, number) = (end.name, self.number);
+        let mac = |host| format!("02:00:00:01:{number:02x}:{host:02x}");
+        end.namespace.ip(&format!(
+            "link set {name} address {}\naddr add {}/24 dev {name}\nlink set {name} up\n\
+             neigh replace {} lladdr {} nud permanent dev {name}\n",
+            mac(own),
+            self.address(own),
+            self.address(other),
+            mac(other),
+        ))
+    }
+
+    fn address(&self, host: u8) -> Ipv4Addr {
+        Ipv4Addr::new(10, 99, self.number, host)
+    }
+
+    /// Sends datagrams, one after the other, each received; what was on the wire.
+    pub fn send(&self, datagrams: u64) -> Result<Count> {
+        const WAIT: Duration = Duration::from_secs(5);
+        let socket = |namespace: &Namespace, host: u8, port: u16| {
+            namespace.enter(|| {
+                let socket = UdpSocket::bind(SocketAddr::from((self.address(host), port)))?;
+                socket.set_read_timeout(Some(WAIT))?;
+                Ok(socket)
+            })
+        };
+        let (sender, receiver) = (socket(self.from, 1, 0)?, socket(self.to, 2, 7007)?);
+        let mut buffer = [0; 2 * PAYLOAD];
+        for _ in 0..datagrams {
+            sender.send_to(&[0x55; PAYLOAD], receiver.local_addr()?)?;
+            let length = receiver.recv(&mut buffer).context("a datagram did not come")?;
+            ensure!(length == PAYLOAD, "a datagram has {length} octets");
+        }
+        Ok(Count { packets: datagrams, octets: datagrams * OCTETS })
+    }
+}
