@@ -9,6 +9,7 @@ mod capture;
 mod fragments;
 mod ip;
 mod link;
+mod tunnel;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -16,6 +17,7 @@ use std::path::Path;
 
 pub use capture::{Frame, NoCapture, read_frames};
 pub use ip::{Fragment, Marks};
+pub use tunnel::Tunnel;
 
 use fragments::Fragments;
 
@@ -81,6 +83,8 @@ pub struct Totals {
     pub seen: u64,
     /// The metered ones.
     pub directions: BTreeMap<Direction, Sum>,
+    /// Those of the metered ones that came in a tunnel, when tunnels are opened.
+    pub tunnelled: BTreeMap<(Tunnel, Direction), Sum>,
     /// The others, by the ledger's names.
     pub not_metered: BTreeMap<&'static str, u64>,
     /// Later fragments whose first one was not seen.
@@ -127,8 +131,8 @@ pub fn reading(data: &[u8], wire: usize) -> Result<Reading, Reason> {
     })
 }
 
-/// The totals of the capture at `path`.
-pub fn totals(path: &Path) -> Result<Totals, Refusal> {
+/// The totals of the capture at `path`; with `decapsulate`, of what is in tunnels.
+pub fn totals(path: &Path, decapsulate: bool) -> Result<Totals, Refusal> {
     let frames = read_frames(path).map_err(Refusal::NoCapture)?;
     let mut totals = Totals::default();
     let mut fragments = Fragments::default();
@@ -136,23 +140,33 @@ pub fn totals(path: &Path) -> Result<Totals, Refusal> {
         totals.seen += 1;
         let metered = link::strip(frame)
             .map_err(Refusal::LinkType)?
-            .and_then(|network| ip::read(&network).map(|packet| (network.vlans, packet)));
-        let (vlans, mut packet) = match metered {
+            .and_then(|network| ip::read(&network).map(|packet| (network, packet)));
+        let (network, mut packet) = match metered {
             Ok(metered) => metered,
             Err(reason) => {
                 *totals.not_metered.entry(reason.name()).or_default() += 1;
                 continue;
             }
         };
+        let inside = decapsulate.then(|| tunnel::open(frame, &network, &packet)).flatten();
+        let (mut vlans, mut tunnel) = (network.vlans, None);
+        if let Some(inside) = inside {
+            (vlans, packet, tunnel) = (inside.vlans, inside.packet, Some(inside.tunnel));
+        }
         if let Some(fragment) = packet.fragment {
             totals.fragments_later += u64::from(!fragment.first);
-            let found = fragments.direction(frame, &vlans, &packet.direction, fragment);
+            let found = fragments.direction(frame, &vlans, tunnel, &packet.direction, fragment);
             totals.fragments_unmatched += u64::from(found.is_none());
             packet.direction = found.unwrap_or(packet.direction);
         }
-        let sum = totals.directions.entry(packet.direction).or_default();
-        sum.packets += 1;
-        sum.octets += packet.octets;
+        let tunnelled = tunnel.map(|tunnel| (tunnel, packet.direction));
+        let tunnelled = tunnelled.map(|key| totals.tunnelled.entry(key).or_default());
+        for sum in
+            tunnelled.into_iter().chain([totals.directions.entry(packet.direction).or_default()])
+        {
+            sum.packets += 1;
+            sum.octets += packet.octets;
+        }
     }
     Ok(totals)
 }
