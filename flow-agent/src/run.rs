@@ -24,6 +24,8 @@ mod meter_loop;
 mod pipeline;
 mod recovery;
 
+pub(crate) use meter_loop::{LOOK, nearly_full};
+
 use kernel_log::KernelLog;
 use meter_loop::MeterLoop;
 use pipeline::Pipeline;

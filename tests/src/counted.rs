@@ -9,9 +9,10 @@ use flow_agent::delta::Delta;
 use flow_agent::drain::Balance;
 use flow_common::NotMetered;
 
-use crate::reference::{self, Direction, Reading, Reason};
+use crate::reference::{self, Direction, Reading, Reason, Tunnel};
 
-/// One direction of a flow. Addresses as in the tables: IPv4 mapped into IPv6.
+/// One direction of a flow. Addresses as in the tables: IPv4 mapped into IPv6. The tunnel that
+/// it came in is not compared: the kernel's tables do not hold it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Flow {
     /// Sender.
@@ -103,11 +104,14 @@ impl Counted {
     }
 
     /// By the reference: frames as `(octets on the wire, octets that can be seen)`, in order.
-    pub fn by_reference<'a>(frames: impl IntoIterator<Item = (usize, &'a [u8])>) -> Self {
+    pub fn by_reference<'a>(
+        frames: impl IntoIterator<Item = (usize, &'a [u8])>,
+        decapsulate: bool,
+    ) -> Self {
         let mut counted = Self::default();
         let mut firsts = HashMap::new();
         for (wire, data) in frames {
-            match reference::reading(data, wire) {
+            match reference::reading(data, wire, decapsulate) {
                 Ok(reading) => counted.meter(reading, &mut firsts),
                 Err(reason) => counted.refuse(reason),
             }
@@ -116,11 +120,11 @@ impl Counted {
     }
 
     fn meter(&mut self, reading: Reading, firsts: &mut HashMap<Datagram, (Direction, u16)>) {
-        let Reading { mut direction, octets, vlans, mut marks, fragment } = reading;
+        let Reading { mut direction, octets, vlans, tunnel, mut marks, fragment } = reading;
         let vlans = [0, 1].map(|nth: usize| vlans.get(nth).copied().unwrap_or(0));
         if let Some(fragment) = fragment {
             let (src, dst) = (direction.src, direction.dst);
-            let datagram = (vlans, src, dst, fragment.protocol, fragment.id);
+            let datagram = (vlans, tunnel, src, dst, fragment.protocol, fragment.id);
             if fragment.first {
                 firsts.insert(datagram, (direction, marks.icmp));
             } else if let Some(first) = firsts.get(&datagram) {
@@ -174,8 +178,8 @@ impl Counted {
     }
 }
 
-/// VLAN ids, addresses, protocol, identification.
-type Datagram = ([u16; 2], IpAddr, IpAddr, u8, u32);
+/// VLAN ids, tunnel, addresses, protocol, identification.
+type Datagram = ([u16; 2], Option<Tunnel>, IpAddr, IpAddr, u8, u32);
 
 fn mapped(address: IpAddr) -> [u8; 16] {
     match address {

@@ -20,6 +20,10 @@ use super::{AttachError, NEEDS_TO_JOIN, NEEDS_TO_LOAD};
 /// The compiled `flow-ebpf`.
 const OBJECT: &[u8] = include_bytes_aligned!(env!("FLOW_EBPF_OBJECT"));
 
+/// Verdicts of XDP programs (`enum xdp_action` in `linux/bpf.h`).
+const XDP_DROP: u32 = 1;
+const XDP_PASS: u32 = 2;
+
 /// How long [`Kernel::add_plane`] waits for a load: others have work to do meanwhile.
 const LOADING: Duration = Duration::from_millis(5);
 
@@ -137,8 +141,21 @@ impl Kernel {
     /// # Errors
     /// A missing privilege, a kernel that is too old, or the verifier's refusal with its log.
     pub fn load(size: TableSize, seed: u64) -> Result<Self, AttachError> {
+        Self::load_with(size, seed, XDP_PASS)
+    }
+
+    /// The same for a measurement whose packets nobody is to get: XDP drops them when it
+    /// has metered them.
+    ///
+    /// # Errors
+    /// As [`Kernel::load`].
+    pub fn load_dropping(size: TableSize, seed: u64) -> Result<Self, AttachError> {
+        Self::load_with(size, seed, XDP_DROP)
+    }
+
+    fn load_with(size: TableSize, seed: u64, verdict: u32) -> Result<Self, AttachError> {
         refuse_real_time()?;
-        let ebpf = Self::load_object(size, seed, 0, None)?;
+        let ebpf = Self::load_object(size, seed, verdict, 0, None)?;
         let shared = SharedMaps::new(&ebpf)
             .inspect_err(|error| tracing::debug!("tables cannot be shared: {error}"))
             .map(Arc::new)
@@ -154,6 +171,7 @@ impl Kernel {
     fn load_object(
         size: TableSize,
         seed: u64,
+        verdict: u32,
         plane: u32,
         shared: Option<&SharedMaps>,
     ) -> Result<Ebpf, AttachError> {
@@ -179,6 +197,7 @@ impl Kernel {
             .override_global(names::DECAPSULATE, &u32::from(size.tunnels), true)
             .override_global(names::HASH_KEYS, &keys_from(seed), true)
             .override_global(names::INDEX_BASE, &base, true)
+            .override_global(names::XDP_VERDICT, &verdict, true)
             .map_max_entries(names::SETS, regions * size.sets_per_region)
             .map_max_entries(names::DIRTY, regions * size.dirty_words())
             .map_max_entries(names::REGIONS, regions)
@@ -230,7 +249,7 @@ impl Kernel {
         let (size, seed, plane) = (self.size, self.seed, self.planes());
         let (sender, loading) = bounded(1);
         let load = move || {
-            let loaded = Self::load_object(size, seed, plane, Some(&shared))
+            let loaded = Self::load_object(size, seed, XDP_PASS, plane, Some(&shared))
                 .and_then(|mut ebpf| load_programs(&mut ebpf).map(|()| ebpf));
             // Without a receiver the agent has stopped meanwhile.
             let _ = sender.send(loaded);

@@ -105,7 +105,7 @@ pub fn measure(flows: u32, mut report: impl FnMut(DrainResult)) -> Result<(), Er
 }
 
 /// The cache that an agent with default settings has; its records go nowhere.
-fn start_cache() -> Result<Cache, Error> {
+pub fn start_cache() -> Result<Cache, Error> {
     let config = default_config()?;
     let (sender, _) = bounded(1);
     let config = CacheConfig {
