@@ -343,11 +343,15 @@ fn a_hundred_interfaces() -> Result<()> {
         pairs.push(Pair::new(number, End::new(here, near), End::new(there, far))?);
     }
     let (near, far) = (format!("{}/many*", here.name()), format!("{}/far*", there.name()));
+    let expedited = || std::fs::read_to_string("/sys/kernel/rcu_expedited");
+    let before = expedited()?;
     let agent = agent(&rig, &[&near, &far], &[])?;
+    assert_eq!(expedited()?, before, "it is the host's again");
     // Another number for each, so that one is not taken for another.
     let sent: Vec<Count> =
         (1..).zip(&pairs).map(|(n, pair)| pair.send(n)).collect::<Result<_>>()?;
     let log = agent.stop()?;
+    assert_eq!(expedited()?, before);
     assert!(log.contains("metering 100 interfaces"), "{log}");
     let mut expected = String::new();
     for ((near, far), count) in names.iter().zip(&sent) {

@@ -4,6 +4,7 @@
 //! programs fill the tables that `drain` reads. Dropping it detaches everything.
 //! `Selection -> Watcher -> Scan -> Hooks -> Links`, again whenever interfaces change.
 
+mod expedite;
 mod hooks;
 mod interface;
 mod link;
