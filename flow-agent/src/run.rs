@@ -26,6 +26,12 @@ use crate::names::{NameBook, Names};
 use crate::sink::{Delivery, Outcome};
 use crate::target::Store;
 
+mod kernel_log;
+mod report;
+
+use kernel_log::KernelLog;
+use report::report;
+
 /// Batches that may wait for the store; the rows in them are bounded by `batch`.
 const BATCH_QUEUE: usize = 1 << 16;
 /// Messages of records that may wait for the batcher.
@@ -371,35 +377,6 @@ fn post(ledger: &Ledger, interface: &Arc<str>, balance: &Balance) {
     }
 }
 
-/// Says how it ended; an error when records were left over.
-fn report(ledger: &Ledger, outcome: Outcome) -> Result<(), Error> {
-    let sum = |wanted: fn(&Entry) -> bool| -> u64 {
-        let totals = ledger.totals();
-        totals.iter().filter(|(entry, _)| wanted(entry)).map(|(_, count)| count.packets).sum()
-    };
-    let undelivered = sum(|entry| matches!(entry, Entry::LostRecord(_)));
-    tracing::info!(
-        seen = sum(|entry| *entry == Entry::Seen),
-        metered = sum(|entry| *entry == Entry::Metered),
-        not_metered = sum(|entry| matches!(entry, Entry::NotMetered(_))),
-        lost = sum(|entry| matches!(entry, Entry::Lost(_))),
-        unaccounted = ledger.unaccounted().0,
-        acknowledged = sum(|entry| *entry == Entry::Acknowledged),
-        undelivered,
-        rows = outcome.rows,
-        "stopped; packets since the start"
-    );
-    let (packets, octets) = ledger.in_flight();
-    if (packets, octets) != (0, 0) {
-        tracing::error!(packets, octets, "records are neither stored nor lost: this is a bug");
-    }
-    if undelivered > 0 {
-        let source = outcome.undelivered.map(|(_, source)| source);
-        return Err(Error::Undelivered { packets: undelivered, source });
-    }
-    Ok(())
-}
-
 fn announce(hooks: &Hooks, size: TableSize, store: &Store) {
     tracing::info!(
         "metering {} interfaces; kernel tables: {} MiB, {} flows for each of {} CPUs; store: {}",
@@ -426,26 +403,5 @@ fn join<T>(thread: JoinHandle<T>) -> T {
 fn notify(state: sd_notify::NotifyState<'_>) {
     if let Err(error) = sd_notify::notify(&[state]) {
         tracing::warn!("the service manager cannot be told: {error}");
-    }
-}
-
-/// The kernel side's own log lines, if it can log.
-struct KernelLog(Option<aya_log::EbpfLogger<&'static dyn log::Log>>);
-
-impl KernelLog {
-    fn new(kernel: &mut Kernel) -> Self {
-        match aya_log::EbpfLogger::init(&mut kernel.ebpf) {
-            Ok(logger) => Self(Some(logger)),
-            Err(error) => {
-                tracing::warn!("no log from the kernel side: {error}");
-                Self(None)
-            }
-        }
-    }
-
-    fn flush(&mut self) {
-        if let Some(logger) = &mut self.0 {
-            logger.flush();
-        }
     }
 }
