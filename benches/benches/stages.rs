@@ -5,7 +5,7 @@ use divan::Bencher;
 use divan::counter::ItemsCount;
 use flow_agent::cache::{Shard, Timeouts};
 use flow_benches::{deltas, tcp_frame};
-use flow_common::{Link, parse};
+use flow_common::{Link, Options, parse};
 
 fn main() {
     divan::main();
@@ -17,7 +17,7 @@ fn parse_tcp(bencher: Bencher<'_, '_>, vlan_tags: usize) {
     let frame = tcp_frame(vlan_tags);
     bencher.counter(ItemsCount::new(1u32)).bench(|| {
         let frame = divan::black_box(&frame[..]);
-        parse(frame, Link::Ethernet, frame.len() as u32, None)
+        parse(frame, Link::Ethernet, frame.len() as u32, None, Options::default())
     });
 }
 

@@ -23,17 +23,21 @@ pub fn deltas(flows: u64, count: usize, seed: u64) -> Vec<Delta> {
                     direction: Direction::Ingress as u8,
                     ..FlowKey::default()
                 },
+                tunnel: None,
                 packets: 1,
                 octets: 500,
                 first_ns: now,
                 last_ns: now,
                 syn_ns: 0,
+                ack_ns: 0,
                 syn_packets: 0,
                 syn_ack_packets: 0,
+                retransmits: 0,
                 tcp_flags: 0,
                 dscp: 0,
                 min_ttl: 64,
                 max_ttl: 64,
+                sampling: 1,
             }
         })
         .collect()

@@ -65,6 +65,13 @@ pub struct RunArgs {
     /// This host's name in the rows [default: the host name]
     #[arg(long, value_name = "NAME")]
     pub exporter: Option<String>,
+    /// Meter packets in VXLAN, GENEVE, GRE, IPIP and GTP-U tunnels as what the tunnels carry
+    #[arg(long)]
+    pub decapsulate: bool,
+    /// Where the kernel tables are kept for the next agent should this one be killed: a folder
+    /// in a BPF file system, or '' for none [default: /sys/fs/bpf/flow-agent]
+    #[arg(long, value_name = "DIR")]
+    pub pin_dir: Option<String>,
     /// Time between two drains of the kernel tables, 10 to 60000 [default: 1000]
     #[arg(long, value_name = "MS", allow_negative_numbers = true)]
     pub drain_interval: Option<i64>,
@@ -97,6 +104,9 @@ pub struct ReplayArgs {
     #[arg(long, value_name = "SECONDS", default_value_t = 60,
           value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub active_timeout: u64,
+    /// Meter packets in VXLAN, GENEVE, GRE, IPIP and GTP-U tunnels as what the tunnels carry
+    #[arg(long)]
+    pub decapsulate: bool,
     /// Open flows at one time; more are emitted early
     #[arg(long, value_name = "FLOWS", default_value_t = 1_000_000,
           value_parser = clap::value_parser!(u64).range(1..=1 << 30))]

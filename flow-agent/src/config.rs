@@ -1,5 +1,6 @@
 //! Configuration: what was typed and what the file says become one checked value.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::ValueEnum;
@@ -8,12 +9,16 @@ use crate::Exit;
 use crate::attach::{AttachError, AttachMode, InterfaceSpec, Selection};
 use crate::batch::BatchLimits;
 use crate::cache::Timeouts;
+use crate::filter::Rules;
 use crate::host::check_name;
 use crate::sink::{SinkError, StoreTarget};
 
+mod rules;
 mod settings;
+mod source;
 
 pub use settings::{Said, Settings};
+pub use source::Source;
 
 /// Why the configuration cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -37,6 +42,9 @@ pub enum ConfigError {
     /// A value is not allowed.
     #[error("{place} is {value}; it must be {allowed}")]
     Value { place: String, value: String, allowed: String },
+    /// A filter rule is wrong.
+    #[error("{place}: {problem}")]
+    Rule { place: String, problem: String },
     /// An interface cannot be understood.
     #[error("{place}: {source}")]
     Interface { place: String, source: AttachError },
@@ -61,8 +69,12 @@ pub struct Config {
     pub exporter: String,
     /// Time between two drains.
     pub drain_interval: Duration,
+    /// Meter packets in tunnels as what the tunnels carry.
+    pub decapsulate: bool,
     /// Memory for the kernel tables, in bytes.
     pub table_memory_bytes: u64,
+    /// Where the tables are kept for the next agent, should this one be killed.
+    pub pin_dir: Option<PathBuf>,
     /// Cache threads.
     pub shards: usize,
     /// Open flows in the cache.
@@ -73,9 +85,14 @@ pub struct Config {
     pub batch: BatchLimits,
     /// How long a stopping agent waits for a store that is away.
     pub stop_patience: Duration,
+    /// What is metered, but for the agent's own connections.
+    pub rules: Rules,
+    /// They are left out.
+    pub exclude_own_traffic: bool,
 }
 
 const DEFAULT_STORE: &str = "embedded:/var/lib/flow-agent/store";
+const DEFAULT_PIN_DIR: &str = "/sys/fs/bpf/flow-agent";
 const DEFAULT_TABLE_MEMORY_MIB: u64 = 128;
 const DEFAULT_MAX_FLOWS: u64 = 1_000_000;
 const STOP_PATIENCE: Duration = Duration::from_secs(30);
@@ -112,7 +129,9 @@ impl Settings {
             store: store(self.store)?,
             exporter: self.exporter.map_or(Ok(host_name.into()), exporter)?,
             drain_interval: Duration::from_millis(drain_interval_ms),
+            decapsulate: self.decapsulate.is_some_and(|said| said.value),
             table_memory_bytes: memory << 20,
+            pin_dir: pin_dir(self.pin_dir)?,
             shards: shards as usize,
             max_flows: max_flows as usize,
             timeouts: Timeouts {
@@ -126,6 +145,8 @@ impl Settings {
                 queued_rows: queued_rows as usize,
             },
             stop_patience: STOP_PATIENCE,
+            rules: rules::check(self.filter, self.sampling_mode, self.sampling_rate)?,
+            exclude_own_traffic: self.exclude_own_traffic.is_none_or(|said| said.value),
         })
     }
 }
@@ -160,6 +181,20 @@ fn attach_mode(Said { value, place }: Said<String>) -> Result<AttachMode, Config
         value: format!("{value:?}"),
         allowed: "auto, xdp, xdp-generic or tc".into(),
     })
+}
+
+/// An empty text is none.
+fn pin_dir(said: Option<Said<String>>) -> Result<Option<PathBuf>, ConfigError> {
+    let Some(Said { value, place }) = said else { return Ok(Some(DEFAULT_PIN_DIR.into())) };
+    if value.is_empty() {
+        return Ok(None);
+    }
+    let path = PathBuf::from(&value);
+    if path.is_absolute() {
+        return Ok(Some(path));
+    }
+    let value = format!("{value:?}");
+    Err(ConfigError::Value { place, value, allowed: "an absolute path, or empty for none".into() })
 }
 
 fn store(said: Option<Said<String>>) -> Result<StoreTarget, ConfigError> {
@@ -204,6 +239,13 @@ mod tests {
         check(text).expect("valid");
         for key in settings::KEYS {
             assert!(text.lines().any(|line| line.starts_with(&format!("{key} = "))), "{key}");
+        }
+        for (section, keys) in settings::SECTIONS {
+            let (_, text) = text.split_once(&format!("\n[{section}]\n")).expect(section);
+            let text = text.split("\n[").next().expect("a section");
+            for key in keys {
+                assert!(text.lines().any(|line| line.starts_with(&format!("{key} = "))), "{key}");
+            }
         }
     }
 
@@ -271,6 +313,26 @@ mod tests {
             ("exporter = \"a\\nb\"", 1, "exporter is \"a\\nb\"; it must be a name"),
             ("exporter = 1979-05-27", 1, "exporter is a date; it must be a text"),
             ("shards = 1\nshards = 2", 2, "duplicate key"),
+            ("exclude_own_traffic = 'no'", 1, "is a text; it must be true or false"),
+            ("filter = 1", 1, "filter is a whole number; it must be a section"),
+            ("[filter]\ninlude = []", 2, "filter.inlude is no key; the keys are include, exclude"),
+            ("[filter]\n\ninclude = ['ten']", 3, "filter.include: \"ten\" is no prefix"),
+            ("[filter]\ninclude = [10]", 2, "filter.include is a list of other values"),
+            ("[filter]\nexclude = ['10.0.0.1/8']", 2, "write \"10.0.0.0/8\""),
+            (
+                "[filter]\ninclude = ['10.0.0.0/8']\nexclude = ['::ffff:10.0.0.0/104']",
+                3,
+                "\"::ffff:10.0.0.0/104\" is included, too",
+            ),
+            ("[filter]\nexclude_ports = [70000]", 2, "\"70000\" is no port"),
+            ("[filter]\ninclude_ports = [1.5]", 2, "a list of numbers or texts"),
+            ("[filter]\ninclude_protocols = ['tpc']", 2, "\"tpc\" is no protocol"),
+            ("[filter]\nexclude_protocols = [-1]", 2, "\"-1\" is no protocol"),
+            ("[sampling]\nmode = 'flow'", 2, "sampling.mode: sampling needs a rate, too"),
+            ("[sampling]\nrate = 10", 2, "sampling.rate: sampling needs a mode, too"),
+            ("[sampling]\nrate = 0\nmode = 'flow'", 2, "rate is 0; it must be 1 to 1048576"),
+            ("[sampling]\nrate = 1\nmode = 'all'", 3, "mode is \"all\"; it must be flow or packet"),
+            ("[sampling]\nevery = 2", 2, "sampling.every is no key; the keys are mode, rate"),
             ("shards", 1, ""),
             ("shards = 1\n=", 2, ""),
         ] {

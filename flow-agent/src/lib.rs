@@ -20,6 +20,8 @@ pub mod delta;
 #[cfg(feature = "live")]
 pub mod drain;
 pub mod error;
+#[cfg(feature = "live")]
+pub mod filter;
 pub mod host;
 pub mod latency;
 pub mod ledger;
@@ -27,6 +29,8 @@ pub mod ledger;
 mod mapped;
 pub mod names;
 pub mod record;
+#[cfg(feature = "live")]
+mod reload;
 pub mod replay;
 pub mod row;
 #[cfg(feature = "live")]

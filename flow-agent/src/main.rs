@@ -71,12 +71,8 @@ fn run(command: Command) -> Result<(), Error> {
 
 #[cfg(feature = "live")]
 fn live(args: cli::RunArgs) -> Result<(), Error> {
-    use flow_agent::config::{Said, Settings};
+    use flow_agent::config::{Said, Settings, Source};
 
-    let file = match &args.config {
-        Some(path) => Settings::read(path)?,
-        None => Settings::default(),
-    };
     let list = |typed: Vec<String>| (!typed.is_empty()).then_some(typed);
     let typed = Settings {
         interfaces: Said::typed("--interface", list(args.interface)),
@@ -84,14 +80,16 @@ fn live(args: cli::RunArgs) -> Result<(), Error> {
         attach: Said::typed("--attach", args.attach),
         store: Said::typed("--store", args.store),
         exporter: Said::typed("--exporter", args.exporter),
+        decapsulate: Said::typed("--decapsulate", args.decapsulate.then_some(true)),
+        pin_dir: Said::typed("--pin-dir", args.pin_dir),
         drain_interval_ms: Said::typed("--drain-interval", args.drain_interval),
         idle_timeout_s: Said::typed("--idle-timeout", args.idle_timeout),
         active_timeout_s: Said::typed("--active-timeout", args.active_timeout),
         ..Settings::default()
     };
     let cpus = std::thread::available_parallelism().map_or(1, usize::from);
-    let config = typed.or(file).check(&host_name(), cpus)?;
-    flow_agent::run::run(&config, flow_agent::shutdown::on_signals)
+    let source = Source { file: args.config, typed, host_name: host_name(), cpus };
+    flow_agent::run::run(source, flow_agent::shutdown::on_signals)
 }
 
 fn replay(args: ReplayArgs) -> Result<(), Error> {
@@ -100,6 +98,7 @@ fn replay(args: ReplayArgs) -> Result<(), Error> {
         output: args.output,
         ledger: args.ledger,
         exporter: args.exporter.unwrap_or_else(host_name),
+        decapsulate: args.decapsulate,
         max_flows: args.max_flows as usize,
         timeouts: Timeouts {
             idle: Duration::from_secs(args.idle_timeout),

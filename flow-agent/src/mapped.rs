@@ -6,40 +6,31 @@ use std::ops::Range;
 use std::os::fd::AsFd;
 use std::ptr::{self, NonNull};
 
+use bytemuck::Pod;
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 
-/// Types whose every bit pattern is a value, so that kernel memory can be read as them.
-///
-/// # Safety
-/// The type is `repr(C)` or primitive, made of integers only, and has the size
-/// the kernel gives to a map value (a multiple of eight octets).
-pub unsafe trait MapValue: Copy {}
-
-// SAFETY: integers only, without padding that matters; sizes asserted in flow-common.
-unsafe impl MapValue for flow_common::table::Set {}
-// SAFETY: as above.
-unsafe impl MapValue for flow_common::table::Region {}
-// SAFETY: as above.
-unsafe impl MapValue for flow_common::InterfaceCounters {}
-// SAFETY: an integer of eight octets.
-unsafe impl MapValue for u64 {}
-
 /// A kernel array map with `BPF_F_MMAPABLE`, readable and writable as a slice.
+///
+/// The values are plain old data whose size is a multiple of eight octets, as the
+/// kernel lays out array values.
 pub struct MappedArray<T> {
     memory: NonNull<T>,
     len: usize,
     _values: PhantomData<T>,
 }
 
-// SAFETY: it owns the mapping; access needs `&mut`.
-unsafe impl<T: MapValue> Send for MappedArray<T> {}
+// SAFETY: it owns the mapping; access to values needs `&mut` or copies them.
+unsafe impl<T: Pod> Send for MappedArray<T> {}
 
-impl<T: MapValue> MappedArray<T> {
+impl<T: Pod> MappedArray<T> {
+    const WHOLE_WORDS: () = assert!(size_of::<T>().is_multiple_of(8));
+
     /// Maps the `len` values of the map behind `fd`.
     ///
     /// # Errors
     /// What mmap(2) says, e.g. that the map is not mmapable or memory is short.
     pub fn new(fd: impl AsFd, len: usize) -> io::Result<Self> {
+        let () = Self::WHOLE_WORDS;
         let bytes = len * size_of::<T>();
         let flags = ProtFlags::READ | ProtFlags::WRITE;
         // SAFETY: a fresh shared mapping at an address of the kernel's choice;
@@ -65,6 +56,17 @@ impl<T: MapValue> MappedArray<T> {
             std::slice::from_raw_parts_mut(self.memory.as_ptr().add(range.start), range.len())
         }
     }
+
+    /// A copy of a value that a program may be writing: each of its words is one
+    /// that was there, but they need not belong together.
+    ///
+    /// # Panics
+    /// When there is no such value.
+    pub fn glance(&self, index: usize) -> T {
+        assert!(index < self.len, "index within the map");
+        // SAFETY: in bounds; `T` accepts any bits.
+        unsafe { self.memory.as_ptr().add(index).read_volatile() }
+    }
 }
 
 impl<T> Drop for MappedArray<T> {
@@ -75,12 +77,15 @@ impl<T> Drop for MappedArray<T> {
     }
 }
 
-/// Reads a ring record; `None` when it has another length.
-pub fn read_evicted(record: &[u8]) -> Option<flow_common::table::Evicted> {
-    if record.len() != size_of::<flow_common::table::Evicted>() {
-        return None;
+/// Asks the processor to have the cache line of `value` at hand soon.
+#[inline(always)]
+pub fn prefetch<T>(value: &T) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a hint; it reads nothing that the program could notice.
+    unsafe {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T0>(ptr::from_ref(value).cast());
     }
-    // SAFETY: the length is right and the type is made of integers only; the
-    // read does not need alignment.
-    Some(unsafe { record.as_ptr().cast::<flow_common::table::Evicted>().read_unaligned() })
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = value;
 }

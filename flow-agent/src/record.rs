@@ -1,6 +1,6 @@
 //! The flow record: what the cache emits and the sinks store.
 
-use flow_common::Direction;
+use flow_common::{Direction, Tunnel};
 
 /// Why a record was emitted (IPFIX flowEndReason, RFC 5102 section 5.11.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,17 +102,27 @@ pub struct FlowRecord {
     pub min_ttl: u8,
     /// Largest TTL of both directions.
     pub max_ttl: u8,
-    /// From the initiator's SYN to the SYN-ACK, in ns; 0 if not seen.
+    /// What the initiator's packets came in, when that was taken off.
+    pub tunnel: Option<Box<Tunnel>>,
+    /// Between this host and the other end, in ns; 0 if not seen: from the initiator's SYN to the
+    /// SYN-ACK, or, where this host answers (`ingress`), from there to the initiator's ACK.
     pub handshake_rtt_ns: u64,
-    /// SYN and SYN-ACK packets beyond the first of each.
+    /// SYN and SYN-ACK packets beyond the first of each, and repeated segments.
     pub retransmits: u32,
     /// Why it was emitted.
     pub end_reason: FlowEndReason,
     /// Which rule chose the initiator.
     pub initiator_by: InitiatorBy,
+    /// How many packets each counted one stands for; 1 if all were metered.
+    pub sampling: u32,
 }
 
 impl FlowRecord {
+    /// What the initiator's packets came in; all zero for nothing.
+    pub fn tunnel(&self) -> Tunnel {
+        self.tunnel.as_deref().copied().unwrap_or_default()
+    }
+
     /// Packets of both directions.
     pub const fn total_packets(&self) -> u64 {
         self.packets + self.reverse_packets

@@ -37,11 +37,16 @@ pub struct FlowRow<'a> {
     pub dscp: u8,
     pub min_ttl: u8,
     pub max_ttl: u8,
+    pub tunnel_type: i8,
+    pub tunnel_id: u32,
+    pub tunnel_src: Ipv6Addr,
+    pub tunnel_dst: Ipv6Addr,
     pub handshake_rtt_ns: u64,
     pub retransmits: u32,
     pub service: &'a str,
     pub flow_end_reason: i8,
     pub initiator_by: i8,
+    pub sampling: u32,
     #[serde(with = "clickhouse::serde::uuid")]
     pub batch_id: Uuid,
 }
@@ -49,6 +54,7 @@ pub struct FlowRow<'a> {
 impl<'a> FlowRow<'a> {
     /// The row of a record in a batch.
     pub fn new(record: &FlowRecord, names: &'a Names, batch_id: Uuid, exported_at: u32) -> Self {
+        let tunnel = record.tunnel();
         Self {
             flow_start: record.start_ns as i64,
             flow_end: record.end_ns as i64,
@@ -74,11 +80,16 @@ impl<'a> FlowRow<'a> {
             dscp: record.dscp,
             min_ttl: record.min_ttl,
             max_ttl: record.max_ttl,
+            tunnel_type: tunnel.kind as i8,
+            tunnel_id: tunnel.id,
+            tunnel_src: tunnel.src.octets().into(),
+            tunnel_dst: tunnel.dst.octets().into(),
             handshake_rtt_ns: record.handshake_rtt_ns,
             retransmits: record.retransmits,
             service: service_of(record),
             flow_end_reason: record.end_reason as i8,
             initiator_by: record.initiator_by as i8,
+            sampling: record.sampling,
             batch_id,
         }
     }

@@ -1,10 +1,11 @@
 //! The store a command works with: a server, or the embedded engine as a child process.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::Error;
 use crate::schema::Schema;
-use crate::sink::{ClickHouse, SinkError, StoreAddress, StoreTarget};
+use crate::sink::{ClickHouse, ConnectionWatch, SinkError, StoreAddress, StoreTarget};
 use crate::store::{self, EmbeddedStore};
 
 /// How long the embedded engine may take to start, and to write everything at its end.
@@ -15,6 +16,8 @@ pub struct Store {
     address: StoreAddress,
     /// Ends with this.
     child: Option<EmbeddedStore>,
+    /// Hears of the connections of clients.
+    watch: Option<Arc<dyn ConnectionWatch>>,
 }
 
 impl Store {
@@ -24,7 +27,22 @@ impl Store {
     /// # Errors
     /// The engine does not start, or the store cannot be reached or refuses.
     pub fn open(target: &StoreTarget) -> Result<Self, Error> {
-        let store = Self::start(target)?;
+        Self::start(target)?.with_schema()
+    }
+
+    /// As [`Store::open`]; `watch` hears of every connection to the store.
+    ///
+    /// # Errors
+    /// As [`Store::open`].
+    pub fn open_watched(
+        target: &StoreTarget,
+        watch: Arc<dyn ConnectionWatch>,
+    ) -> Result<Self, Error> {
+        Self { watch: Some(watch), ..Self::start(target)? }.with_schema()
+    }
+
+    fn with_schema(self) -> Result<Self, Error> {
+        let store = self;
         let schema = Schema::new(&store.address.database, store.child.is_some());
         store.ask(async |client| client.apply_schema(&schema).await)?;
         Ok(store)
@@ -43,13 +61,15 @@ impl Store {
 
     fn start(target: &StoreTarget) -> Result<Self, Error> {
         match target {
-            StoreTarget::Server(address) => Ok(Self { address: address.clone(), child: None }),
+            StoreTarget::Server(address) => {
+                Ok(Self { address: address.clone(), child: None, watch: None })
+            }
             StoreTarget::Embedded(dir) => {
                 let executable = std::env::current_exe().map_err(Error::thread)?;
                 let child = EmbeddedStore::start(&executable, dir, STORE_DEADLINE)?;
                 let user = Some((EmbeddedStore::USER.to_owned(), child.password().to_owned()));
                 let address = StoreAddress { user, ..StoreAddress::local(child.url()) };
-                Ok(Self { address, child: Some(child) })
+                Ok(Self { address, child: Some(child), watch: None })
             }
         }
     }
@@ -73,7 +93,7 @@ impl Store {
 
     /// A client with connections of its own, for another thread.
     pub fn new_client(&self) -> ClickHouse {
-        ClickHouse::new(self.address.clone())
+        ClickHouse::watched(self.address.clone(), self.watch.clone())
     }
 
     /// Asks and waits for the answer.

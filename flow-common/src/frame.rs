@@ -11,6 +11,12 @@ pub trait Frame {
     /// when any of their octets was not captured.
     fn words<const N: usize>(&self, offset: usize) -> Option<[u32; N]>;
 
+    /// Octets of the whole frame on the wire, which may be more than can be read.
+    fn wire_octets(&self) -> u32;
+
+    /// Octets that can be read.
+    fn captured_octets(&self) -> usize;
+
     /// The two octets at `offset`, as a number in network byte order.
     fn u16(&self, offset: usize) -> Option<u16>;
 
@@ -32,15 +38,34 @@ pub trait Frame {
     }
 }
 
-impl Frame for [u8] {
+/// A frame of a capture.
+#[derive(Clone, Copy, Debug)]
+pub struct Captured<'a> {
+    /// Its octets, as far as they were captured.
+    pub octets: &'a [u8],
+    /// Octets on the wire.
+    pub wire_octets: u32,
+}
+
+impl Frame for Captured<'_> {
     #[inline(always)]
     fn words<const N: usize>(&self, offset: usize) -> Option<[u32; N]> {
-        let (words, _) = self.get(offset..)?.as_chunks::<4>();
+        let (words, _) = self.octets.get(offset..)?.as_chunks::<4>();
         Some(words.first_chunk::<N>()?.map(u32::from_ne_bytes))
     }
 
     #[inline(always)]
+    fn wire_octets(&self) -> u32 {
+        self.wire_octets
+    }
+
+    #[inline(always)]
+    fn captured_octets(&self) -> usize {
+        self.octets.len()
+    }
+
+    #[inline(always)]
     fn u16(&self, offset: usize) -> Option<u16> {
-        Some(u16::from_be_bytes(*self.get(offset..)?.first_chunk()?))
+        Some(u16::from_be_bytes(*self.octets.get(offset..)?.first_chunk()?))
     }
 }

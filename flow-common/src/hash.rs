@@ -13,26 +13,22 @@ pub type HashKeys = [u32; 12];
 
 const MULTIPLIER: u64 = 0x9e37_79b9_7f4a_7c15; // 2^64 / golden ratio, odd
 
-/// Hash of `key` under secret keys; `secret` gives the word of [`HashKeys`] at a
-/// position. (The kernel side reads each from memory that its loader has set.)
+/// Hash of a flow key under secret keys; `secret` gives the word of [`HashKeys`]
+/// at a position (the kernel side reads each from memory that its loader has set).
+/// Of an IPv4 packet, only the words of the addresses that differ are read.
 #[inline(always)]
-pub fn flow_hash(key: &FlowKey, secret: impl Fn(usize) -> u32) -> u64 {
+pub fn flow_hash(key: &FlowKey, ipv4: bool, secret: impl Fn(usize) -> u32) -> u64 {
     let product = |a: u32, b: u32, at: usize| {
         u64::from(a.wrapping_add(secret(at))) * u64::from(b.wrapping_add(secret(at + 1)))
     };
-    let (src, dst) = (&key.src.0, &key.dst.0);
-    let ports = u32::from(key.src_port) << 16 | u32::from(key.dst_port);
-    let tags = u32::from(key.vlan_id) << 16 | u32::from(key.inner_vlan_id);
-    let rest =
-        u32::from(key.interface) << 16 | u32::from(key.protocol) << 8 | u32::from(key.direction);
-    let mut sum = product(src[3], dst[3], 0)
-        .wrapping_add(product(ports, tags, 2))
-        .wrapping_add(product(rest, 0, 4));
-    if !(key.src.is_mapped() && key.dst.is_mapped()) {
+    let [s0, s1, s2, s3, d0, d1, d2, d3, ports, tags, rest] = *key.words();
+    let mut sum =
+        product(s3, d3, 0).wrapping_add(product(ports, tags, 2)).wrapping_add(product(rest, 0, 4));
+    if !ipv4 {
         sum = sum
-            .wrapping_add(product(src[0], src[1], 6))
-            .wrapping_add(product(src[2], dst[2], 8))
-            .wrapping_add(product(dst[0], dst[1], 10));
+            .wrapping_add(product(s0, s1, 6))
+            .wrapping_add(product(s2, d2, 8))
+            .wrapping_add(product(d0, d1, 10));
     }
     let spread = (sum ^ (sum >> 32)).wrapping_mul(MULTIPLIER);
     spread ^ (spread >> 32)

@@ -1,5 +1,7 @@
 //! The key of one direction of a flow, as the kernel tables hold it.
 
+use bytemuck::{Pod, Zeroable};
+
 /// Where the packets of a flow were observed, relative to the host.
 #[repr(u8)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -39,11 +41,14 @@ pub mod protocol {
     #![allow(missing_docs, reason = "each name is its protocol")]
     pub const HOP_BY_HOP: u8 = 0;
     pub const ICMP: u8 = 1;
+    pub const IPV4: u8 = 4;
     pub const TCP: u8 = 6;
     pub const UDP: u8 = 17;
     pub const DCCP: u8 = 33;
+    pub const IPV6: u8 = 41;
     pub const ROUTING: u8 = 43;
     pub const FRAGMENT: u8 = 44;
+    pub const GRE: u8 = 47;
     pub const AH: u8 = 51;
     pub const ICMPV6: u8 = 58;
     pub const DESTINATION_OPTIONS: u8 = 60;
@@ -57,7 +62,7 @@ pub mod protocol {
 /// An IPv6 address, or an IPv4 address mapped into one (RFC 4291 section 2.5.5.2):
 /// four words in memory order, as they stand in a packet.
 #[repr(transparent)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Pod, Zeroable)]
 pub struct Address(pub [u32; 4]);
 
 impl Address {
@@ -105,7 +110,7 @@ const MAPPED_PREFIX: u32 = u32::from_ne_bytes([0, 0, 0xff, 0xff]);
 /// octets are. ICMP packets carry `type * 256 + code` in `dst_port`, as NetFlow
 /// does, and 0 in `src_port`; rows split them again.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Pod, Zeroable)]
 pub struct FlowKey {
     /// Source address.
     pub src: Address,
@@ -129,7 +134,17 @@ pub struct FlowKey {
 
 const _: () = assert!(size_of::<FlowKey>() == 44 && align_of::<FlowKey>() == 4);
 
+/// A [`FlowKey`] as machines compare and hash it, in memory order: source and
+/// destination address, ports, VLAN ids, the rest.
+pub type KeyWords = [u32; 11];
+
 impl FlowKey {
+    /// The same memory in words.
+    #[inline(always)]
+    pub fn words(&self) -> &KeyWords {
+        bytemuck::must_cast_ref(self)
+    }
+
     /// True for ICMP and ICMPv6.
     #[inline(always)]
     pub const fn is_icmp(&self) -> bool {

@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 pub mod counters;
+pub mod filter;
 pub mod frame;
 pub mod hash;
 pub mod key;
@@ -15,10 +16,13 @@ pub mod parse;
 pub mod random;
 pub mod reason;
 pub mod table;
+pub mod tcp;
+pub mod tunnel;
 
-pub use counters::{Count, InterfaceCounters};
+pub use counters::{Count, InterfaceCounters, Overflow};
 pub use frame::Frame;
 pub use key::{Address, Direction, FlowKey};
 pub use parse::FragmentPorts;
-pub use parse::{FragmentKey, FragmentRole, Link, Packet, parse};
+pub use parse::{FragmentKey, FragmentRole, Link, Options, Packet, parse};
 pub use reason::{Lost, NotMetered};
+pub use tunnel::{Tunnel, TunnelKind};

@@ -22,7 +22,8 @@ macro_rules! reasons {
 }
 
 reasons! {
-    /// Why a packet that was seen has no flow: it is not IP, or cannot be read.
+    /// Why a packet that was seen has no flow: it is not IP, cannot be read,
+    /// or is left out by the configuration.
     NotMetered {
         /// Ethertype 0x0806.
         Arp = "arp",
@@ -36,6 +37,12 @@ reasons! {
         Malformed = "malformed",
         /// More than four VLAN tags or eight MPLS labels.
         Unsupported = "unsupported",
+        /// Left out by a prefix, port or protocol of the configuration.
+        Filtered = "filtered",
+        /// Not in the sample.
+        NotSampled = "not_sampled",
+        /// Of the agent's own connections to its store.
+        OwnTraffic = "own_traffic",
     }
 }
 
@@ -48,5 +55,7 @@ reasons! {
         NoRegion = "no_region",
         /// It came on an interface that the agent did not configure.
         NoInterface = "no_interface",
+        /// It was in a generation that an agent was draining when it was killed.
+        Crash = "crash",
     }
 }

@@ -6,6 +6,8 @@
 //! writer, the programs on its CPU, until the agent has flipped the generation
 //! and waited for them; then it has one reader, which clears it.
 
+use bytemuck::{Pod, Zeroable};
+
 use crate::FlowKey;
 
 /// Flows in a set.
@@ -22,11 +24,19 @@ pub mod names {
     pub const DIRTY: &str = "DIRTY";
     pub const COUNTERS: &str = "COUNTERS";
     pub const STRAY: &str = "STRAY";
-    pub const GENERATION: &str = "GENERATION";
+    pub const GRACE: &str = "GRACE";
+    pub const JOURNAL: &str = "JOURNAL";
+    pub const NAMES: &str = "NAMES";
+    /// The section of the programs' variables: `GENERATION`.
+    pub const BSS: &str = ".bss";
     pub const INTERFACES: &str = "INTERFACES";
     pub const EVICTED: &str = "EVICTED";
     pub const FRAGMENTS: &str = "FRAGMENTS";
     pub const CLOCK: &str = "CLOCK";
+    pub const FILTERS: &str = "FILTERS";
+    pub const PREFIXES: &str = "PREFIXES";
+    pub const PORTS: &str = "PORTS";
+    pub const OWN_CONNECTIONS: &str = "OWN_CONNECTIONS";
 
     pub const XDP_INGRESS: &str = "xdp_ingress";
     pub const TC_INGRESS: &str = "tc_ingress";
@@ -36,7 +46,9 @@ pub mod names {
     pub const CPUS: &str = "CPUS";
     pub const SETS_PER_REGION: &str = "SETS_PER_REGION";
     pub const MAX_INTERFACES: &str = "MAX_INTERFACES";
+    pub const EVICTED_PER_REGION: &str = "EVICTED_PER_REGION";
     pub const HASH_KEYS: &str = "HASH_KEYS";
+    pub const DECAPSULATE: &str = "DECAPSULATE";
     pub const INDEX_BASE: &str = "INDEX_BASE";
 }
 
@@ -61,7 +73,7 @@ pub const fn index_base(plane: u32) -> u32 {
 
 /// What every packet of a flow updates: one cache line, as [`Set`] places it.
 #[repr(C)]
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
 pub struct HotLine {
     /// IP octets.
     pub octets: u64,
@@ -81,30 +93,35 @@ pub struct HotLine {
     pub max_ttl: u8,
 }
 
-/// What is written when a flow begins and when a SYN passes.
+/// What is written when a flow begins and at the marked moments of a TCP connection.
 #[repr(C)]
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
 pub struct ColdLine {
     /// `CLOCK_BOOTTIME` in ns of the first packet.
     pub first_ns: u64,
     /// `CLOCK_BOOTTIME` in ns of the first packet with SYN; 0 if none.
     pub syn_ns: u64,
-    /// Packets with SYN and without ACK.
-    pub syn_packets: u32,
-    /// Packets with SYN and ACK.
-    pub syn_ack_packets: u32,
-    /// Pads to half a cache line.
-    pub reserved: u64,
+    /// `CLOCK_BOOTTIME` in ns of the first packet with ACK and without SYN, if no
+    /// packet without SYN came before it; 0 if none.
+    pub ack_ns: u64,
+    /// TCP segments that brought nothing new.
+    pub retransmits: u32,
+    /// Packets with SYN and without ACK; stays at the most it can hold.
+    pub syn_packets: u16,
+    /// Packets with SYN and ACK; stays at the most it can hold.
+    pub syn_ack_packets: u16,
 }
 
 /// The flows that share a hash bucket.
 #[repr(C, align(64))]
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
 pub struct Set {
-    /// 16 bits of the hash of each way's flow; 0 means free.
+    /// 16 bits of the hash of each way's flow; 0 means free. Ways fill from the first on.
     pub tags: [u16; WAYS],
-    /// Pads the tags to a cache line of their own.
-    pub reserved: [u64; 6],
+    /// The sequence number after the highest that each way's TCP flow has sent.
+    pub next_seq: [u32; WAYS],
+    /// Pads both to a cache line of their own.
+    pub reserved: [u64; 2],
     /// Updated by every packet.
     pub hot: [HotLine; WAYS],
     /// Updated rarely.
@@ -113,39 +130,73 @@ pub struct Set {
 
 /// What a region says of itself.
 #[repr(C, align(64))]
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
 pub struct Region {
-    /// Sets that hold a flow: the first `dirty` entries of the region's part of the dirty list.
-    pub dirty: u32,
+    /// Flows that were written into a free way.
+    pub flows: u32,
+    /// Flows that left a full set: the first entries of the region's part of `EVICTED`.
+    pub evicted: u32,
     /// Pads to the alignment.
-    pub reserved: u32,
-    /// Flows that left a full set of this region, to the ring or to be lost.
-    pub evicted: u64,
+    pub reserved: [u64; 7],
 }
 
-/// A flow that had to leave its set, as the ring carries it.
+/// A flow that had to leave its set.
 #[repr(C)]
-#[derive(Clone, Copy, Debug)]
-pub struct Evicted {
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+pub struct Entry {
     /// Its counters.
     pub hot: HotLine,
     /// Its beginning.
     pub cold: ColdLine,
-    /// The generation whose counters have seen its packets.
-    pub generation: u32,
-    /// Pads to the alignment.
-    pub reserved: u32,
 }
 
 /// One reading of the kernel's clocks, all at the same moment.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
 pub struct ClockReading {
     /// `jiffies64`.
     pub jiffies: u64,
     /// `CLOCK_BOOTTIME` in ns.
     pub boot_ns: u64,
 }
+
+/// What the next agent must know of the tables of one that was killed.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct Journal {
+    /// [`Journal::LAYOUT`] of the agent that made the tables.
+    pub layout: u32,
+    /// CPUs with regions.
+    pub cpus: u32,
+    /// Sets in a region.
+    pub sets_per_region: u32,
+    /// Interface numbers are below this.
+    pub interfaces: u32,
+    /// A [`GenerationState`] for each generation.
+    pub states: [u32; GENERATIONS as usize],
+    /// How many packets each metered one of a generation stands for.
+    pub sampling: [u32; GENERATIONS as usize],
+}
+
+impl Journal {
+    /// To be changed with every change of a layout in this module or in `counters`.
+    pub const LAYOUT: u32 = 1;
+}
+
+/// How far a generation is.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GenerationState {
+    /// Everything in it has gone on; it is, or is being, emptied.
+    Drained = 0,
+    /// Programs may write it, and nothing has been taken from it.
+    Filling = 1,
+    /// Some of it may have gone on.
+    Draining = 2,
+}
+
+/// Octets of an interface's name in `NAMES`: `NETNS/NAME`, padded with zeros.
+pub const NAME_OCTETS: usize = 128;
 
 /// What a program must know of an interface: looked up by ifindex.
 #[repr(C)]
@@ -163,6 +214,6 @@ const _: () = assert!(size_of::<HotLine>() == 64);
 const _: () = assert!(size_of::<ColdLine>() == 32);
 const _: () = assert!(size_of::<Set>() == 64 + WAYS * (64 + 32));
 const _: () = assert!(size_of::<Region>() == 64);
-const _: () = assert!(size_of::<Evicted>() == 104);
+const _: () = assert!(size_of::<Entry>() == 96);
 const _: () = assert!(core::mem::offset_of!(Set, hot) == 64);
 const _: () = assert!(size_of::<InterfaceEntry>() == 4);

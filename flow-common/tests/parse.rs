@@ -3,7 +3,7 @@
 use etherparse::{PacketBuilder, SingleVlanHeader, VlanHeader, VlanId};
 use flow_common::key::protocol;
 use flow_common::parse::FragmentRole;
-use flow_common::{FlowKey, Link, NotMetered, Packet, parse};
+use flow_common::{FlowKey, Link, NotMetered, Options, Packet, parse};
 use proptest::prelude::*;
 
 const SRC: [u8; 4] = [10, 0, 0, 1];
@@ -11,7 +11,8 @@ const DST: [u8; 4] = [10, 0, 0, 2];
 const PAYLOAD: &[u8] = b"payload";
 
 fn ethernet(frame: &[u8]) -> Result<Packet, NotMetered> {
-    parse(frame, Link::Ethernet, frame.len() as u32, None).map_err(|(reason, _)| reason)
+    parse(frame, Link::Ethernet, frame.len() as u32, None, Options::default())
+        .map_err(|(reason, _)| reason)
 }
 
 fn builder() -> etherparse::PacketBuilderStep<etherparse::Ethernet2Header> {
@@ -98,7 +99,8 @@ fn a_length_that_cannot_be_gives_the_octets_on_the_wire() {
     frame[16..18].copy_from_slice(&9000u16.to_be_bytes()); // past the end
     assert_eq!(ethernet(&frame).expect("metered").octets, 35);
     // A snap length changes nothing: the frame was longer on the wire.
-    let packet = parse(&frame[..40], Link::Ethernet, 9014, None).expect("metered");
+    let packet =
+        parse(&frame[..40], Link::Ethernet, 9014, None, Options::default()).expect("metered");
     assert_eq!(packet.octets, 9000);
 }
 
@@ -134,7 +136,8 @@ fn up_to_four_vlan_tags() {
     assert_eq!(ethernet(&tags(5)), Err(NotMetered::Unsupported));
 
     // A tag that the device took out comes first.
-    let packet = parse(&single[..], Link::Ethernet, 53, Some(99)).expect("metered");
+    let packet =
+        parse(&single[..], Link::Ethernet, 53, Some(99), Options::default()).expect("metered");
     assert_eq!((packet.key.vlan_id, packet.key.inner_vlan_id), (99, 7));
 }
 
@@ -168,7 +171,8 @@ fn other_link_layers() {
         (Link::BsdLoopback, with(&[2, 0, 0, 0])),
         (Link::BsdLoopback, with(&[0, 0, 0, 2])),
     ] {
-        let packet = parse(&bytes[..], link, bytes.len() as u32, None).expect("metered");
+        let packet =
+            parse(&bytes[..], link, bytes.len() as u32, None, Options::default()).expect("metered");
         assert_eq!((packet.key.dst_port, packet.octets), (53, 35), "{link:?}");
     }
 }
@@ -298,7 +302,7 @@ fn every_truncation_has_an_answer_and_keeps_what_is_known() {
     builder().ipv4(SRC, DST, 64).tcp(5, 6, 7, 8).write(&mut frame, PAYLOAD).expect("valid");
     let whole = ethernet(&frame).expect("metered");
     for cut in 0..frame.len() {
-        match parse(&frame[..cut], Link::Ethernet, frame.len() as u32, None) {
+        match parse(&frame[..cut], Link::Ethernet, frame.len() as u32, None, Options::default()) {
             Ok(packet) => {
                 assert!(cut >= 34);
                 assert_eq!(packet.octets, whole.octets);
@@ -324,12 +328,13 @@ proptest! {
             Link::Ethernet, Link::RawIp, Link::LinuxSll, Link::LinuxSll2, Link::BsdLoopback,
         ]),
         wire in 0u32..70_000,
+        decapsulate in any::<bool>(),
     ) {
         if bytes.len() > 14 && link == Link::Ethernet {
             bytes[12..14].copy_from_slice(&ethertype.to_be_bytes());
         }
         let wire = wire.max(bytes.len() as u32);
-        match parse(&bytes[..], link, wire, None) {
+        match parse(&bytes[..], link, wire, None, Options { decapsulate, super_packet: false }) {
             Ok(packet) => prop_assert!(packet.octets <= wire),
             Err((_, octets)) => prop_assert!(octets <= wire),
         }

@@ -4,23 +4,24 @@ use core::ptr;
 
 use flow_common::Frame;
 
+use crate::hook::Context;
+
 /// The directly readable octets of a packet: `[start, end)`.
-pub struct PacketMemory {
+pub struct PacketMemory<'a, C> {
+    ctx: &'a C,
     start: usize,
     end: usize,
     /// Map memory of this CPU, for [`Frame::merge_paths`].
     scratch: *mut u64,
 }
 
-impl PacketMemory {
+impl<'a, C: Context> PacketMemory<'a, C> {
     /// `start` and `end` as the program context gives them; `scratch` in a map.
     #[inline(always)]
-    pub fn new(start: usize, end: usize, scratch: *mut u64) -> Self {
-        Self { start, end, scratch }
+    pub fn new(ctx: &'a C, start: usize, end: usize, scratch: *mut u64) -> Self {
+        Self { ctx, start, end, scratch }
     }
-}
 
-impl PacketMemory {
     /// A value at `offset`, in memory order. Larger than one octet: the verifier
     /// does not follow the comparison that compilers make of a single octet's check.
     #[inline(always)]
@@ -39,7 +40,17 @@ impl PacketMemory {
     }
 }
 
-impl Frame for PacketMemory {
+impl<C: Context> Frame for PacketMemory<'_, C> {
+    #[inline(always)]
+    fn wire_octets(&self) -> u32 {
+        self.ctx.wire_octets()
+    }
+
+    #[inline(always)]
+    fn captured_octets(&self) -> usize {
+        self.end - self.start
+    }
+
     #[inline(always)]
     fn words<const N: usize>(&self, offset: usize) -> Option<[u32; N]> {
         self.read(offset)

@@ -25,8 +25,6 @@ pub struct Observation {
     pub ifindex: u32,
     /// Which way the packet goes.
     pub direction: Direction,
-    /// Octets of the frame on the wire.
-    pub wire_octets: u32,
     /// A VLAN tag that is no longer in the frame.
     pub stripped_vlan: Option<u16>,
     /// Payload octets of each segment of a super-packet; 0 for an ordinary one.
@@ -38,14 +36,11 @@ pub struct Observation {
 /// XDP: always one packet as it is on the wire, possibly in several buffers.
 #[inline(always)]
 pub fn xdp(ctx: &XdpContext) {
-    // SAFETY: the context is the one this program was called with.
-    let wire_octets = unsafe { bpf_xdp_get_buff_len(ctx.ctx) } as u32;
     let observation = Observation {
         start: ctx.data(),
         end: ctx.data_end(),
         ifindex: ctx.ingress_ifindex() as u32,
         direction: Direction::Ingress,
-        wire_octets,
         stripped_vlan: None,
         segment_size: 0,
         segments: 0,
@@ -69,7 +64,6 @@ pub fn tc(ctx: &TcContext, direction: Direction) {
         end: ctx.data_end(),
         ifindex: skb.ifindex,
         direction,
-        wire_octets: len,
         stripped_vlan: (skb.vlan_present != 0).then_some(skb.vlan_tci as u16 & 0x0fff),
         segment_size: skb.gso_size,
         segments: skb.gso_segs,
@@ -77,6 +71,23 @@ pub fn tc(ctx: &TcContext, direction: Direction) {
     meter(ctx, &observation);
 }
 
-/// Both contexts can log.
-pub trait Context: EbpfContext {}
-impl<T: EbpfContext> Context for T {}
+/// What the meter asks a program context for.
+pub trait Context: EbpfContext {
+    /// Octets of the whole frame on the wire; a helper's call at XDP.
+    fn wire_octets(&self) -> u32;
+}
+
+impl Context for XdpContext {
+    #[inline(always)]
+    fn wire_octets(&self) -> u32 {
+        // SAFETY: the context is the one this program was called with.
+        unsafe { bpf_xdp_get_buff_len(self.ctx) as u32 }
+    }
+}
+
+impl Context for TcContext {
+    #[inline(always)]
+    fn wire_octets(&self) -> u32 {
+        self.len()
+    }
+}

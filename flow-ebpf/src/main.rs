@@ -9,6 +9,7 @@
 #![allow(missing_docs, reason = "the macros make undocumented functions of the documented ones")]
 
 mod diagnose;
+mod filter;
 mod frame;
 mod hook;
 mod maps;

@@ -9,23 +9,32 @@ use aya_ebpf::bindings::BPF_F_MMAPABLE;
 use aya_ebpf::btf_maps::{Array as BtfArray, ArrayOfMaps};
 use aya_ebpf::helpers::generated::{bpf_jiffies64, bpf_ktime_get_boot_ns};
 use aya_ebpf::macros::{btf_map, map};
-use aya_ebpf::maps::{Array, LruHashMap, PerCpuArray, RingBuf};
+use aya_ebpf::maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray};
+use flow_common::filter::{
+    ConnectionKey, Filter, MAX_OWN_CONNECTIONS, MAX_PREFIXES, PORT_WORDS, PortWord,
+};
 use flow_common::hash::HashKeys;
-use flow_common::table::{ClockReading, INTERFACE_ENTRIES, InterfaceEntry, Region, Set};
+use flow_common::table::{
+    ClockReading, Entry, GENERATIONS, INTERFACE_ENTRIES, InterfaceEntry, Journal, NAME_OCTETS,
+    Region, Set,
+};
 use flow_common::{Count, FragmentKey, FragmentPorts, InterfaceCounters};
 
 /// The flow tables: `SETS_PER_REGION` sets for each region. Read by mmap.
 #[map]
 pub static SETS: Array<Set> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
+/// One bit for each set of a region, 1 if it holds a flow: 64 to an entry. Read by mmap.
+#[map]
+pub static DIRTY: Array<u64> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+
 /// One entry for each region. Read by mmap.
 #[map]
 pub static REGIONS: Array<Region> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
-/// The sets of each region that hold a flow, in the order of their first. Read
-/// by mmap; the kernel pads array values to eight octets.
+/// Flows that had to leave a full set: `EVICTED_PER_REGION` for each region. Read by mmap.
 #[map]
-pub static DIRTY: Array<u64> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+pub static EVICTED: Array<Entry> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
 /// `MAX_INTERFACES` counters for each region. Read by mmap.
 #[map]
@@ -40,10 +49,6 @@ pub static STRAY: PerCpuArray<Count> = PerCpuArray::with_max_entries(1, 0);
 #[map]
 pub static INTERFACES: Array<InterfaceEntry> = Array::with_max_entries(INTERFACE_ENTRIES, 0);
 
-/// Flows that had to leave a full set, as `flow_common::table::Evicted`.
-#[map]
-pub static EVICTED: RingBuf = RingBuf::with_byte_size(1 << 20, 0);
-
 /// Ports of first fragments. When it overflows, later fragments lose a port, no more.
 #[map]
 pub static FRAGMENTS: LruHashMap<FragmentKey, FragmentPorts> =
@@ -53,11 +58,48 @@ pub static FRAGMENTS: LruHashMap<FragmentKey, FragmentPorts> =
 #[map]
 pub static CLOCK: Array<ClockReading> = Array::with_max_entries(1, 0);
 
-/// The generation being filled. It is a map in a map because updating one makes
-/// the kernel wait until no program can still use the old value
-/// (kernel/bpf/syscall.c, `maybe_wait_bpf_programs`): the grace period of a flip.
+/// What is metered, one entry for each generation.
+#[map]
+pub static FILTERS: Array<Filter> = Array::with_max_entries(GENERATIONS, 0);
+
+/// Included and excluded prefixes of both generations; the key begins with the generation.
+#[map]
+pub static PREFIXES: LpmTrie<[u32; 5], u32> =
+    LpmTrie::with_max_entries(GENERATIONS * MAX_PREFIXES, 0);
+
+/// Included and excluded ports: `PORT_WORDS` for each generation.
+#[map]
+pub static PORTS: Array<PortWord> = Array::with_max_entries(GENERATIONS * PORT_WORDS, 0);
+
+/// The agent's connections to its store, once for each direction.
+#[map]
+pub static OWN_CONNECTIONS: HashMap<ConnectionKey, u32> =
+    HashMap::with_max_entries(2 * MAX_OWN_CONNECTIONS, 0);
+
+/// Not read here: what the next agent must know if this one is killed.
+#[map]
+pub static JOURNAL: Array<Journal> = Array::with_max_entries(1, 0);
+
+/// Not read here: the names of the interfaces by number, for the same.
+#[map]
+pub static NAMES: Array<[u8; NAME_OCTETS]> = Array::with_max_entries(1, 0);
+
+/// Not read here. It is a map in a map because updating one makes the kernel wait
+/// until every program that runs has ended (kernel/bpf/syscall.c,
+/// `maybe_wait_bpf_programs`): the grace period after a flip.
 #[btf_map]
-pub static GENERATION: ArrayOfMaps<BtfArray<u32, 1>, 1> = ArrayOfMaps::new();
+pub static GRACE: ArrayOfMaps<BtfArray<u32, 1>, 1> = ArrayOfMaps::new();
+
+/// The generation being filled: the only variable of `.bss`, written by the agent.
+#[unsafe(no_mangle)]
+static mut GENERATION: u32 = 0;
+
+/// The generation being filled.
+#[inline(always)]
+pub fn generation() -> u32 {
+    // SAFETY: an aligned word that the agent replaces whole; volatile because it does.
+    unsafe { ptr::read_volatile(&raw const GENERATION) & 1 }
+}
 
 // Set by the loader. The values here are ones that no constant of the programs has:
 // LLVM merges equal read-only data, and a `&0` that shared its place with a 0 here
@@ -69,9 +111,13 @@ static SETS_PER_REGION: u32 = 0xffff_ff02;
 #[unsafe(no_mangle)]
 static MAX_INTERFACES: u32 = 0xffff_ff03;
 #[unsafe(no_mangle)]
-static HASH_KEYS: HashKeys = [0xffff_ff04; 12];
+static EVICTED_PER_REGION: u32 = 0xffff_ff04;
 #[unsafe(no_mangle)]
-static INDEX_BASE: u32 = 0xffff_ff21;
+static HASH_KEYS: HashKeys = [0xffff_ff05; 12];
+#[unsafe(no_mangle)]
+static DECAPSULATE: u32 = 0xffff_ff06;
+#[unsafe(no_mangle)]
+static INDEX_BASE: u32 = 0xffff_ff07;
 
 macro_rules! constant {
     ($(#[$doc:meta])* $name:ident, $static:ident, $ty:ty) => {
@@ -87,22 +133,27 @@ constant!(/// CPUs that have regions.
     cpus, CPUS, u32);
 constant!(/// A power of two.
     sets_per_region, SETS_PER_REGION, u32);
+constant!(/// Evicted flows that a region keeps.
+    evicted_per_region, EVICTED_PER_REGION, u32);
 constant!(/// Interface numbers are below this.
     max_interfaces, MAX_INTERFACES, u32);
 constant!(/// Where the interfaces of this plane begin in `INTERFACES`.
     index_base, INDEX_BASE, u32);
+constant!(/// 1 for true, 0 for false.
+    decapsulate_number, DECAPSULATE, u32);
+
+/// Whether a tunnel's packets are metered as what they carry. The verifier knows the loader's
+/// answer and drops the code that it rules out.
+#[inline(always)]
+pub fn decapsulate() -> bool {
+    decapsulate_number() != 0
+}
 
 /// One of the secret words of the flow hash.
 #[inline(always)]
 pub fn hash_key(position: usize) -> u32 {
     // SAFETY: as above; positions are constants below twelve.
     unsafe { ptr::read_volatile((&raw const HASH_KEYS).cast::<u32>().add(position)) }
-}
-
-/// The generation being filled.
-#[inline(always)]
-pub fn generation() -> Option<u32> {
-    GENERATION.get(0)?.get(0).copied()
 }
 
 /// `jiffies64`; the kernel inlines it.

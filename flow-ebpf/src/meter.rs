@@ -1,62 +1,88 @@
 //! The meter: every packet that enters leaves as exactly one count.
 
+use core::sync::atomic::{Ordering, compiler_fence};
+
 use aya_ebpf::helpers::generated::bpf_get_smp_processor_id;
-use flow_common::parse::FragmentRole;
+use flow_common::parse::{FragmentRole, read};
 use flow_common::table::InterfaceEntry;
 use flow_common::{
-    Count, Direction, FragmentPorts, InterfaceCounters, Link, Lost, NotMetered, Packet, parse,
+    Count, Direction, FragmentPorts, InterfaceCounters, Link, NotMetered, Options, Packet,
 };
 
 use crate::frame::PacketMemory;
 use crate::hook::{Context, Observation};
-use crate::{diagnose, maps, table};
+use crate::{diagnose, filter, maps, table};
 
 /// Parses and counts one packet.
 #[inline(always)]
 pub fn meter(ctx: &impl Context, seen: &Observation) {
-    let Some(generation) = maps::generation() else { return };
+    let generation = maps::generation();
     let index = maps::index_base() + seen.ifindex;
     let interface = maps::INTERFACES.get(index).copied().unwrap_or_default();
     // SAFETY: the helper has no preconditions.
     let cpu = unsafe { bpf_get_smp_processor_id() };
     if cpu >= maps::cpus() {
-        stray(generation, interface, seen);
+        stray(ctx, generation, interface, seen);
         return;
     }
     let region = generation * maps::cpus() + cpu;
     let Some(counters) = counters(region, interface) else { return };
-    let frame = PacketMemory::new(seen.start, seen.end, &raw mut counters.scratch);
+    // SAFETY: a place of the right size in the memory of a map that this CPU alone
+    // uses; all of its values are ones that the parser wrote, or 0, which is valid.
+    let packet = unsafe { &mut *(&raw mut counters.packet).cast::<Packet>() };
+    let frame = PacketMemory::new(ctx, seen.start, seen.end, &raw mut counters.scratch);
     let link = if interface.raw_ip == 0 { Link::Ethernet } else { Link::RawIp };
-    let parsed = parse(&frame, link, seen.wire_octets, seen.stripped_vlan);
-    match parsed {
-        Ok(mut packet) => {
-            let (packets, octets) = packet.on_the_wire(seen.segment_size, seen.segments);
-            counters.seen.add(packets, octets);
-            if interface.number == 0 {
-                counters.lost[Lost::NoInterface as usize].add(packets, octets);
-                return;
-            }
-            packet.key.interface = interface.number;
-            let direction =
-                if interface.undirected == 0 { seen.direction } else { Direction::Unknown };
-            packet.key.direction = direction as u8;
-            if packet.fragment != FragmentRole::Whole {
-                fragment(&mut packet, counters);
-            }
-            if let Some(times) = table::update(region, &packet, packets, octets) {
-                diagnose::evicted(ctx, times);
-            }
-        }
-        Err((reason, octets)) => {
-            let octets = u64::from(octets);
-            counters.seen.add(1, octets);
-            let count = not_metered(counters, reason);
-            count.add(1, octets);
-            if matches!(reason, NotMetered::Other) {
-                diagnose::not_ip(ctx, seen.ifindex, count.packets);
-            }
-        }
+    let options = Options { decapsulate: maps::decapsulate(), super_packet: seen.segment_size > 0 };
+    let parsed = read(&frame, link, seen.stripped_vlan, options, packet);
+    // The packet is in memory now. Without this the compiler would carry all of it
+    // in registers as well, which BPF does not have, and spill them on the way.
+    compiler_fence(Ordering::SeqCst);
+    if let Err((reason, octets)) = parsed {
+        refuse(ctx, seen, counters, reason, u64::from(octets));
+        return;
     }
+    let (packets, octets) = packet.on_the_wire(seen.segment_size, seen.segments);
+    counters.seen.add(packets, octets);
+    if interface.number == 0 {
+        counters.no_interface.add(packets, octets);
+        return;
+    }
+    packet.key.interface = interface.number;
+    let direction = if interface.undirected == 0 { seen.direction } else { Direction::Unknown };
+    packet.key.direction = direction as u8;
+    if packet.fragment != FragmentRole::Whole {
+        fragment(packet, &mut counters.fragments_without_ports);
+    }
+    if let Some(reason) = filter::leaves_out(generation, &packet.key) {
+        not_metered(counters, reason).add(packets, octets);
+        return;
+    }
+    if let Some(times) = table::update(region, packet, packets, octets) {
+        diagnose::evicted(ctx, times);
+    }
+}
+
+/// Counts a packet that belongs to no flow.
+#[inline(always)]
+fn refuse(
+    ctx: &impl Context,
+    seen: &Observation,
+    counters: &mut InterfaceCounters,
+    reason: NotMetered,
+    octets: u64,
+) {
+    counters.seen.add(1, octets);
+    let count = not_metered(counters, reason);
+    count.add(1, octets);
+    if matches!(reason, NotMetered::Other) {
+        diagnose::not_ip(ctx, seen.ifindex, count.packets);
+    }
+}
+
+#[inline(always)]
+fn not_metered(counters: &mut InterfaceCounters, reason: NotMetered) -> &mut Count {
+    // The mask tells the verifier what the type already says.
+    &mut counters.not_metered[reason as usize & 15]
 }
 
 /// The counters of an interface in a region, which this CPU alone writes.
@@ -68,15 +94,9 @@ pub fn counters(region: u32, interface: InterfaceEntry) -> Option<&'static mut I
     maps::COUNTERS.get_ptr_mut(index).map(|counters| unsafe { &mut *counters })
 }
 
-#[inline(always)]
-fn not_metered(counters: &mut InterfaceCounters, reason: NotMetered) -> &mut Count {
-    // The mask tells the verifier what the type already says.
-    &mut counters.not_metered[reason as usize & 7]
-}
-
 /// Ties a later fragment to the ports of its first.
 #[inline(always)]
-fn fragment(packet: &mut Packet, counters: &mut InterfaceCounters) {
+fn fragment(packet: &mut Packet, without_ports: &mut u64) {
     let now = maps::boot_ns();
     let key = packet.fragment_key();
     if packet.fragment == FragmentRole::First {
@@ -90,18 +110,20 @@ fn fragment(packet: &mut Packet, counters: &mut InterfaceCounters) {
         Some(first) if now.saturating_sub(first.time) <= FragmentPorts::LIFETIME_NS => {
             packet.adopt(first)
         }
-        _ => counters.fragments_without_ports += 1,
+        _ => *without_ports += 1,
     }
 }
 
 /// Counts a packet on a CPU that has no region: lost, and named so. It is not
 /// parsed: its octets are those of the frame.
 #[inline(always)]
-fn stray(generation: u32, interface: InterfaceEntry, seen: &Observation) {
+fn stray(ctx: &impl Context, generation: u32, interface: InterfaceEntry, seen: &Observation) {
     let index = generation * maps::max_interfaces() + u32::from(interface.number);
     if let Some(count) = maps::STRAY.get_ptr_mut(index) {
         let packets = if seen.segments > 1 { u64::from(seen.segments) } else { 1 };
+        let octets = u64::from(ctx.wire_octets());
         // SAFETY: per-CPU map memory, and programs do not nest on a CPU.
-        unsafe { (*count).add(packets, u64::from(seen.wire_octets)) };
+        let count: &mut Count = unsafe { &mut *count };
+        count.add(packets, octets);
     }
 }

@@ -1,12 +1,13 @@
 //! The flow table of one CPU: finds or makes the way of a packet's flow.
 
-use aya_ebpf::bindings::BPF_RB_NO_WAKEUP;
 use flow_common::hash::flow_hash;
-use flow_common::table::{ColdLine, Evicted, HotLine, InterfaceEntry, Set, WAYS};
-use flow_common::{FlowKey, Lost, Packet};
+use flow_common::key::protocol;
+use flow_common::table::{ColdLine, Entry, HotLine, InterfaceEntry, Region, Set, WAYS};
+use flow_common::{FlowKey, Overflow, Packet};
 
 use crate::{maps, meter};
 
+const TCP_FIN: u8 = 0x01;
 const TCP_SYN: u8 = 0x02;
 const TCP_ACK: u8 = 0x10;
 
@@ -14,142 +15,236 @@ const TCP_ACK: u8 = 0x10;
 /// many have left this region so far.
 #[inline(always)]
 pub fn update(region: u32, packet: &Packet, packets: u64, octets: u64) -> Option<u64> {
-    let hash = flow_hash(&packet.key, maps::hash_key);
+    let hash = flow_hash(&packet.key, packet.ip_version == 4, maps::hash_key);
     let tag = (hash >> 48) as u16 | 1; // 0 marks a free way
     let index = hash as u32 & (maps::sets_per_region() - 1);
     // SAFETY: this CPU alone writes the region (see `meter::counters`).
     let set = unsafe { &mut *maps::SETS.get_ptr_mut(region * maps::sets_per_region() + index)? };
-
-    let mut free = WAYS;
-    let mut smallest = 0;
-    let mut fewest = u32::MAX;
+    // Most flows have the way that their hash prefers: its line is fetched together
+    // with the tags. The others' lines, which may not be cached, only if a tag agrees.
+    let preferred = (hash >> 32) as usize & (WAYS - 1);
+    if holds(set, preferred, tag, &packet.key) {
+        add(set, preferred, packet, packets, octets);
+        return None;
+    }
     for way in 0..WAYS {
-        if set.tags[way] == 0 {
-            free = way;
-            break;
-        }
-        let hot = &mut set.hot[way];
-        if set.tags[way] == tag && same(&hot.key, &packet.key) {
-            add(hot, &mut set.cold[way], packet, packets, octets);
+        if holds(set, way, tag, &packet.key) {
+            add(set, way, packet, packets, octets);
             return None;
         }
-        if hot.packets < fewest {
-            fewest = hot.packets;
-            smallest = way;
-        }
     }
-    let evicted = if free < WAYS {
-        if free == 0 {
-            mark_dirty(region, index);
+    let (way, evicted) = match free(set, preferred) {
+        Some(way) => {
+            open(region, index);
+            (way, None)
         }
-        None
-    } else {
-        free = smallest;
-        evict(region, set, free)
+        None => {
+            let way = smallest(set);
+            (way, evict(region, set, way))
+        }
     };
-    insert(set, free & (WAYS - 1), tag, packet, packets, octets);
+    insert(set, way, tag, packet, packets, octets);
     evicted
 }
 
-/// Compares in words: the keys have no padding.
+/// True when a way's flow is the packet's.
+#[inline(always)]
+fn holds(set: &Set, way: usize, tag: u16, key: &FlowKey) -> bool {
+    set.tags[way] == tag && same(&set.hot[way].key, key)
+}
+
+/// A way without a flow, the preferred one if it is.
+#[inline(always)]
+fn free(set: &Set, preferred: usize) -> Option<usize> {
+    if set.tags[preferred] == 0 {
+        return Some(preferred);
+    }
+    (0..WAYS).find(|way| set.tags[*way] == 0)
+}
+
+/// Compares in words of eight octets, which are aligned so in both places.
 #[inline(always)]
 fn same(a: &FlowKey, b: &FlowKey) -> bool {
-    // SAFETY: a key is eleven u32 without padding, here aligned to four octets in
-    // map memory and on the stack.
-    let (a, b) =
-        unsafe { (&*(&raw const *a).cast::<[u32; 11]>(), &*(&raw const *b).cast::<[u32; 11]>()) };
-    let mut difference = 0;
-    for i in 0..11 {
-        difference |= a[i] ^ b[i];
+    let (a, b) = ((&raw const *a).cast::<u64>(), (&raw const *b).cast::<u64>());
+    // SAFETY: a key is five words of eight octets and one of four, without padding,
+    // in map memory.
+    unsafe {
+        *a == *b
+            && *a.add(1) == *b.add(1)
+            && *a.add(2) == *b.add(2)
+            && *a.add(3) == *b.add(3)
+            && *a.add(4) == *b.add(4)
+            && *a.add(5).cast::<u32>() == *b.add(5).cast::<u32>()
     }
-    difference == 0
 }
 
 #[inline(always)]
-fn add(hot: &mut HotLine, cold: &mut ColdLine, packet: &Packet, packets: u64, octets: u64) {
+fn add(set: &mut Set, way: usize, packet: &Packet, packets: u64, octets: u64) {
+    let hot = &mut set.hot[way];
     hot.octets += octets;
     hot.packets += packets as u32;
     hot.last_jiffies = maps::jiffies() as u32;
-    hot.tcp_flags |= packet.tcp_flags;
     if packet.ttl < hot.min_ttl {
         hot.min_ttl = packet.ttl;
     }
     if packet.ttl > hot.max_ttl {
         hot.max_ttl = packet.ttl;
     }
-    if packet.tcp_flags & TCP_SYN != 0 {
+    // Later fragments have no flags.
+    if packet.key.protocol == protocol::TCP && packet.tcp_flags != 0 {
+        let before = hot.tcp_flags;
+        hot.tcp_flags = before | packet.tcp_flags;
+        tcp(&mut set.next_seq[way], &mut set.cold[way], before, packet, packets);
+    }
+}
+
+/// What the cold line keeps of a TCP connection; `before` are the flags so far.
+#[inline(always)]
+fn tcp(next_seq: &mut u32, cold: &mut ColdLine, before: u8, packet: &Packet, packets: u64) {
+    let flags = packet.tcp_flags;
+    if flags & TCP_SYN != 0 {
         if cold.syn_ns == 0 {
             cold.syn_ns = maps::boot_ns();
         }
-        if packet.tcp_flags & TCP_ACK == 0 {
-            cold.syn_packets += 1;
-        } else {
-            cold.syn_ack_packets += 1;
+        let count =
+            if flags & TCP_ACK == 0 { &mut cold.syn_packets } else { &mut cold.syn_ack_packets };
+        if *count < u16::MAX {
+            *count += 1;
         }
+    } else if flags & TCP_ACK != 0 && before & TCP_ACK == 0 {
+        // The end of a handshake: what came before it were SYNs.
+        cold.ack_ns = maps::boot_ns();
     }
+    let end = end_of(packet);
+    let ahead = end.wrapping_sub(*next_seq) as i32;
+    if before == 0 || ahead > 0 {
+        *next_seq = end;
+    } else if packet.payload_octets > 1 && flags & TCP_SYN == 0 {
+        // One octet may be a keep-alive probe.
+        cold.retransmits += packets as u32;
+    }
+}
+
+/// The sequence number after a segment's last.
+#[inline(always)]
+fn end_of(packet: &Packet) -> u32 {
+    let marks =
+        u32::from(packet.tcp_flags & TCP_SYN != 0) + u32::from(packet.tcp_flags & TCP_FIN != 0);
+    packet.tcp_seq.wrapping_add(packet.payload_octets).wrapping_add(marks)
 }
 
 #[inline(always)]
 fn insert(set: &mut Set, way: usize, tag: u16, packet: &Packet, packets: u64, octets: u64) {
+    let way = way & (WAYS - 1);
     let now = maps::boot_ns();
     let syn = packet.tcp_flags & TCP_SYN != 0;
     let ack = packet.tcp_flags & TCP_ACK != 0;
     set.tags[way] = tag;
-    set.hot[way] = HotLine {
-        octets,
-        packets: packets as u32,
-        last_jiffies: maps::jiffies() as u32,
-        key: packet.key,
-        tcp_flags: packet.tcp_flags,
-        dscp: packet.dscp,
-        min_ttl: packet.ttl,
-        max_ttl: packet.ttl,
-    };
-    set.cold[way] = ColdLine {
-        first_ns: now,
-        syn_ns: if syn { now } else { 0 },
-        syn_packets: u32::from(syn && !ack),
-        syn_ack_packets: u32::from(syn && ack),
-        reserved: 0,
-    };
+    set.next_seq[way] = end_of(packet);
+    let hot = &mut set.hot[way];
+    hot.octets = octets;
+    hot.packets = packets as u32;
+    hot.last_jiffies = maps::jiffies() as u32;
+    copy(&packet.key, &mut hot.key);
+    hot.tcp_flags = packet.tcp_flags;
+    hot.dscp = packet.dscp;
+    hot.min_ttl = packet.ttl;
+    hot.max_ttl = packet.ttl;
+    let cold = &mut set.cold[way];
+    cold.first_ns = now;
+    cold.syn_ns = if syn { now } else { 0 };
+    cold.ack_ns = if ack && !syn { now } else { 0 };
+    cold.retransmits = 0;
+    cold.syn_packets = u16::from(syn && !ack);
+    cold.syn_ack_packets = u16::from(syn && ack);
 }
 
-/// Puts a set that has got its first flow on the dirty list.
+/// Copies in words, as [`same`] compares.
 #[inline(always)]
-fn mark_dirty(region: u32, set: u32) {
-    let Some(entry) = maps::REGIONS.get_ptr_mut(region) else { return };
-    // SAFETY: this CPU alone writes the region.
-    let entry = unsafe { &mut *entry };
-    if let Some(slot) = maps::DIRTY.get_ptr_mut(region * maps::sets_per_region() + entry.dirty) {
-        // SAFETY: as above.
-        unsafe { *slot = u64::from(set) };
-        entry.dirty += 1;
+fn copy(from: &FlowKey, to: &mut FlowKey) {
+    let (from, to) = ((&raw const *from).cast::<u64>(), (&raw mut *to).cast::<u64>());
+    // SAFETY: as in `same`.
+    unsafe {
+        for word in 0..5 {
+            *to.add(word) = *from.add(word);
+        }
+        *to.add(5).cast::<u32>() = *from.add(5).cast::<u32>();
     }
 }
 
-/// Hands a way's flow to the ring, or counts it as lost when the ring is full.
 #[inline(always)]
-fn evict(region: u32, set: &mut Set, way: usize) -> Option<u64> {
+fn region_entry(region: u32) -> Option<&'static mut Region> {
+    // SAFETY: this CPU alone writes the region (see `meter::counters`).
+    maps::REGIONS.get_ptr_mut(region).map(|entry| unsafe { &mut *entry })
+}
+
+/// Counts a way that is no longer free, and marks its set.
+#[inline(always)]
+fn open(region: u32, set: u32) {
+    let Some(entry) = region_entry(region) else { return };
+    entry.flows += 1;
+    let words = maps::sets_per_region() / 64;
+    if let Some(word) = maps::DIRTY.get_ptr_mut(region * words + set / 64) {
+        // SAFETY: this CPU alone writes the region.
+        unsafe { *word |= 1 << (set & 63) };
+    }
+}
+
+/// The way of a full set that has the fewest packets.
+#[inline(always)]
+fn smallest(set: &Set) -> usize {
+    let mut smallest = 0;
+    let mut fewest = set.hot[0].packets;
+    for way in 1..WAYS {
+        let packets = set.hot[way].packets;
+        if packets < fewest {
+            fewest = packets;
+            smallest = way;
+        }
+    }
+    smallest
+}
+
+/// Puts a way's flow on the region's list of evicted flows, or among the overflow
+/// counts when that is full.
+#[inline(always)]
+fn evict(region: u32, set: &Set, way: usize) -> Option<u64> {
     let way = way & (WAYS - 1);
     let hot = &set.hot[way];
-    if let Some(mut record) = maps::EVICTED.reserve::<Evicted>(0) {
-        let evicted = record.as_mut_ptr();
-        // SAFETY: the reserved memory of the record; written field by field
-        // because the BPF stack is too small for a copy.
-        unsafe {
-            (*evicted).hot = *hot;
-            (*evicted).cold = set.cold[way];
-            (*evicted).generation = u32::from(region >= maps::cpus());
-        }
-        record.submit(u64::from(BPF_RB_NO_WAKEUP));
+    let entry = region_entry(region)?;
+    let place = entry.evicted;
+    if place < maps::evicted_per_region() {
+        let index = region * maps::evicted_per_region() + place;
+        let kept: *mut Entry = maps::EVICTED.get_ptr_mut(index)?;
+        // SAFETY: this CPU alone writes the region.
+        let kept = unsafe { &mut *kept };
+        words(hot, &mut kept.hot);
+        words(&set.cold[way], &mut kept.cold);
+        entry.evicted = place + 1;
     } else {
-        let interface = InterfaceEntry { number: hot.key.interface, ..InterfaceEntry::default() };
-        if let Some(counters) = meter::counters(region, interface) {
-            counters.lost[Lost::RingFull as usize].add(u64::from(hot.packets), hot.octets);
-        }
+        overflow(region, hot);
     }
-    // SAFETY: this CPU alone writes the region.
-    let entry = unsafe { &mut *maps::REGIONS.get_ptr_mut(region)? };
-    entry.evicted += 1;
-    Some(entry.evicted)
+    Some(u64::from(place) + 1)
+}
+
+/// Counts a flow that no longer has a place.
+#[inline(always)]
+fn overflow(region: u32, hot: &HotLine) {
+    let interface = InterfaceEntry { number: hot.key.interface, ..InterfaceEntry::default() };
+    let Some(counters) = meter::counters(region, interface) else { return };
+    let class = Overflow::protocol_class(hot.key.protocol) & 3;
+    // Masks tell the verifier what it cannot know of memory.
+    let direction = usize::from(hot.key.direction & 3);
+    counters.overflow.counts[direction][class].add(u64::from(hot.packets), hot.octets);
+}
+
+/// Copies a line by words of eight octets: the BPF stack is too small for it.
+#[inline(always)]
+fn words<T>(from: &T, to: &mut T) {
+    const { assert!(size_of::<T>().is_multiple_of(8)) };
+    let (from, to) = ((&raw const *from).cast::<u64>(), (&raw mut *to).cast::<u64>());
+    for word in 0..size_of::<T>() / 8 {
+        // SAFETY: lines are whole words in map memory, without padding.
+        unsafe { *to.add(word) = *from.add(word) };
+    }
 }

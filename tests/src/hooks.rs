@@ -6,6 +6,18 @@ use aya::programs::tc::TcAttachType;
 
 use crate::lab::{Namespace, Side};
 
+/// The kernel's numbers of the programs at TC at one end: others after an attaching.
+pub fn program_ids(side: &Side) -> Result<Vec<u32>> {
+    side.namespace.enter(|| {
+        let mut ids = Vec::new();
+        for direction in [TcAttachType::Ingress, TcAttachType::Egress] {
+            let (_, programs) = SchedClassifier::query_tcx(side.interface, direction)?;
+            ids.extend(programs.iter().map(aya::programs::ProgramInfo::id));
+        }
+        Ok(ids)
+    })
+}
+
 /// The programs at one end of the lab: the names of those at TC, and `xdp` if one is there.
 pub fn attached(side: &Side) -> Result<Vec<String>> {
     attached_on(&side.namespace, side.interface)

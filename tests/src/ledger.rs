@@ -60,6 +60,19 @@ impl Ledger {
         Ok(ledger)
     }
 
+    /// What was not metered at an interface for one reason.
+    pub fn not_metered(url: &str, interface: &str, reason: &str) -> Result<Count> {
+        let query = format!(
+            "SELECT sum(packets), sum(octets) FROM flow.ledger WHERE stage = 'not_metered' \
+             AND reason = '{reason}' AND endsWith(interface, '{interface}')"
+        );
+        let rows = sql::rows(url, &query)?;
+        let [packets, octets] = rows.first().map(Vec::as_slice).context("one row")? else {
+            bail!("two columns are expected: {rows:?}");
+        };
+        Ok(Count { packets: packets.parse()?, octets: octets.parse()? })
+    }
+
     /// Packets and octets that were seen and are nowhere: 0, or something is wrong.
     pub fn unaccounted(&self) -> (i64, i64) {
         difference(self.seen, [self.metered, self.not_metered, self.lost])

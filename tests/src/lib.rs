@@ -5,10 +5,12 @@
 
 pub mod bin_path;
 pub mod cleanup;
+pub mod counted;
 pub mod hooks;
 pub mod lab;
 pub mod ledger;
 pub mod made;
+pub mod packets;
 pub mod pairs;
 pub mod process;
 pub mod raw_http;
@@ -19,4 +21,15 @@ pub mod sql;
 pub mod store;
 pub mod tally;
 pub mod traffic;
+pub mod unattached;
 pub mod wild;
+
+/// The number that an environment variable says, or else the usual one.
+///
+/// # Panics
+/// It says something else.
+pub fn setting(name: &str, usual: u64) -> u64 {
+    std::env::var(name).map_or(usual, |text| {
+        text.parse().unwrap_or_else(|_| panic!("{name}={text}: a number is expected"))
+    })
+}

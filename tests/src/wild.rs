@@ -28,8 +28,14 @@ impl Dice {
         self.below(times) == 0
     }
 
-    fn pick<T: Copy>(&mut self, choices: &[T]) -> T {
+    /// One of these.
+    pub fn pick<T: Copy>(&mut self, choices: &[T]) -> T {
         choices[self.below(choices.len())]
+    }
+
+    /// Any octet.
+    pub fn byte(&mut self) -> u8 {
+        self.below(256) as u8
     }
 
     fn u16(&mut self) -> [u8; 2] {

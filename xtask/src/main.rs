@@ -37,6 +37,9 @@ enum Command {
     Test {
         /// Run only the tests whose names contain this; lints are skipped
         filter: Option<String>,
+        /// Far more packets in the tests that compare or count them: about a quarter of an hour more
+        #[arg(long)]
+        long: bool,
     },
 }
 
@@ -56,6 +59,6 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Build => build::run(setup::For::Build).map(|_| ExitCode::SUCCESS),
         Command::Demo => lab::demo(),
         Command::BenchThroughput => lab::bench_throughput(),
-        Command::Test { filter } => test::run(filter.as_deref()),
+        Command::Test { filter, long } => test::run(filter.as_deref(), long),
     }
 }

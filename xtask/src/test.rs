@@ -17,8 +17,15 @@ const HOST: [&str; 3] = ["--workspace", "--exclude", "flow-ebpf"];
 /// Every test program runs, whatever failed before it.
 const TEST: [&str; 2] = ["test", "--no-fail-fast"];
 
+/// What `--long` sets, unless it is set already: sizes of tests that can run for any time.
+const LONG: [(&str, &str); 3] = [
+    ("FLOW_DIFFERENTIAL_PACKETS", "20000000"),
+    ("FLOW_EXACTNESS_PACKETS", "1000000000"),
+    ("FLOW_FLOOD_PACKETS", "10000000"),
+];
+
 /// Runs all of it, or only the tests whose names contain `filter`.
-pub fn run(filter: Option<&str>) -> Result<ExitCode> {
+pub fn run(filter: Option<&str>, long: bool) -> Result<ExitCode> {
     if !command::is_root() {
         bail!(
             "the tests make network namespaces and load eBPF programs, which needs root, and none \
@@ -42,6 +49,11 @@ pub fn run(filter: Option<&str>) -> Result<ExitCode> {
     let integration = words(&TEST, &["--test", "*", "--", "--test-threads=1", names]);
     steps.cargo("integration", &integration, |cargo| {
         cargo.env("FLOW_AGENT_BIN", &agent);
+        for (name, value) in LONG {
+            if long && std::env::var_os(name).is_none() {
+                cargo.env(name, value);
+            }
+        }
     });
     if filter.is_none() {
         steps.cargo("doc tests", &words(&["test"], &["--doc"]), |_| {});

@@ -215,9 +215,9 @@ impl Hooks {
     }
 
     fn number_for(&mut self, interface: &Interface, now: Instant) -> Result<u16, AttachError> {
-        self.numbers.take(&interface.to_string(), now).ok_or_else(|| AttachError::TooMany {
-            what: format!("metering {interface}, too,"),
-            limit: u32::from(self.numbers.most()),
+        self.numbers.take(&interface.to_string(), now).ok_or_else(|| AttachError::NoNumber {
+            interface: interface.to_string(),
+            most: self.numbers.most(),
         })
     }
 

@@ -4,13 +4,13 @@ use std::io::ErrorKind;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aya::maps::{Array, MapData, MapError};
+use aya::maps::{Array, Map, MapData, MapError};
 use aya::programs::{Program, ProgramError, SchedClassifier, Xdp};
 use aya::{Ebpf, EbpfError, EbpfLoader, include_bytes_aligned};
-use crossbeam::channel::{Receiver, RecvTimeoutError, bounded};
+use crossbeam::channel::{Receiver, RecvTimeoutError, bounded, never};
 use flow_common::InterfaceCounters;
 use flow_common::hash::keys_from;
-use flow_common::table::{Evicted, GENERATIONS, InterfaceEntry, Set, index_base, names};
+use flow_common::table::{Entry, GENERATIONS, InterfaceEntry, Set, WAYS, index_base, names};
 
 use super::shared_maps::SharedMaps;
 use super::{AttachError, NEEDS_TO_JOIN, NEEDS_TO_LOAD};
@@ -28,7 +28,7 @@ pub struct TableSize {
     pub cpus: u32,
     /// Sets in a region, a power of two.
     pub sets_per_region: u32,
-    /// Interface numbers, 0 for unknown interfaces included.
+    /// Interface numbers are below this.
     pub interfaces: u32,
 }
 
@@ -43,10 +43,16 @@ impl TableSize {
     /// Interfaces that there may be at most.
     const MOST_INTERFACES: u32 = 4096;
 
-    /// Interface numbers for a host that has `found` interfaces to meter now.
-    pub fn interfaces_for(found: usize) -> u32 {
+    /// Interface numbers for a host that has `found` interfaces to meter now: for twice as
+    /// many, and for more if their counters take no more than a 16th of the memory.
+    pub fn interfaces_for(found: usize, cpus: u32, budget_bytes: u64) -> u32 {
+        let region = budget_bytes / 16 / u64::from(GENERATIONS * cpus);
+        let affordable = (region / size_of::<InterfaceCounters>() as u64).max(1).ilog2();
         let twice = u32::try_from(found).unwrap_or(u32::MAX).saturating_mul(2);
-        twice.clamp(Self::FEWEST_INTERFACES, Self::MOST_INTERFACES).next_power_of_two()
+        twice
+            .max(1 << affordable.min(31))
+            .clamp(Self::FEWEST_INTERFACES, Self::MOST_INTERFACES)
+            .next_power_of_two()
     }
 
     /// The largest tables that `cpus` CPUs can have in `budget_bytes` of memory.
@@ -68,9 +74,12 @@ impl TableSize {
 
     /// Kernel memory of all regions, in bytes.
     pub fn bytes(self) -> u64 {
-        let sets = u64::from(self.sets_per_region) * (size_of::<Set>() as u64 + 8);
-        let counters = u64::from(self.interfaces) * size_of::<InterfaceCounters>() as u64;
-        u64::from(self.regions()) * (sets + counters)
+        let of = |count: u32, size: usize| u64::from(count) * size as u64;
+        let region = of(self.sets_per_region, size_of::<Set>())
+            + of(self.dirty_words(), size_of::<u64>())
+            + of(self.evicted_per_region(), size_of::<Entry>())
+            + of(self.interfaces, size_of::<InterfaceCounters>());
+        u64::from(self.regions()) * region
     }
 
     /// Regions of all generations.
@@ -78,19 +87,31 @@ impl TableSize {
         GENERATIONS * self.cpus
     }
 
-    /// Octets of the ring of evicted flows: it grows with the CPUs that share it.
-    fn ring_octets(self) -> u32 {
-        const PER_CPU: u32 = 1 << 20;
-        const MOST: u32 = 16 << 20;
-        self.cpus.saturating_mul(PER_CPU).next_power_of_two().min(MOST)
+    /// Flows that a region's sets hold when all are full.
+    pub fn flows_per_region(self) -> u32 {
+        self.sets_per_region * WAYS as u32
     }
 
-    /// Flows that the ring can hold.
-    pub fn ring_flows(self) -> usize {
-        /// Each record has a header (kernel/bpf/ringbuf.c, `bpf_ringbuf_hdr`).
-        const HEADER: usize = 8;
-        self.ring_octets() as usize / (size_of::<Evicted>() + HEADER)
+    /// Words of a region's bitmap of sets that hold a flow.
+    pub fn dirty_words(self) -> u32 {
+        self.sets_per_region / 64
     }
+
+    /// Flows that may leave the full sets of a region between two drains.
+    pub fn evicted_per_region(self) -> u32 {
+        self.sets_per_region
+    }
+}
+
+/// What programs and tables are loaded with.
+#[derive(Clone, Copy, Debug)]
+pub struct KernelOptions {
+    /// The size of the tables.
+    pub size: TableSize,
+    /// Of the hashes: senders must not know it.
+    pub seed: u64,
+    /// Packets in tunnels are metered as what the tunnels carry.
+    pub decapsulate: bool,
 }
 
 /// The loaded kernel side: programs not yet attached, tables empty.
@@ -99,7 +120,7 @@ pub struct Kernel {
     pub ebpf: Ebpf,
     /// The size of its tables.
     pub size: TableSize,
-    seed: u64,
+    options: KernelOptions,
     /// More loads of the programs, on the same tables: planes 1 and up.
     planes: Vec<Ebpf>,
     loading: Option<Receiver<Result<Ebpf, AttachError>>>,
@@ -111,14 +132,15 @@ impl Kernel {
     ///
     /// # Errors
     /// A missing privilege, a kernel that is too old, or the verifier's refusal with its log.
-    pub fn load(size: TableSize, seed: u64) -> Result<Self, AttachError> {
+    pub fn load(options: KernelOptions) -> Result<Self, AttachError> {
         refuse_real_time()?;
-        let ebpf = Self::load_object(size, seed, 0, None)?;
+        let ebpf = Self::load_object(options, 0, None)?;
         let shared = SharedMaps::new(&ebpf)
             .inspect_err(|error| tracing::debug!("tables cannot be shared: {error}"))
             .map(Arc::new)
             .ok();
-        let mut kernel = Self { ebpf, size, seed, planes: Vec::new(), loading: None, shared };
+        let (size, planes) = (options.size, Vec::new());
+        let mut kernel = Self { ebpf, size, options, planes, loading: None, shared };
         load_programs(&mut kernel.ebpf)?;
         let name = names::READ_CLOCK;
         kernel.classifier(name)?.load().map_err(|error| program_error(name, error))?;
@@ -127,8 +149,7 @@ impl Kernel {
 
     /// Creates the maps of a plane, or takes those of plane 0.
     fn load_object(
-        size: TableSize,
-        seed: u64,
+        KernelOptions { size, seed, decapsulate }: KernelOptions,
         plane: u32,
         shared: Option<&SharedMaps>,
     ) -> Result<Ebpf, AttachError> {
@@ -138,8 +159,9 @@ impl Kernel {
             aya_log::Level::Info
         };
         let log_level = log_level as u8;
+        let evicted = size.evicted_per_region();
         let mut loader = EbpfLoader::new();
-        let sets = size.regions() * size.sets_per_region;
+        let regions = size.regions();
         let base = index_base(plane);
         for (name, path) in shared.into_iter().flat_map(SharedMaps::maps) {
             loader.map_pin_path(name, path);
@@ -148,14 +170,17 @@ impl Kernel {
             .override_global(aya_log::LEVEL, &log_level, false)
             .override_global(names::CPUS, &size.cpus, true)
             .override_global(names::SETS_PER_REGION, &size.sets_per_region, true)
+            .override_global(names::EVICTED_PER_REGION, &evicted, true)
             .override_global(names::MAX_INTERFACES, &size.interfaces, true)
+            .override_global(names::DECAPSULATE, &u32::from(decapsulate), true)
             .override_global(names::HASH_KEYS, &keys_from(seed), true)
             .override_global(names::INDEX_BASE, &base, true)
-            .map_max_entries(names::SETS, sets)
-            .map_max_entries(names::DIRTY, sets)
-            .map_max_entries(names::REGIONS, size.regions())
-            .map_max_entries(names::COUNTERS, size.regions() * size.interfaces)
-            .map_max_entries(names::EVICTED, size.ring_octets())
+            .map_max_entries(names::SETS, regions * size.sets_per_region)
+            .map_max_entries(names::DIRTY, regions * size.dirty_words())
+            .map_max_entries(names::REGIONS, regions)
+            .map_max_entries(names::EVICTED, regions * evicted)
+            .map_max_entries(names::COUNTERS, regions * size.interfaces)
+            .map_max_entries(names::NAMES, size.interfaces)
             .map_max_entries(names::STRAY, GENERATIONS * size.interfaces)
             .load(OBJECT)
             .map_err(|error| load_error(&error))
@@ -168,13 +193,19 @@ impl Kernel {
 
     /// Loads the programs once more, on the same tables, for interfaces whose index is in
     /// use already. That takes as long as the first load, in a thread: it is asked for
-    /// again and again until it says that there is one more plane.
+    /// again and again until it says that there is one more plane. It must be asked for
+    /// by the thread that flips the generation.
     ///
     /// # Errors
     /// As [`Kernel::load`]; or the tables cannot be shared, which `CAP_SYS_ADMIN` is needed for.
     pub fn add_plane(&mut self) -> Result<bool, AttachError> {
         let Some(loading) = &self.loading else {
-            self.loading = Some(self.start_loading()?);
+            if self.filling()? == 0 {
+                self.loading = Some(self.start_loading()?);
+            } else {
+                // The next flip is not far: the caller drains meanwhile.
+                let _ = never::<()>().recv_timeout(LOADING);
+            }
             return Ok(false);
         };
         let loaded = match loading.recv_timeout(LOADING) {
@@ -189,18 +220,30 @@ impl Kernel {
         Ok(true)
     }
 
+    /// The generation that is being filled, as the programs see it.
+    fn filling(&self) -> Result<u32, AttachError> {
+        let load = |error: MapError| AttachError::Load { problem: chain(&error) };
+        let path = self.shared()?.path(names::BSS);
+        let map = MapData::from_pin(path).map_err(load)?;
+        let map: Array<MapData, u32> = Map::Array(map).try_into().map_err(load)?;
+        map.get(&0, 0).map_err(load)
+    }
+
+    fn shared(&self) -> Result<&Arc<SharedMaps>, AttachError> {
+        self.shared.as_ref().ok_or_else(|| AttachError::Permission {
+            operation: "sharing the flow tables among network namespaces".into(),
+            needs: NEEDS_TO_JOIN,
+        })
+    }
+
     fn start_loading(&self) -> Result<Receiver<Result<Ebpf, AttachError>>, AttachError> {
-        let Some(shared) = self.shared.clone() else {
-            return Err(AttachError::Permission {
-                operation: "sharing the flow tables among network namespaces".into(),
-                needs: NEEDS_TO_JOIN,
-            });
-        };
-        let (size, seed, plane) = (self.size, self.seed, self.planes());
+        let shared = self.shared()?.clone();
+        // Not in the thread: this writes the programs' variables, with zeros. The one that
+        // says which generation is filled is 0 now, and stays so until this returns.
+        let mut ebpf = Self::load_object(self.options, self.planes(), Some(&shared))?;
         let (sender, loading) = bounded(1);
         let load = move || {
-            let loaded = Self::load_object(size, seed, plane, Some(&shared))
-                .and_then(|mut ebpf| load_programs(&mut ebpf).map(|()| ebpf));
+            let loaded = load_programs(&mut ebpf).map(|()| ebpf);
             // Without a receiver the agent has stopped meanwhile.
             let _ = sender.send(loaded);
         };
@@ -370,7 +413,7 @@ mod tests {
         for cpus in [1, 2, 3, 64, 256] {
             for mib in [8, 128, 1000, 1 << 16] {
                 let budget = mib << 20;
-                let Ok(size) = TableSize::for_budget(cpus, 256, budget) else {
+                let Ok(size) = TableSize::for_budget(cpus, 512, budget) else {
                     assert!(mib < u64::from(cpus), "{cpus} CPUs have a place in {mib} MiB");
                     continue;
                 };
@@ -387,7 +430,7 @@ mod tests {
 
     #[test]
     fn a_budget_that_is_too_small_says_what_is_needed() {
-        let error = TableSize::for_budget(64, 256, 1 << 20).expect_err("64 CPUs need more");
+        let error = TableSize::for_budget(64, 512, 1 << 20).expect_err("64 CPUs need more");
         assert!(error.to_string().contains("64 CPUs need at least"), "{error}");
     }
 }

@@ -12,6 +12,7 @@ mod load;
 mod namespace;
 mod netlink;
 mod numbers;
+mod pins;
 mod scan;
 mod shared_maps;
 mod spec;
@@ -20,9 +21,10 @@ mod watch;
 pub use hooks::Hooks;
 pub use interface::{Interface, Place};
 pub use link::IngressHook;
-pub use load::{Kernel, TableSize};
+pub use load::{Kernel, KernelOptions, TableSize};
 pub use namespace::{NamespaceId, NetworkNamespace};
 pub use numbers::Numbers;
+pub use pins::PinFolder;
 pub use scan::{Missing, Scan, Scanner};
 pub use spec::{InterfaceSpec, NamespaceSpec, Selection};
 pub use watch::{Watch, Watcher};
@@ -77,6 +79,12 @@ pub enum AttachError {
     /// Too many interfaces, or an index too large for the kernel side's table.
     #[error("{what} is above the limit of {limit}; name fewer interfaces with --interface")]
     TooMany { what: String, limit: u32 },
+    /// All numbers are in use, or the flows of the interfaces that had them are.
+    #[error(
+        "{interface} cannot be metered: all {most} places for interfaces are taken, or were a \
+         moment ago; raise table_memory_mib or start again"
+    )]
+    NoNumber { interface: String, most: u16 },
     /// A privilege is missing.
     #[error(
         "{operation} was refused by the kernel (EPERM): run as root or give the process {needs}"
@@ -93,6 +101,9 @@ pub enum AttachError {
     /// The tables do not fit.
     #[error("the flow tables of {cpus} CPUs need at least {least_mib} MiB; raise table_memory_mib")]
     TableMemory { cpus: u32, least_mib: u64 },
+    /// Tables cannot be kept for the next agent.
+    #[error("{path}: {problem}")]
+    Pin { path: String, problem: String },
     /// Another agent meters there.
     #[error(
         "{interface} is metered by another flow-agent already ({hook}); \
@@ -131,11 +142,15 @@ impl AttachError {
             | Self::NoHardwareInterface
             | Self::Namespace { .. }
             | Self::ProcessGone { .. }
+            | Self::NoNumber { .. }
             | Self::TableMemory { .. }
             | Self::TooMany { .. } => Exit::Usage,
             Self::Several { first, .. } => first.exit(),
             Self::Permission { .. } | Self::Verifier { .. } | Self::Load { .. } => Exit::Privilege,
-            Self::Attach { .. } | Self::AlreadyMetered { .. } | Self::Io { .. } => Exit::Failed,
+            Self::Attach { .. }
+            | Self::AlreadyMetered { .. }
+            | Self::Pin { .. }
+            | Self::Io { .. } => Exit::Failed,
         }
     }
 }

@@ -28,7 +28,7 @@ impl SharedMaps {
         let flags = FsMountFlags::FSMOUNT_CLOEXEC;
         let mount = fsmount(&context, flags, MountAttrFlags::empty())?;
         let mut shared = Self { mount, names: Vec::new() };
-        for (name, map) in ebpf.maps().filter(|(name, _)| !name.starts_with('.')) {
+        for (name, map) in ebpf.maps().filter(|(name, _)| !name.starts_with(".rodata")) {
             map.pin(shared.path(name)).map_err(io::Error::other)?;
             shared.names.push(name.into());
         }
@@ -40,7 +40,10 @@ impl SharedMaps {
         self.names.iter().map(|name| (name.as_str(), self.path(name)))
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    /// Where a map is.
+    pub fn path(&self, name: &str) -> PathBuf {
+        // The file system takes no name with a dot.
+        let name = name.trim_start_matches('.');
         format!("/proc/self/fd/{}/{name}", self.mount.as_raw_fd()).into()
     }
 }

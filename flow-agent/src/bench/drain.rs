@@ -1,39 +1,52 @@
-//! What a flow costs to drain: from the kernel tables to deltas, flip included.
+//! What a flow costs to drain: from the kernel's tables to the cache's queues, by what `run` calls.
 
 use std::time::Instant;
 
+use crossbeam::channel::bounded;
 use serde::Serialize;
 
-use super::kernel::usual_frame;
-use super::rig::{Hook, PACKETS, Rig, failed, pin_to_one_cpu};
-use super::{RUNS, median, rounded};
+use super::generator::{Generator, Hook, PACKETS, Plan};
+use super::kernel::ipv4;
+use super::rig::{Rig, allowed_cpus, default_config, drain_into, pin};
+use super::{RUNS, Spread, failed, rounded};
 use crate::Error;
+use crate::cache::{Cache, CacheConfig};
+use crate::latency::Latency;
 
 /// One figure.
 #[derive(Debug, Serialize)]
 pub struct DrainResult {
     bench: &'static str,
-    /// Places in use when the table is full, in flows.
+    /// Flows in the table, all of which were touched unless `touched` says otherwise.
     flows: u32,
-    /// Flows that were touched since the last drain.
-    touched: u32,
-    /// From the flip to the last delta, ns.
-    total_ns: f64,
-    /// The same a flow.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    touched: Option<u32>,
+    /// Reading, clearing and the hand-over to the cache, a flow; without the flip.
     ns_per_entry: f64,
-    /// The flip alone: two clock readings and the kernel's grace period, ns.
-    flip_ns: f64,
+    min_ns_per_entry: f64,
+    max_ns_per_entry: f64,
+    /// The same for all of them.
+    total_us: f64,
+    /// The flip: the kernel's grace period, spent asleep, and the clocks.
+    flip_us: f64,
+    /// Flows that the table of one CPU has places for.
+    places: u32,
+    runs: usize,
 }
 
 impl DrainResult {
     /// For people.
     pub fn line(&self) -> String {
         format!(
-            "drain   {:>9} flows touched of {:>9}: {:>8.1} ns a flow beyond the flip ({:.1} ms)",
-            self.touched,
-            self.flows,
+            "drain   {:>9} flows touched, places for {:>9}: {:>8.1} ns a flow ({:.1} to {:.1}), \
+             {:.0} us; and the flip, {:.1} ms",
+            self.touched.unwrap_or(self.flows),
+            self.places,
             self.ns_per_entry,
-            self.flip_ns / 1e6
+            self.min_ns_per_entry,
+            self.max_ns_per_entry,
+            self.total_us,
+            self.flip_us / 1e3
         )
     }
 }
@@ -43,43 +56,63 @@ impl DrainResult {
 /// # Errors
 /// Programs cannot be loaded, or flows are missing.
 pub fn measure(flows: u32, mut report: impl FnMut(DrainResult)) -> Result<(), Error> {
-    pin_to_one_cpu()?;
-    let frame = usual_frame();
-    let mut rig = Rig::new(flows, &frame)?;
-    let mut touches = vec![flows];
-    if flows > 1000 {
-        touches.push(1000);
-    }
+    let cpus = allowed_cpus()?;
+    let cache = start_cache()?;
+    let mut intake = cache.intake();
+    // The cache's threads have the other CPUs.
+    pin(cpus.last().copied().unwrap_or(0))?;
+    let frame = ipv4();
+    let mut rig = Rig::new(flows)?;
+    let plan = Plan { flow_offset: frame.flow_offset, ..Plan::default() };
+    let mut generator = Generator::load(plan)?;
+    generator.set_target(Hook::Xdp, Some(&rig.program(Hook::Xdp)?))?;
+    let touches = if flows > 1000 { vec![None, Some(1000)] } else { vec![None] };
     for touched in touches {
-        let packets: Vec<u32> = (0..PACKETS).map(|packet| packet % touched).collect();
-        rig.set_workload(&packets)?;
+        let workload: Vec<u32> =
+            (0..PACKETS).map(|packet| packet % touched.unwrap_or(flows)).collect();
+        generator.set_workload(&workload)?;
+        let entries = touched.unwrap_or(flows);
         let (mut totals, mut flips) = (Vec::new(), Vec::new());
-        let mut deltas = Vec::with_capacity(flows as usize);
         for _ in 0..RUNS {
-            rig.run(Hook::Xdp, false, &frame, PACKETS)?;
-            deltas.clear();
+            generator.vary(Hook::Xdp, &frame.octets, PACKETS)?;
             let started = Instant::now();
-            rig.drain(&mut deltas)?;
-            totals.push(started.elapsed().as_nanos() as f64);
-            // A flow whose set is full leaves it and comes back: then it is drained twice.
-            let metered: u64 = deltas.iter().map(|delta| delta.packets).sum();
-            if deltas.len() < touched as usize || metered != u64::from(PACKETS) {
-                let counts = format!("{} flows, {metered} packets", deltas.len());
-                return Err(failed(format!("{counts} drained of {touched} and {PACKETS}")));
+            let (sums, took) = drain_into(&mut rig, &mut intake)?;
+            flips.push((started.elapsed().saturating_sub(took)).as_nanos() as f64);
+            totals.push(took.as_nanos() as f64);
+            let metered = sums.balance.metered.packets;
+            if metered != u64::from(PACKETS) {
+                return Err(failed(format!("{metered} packets drained of {PACKETS}")));
             }
-            let started = Instant::now();
-            rig.drain(&mut Vec::new())?;
-            flips.push(started.elapsed().as_nanos() as f64);
         }
-        let (total, flip) = (median(totals), median(flips));
+        let (total, flip) = (Spread(totals), Spread(flips));
+        let entry = |ns: f64| rounded(ns / f64::from(entries));
         report(DrainResult {
             bench: "drain",
             flows,
             touched,
-            total_ns: rounded(total),
-            ns_per_entry: rounded((total - flip).max(0.0) / f64::from(touched)),
-            flip_ns: rounded(flip),
+            ns_per_entry: entry(total.median()),
+            min_ns_per_entry: entry(total.min()),
+            max_ns_per_entry: entry(total.max()),
+            total_us: rounded(total.median() / 1e3),
+            flip_us: rounded(flip.median() / 1e3),
+            places: rig.places(),
+            runs: RUNS,
         });
     }
+    drop(intake);
+    cache.stop();
     Ok(())
+}
+
+/// The cache that an agent with default settings has; its records go nowhere.
+fn start_cache() -> Result<Cache, Error> {
+    let config = default_config()?;
+    let (sender, _) = bounded(1);
+    let config = CacheConfig {
+        shards: config.shards,
+        max_flows: config.max_flows,
+        timeouts: config.timeouts,
+        seed: 7,
+    };
+    Cache::start(&config, &sender, &Latency::default()).map_err(Error::thread)
 }

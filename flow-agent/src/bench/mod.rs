@@ -1,12 +1,14 @@
 //! Measurements on this host: what a packet costs in the kernel, what a flow costs to drain.
 //!
 //! Programs and tables are loaded privately and attached nowhere; the programs
-//! are the shipped ones. One JSON object a line, or a table for people.
+//! are the shipped ones. One JSON object a line, or a table for people. Generator and workload
+//! are also what tests make their packets with.
 
 mod drain;
+pub mod generator;
 mod kernel;
-mod rig;
-mod workload;
+pub mod rig;
+pub mod workload;
 
 use std::io::Write;
 
@@ -74,10 +76,29 @@ impl Bench {
     }
 }
 
-/// The middle of an odd number of measurements.
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
+/// An odd number of measurements of one thing.
+struct Spread(Vec<f64>);
+
+impl Spread {
+    /// The middle one.
+    fn median(&self) -> f64 {
+        let mut sorted = self.0.clone();
+        sorted.sort_by(f64::total_cmp);
+        sorted[sorted.len() / 2]
+    }
+
+    fn min(&self) -> f64 {
+        self.0.iter().copied().fold(f64::INFINITY, f64::min)
+    }
+
+    fn max(&self) -> f64 {
+        self.0.iter().copied().fold(f64::NEG_INFINITY, f64::max)
+    }
+}
+
+/// A measurement that cannot be made or trusted.
+fn failed(problem: impl std::fmt::Display) -> Error {
+    Error::Measurement { problem: problem.to_string() }
 }
 
 /// Two decimals are more than a measurement has.

@@ -1,191 +1,212 @@
-//! The rig: the shipped programs and tables, fed by test runs on one CPU.
+//! The rig: the shipped programs and tables, loaded as a running agent loads them, attached
+//! nowhere. What measurements ask of the kernel side and the drain stands here and nowhere else.
 
-use std::time::Instant;
+use std::num::NonZero;
+use std::thread::available_parallelism;
+use std::time::{Duration, Instant};
 
-use aya::maps::{Array, MapData, ProgramArray};
-use aya::programs::{Program, ProgramFd, SchedClassifier, TestRun, TestRunOptions, Xdp};
-use aya::{Ebpf, EbpfLoader, include_bytes_aligned};
+use aya::programs::{Program, ProgramFd};
 use flow_common::table::{InterfaceEntry, WAYS, names};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
+use super::failed;
+use super::generator::{Hook, descriptor};
 use crate::Error;
-use crate::attach::{Kernel, TableSize};
+use crate::attach::{Kernel, KernelOptions, TableSize};
+use crate::cache::Intake;
 use crate::clock::wall_clock;
+use crate::config::{Config, Settings};
 use crate::delta::Delta;
-use crate::drain::Drain;
-
-/// The compiled `flow-bench`.
-const OBJECT: &[u8] = include_bytes_aligned!(env!("FLOW_BENCH_OBJECT"));
-
-/// Packets in a workload, as in `flow-ebpf/src/bench.rs`.
-pub const PACKETS: u32 = 1 << 20;
+use crate::drain::{Balance, Drain, Drained};
+use crate::host::online_cpus;
 
 /// Test runs say that packets come from `lo`.
 const TEST_RUN_IFINDEX: u32 = 1;
 
-/// The hook whose program is measured.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Hook {
-    /// XDP ingress.
-    Xdp,
-    /// TC ingress.
-    Tc,
-}
+/// Seed of the flow hash: the same at each measurement.
+const SEED: u64 = 7;
 
-/// A frame and where its flow number goes.
-pub struct Frame {
-    /// The octets.
-    pub octets: Vec<u8>,
-    /// Offset of the last four octets of the source address.
-    pub flow_offset: u32,
-    /// 4 or 6.
-    pub ip: u8,
-    /// VLAN tags.
-    pub vlan_tags: u8,
-}
-
-/// Shipped programs with private tables, and the programs that vary packets.
+/// Shipped programs with private tables.
 pub struct Rig {
-    kernel: Kernel,
-    drain: Drain,
-    bench: Ebpf,
+    /// The kernel side.
+    pub kernel: Kernel,
+    /// Its drain.
+    pub drain: Drain,
+}
+
+/// What a drain says besides deltas.
+#[derive(Clone, Copy, Debug)]
+pub struct Sums {
+    /// The books of all interfaces; they balance.
+    pub balance: Balance,
+    /// Flows that left a full set.
+    pub evicted: u64,
+}
+
+impl Sums {
+    /// Packets that are lost, for any reason.
+    pub fn lost(&self) -> u64 {
+        self.balance.lost.iter().map(|count| count.packets).sum()
+    }
 }
 
 impl Rig {
-    /// Tables that hold `flows` flows at a quarter of their places or less.
+    /// Tables of the default size where `flows` flows fill a quarter of them or less, else of the
+    /// next size where they do.
     ///
     /// # Errors
     /// Programs or tables cannot be loaded.
-    pub fn new(flows: u32, frame: &Frame) -> Result<Self, Error> {
-        let sets = (flows.max(1) * 4).div_ceil(WAYS as u32).next_power_of_two().max(1 << 14);
-        let cpus = crate::host::online_cpus();
-        let mut kernel = Kernel::load(TableSize { cpus, sets_per_region: sets, interfaces: 2 }, 7)?;
+    pub fn new(flows: u32) -> Result<Self, Error> {
+        let default = default_tables()?;
+        let sets = flows.saturating_mul(4).div_ceil(WAYS as u32).next_power_of_two();
+        let sets_per_region = default.sets_per_region.max(sets);
+        Self::with_tables(TableSize { sets_per_region, ..default })
+    }
+
+    /// Tables of this size; `lo` is the interface that test runs name.
+    ///
+    /// # Errors
+    /// Programs or tables cannot be loaded.
+    pub fn with_tables(size: TableSize) -> Result<Self, Error> {
+        let mut kernel = Kernel::load(KernelOptions { size, seed: SEED, decapsulate: false })?;
         let drain = Drain::new(&mut kernel, 1)?;
         let entry = InterfaceEntry { number: 1, ..InterfaceEntry::default() };
         kernel.set_interface(TEST_RUN_IFINDEX, entry)?;
-        let mut bench = EbpfLoader::new()
-            .override_global("FLOW_OFFSET", &frame.flow_offset, true)
-            .load(OBJECT)
-            .map_err(failed)?;
-        for (_, program) in bench.programs_mut() {
-            match program {
-                Program::Xdp(program) => program.load().map_err(failed)?,
-                Program::SchedClassifier(program) => program.load().map_err(failed)?,
-                _ => {}
-            }
-        }
-        Ok(Self { kernel, drain, bench })
+        Ok(Self { kernel, drain })
     }
 
-    /// Packets will belong to these flows, again and again.
+    /// Flows that the table of one CPU has places for.
+    pub fn places(&self) -> u32 {
+        self.kernel.size.flows_per_region()
+    }
+
+    /// A descriptor of the shipped program of a hook.
     ///
     /// # Errors
-    /// The kernel refuses.
-    pub fn set_workload(&mut self, flows: &[u32]) -> Result<(), Error> {
-        let map = self.bench.map_mut("WORKLOAD").ok_or_else(|| failed("no WORKLOAD"))?;
-        let mut workload: Array<&mut MapData, u32> = map.try_into().map_err(failed)?;
-        for (packet, flow) in flows.iter().enumerate() {
-            workload.set(packet as u32, flow, 0).map_err(failed)?;
-        }
-        Ok(())
+    /// It is not loaded.
+    pub fn program(&self, hook: Hook) -> Result<ProgramFd, Error> {
+        descriptor(&self.kernel.ebpf, hook, program_name(hook))
     }
 
-    /// Runs `packets` packets through the shipped program of a hook, or through
-    /// an empty one; ns a packet, the variation of the packet included.
-    ///
-    /// # Errors
-    /// The kernel refuses.
-    pub fn run(
-        &mut self,
-        hook: Hook,
-        empty: bool,
-        frame: &Frame,
-        packets: u32,
-    ) -> Result<f64, Error> {
-        let target = match (hook, empty) {
-            (Hook::Xdp, true) => fd::<Xdp>(&self.bench, "empty_xdp")?,
-            (Hook::Xdp, false) => fd::<Xdp>(&self.kernel.ebpf, names::XDP_INGRESS)?,
-            (Hook::Tc, true) => fd::<SchedClassifier>(&self.bench, "empty_tc")?,
-            (Hook::Tc, false) => fd::<SchedClassifier>(&self.kernel.ebpf, names::TC_INGRESS)?,
-        };
-        let array = if hook == Hook::Xdp { "TARGET_XDP" } else { "TARGET_TC" };
-        let map = self.bench.map_mut(array).ok_or_else(|| failed("no target"))?;
-        let mut targets: ProgramArray<&mut MapData> = map.try_into().map_err(failed)?;
-        targets.set(0, &target, 0).map_err(failed)?;
-        let options = TestRunOptions {
-            data_in: Some(&frame.octets),
-            repeat: packets,
-            ..TestRunOptions::default()
-        };
-        let started = Instant::now();
-        match hook {
-            Hook::Xdp => program::<Xdp>(&self.bench, "vary_xdp")?.test_run(options),
-            Hook::Tc => program::<SchedClassifier>(&self.bench, "vary_tc")?.test_run(options),
-        }
-        .map_err(failed)?;
-        Ok(started.elapsed().as_nanos() as f64 / f64::from(packets))
-    }
-
-    /// Drains the generation that was filled: the deltas, and the packets that
-    /// the kernel says were seen and lost.
+    /// Drains the generation that was filled.
     ///
     /// # Errors
     /// The kernel refuses, or the books do not balance.
-    pub fn drain(&mut self, out: &mut Vec<Delta>) -> Result<(u64, u64), Error> {
-        let balances = self.drain.drain(&self.kernel, wall_clock, out)?.balances;
-        let mut sum = crate::drain::Balance::default();
-        for balance in &balances {
-            sum.merge(balance);
-        }
-        if sum.unaccounted() != (0, 0) {
-            return Err(failed(format!("the books do not balance: {sum:?}")));
-        }
-        Ok((sum.seen.packets, sum.lost.iter().map(|count| count.packets).sum()))
+    pub fn drain(&mut self, out: &mut Vec<Delta>) -> Result<Sums, Error> {
+        drain(&mut self.drain, &self.kernel, out)
     }
 }
 
-/// Keeps this thread on one CPU for as long as it measures.
-pub fn pin_to_one_cpu() -> Result<(), Error> {
+/// The same for a kernel side that programs are using meanwhile.
+///
+/// # Errors
+/// The kernel refuses, or the books do not balance.
+pub fn drain(drain: &mut Drain, kernel: &Kernel, out: &mut Vec<Delta>) -> Result<Sums, Error> {
+    let drained = drain.drain(kernel, wall_clock, out)?;
+    sums(&drained)
+}
+
+/// Drains as `run` does, into the cache; the time without the flip, which waits for programs.
+///
+/// # Errors
+/// The kernel refuses, or the books do not balance.
+pub fn drain_into(rig: &mut Rig, intake: &mut Intake) -> Result<(Sums, Duration), Error> {
+    let flipped = rig.drain.flip(&rig.kernel, wall_clock)?;
+    let interval = flipped.interval;
+    let started = Instant::now();
+    let drained = rig.drain.read(flipped, |hot, cold| intake.add(hot, cold, &interval));
+    intake.flush(&interval);
+    rig.drain.close(&drained).map_err(failed)?;
+    let took = started.elapsed();
+    Ok((sums(&drained)?, took))
+}
+
+fn sums(drained: &Drained) -> Result<Sums, Error> {
+    let mut balance = Balance::default();
+    for interface in &drained.balances {
+        balance.merge(interface);
+    }
+    if balance.unaccounted() != (0, 0) {
+        return Err(failed(format!("the books do not balance: {balance:?}")));
+    }
+    Ok(Sums { balance, evicted: drained.evicted })
+}
+
+/// What `flow-agent run` works with when nothing is configured.
+///
+/// # Errors
+/// The defaults are refused, which is a bug.
+pub fn default_config() -> Result<Config, Error> {
+    let cpus = available_parallelism().map_or(1, NonZero::get);
+    Settings::default().check("bench", cpus).map_err(failed)
+}
+
+/// The tables of an agent when nothing is configured.
+///
+/// # Errors
+/// They cannot be made on this host.
+pub fn default_tables() -> Result<TableSize, Error> {
+    let budget = default_config()?.table_memory_bytes;
+    let cpus = online_cpus();
+    Ok(TableSize::for_budget(cpus, TableSize::interfaces_for(1, cpus, budget), budget)?)
+}
+
+/// What the kernel says of a loaded program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// The hash of its instructions.
+    pub tag: u64,
+    /// Octets after the verifier has put the read-only data's values in and taken dead code out.
+    pub translated: Option<u32>,
+}
+
+/// The programs that an agent with default settings would attach now, by [`Hook::ALL`].
+///
+/// # Errors
+/// They cannot be loaded.
+pub fn attached_identities() -> Result<[Identity; 2], Error> {
+    // What `run` does; the seed fills the hash keys, which are data and no code.
+    let size = default_tables()?;
+    let kernel = Kernel::load(KernelOptions { size, seed: SEED, decapsulate: false })?;
+    identities(&kernel)
+}
+
+/// The programs of a kernel side, by [`Hook::ALL`].
+///
+/// # Errors
+/// The kernel does not say.
+pub fn identities(kernel: &Kernel) -> Result<[Identity; 2], Error> {
+    let one = |hook| -> Result<Identity, Error> {
+        let name = program_name(hook);
+        let program = kernel.ebpf.program(name).ok_or_else(|| failed(format!("no {name}")))?;
+        let info = Program::info(program).map_err(failed)?;
+        Ok(Identity { tag: info.tag(), translated: info.size_translated() })
+    };
+    Ok([one(Hook::Xdp)?, one(Hook::Tc)?])
+}
+
+const fn program_name(hook: Hook) -> &'static str {
+    match hook {
+        Hook::Xdp => names::XDP_INGRESS,
+        Hook::Tc => names::TC_INGRESS,
+    }
+}
+
+/// The CPUs that this thread may run on.
+///
+/// # Errors
+/// The system does not say.
+pub fn allowed_cpus() -> Result<Vec<usize>, Error> {
     let allowed = sched_getaffinity(None).map_err(|errno| failed(std::io::Error::from(errno)))?;
-    let last = (0..CpuSet::MAX_CPU).rev().find(|cpu| allowed.is_set(*cpu)).unwrap_or(0);
-    let mut one = CpuSet::new();
-    one.set(last);
-    sched_setaffinity(None, &one).map_err(|errno| failed(std::io::Error::from(errno)))
+    Ok((0..CpuSet::MAX_CPU).filter(|cpu| allowed.is_set(*cpu)).collect())
 }
 
-fn program<'a, P: 'a>(ebpf: &'a Ebpf, name: &str) -> Result<&'a P, Error>
-where
-    &'a P: TryFrom<&'a Program, Error = aya::programs::ProgramError>,
-{
-    let program = ebpf.program(name).ok_or_else(|| failed(format!("no program {name}")))?;
-    <&P>::try_from(program).map_err(failed)
-}
-
-fn fd<'a, P: HasFd + 'a>(ebpf: &'a Ebpf, name: &str) -> Result<ProgramFd, Error>
-where
-    &'a P: TryFrom<&'a Program, Error = aya::programs::ProgramError>,
-{
-    program::<P>(ebpf, name)?.duplicate()
-}
-
-/// Programs have descriptors, but no common trait for them.
-trait HasFd {
-    fn duplicate(&self) -> Result<ProgramFd, Error>;
-}
-
-impl HasFd for Xdp {
-    fn duplicate(&self) -> Result<ProgramFd, Error> {
-        self.fd().map_err(failed)?.try_clone().map_err(failed)
-    }
-}
-
-impl HasFd for SchedClassifier {
-    fn duplicate(&self) -> Result<ProgramFd, Error> {
-        self.fd().map_err(failed)?.try_clone().map_err(failed)
-    }
-}
-
-/// A measurement that cannot be made or trusted.
-pub fn failed(problem: impl std::fmt::Display) -> Error {
-    Error::Measurement { problem: problem.to_string() }
+/// Keeps this thread on one CPU from now on.
+///
+/// # Errors
+/// The system refuses.
+pub fn pin(cpu: usize) -> Result<(), Error> {
+    let mut only = CpuSet::new();
+    only.set(cpu);
+    sched_setaffinity(None, &only).map_err(|errno| failed(std::io::Error::from(errno)))
 }

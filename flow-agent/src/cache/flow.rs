@@ -18,12 +18,40 @@ struct Sent {
     /// Unix ns of the first packet; meaningless while `packets` is 0.
     first_ns: u64,
     syn_ns: u64,
+    ack_ns: u64,
     syn_packets: u32,
     syn_ack_packets: u32,
+    retransmits: u32,
     tcp_flags: u8,
     dscp: u8,
     /// An ICMP answer was among the packets.
     answered: bool,
+}
+
+impl Sent {
+    fn retransmits(&self) -> u32 {
+        let beyond_first = |packets: u32| packets.saturating_sub(1);
+        beyond_first(self.syn_packets) + beyond_first(self.syn_ack_packets) + self.retransmits
+    }
+}
+
+/// The round trip between this host and the other end, 0 if it was not seen: who sends first waits
+/// for the SYN-ACK, who answers for the ACK of it.
+fn handshake_rtt_ns(initiator: &Sent, responder: &Sent, direction: Direction) -> u64 {
+    if initiator.syn_packets == 0 || responder.syn_ack_packets == 0 {
+        return 0;
+    }
+    match direction {
+        Direction::Egress | Direction::Unknown => responder.syn_ns.saturating_sub(initiator.syn_ns),
+        Direction::Ingress => initiator.ack_ns.saturating_sub(responder.syn_ns),
+    }
+}
+
+/// The earlier of two times, where 0 is none.
+fn earliest(time_ns: &mut u64, other_ns: u64) {
+    if other_ns != 0 && (*time_ns == 0 || other_ns < *time_ns) {
+        *time_ns = other_ns;
+    }
 }
 
 /// An open flow.
@@ -36,6 +64,8 @@ pub struct Flow {
     pub ended_ns: u64,
     min_ttl: u8,
     max_ttl: u8,
+    /// Of every packet counted so far.
+    pub sampling: u32,
     /// Decided by an earlier record of the same flow.
     initiator: Option<(Side, InitiatorBy)>,
 }
@@ -50,6 +80,7 @@ impl Flow {
             ended_ns: 0,
             min_ttl: delta.min_ttl,
             max_ttl: delta.max_ttl,
+            sampling: delta.sampling,
             initiator: None,
         };
         flow.add(delta, side);
@@ -74,9 +105,9 @@ impl Flow {
         sent.tcp_flags |= delta.tcp_flags;
         sent.syn_packets += delta.syn_packets;
         sent.syn_ack_packets += delta.syn_ack_packets;
-        if delta.syn_ns != 0 && (sent.syn_ns == 0 || delta.syn_ns < sent.syn_ns) {
-            sent.syn_ns = delta.syn_ns;
-        }
+        sent.retransmits += delta.retransmits;
+        earliest(&mut sent.syn_ns, delta.syn_ns);
+        earliest(&mut sent.ack_ns, delta.ack_ns);
         sent.answered |= icmp_request(&delta.key).is_some();
         self.start_ns = self.start_ns.min(delta.first_ns);
         self.last_ns = self.last_ns.max(delta.last_ns);
@@ -136,14 +167,12 @@ impl Flow {
         let flow_key = key.sent_by(side);
         let icmp = flow_key.is_icmp();
         let [icmp_type, icmp_code] = if icmp { flow_key.dst_port.to_be_bytes() } else { [0, 0] };
-        let handshake = initiator_by == InitiatorBy::Syn
-            && sent.syn_packets > 0
-            && answered.syn_ack_packets > 0;
+        let direction = Direction::from_number(flow_key.direction);
         FlowRecord {
             start_ns: self.start_ns,
             end_ns: self.last_ns,
             interface: flow_key.interface,
-            direction: Direction::from_number(flow_key.direction),
+            direction,
             src: flow_key.src.octets(),
             dst: flow_key.dst.octets(),
             src_port: if icmp { 0 } else { flow_key.src_port },
@@ -162,20 +191,15 @@ impl Flow {
             dscp: if sent.packets > 0 { sent.dscp } else { answered.dscp },
             min_ttl: self.min_ttl,
             max_ttl: self.max_ttl,
-            handshake_rtt_ns: if handshake {
-                answered.syn_ns.saturating_sub(sent.syn_ns)
-            } else {
-                0
+            tunnel: key.tunnel_of(side),
+            handshake_rtt_ns: match initiator_by {
+                InitiatorBy::Syn => handshake_rtt_ns(sent, answered, direction),
+                _ => 0,
             },
-            retransmits: self
-                .sent
-                .iter()
-                .map(|sent| {
-                    sent.syn_packets.saturating_sub(1) + sent.syn_ack_packets.saturating_sub(1)
-                })
-                .sum(),
+            retransmits: self.sent.iter().map(Sent::retransmits).sum(),
             end_reason,
             initiator_by,
+            sampling: self.sampling,
         }
     }
 }

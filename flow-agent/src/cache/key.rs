@@ -1,7 +1,11 @@
 //! The key of a flow in both directions.
 
 use flow_common::key::protocol;
-use flow_common::{Direction, FlowKey};
+use std::hash::{Hash, Hasher};
+
+use flow_common::{Direction, FlowKey, Tunnel};
+
+use crate::delta::Delta;
 
 /// Which end of a [`BiflowKey`] a packet came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,14 +27,33 @@ impl Side {
     }
 }
 
-/// A [`FlowKey`] as its low end sends it, ICMP answers mapped to their requests:
+/// A [`FlowKey`] as its low end sends it, ICMP answers mapped to their requests, and the tunnel:
 /// the packets of both directions have the same one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct BiflowKey(FlowKey);
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct BiflowKey {
+    key: FlowKey,
+    /// As the low end's packets have it.
+    tunnel: Option<Box<Tunnel>>,
+}
+
+/// A flow in no tunnel, which most are, hashes nothing more than its key.
+impl Hash for BiflowKey {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.key.hash(state);
+        if let Some(tunnel) = &self.tunnel {
+            tunnel.hash(state);
+        }
+    }
+}
 
 impl BiflowKey {
-    /// The biflow of a packet, and its sender's end.
-    pub fn new(key: &FlowKey) -> (Self, Side) {
+    /// The biflow of these packets, and their sender's end.
+    pub fn of(delta: &Delta) -> (Self, Side) {
+        Self::new(&delta.key, delta.tunnel.as_deref())
+    }
+
+    /// The biflow of a packet with this key in this tunnel, and its sender's end.
+    pub fn new(key: &FlowKey, tunnel: Option<&Tunnel>) -> (Self, Side) {
         let mut key = *key;
         if let Some(request) = icmp_request(&key) {
             key.dst_port = request;
@@ -38,18 +61,28 @@ impl BiflowKey {
         // ICMP type and code belong to both ends, ports to one each.
         let ports = if key.is_icmp() { (0, 0) } else { (key.src_port, key.dst_port) };
         if (key.src, ports.0) <= (key.dst, ports.1) {
-            (Self(key), Side::Low)
+            (Self { key, tunnel: tunnel.map(|tunnel| Box::new(*tunnel)) }, Side::Low)
         } else {
-            (Self(reversed(&key)), Side::High)
+            let tunnel = tunnel.map(|tunnel| Box::new(tunnel.reversed()));
+            (Self { key: reversed(&key), tunnel }, Side::High)
         }
     }
 
     /// The key as `side` sends it.
     pub fn sent_by(&self, side: Side) -> FlowKey {
         match side {
-            Side::Low => self.0,
-            Side::High => reversed(&self.0),
+            Side::Low => self.key,
+            Side::High => reversed(&self.key),
         }
+    }
+
+    /// The tunnel as the packets of `side` have it.
+    pub fn tunnel_of(&self, side: Side) -> Option<Box<Tunnel>> {
+        let tunnel = self.tunnel.as_deref()?;
+        Some(Box::new(match side {
+            Side::Low => *tunnel,
+            Side::High => tunnel.reversed(),
+        }))
     }
 }
 
@@ -113,8 +146,8 @@ mod tests {
         let request = key(9, 3, 40000, 53, protocol::UDP);
         let mut answer = key(3, 9, 53, 40000, protocol::UDP);
         answer.direction = Direction::Egress as u8;
-        let (a, sender) = BiflowKey::new(&request);
-        let (b, responder) = BiflowKey::new(&answer);
+        let (a, sender) = BiflowKey::new(&request, None);
+        let (b, responder) = BiflowKey::new(&answer, None);
         assert_eq!(a, b);
         assert_eq!(sender, responder.other());
         assert_eq!(a.sent_by(sender), request);
@@ -122,11 +155,27 @@ mod tests {
     }
 
     #[test]
+    fn the_answers_tunnel_is_the_reversed_one_with_the_same_id() {
+        let tunnel = Tunnel { kind: 1, id: 7, src: [1; 4].into(), dst: [2; 4].into() };
+        let (request, mut answer) =
+            (key(9, 3, 40000, 53, protocol::UDP), key(3, 9, 53, 40000, protocol::UDP));
+        answer.direction = Direction::Egress as u8;
+        let (a, sender) = BiflowKey::new(&request, Some(&tunnel));
+        let (b, responder) = BiflowKey::new(&answer, Some(&tunnel.reversed()));
+        assert_eq!((&a, sender), (&b, responder.other()));
+        assert_eq!(a.tunnel_of(sender).as_deref(), Some(&tunnel));
+        assert_eq!(a.tunnel_of(responder), Some(Box::new(tunnel.reversed())));
+        for other in [None, Some(tunnel), Some(Tunnel { id: 8, ..tunnel.reversed() })] {
+            assert_ne!(BiflowKey::new(&answer, other.as_ref()).0, a);
+        }
+    }
+
+    #[test]
     fn a_host_that_talks_to_itself_has_two_ends() {
-        let (a, low) = BiflowKey::new(&key(5, 5, 80, 4000, protocol::TCP));
+        let (a, low) = BiflowKey::new(&key(5, 5, 80, 4000, protocol::TCP), None);
         let mut back = key(5, 5, 4000, 80, protocol::TCP);
         back.direction = Direction::Egress as u8;
-        let (b, high) = BiflowKey::new(&back);
+        let (b, high) = BiflowKey::new(&back, None);
         assert_eq!((a, low), (b, high.other()));
     }
 
@@ -135,9 +184,9 @@ mod tests {
         let request = key(9, 3, 0, 8 << 8, protocol::ICMP);
         let mut reply = key(3, 9, 0, 0, protocol::ICMP);
         reply.direction = Direction::Egress as u8;
-        let (a, sender) = BiflowKey::new(&request);
-        let (b, responder) = BiflowKey::new(&reply);
-        assert_eq!((a, sender), (b, responder.other()));
+        let (a, sender) = BiflowKey::new(&request, None);
+        let (b, responder) = BiflowKey::new(&reply, None);
+        assert_eq!((&a, sender), (&b, responder.other()));
         assert!(is_icmp_request(&a.sent_by(sender)));
     }
 
@@ -145,7 +194,7 @@ mod tests {
     fn unanswerable_icmp_stays_in_one_direction() {
         let unreachable = key(9, 3, 0, 3 << 8 | 1, protocol::ICMP);
         assert_eq!(icmp_request(&unreachable), None);
-        let (a, side) = BiflowKey::new(&unreachable);
+        let (a, side) = BiflowKey::new(&unreachable, None);
         assert_eq!(a.sent_by(side), unreachable);
     }
 }

@@ -5,13 +5,19 @@
 //! or in one open flow.
 
 mod flow;
+#[cfg(feature = "live")]
+mod intake;
 mod key;
 mod shard;
+#[cfg(feature = "live")]
 mod shards;
 
 #[cfg(test)]
 mod tests;
 
+#[cfg(feature = "live")]
+pub use intake::Intake;
 pub use key::{BiflowKey, Side};
 pub use shard::{Shard, ShardStats, Timeouts};
-pub use shards::{Cache, CacheConfig, Message};
+#[cfg(feature = "live")]
+pub use shards::{Cache, CacheConfig};

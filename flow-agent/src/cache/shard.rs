@@ -75,7 +75,7 @@ impl Shard {
 
     /// Adds packets to their flow; records that this ends go to `out`.
     pub fn update(&mut self, delta: &Delta, out: &mut Vec<FlowRecord>) {
-        let (key, side) = BiflowKey::new(&delta.key);
+        let (key, side) = BiflowKey::of(delta);
         if let Some(flow) = self.open.get_mut(&key) {
             if let Some(reason) = due(flow, delta, &self.timeouts) {
                 out.push(flow.record(&key, reason));
@@ -101,7 +101,7 @@ impl Shard {
         // in the order of ending.
         if let Some(flow) = self.ended.peek_mut(&key) {
             let lingers = delta.first_ns < after(flow.ended_ns, self.timeouts.linger);
-            if lingers && delta.syn_packets == 0 {
+            if lingers && delta.syn_packets == 0 && delta.sampling == flow.sampling {
                 self.stats.hits += 1;
                 flow.add(delta, side);
                 return;
@@ -175,7 +175,10 @@ fn after(ns: u64, duration: Duration) -> u64 {
 fn due(flow: &Flow, delta: &Delta, timeouts: &Timeouts) -> Option<FlowEndReason> {
     if delta.first_ns >= after(flow.last_ns, timeouts.idle) {
         Some(FlowEndReason::IdleTimeout)
-    } else if delta.first_ns >= after(flow.start_ns, timeouts.active) {
+    } else if delta.first_ns >= after(flow.start_ns, timeouts.active)
+        || delta.sampling != flow.sampling
+    {
+        // A record has one weight: when it changes, the flow goes on in the next record.
         Some(FlowEndReason::ActiveTimeout)
     } else {
         None

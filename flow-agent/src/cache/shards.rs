@@ -1,17 +1,16 @@
-//! The shards and their threads: deltas in by hash, records out in batches.
+//! The shards and their threads: table entries in, records out, both in batches.
 
-use std::hash::BuildHasher;
 use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
 use crossbeam::channel::{Receiver, Sender, bounded};
-use foldhash::fast::FixedState;
 
-use super::key::BiflowKey;
+use super::intake::Intake;
 use super::shard::{Shard, ShardStats, Timeouts};
-use crate::delta::Delta;
+use crate::drain::{Interval, delta};
 use crate::latency::{Latency, Stage};
 use crate::record::FlowRecord;
+use flow_common::table::Entry;
 
 /// Messages that may wait for a shard; more make the drain wait, while the
 /// kernel tables go on counting.
@@ -31,13 +30,12 @@ pub struct CacheConfig {
 }
 
 /// What a shard is told.
-#[derive(Debug)]
-pub enum Message {
-    /// Add these.
-    Update(Vec<Delta>),
+pub(super) enum Message {
+    /// Add these, all of one generation.
+    Update { entries: Vec<Entry>, interval: Interval },
     /// Emit what is due.
     Expire {
-        /// How late it is on the clock of the deltas, ns.
+        /// How late it is on the clock of the entries, ns.
         now_ns: u64,
         /// What that clock lacks to Unix time, ns.
         drift_ns: i64,
@@ -48,7 +46,9 @@ pub enum Message {
 pub struct Cache {
     shards: Vec<Sender<Message>>,
     threads: Vec<JoinHandle<ShardStats>>,
-    router: FixedState,
+    /// Emptied batches, to be filled again.
+    spare: Receiver<Vec<Entry>>,
+    seed: u64,
 }
 
 impl Cache {
@@ -64,36 +64,24 @@ impl Cache {
         let count = config.shards.max(1);
         let mut shards = Vec::with_capacity(count);
         let mut threads = Vec::with_capacity(count);
+        let (empty, spare) = bounded(count * QUEUE);
         for number in 0..count {
             let (sender, receiver) = bounded(QUEUE);
             let flows = config.max_flows.div_ceil(count);
             let shard = Shard::new(flows, config.timeouts, config.seed);
-            let (records, latency) = (records.clone(), latency.clone());
+            let (records, latency, empty) = (records.clone(), latency.clone(), empty.clone());
             let thread = thread::Builder::new()
                 .name(format!("cache-{number}"))
-                .spawn(move || run(shard, &receiver, &records, &latency))?;
+                .spawn(move || run(shard, &receiver, &empty, &records, &latency))?;
             shards.push(sender);
             threads.push(thread);
         }
-        // Another seed than the shards' own maps: their low bits must not agree.
-        let router = FixedState::with_seed(config.seed.rotate_left(32));
-        Ok(Self { shards, threads, router })
+        Ok(Self { shards, threads, spare, seed: config.seed })
     }
 
-    /// Hands deltas to the shards that own their flows.
-    pub fn update(&self, deltas: &[Delta]) {
-        let count = self.shards.len();
-        let mut parts: Vec<Vec<Delta>> = Vec::new();
-        parts.resize_with(count, || Vec::with_capacity(deltas.len() / count + 1));
-        for delta in deltas {
-            let (key, _) = BiflowKey::new(&delta.key);
-            parts[self.router.hash_one(key) as usize % count].push(*delta);
-        }
-        for (shard, part) in self.shards.iter().zip(parts) {
-            if !part.is_empty() {
-                send(shard, Message::Update(part));
-            }
-        }
+    /// Where the entries of a drain go in, in as many intakes as there are drains at once.
+    pub fn intake(&self) -> Intake {
+        Intake::new(self.shards.clone(), self.spare.clone(), self.seed)
     }
 
     /// Lets every shard emit what is due at `now_ns`. Records that leave from now
@@ -110,6 +98,7 @@ impl Cache {
     }
 
     /// Ends the shards after they have emitted every flow; returns their statistics.
+    /// Every [`Intake`] must be gone.
     pub fn stop(self) -> Vec<ShardStats> {
         drop(self.shards);
         self.threads
@@ -119,7 +108,7 @@ impl Cache {
     }
 }
 
-fn send(shard: &Sender<Message>, message: Message) {
+pub(super) fn send(shard: &Sender<Message>, message: Message) {
     // A shard ends only after its sender is gone, unless it panicked; `stop` reports that.
     let _ = shard.send(message);
 }
@@ -128,6 +117,7 @@ fn send(shard: &Sender<Message>, message: Message) {
 fn run(
     mut shard: Shard,
     messages: &Receiver<Message>,
+    empty: &Sender<Vec<Entry>>,
     records: &Sender<Vec<FlowRecord>>,
     latency: &Latency,
 ) -> ShardStats {
@@ -146,10 +136,13 @@ fn run(
     for message in messages {
         let started = Instant::now();
         match message {
-            Message::Update(deltas) => {
-                for delta in &deltas {
-                    shard.update(delta, &mut out);
+            Message::Update { mut entries, interval } => {
+                for Entry { hot, cold } in &entries {
+                    shard.update(&delta(hot, cold, &interval), &mut out);
                 }
+                entries.clear();
+                // Where enough wait already it is freed.
+                let _ = empty.try_send(entries);
             }
             Message::Expire { now_ns, drift_ns } => {
                 drift = drift_ns;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use flow_common::key::protocol;
-use flow_common::{Direction, FlowKey};
+use flow_common::{Direction, FlowKey, Tunnel};
 use proptest::prelude::*;
 
 use super::{Shard, Timeouts};
@@ -34,17 +34,21 @@ fn packet(protocol: u8, src: (u8, u16), dst: (u8, u16), flags: u8, time_ns: u64)
             protocol,
             ..FlowKey::default()
         },
+        tunnel: None,
         packets: 1,
         octets: 100,
         first_ns: time_ns,
         last_ns: time_ns,
         syn_ns: if syn { time_ns } else { 0 },
+        ack_ns: if ack && !syn { time_ns } else { 0 },
         syn_packets: u32::from(syn && !ack),
         syn_ack_packets: u32::from(syn && ack),
+        retransmits: 0,
         tcp_flags: flags,
         dscp: 0,
         min_ttl: 64,
         max_ttl: 64,
+        sampling: 1,
     }
 }
 
@@ -97,6 +101,62 @@ fn a_connection_is_one_row_with_both_directions() {
     assert_eq!(record.handshake_rtt_ns, 500);
     assert_eq!((record.start_ns, record.end_ns), (1000, 2200));
     assert!(shard.is_empty());
+}
+
+/// A handshake as the side sees it that the packets of the initiator come in or go out at.
+fn handshake(direction: Direction, last_ack: bool) -> FlowRecord {
+    let mut shard = shard(10);
+    let mut packets = [
+        tcp(CLIENT, SERVER, SYN, 1000),
+        tcp(CLIENT, SERVER, SYN, 1100),
+        tcp(SERVER, CLIENT, SYN | ACK, 1500),
+        tcp(CLIENT, SERVER, ACK, 1700),
+        tcp(CLIENT, SERVER, ACK, 9000),
+    ];
+    packets[4].retransmits = 3;
+    for packet in &mut packets {
+        let forward = packet.key.dst_port == SERVER.1;
+        let direction = if forward { direction } else { direction.reversed() };
+        packet.key.direction = direction as u8;
+    }
+    play(&mut shard, &packets[..if last_ack { 5 } else { 3 }]);
+    flush(&mut shard).remove(0)
+}
+
+#[test]
+fn the_handshake_is_timed_between_this_host_and_the_other_end() {
+    for (direction, expected) in
+        [(Direction::Egress, 500), (Direction::Unknown, 500), (Direction::Ingress, 200)]
+    {
+        assert_eq!(handshake(direction, true).handshake_rtt_ns, expected, "{direction:?}");
+    }
+    assert_eq!(handshake(Direction::Ingress, false).handshake_rtt_ns, 0);
+}
+
+#[test]
+fn repeated_syns_and_segments_are_retransmits() {
+    assert_eq!(handshake(Direction::Unknown, true).retransmits, 1 + 3);
+}
+
+#[test]
+fn the_same_addresses_in_two_tunnels_are_two_flows() {
+    let mut shard = shard(10);
+    let tunnel = |id| Tunnel { kind: 1, id, src: [8; 4].into(), dst: [7; 4].into() };
+    let (mut question, mut answer) = (tcp(CLIENT, SERVER, ACK, 1), tcp(SERVER, CLIENT, ACK, 2));
+    question.tunnel = Some(Box::new(tunnel(5)));
+    answer.tunnel = Some(Box::new(tunnel(5).reversed()));
+    let mut other = question.clone();
+    other.tunnel = Some(Box::new(tunnel(6)));
+    other.first_ns = 3;
+    let plain = tcp(CLIENT, SERVER, ACK, 4);
+    play(&mut shard, &[question, answer, other, plain]);
+    let mut records = flush(&mut shard);
+    records.sort_by_key(|record| record.start_ns);
+    let rows: Vec<_> = records
+        .iter()
+        .map(|record| (record.tunnel(), record.packets, record.reverse_packets))
+        .collect();
+    assert_eq!(rows, [(tunnel(5), 1, 1), (tunnel(6), 1, 0), (Tunnel::default(), 1, 0)]);
 }
 
 #[test]

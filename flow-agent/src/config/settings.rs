@@ -10,12 +10,14 @@ use toml::{Spanned, Value};
 use super::ConfigError;
 
 /// Every key of the file.
-pub const KEYS: [&str; 14] = [
+pub const KEYS: [&str; 17] = [
     "interfaces",
     "exclude_interfaces",
     "attach",
     "store",
     "exporter",
+    "decapsulate",
+    "pin_dir",
     "drain_interval_ms",
     "table_memory_mib",
     "shards",
@@ -25,6 +27,23 @@ pub const KEYS: [&str; 14] = [
     "batch_rows",
     "batch_age_ms",
     "queue_rows",
+    "exclude_own_traffic",
+];
+
+/// Every section, with its keys.
+pub const SECTIONS: [(&str, &[&str]); 2] = [
+    (
+        "filter",
+        &[
+            "include",
+            "exclude",
+            "include_ports",
+            "exclude_ports",
+            "include_protocols",
+            "exclude_protocols",
+        ],
+    ),
+    ("sampling", &["mode", "rate"]),
 ];
 
 /// A file that is larger is none of ours.
@@ -59,6 +78,10 @@ pub struct Settings {
     pub store: Option<Said<String>>,
     /// This host's name in the rows.
     pub exporter: Option<Said<String>>,
+    /// Meter packets in tunnels as what the tunnels carry.
+    pub decapsulate: Option<Said<bool>>,
+    /// A folder in a BPF file system, or empty for none.
+    pub pin_dir: Option<Said<String>>,
     /// Milliseconds between two drains.
     pub drain_interval_ms: Option<Said<i64>>,
     /// MiB of kernel memory for the flow tables.
@@ -77,6 +100,48 @@ pub struct Settings {
     pub batch_age_ms: Option<Said<i64>>,
     /// Rows.
     pub queue_rows: Option<Said<i64>>,
+    /// Leave out the agent's own connections to the store.
+    pub exclude_own_traffic: Option<Said<bool>>,
+    /// The section `filter`.
+    pub filter: FilterSettings,
+    /// `flow` or `packet`.
+    pub sampling_mode: Option<Said<String>>,
+    /// 1 in so many.
+    pub sampling_rate: Option<Said<i64>>,
+}
+
+/// The section `filter`; numbers are given as texts.
+#[derive(Clone, Debug, Default)]
+#[allow(missing_docs, reason = "each is its key")]
+pub struct FilterSettings {
+    pub include: Option<Said<Vec<String>>>,
+    pub exclude: Option<Said<Vec<String>>>,
+    pub include_ports: Option<Said<Vec<String>>>,
+    pub exclude_ports: Option<Said<Vec<String>>>,
+    pub include_protocols: Option<Said<Vec<String>>>,
+    pub exclude_protocols: Option<Said<Vec<String>>>,
+}
+
+impl FilterSettings {
+    fn or(self, others: Self) -> Self {
+        Self {
+            include: self.include.or(others.include),
+            exclude: self.exclude.or(others.exclude),
+            include_ports: self.include_ports.or(others.include_ports),
+            exclude_ports: self.exclude_ports.or(others.exclude_ports),
+            include_protocols: self.include_protocols.or(others.include_protocols),
+            exclude_protocols: self.exclude_protocols.or(others.exclude_protocols),
+        }
+    }
+}
+
+/// The sections alone; the keys above them have been read.
+#[derive(serde::Deserialize)]
+struct Sections {
+    #[serde(default)]
+    filter: BTreeMap<String, Spanned<Value>>,
+    #[serde(default)]
+    sampling: BTreeMap<String, Spanned<Value>>,
 }
 
 impl Settings {
@@ -118,9 +183,21 @@ impl Settings {
             ConfigError::Parse { path: name.into(), problem: format!("{place}: {problem}") }
         })?;
         let mut settings = Self::default();
+        let place = |key: &str, value: &Spanned<Value>| {
+            format!("configuration {name}, line {}: {key}", line(value.span().start))
+        };
         for (key, value) in table {
-            let place = format!("configuration {name}, line {}: {key}", line(value.span().start));
-            settings.set(&key, place, value.into_inner())?;
+            settings.set(&key, place(&key, &value), value.into_inner())?;
+        }
+        let sections: Sections = toml::from_str(text).map_err(|error| ConfigError::Parse {
+            path: name.into(),
+            problem: format!(": {}", error.message()),
+        })?;
+        for (section, values) in [("filter", sections.filter), ("sampling", sections.sampling)] {
+            for (key, value) in values {
+                let key = format!("{section}.{key}");
+                settings.set_in_section(&key, place(&key, &value), value.into_inner())?;
+            }
         }
         Ok(settings)
     }
@@ -134,6 +211,8 @@ impl Settings {
             attach: self.attach.or(others.attach),
             store: self.store.or(others.store),
             exporter: self.exporter.or(others.exporter),
+            decapsulate: self.decapsulate.or(others.decapsulate),
+            pin_dir: self.pin_dir.or(others.pin_dir),
             drain_interval_ms: self.drain_interval_ms.or(others.drain_interval_ms),
             table_memory_mib: self.table_memory_mib.or(others.table_memory_mib),
             shards: self.shards.or(others.shards),
@@ -143,6 +222,10 @@ impl Settings {
             batch_rows: self.batch_rows.or(others.batch_rows),
             batch_age_ms: self.batch_age_ms.or(others.batch_age_ms),
             queue_rows: self.queue_rows.or(others.queue_rows),
+            exclude_own_traffic: self.exclude_own_traffic.or(others.exclude_own_traffic),
+            filter: self.filter.or(others.filter),
+            sampling_mode: self.sampling_mode.or(others.sampling_mode),
+            sampling_rate: self.sampling_rate.or(others.sampling_rate),
         }
     }
 
@@ -153,6 +236,8 @@ impl Settings {
             "attach" => self.attach = Some(text(place, value)?),
             "store" => self.store = Some(text(place, value)?),
             "exporter" => self.exporter = Some(text(place, value)?),
+            "pin_dir" => self.pin_dir = Some(text(place, value)?),
+            "decapsulate" => self.decapsulate = Some(yes_or_no(place, value)?),
             "drain_interval_ms" => self.drain_interval_ms = Some(whole_number(place, value)?),
             "table_memory_mib" => self.table_memory_mib = Some(whole_number(place, value)?),
             "shards" => self.shards = Some(whole_number(place, value)?),
@@ -162,9 +247,55 @@ impl Settings {
             "batch_rows" => self.batch_rows = Some(whole_number(place, value)?),
             "batch_age_ms" => self.batch_age_ms = Some(whole_number(place, value)?),
             "queue_rows" => self.queue_rows = Some(whole_number(place, value)?),
-            _ => return Err(ConfigError::UnknownKey { place, known: KEYS.join(", ") }),
+            "exclude_own_traffic" => self.exclude_own_traffic = Some(truth(place, value)?),
+            key if SECTIONS.iter().any(|(section, _)| *section == key) => {
+                if !value.is_table() {
+                    return Err(wrong_type(place, &value, "a section, with its keys below it"));
+                }
+            }
+            _ => {
+                let sections = SECTIONS.map(|(section, _)| format!("[{section}]"));
+                let known = format!("{}, {}", KEYS.join(", "), sections.join(", "));
+                return Err(ConfigError::UnknownKey { place, known });
+            }
         }
         Ok(())
+    }
+
+    fn set_in_section(
+        &mut self,
+        key: &str,
+        place: String,
+        value: Value,
+    ) -> Result<(), ConfigError> {
+        let filter = &mut self.filter;
+        match key {
+            "filter.include" => filter.include = Some(texts(place, value)?),
+            "filter.exclude" => filter.exclude = Some(texts(place, value)?),
+            "filter.include_ports" => filter.include_ports = Some(numbers(place, value)?),
+            "filter.exclude_ports" => filter.exclude_ports = Some(numbers(place, value)?),
+            "filter.include_protocols" => filter.include_protocols = Some(numbers(place, value)?),
+            "filter.exclude_protocols" => filter.exclude_protocols = Some(numbers(place, value)?),
+            "sampling.mode" => self.sampling_mode = Some(text(place, value)?),
+            "sampling.rate" => self.sampling_rate = Some(whole_number(place, value)?),
+            _ => {
+                let known = SECTIONS
+                    .iter()
+                    .filter(|(section, _)| key.split('.').next() == Some(section))
+                    .flat_map(|(_, keys)| keys.iter().copied())
+                    .collect::<Vec<_>>()
+                    .join(", ");
+                return Err(ConfigError::UnknownKey { place, known });
+            }
+        }
+        Ok(())
+    }
+}
+
+fn truth(place: String, value: Value) -> Result<Said<bool>, ConfigError> {
+    match value {
+        Value::Boolean(value) => Ok(Said { value, place }),
+        other => Err(wrong_type(place, &other, "true or false")),
     }
 }
 
@@ -172,6 +303,13 @@ fn whole_number(place: String, value: Value) -> Result<Said<i64>, ConfigError> {
     match value {
         Value::Integer(value) => Ok(Said { value, place }),
         other => Err(wrong_type(place, &other, "a whole number, without quotes")),
+    }
+}
+
+fn yes_or_no(place: String, value: Value) -> Result<Said<bool>, ConfigError> {
+    match value {
+        Value::Boolean(value) => Ok(Said { value, place }),
+        other => Err(wrong_type(place, &other, "true or false, without quotes")),
     }
 }
 
@@ -183,20 +321,34 @@ fn text(place: String, value: Value) -> Result<Said<String>, ConfigError> {
 }
 
 fn texts(place: String, value: Value) -> Result<Said<Vec<String>>, ConfigError> {
-    const NEEDED: &str = "a list of texts: [\"eth0\"]";
-    let Value::Array(values) = value else { return Err(wrong_type(place, &value, NEEDED)) };
-    let mut texts = Vec::new();
-    for value in values {
-        let Value::String(text) = value else {
-            return Err(ConfigError::Type {
-                place,
-                found: "a list of other values",
-                needed: NEEDED,
-            });
-        };
-        texts.push(text);
+    let needed = "a list of texts: [\"eth0\"]";
+    list(place, value, needed, |value| match value {
+        Value::String(text) => Some(text),
+        _ => None,
+    })
+}
+
+/// A list of numbers, or of texts that stand for some.
+fn numbers(place: String, value: Value) -> Result<Said<Vec<String>>, ConfigError> {
+    let needed = "a list of numbers or texts: [443, \"8000-8100\"], [\"tcp\", 47]";
+    list(place, value, needed, |value| match value {
+        Value::Integer(number) => Some(number.to_string()),
+        Value::String(text) => Some(text),
+        _ => None,
+    })
+}
+
+fn list(
+    place: String,
+    value: Value,
+    needed: &'static str,
+    item: impl Fn(Value) -> Option<String>,
+) -> Result<Said<Vec<String>>, ConfigError> {
+    let Value::Array(values) = value else { return Err(wrong_type(place, &value, needed)) };
+    match values.into_iter().map(item).collect() {
+        Some(value) => Ok(Said { value, place }),
+        None => Err(ConfigError::Type { place, found: "a list of other values", needed }),
     }
-    Ok(Said { value: texts, place })
 }
 
 fn wrong_type(place: String, value: &Value, needed: &'static str) -> ConfigError {

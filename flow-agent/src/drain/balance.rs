@@ -1,9 +1,9 @@
 //! The kernel side's books for one interface over one generation.
 
-use flow_common::{Count, Lost, NotMetered};
+use flow_common::{Count, InterfaceCounters, Lost, NotMetered, Overflow};
 
 /// `seen = metered + not_metered + lost`, if all is well.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Balance {
     /// Every packet that a hook was given, counted in the kernel.
     pub seen: Count,
@@ -13,11 +13,45 @@ pub struct Balance {
     pub not_metered: [Count; NotMetered::COUNT],
     /// Packets whose flow was lost in the kernel, by [`Lost`].
     pub lost: [Count; Lost::COUNT],
+    /// The same as `lost` for a full list of evicted flows, by direction and protocol.
+    pub overflow: Overflow,
     /// Later fragments that were metered with ports 0.
     pub fragments_without_ports: u64,
 }
 
+impl Default for Balance {
+    fn default() -> Self {
+        Self {
+            seen: Count::default(),
+            metered: Count::default(),
+            not_metered: Default::default(),
+            lost: Default::default(),
+            overflow: Overflow::ZERO,
+            fragments_without_ports: 0,
+        }
+    }
+}
+
 impl Balance {
+    /// Adds what the kernel counted on one CPU.
+    pub fn add_counters(&mut self, counters: &InterfaceCounters) {
+        self.seen.merge(counters.seen);
+        for (sum, count) in self.not_metered.iter_mut().zip(counters.not_metered) {
+            sum.merge(count);
+        }
+        self.lost[Lost::NoInterface as usize].merge(counters.no_interface);
+        self.add_overflow(&counters.overflow);
+        self.fragments_without_ports += counters.fragments_without_ports;
+    }
+
+    fn add_overflow(&mut self, overflow: &Overflow) {
+        let sums = self.overflow.counts.as_flattened_mut().iter_mut();
+        for (sum, count) in sums.zip(overflow.counts.as_flattened()) {
+            sum.merge(*count);
+            self.lost[Lost::RingFull as usize].merge(*count);
+        }
+    }
+
     /// Adds another generation or CPU.
     pub fn merge(&mut self, other: &Self) {
         self.seen.merge(other.seen);
@@ -27,6 +61,10 @@ impl Balance {
         }
         for (sum, count) in self.lost.iter_mut().zip(other.lost) {
             sum.merge(count);
+        }
+        let sums = self.overflow.counts.as_flattened_mut().iter_mut();
+        for (sum, count) in sums.zip(other.overflow.counts.as_flattened()) {
+            sum.merge(*count);
         }
         self.fragments_without_ports += other.fragments_without_ports;
     }

@@ -39,6 +39,11 @@ impl KernelClock {
         self.agent_ns(self.reading.boot_ns)
     }
 
+    /// The kernel's clocks at that moment.
+    pub(super) const fn reading(&self) -> ClockReading {
+        self.reading
+    }
+
     /// What agent time lacks to Unix time, in ns.
     pub const fn drift_ns(&self) -> i64 {
         self.drift_ns

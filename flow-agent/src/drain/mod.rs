@@ -6,11 +6,18 @@
 
 mod balance;
 mod clock;
+mod entry;
+mod generation;
+mod journal;
+mod leftover;
 mod tables;
 
 pub use balance::Balance;
 pub use clock::KernelClock;
-pub use tables::{Drain, Drained};
+pub use entry::delta;
+pub use generation::{Drain, Drained, Flipped, Interval, own_connections};
+pub use leftover::Leftover;
+pub use tables::FillLevel;
 
 use aya::maps::MapError;
 use aya::programs::ProgramError;
@@ -24,6 +31,9 @@ pub enum DrainError {
     /// A map is missing or has another shape than expected.
     #[error("the kernel's flow tables cannot be used: {problem}; this is a bug, please report it")]
     Map { problem: String },
+    /// The tables of a dead agent are of another kind.
+    #[error("they have layout {found}, this agent knows {known}")]
+    Layout { found: u32, known: u32 },
     /// A table cannot be mapped into memory.
     #[error(
         "the kernel's {map} table ({bytes} bytes) cannot be mapped: {source}; lower table_memory_mib"
@@ -48,7 +58,7 @@ impl DrainError {
     /// The process exit code for this error.
     pub fn exit(&self) -> Exit {
         match self {
-            Self::Map { .. } | Self::Mapping { .. } => Exit::Failed,
+            Self::Map { .. } | Self::Mapping { .. } | Self::Layout { .. } => Exit::Failed,
             Self::Clock { .. } => Exit::Privilege,
         }
     }

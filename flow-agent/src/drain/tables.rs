@@ -1,207 +1,195 @@
-//! The drain itself, over the mapped tables.
+//! The tables of the kernel side, mapped into this process.
 
-use aya::maps::{Array, ArrayOfMaps, Map, MapData, PerCpuArray, PerCpuValues, RingBuf};
-use aya::programs::SchedClassifier;
-use flow_common::table::{ColdLine, HotLine, Region, Set, names};
-use flow_common::{Count, InterfaceCounters, Lost};
+use aya::maps::{Map, MapData, PerCpuArray, PerCpuValues};
+use flow_common::table::{ClockReading, ColdLine, Entry, HotLine, Region, Set, WAYS, names};
+use flow_common::{Count, Direction, FlowKey, InterfaceCounters, Lost, Overflow};
 
-use super::clock::ClockReader;
-use super::{Balance, DrainError, KernelClock};
+use super::{Balance, DrainError};
 use crate::attach::{Kernel, TableSize};
-use crate::delta::Delta;
-use crate::mapped::{MapValue, MappedArray, read_evicted};
+use crate::mapped::{MappedArray, prefetch};
 
-/// What one drain gives besides deltas.
-#[derive(Debug)]
-pub struct Drained {
-    /// One for each interface number; number 0 is for unknown interfaces.
-    pub balances: Vec<Balance>,
-    /// The clocks at the flip.
-    pub clock: KernelClock,
-    /// Flows that left a full set.
-    pub evicted: u64,
-}
+/// How many sets ahead of the reading one is fetched into the cache.
+const AHEAD: usize = 16;
 
-/// Reads and clears the tables, one generation at a time.
-pub struct Drain {
+/// The mapped tables of both generations.
+pub struct Tables {
     size: TableSize,
-    interfaces: usize,
-    /// The generation that the programs fill.
-    filling: u32,
-    selector: ArrayOfMaps<MapData, Array<MapData, u32>>,
-    generations: [Array<MapData, u32>; 2],
     sets: MappedArray<Set>,
     dirty: MappedArray<u64>,
     regions: MappedArray<Region>,
+    evicted: MappedArray<Entry>,
     counters: MappedArray<InterfaceCounters>,
     stray: PerCpuArray<MapData, [u64; 2]>,
-    ring: RingBuf<MapData>,
-    clock: ClockReader,
-    /// Balances of both generations: a ring record may come before its generation is drained.
-    balances: [Vec<Balance>; 2],
 }
 
-impl Drain {
-    /// Takes the tables of a kernel side that meters interfaces 1 to `interfaces`;
-    /// the programs fill generation 0 from now on.
+/// How full the tables of a generation are, as shares of what they can hold.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct FillLevel {
+    /// The fullest CPU's flows.
+    pub flows: f32,
+    /// The fullest CPU's list of evicted flows.
+    pub evicted: f32,
+}
+
+impl Tables {
+    /// Maps tables of a size, which `table` gives by name.
     ///
     /// # Errors
-    /// A table cannot be used or mapped.
-    pub fn new(kernel: &mut Kernel, interfaces: usize) -> Result<Self, DrainError> {
-        let size = kernel.size;
+    /// A table is missing or cannot be mapped.
+    pub fn new(
+        size: TableSize,
+        mut table: impl FnMut(&'static str) -> Result<Map, DrainError>,
+    ) -> Result<Self, DrainError> {
         let regions = size.regions() as usize;
-        let sets = regions * size.sets_per_region as usize;
-        let mut selector: ArrayOfMaps<MapData, Array<MapData, u32>> =
-            take(kernel, names::GENERATION)?;
-        let generations = [generation(0)?, generation(1)?];
-        selector.set(0, &generations[0], 0).map_err(DrainError::map)?;
-        let clock_map = take(kernel, names::CLOCK)?;
-        let numbers = interfaces + 1; // number 0 is for packets of unknown interfaces
+        let per_region = |count: u32| regions * count as usize;
+        let sets = per_region(size.sets_per_region);
+        let evicted = per_region(size.evicted_per_region());
+        let counters = per_region(size.interfaces);
         Ok(Self {
             size,
-            interfaces: numbers,
-            filling: 0,
-            selector,
-            generations,
-            sets: map(kernel, names::SETS, sets)?,
-            dirty: map(kernel, names::DIRTY, sets)?,
-            regions: map(kernel, names::REGIONS, regions)?,
-            counters: map(kernel, names::COUNTERS, regions * size.interfaces as usize)?,
-            stray: take(kernel, names::STRAY)?,
-            ring: take(kernel, names::EVICTED)?,
-            clock: ClockReader::new(clock_program(kernel)?, clock_map)?,
-            balances: [vec![Balance::default(); numbers], vec![Balance::default(); numbers]],
+            sets: map(table(names::SETS)?, names::SETS, sets)?,
+            dirty: map(table(names::DIRTY)?, names::DIRTY, per_region(size.dirty_words()))?,
+            regions: map(table(names::REGIONS)?, names::REGIONS, regions)?,
+            evicted: map(table(names::EVICTED)?, names::EVICTED, evicted)?,
+            counters: map(table(names::COUNTERS)?, names::COUNTERS, counters)?,
+            stray: table(names::STRAY)?.try_into().map_err(DrainError::map)?,
         })
     }
 
-    /// Drains what was counted since the last call: deltas go to `out`.
-    ///
-    /// # Errors
-    /// The kernel refused a flip or a reading. What was not read stays in its
-    /// generation, for a later call.
-    pub fn drain(
-        &mut self,
-        kernel: &Kernel,
-        wall_clock: impl FnOnce() -> u64,
-        out: &mut Vec<Delta>,
-    ) -> Result<Drained, DrainError> {
-        let idle = self.filling;
-        self.flip()?;
-        let clock = self.clock.sample(clock_program(kernel)?, wall_clock)?;
-        // What can fail comes first: nothing has been taken until then.
-        self.read_stray(idle)?;
-        self.read_ring(&clock, out);
-        let mut evicted = 0;
+    /// How full a generation is while it is being filled.
+    pub fn fill_level(&self, generation: u32) -> FillLevel {
+        let mut level = FillLevel::default();
         for cpu in 0..self.size.cpus {
-            evicted += self.read_region(idle, cpu, &clock, out);
+            let region = self.regions.glance((generation * self.size.cpus + cpu) as usize);
+            let share = |part: u32, whole: u32| part as f32 / whole as f32;
+            level.flows = level.flows.max(share(region.flows, self.size.flows_per_region()));
+            level.evicted =
+                level.evicted.max(share(region.evicted, self.size.evicted_per_region()));
         }
-        let clear = vec![Balance::default(); self.interfaces];
-        let balances = std::mem::replace(&mut self.balances[idle as usize], clear);
-        Ok(Drained { balances, clock, evicted })
+        level
     }
 
-    /// From now on interfaces 1 to `interfaces` are metered, if that is more than until now.
-    /// Their packets are read only after this, so it comes before any hook is attached.
-    pub fn cover(&mut self, interfaces: usize) {
-        self.interfaces = self.interfaces.max(interfaces + 1);
-        for balances in &mut self.balances {
-            balances.resize(self.interfaces, Balance::default());
-        }
-    }
-
-    /// Evicted flows that the ring can hold.
-    pub fn ring_flows(&self) -> usize {
-        self.size.ring_flows()
-    }
-
-    /// Empties the ring of evicted flows without a flip, so that it does not
-    /// fill up between two drains.
+    /// Reads every flow of a generation and empties its sets; the counters stay until
+    /// [`Tables::clear_counters`]. `now` is the time of flows that have
+    /// none. Returns how many flows had left a full set.
     ///
-    /// # Errors
-    /// The kernel's clock cannot be read; nothing was taken.
-    pub fn poll(
-        &mut self,
-        kernel: &Kernel,
-        wall_clock: impl FnOnce() -> u64,
-        out: &mut Vec<Delta>,
-    ) -> Result<(), DrainError> {
-        let clock = self.clock.sample(clock_program(kernel)?, wall_clock)?;
-        self.read_ring(&clock, out);
-        Ok(())
-    }
-
-    /// Lets the programs fill the other generation and waits until none of them
-    /// can still write this one: updating a map in a map does both.
-    fn flip(&mut self) -> Result<(), DrainError> {
-        let next = 1 - self.filling;
-        self.selector.set(0, &self.generations[next as usize], 0).map_err(DrainError::map)?;
-        self.filling = next;
-        Ok(())
-    }
-
-    /// Evicted flows, of the idle generation and already of the new one: at most
-    /// as many as the ring holds, or a flood would keep this going for ever.
-    /// Those of the idle generation were all there when the flip returned.
-    fn read_ring(&mut self, clock: &KernelClock, out: &mut Vec<Delta>) {
-        for _ in 0..self.size.ring_flows() {
-            let Some(item) = self.ring.next() else { break };
-            let Some(evicted) = read_evicted(&item) else { continue };
-            let balances = &mut self.balances[evicted.generation as usize & 1];
-            push(&evicted.hot, &evicted.cold, clock, balances, out);
-        }
-    }
-
-    fn read_region(
+    /// # Safety
+    /// The generation was flipped away and its grace period is over.
+    pub unsafe fn read(
         &mut self,
         generation: u32,
-        cpu: u32,
-        clock: &KernelClock,
-        out: &mut Vec<Delta>,
+        now: ClockReading,
+        balances: &mut [Balance],
+        flow: &mut impl FnMut(&HotLine, &ColdLine),
     ) -> u64 {
-        let region = (generation * self.size.cpus + cpu) as usize;
-        let balances = &mut self.balances[generation as usize];
-        let sets_per_region = self.size.sets_per_region as usize;
-        let first_set = region * sets_per_region;
-        let first_counter = region * self.size.interfaces as usize;
-        // SAFETY: `flip` has waited for every program that could write this region.
-        let (header, sets, counters) = unsafe {
-            (
-                &mut self.regions.idle(region..region + 1)[0],
-                self.sets.idle(first_set..first_set + sets_per_region),
-                self.counters.idle(first_counter..first_counter + balances.len()),
-            )
-        };
-        let dirty = header.dirty as usize;
-        // SAFETY: as above.
-        let dirty = unsafe { self.dirty.idle(first_set..first_set + dirty.min(sets_per_region)) };
-        for set in dirty {
-            let set = &mut sets[*set as usize % sets_per_region];
-            for way in 0..set.tags.len() {
-                if set.tags[way] != 0 {
-                    push(&set.hot[way], &set.cold[way], clock, balances, out);
-                    set.tags[way] = 0;
-                }
+        let mut evicted = 0;
+        for cpu in 0..self.size.cpus {
+            let region = (generation * self.size.cpus + cpu) as usize;
+            // SAFETY: the caller's promise.
+            unsafe {
+                self.read_sets(region, balances, flow);
+                evicted += self.read_evicted(region, balances, flow);
+                self.read_counters(region, balances);
             }
         }
-        let evicted =
-            std::mem::replace(header, Region { dirty: 0, reserved: 0, evicted: 0 }).evicted;
-        for (balance, counters) in balances.iter_mut().zip(counters) {
-            balance.seen.merge(counters.seen);
-            for (sum, count) in balance.not_metered.iter_mut().zip(counters.not_metered) {
-                sum.merge(count);
-            }
-            for (sum, count) in balance.lost.iter_mut().zip(counters.lost) {
-                sum.merge(count);
-            }
-            balance.fragments_without_ports += counters.fragments_without_ports;
-            *counters = InterfaceCounters::ZERO;
+        for (number, balance) in balances.iter().enumerate() {
+            emit_overflow(number as u16, &balance.overflow, now, flow);
         }
         evicted
     }
 
+    unsafe fn read_sets(
+        &mut self,
+        region: usize,
+        balances: &mut [Balance],
+        flow: &mut impl FnMut(&HotLine, &ColdLine),
+    ) {
+        let sets_per_region = self.size.sets_per_region as usize;
+        let words = self.size.dirty_words() as usize;
+        // SAFETY: the caller's promise.
+        let (sets, dirty) = unsafe {
+            (
+                self.sets.idle(region * sets_per_region..(region + 1) * sets_per_region),
+                self.dirty.idle(region * words..(region + 1) * words),
+            )
+        };
+        let mut ahead = Bits::new(dirty);
+        for index in ahead.by_ref().take(AHEAD) {
+            fetch(&sets[index]);
+        }
+        for index in Bits::new(dirty) {
+            if let Some(next) = ahead.next() {
+                fetch(&sets[next]);
+            }
+            let set = &mut sets[index];
+            for way in 0..WAYS {
+                if set.tags[way] == 0 {
+                    continue;
+                }
+                let (hot, cold) = (&set.hot[way], &set.cold[way]);
+                if let Some(balance) = balances.get_mut(usize::from(hot.key.interface)) {
+                    balance.metered.add(u64::from(hot.packets), hot.octets);
+                    flow(hot, cold);
+                }
+            }
+            set.tags = [0; WAYS];
+        }
+        dirty.fill(0);
+    }
+
+    unsafe fn read_evicted(
+        &mut self,
+        region: usize,
+        balances: &mut [Balance],
+        flow: &mut impl FnMut(&HotLine, &ColdLine),
+    ) -> u64 {
+        let most = self.size.evicted_per_region() as usize;
+        // SAFETY: the caller's promise.
+        let header = unsafe { &mut self.regions.idle(region..region + 1)[0] };
+        let count = std::mem::take(&mut header.evicted) as usize;
+        header.flows = 0;
+        let first = region * most;
+        // SAFETY: as above.
+        for entry in unsafe { self.evicted.idle(first..first + count.min(most)) } {
+            if let Some(balance) = balances.get_mut(usize::from(entry.hot.key.interface)) {
+                balance.metered.add(u64::from(entry.hot.packets), entry.hot.octets);
+                flow(&entry.hot, &entry.cold);
+            }
+        }
+        count as u64
+    }
+
+    unsafe fn read_counters(&mut self, region: usize, balances: &mut [Balance]) {
+        let first = region * self.size.interfaces as usize;
+        // SAFETY: the caller's promise.
+        let counters = unsafe { self.counters.idle(first..first + balances.len()) };
+        for (balance, counters) in balances.iter_mut().zip(counters) {
+            balance.add_counters(counters);
+        }
+    }
+
+    /// Zeroes the counters of a generation.
+    ///
+    /// # Safety
+    /// As [`Tables::read`].
+    pub unsafe fn clear_counters(&mut self, generation: u32, interfaces: usize) {
+        for cpu in 0..self.size.cpus {
+            let first = ((generation * self.size.cpus + cpu) * self.size.interfaces) as usize;
+            // SAFETY: the caller's promise.
+            unsafe { self.counters.idle(first..first + interfaces) }.fill(InterfaceCounters::ZERO);
+        }
+    }
+
     /// Packets on CPUs without a region: seen, and lost.
-    fn read_stray(&mut self, generation: u32) -> Result<(), DrainError> {
-        for (number, balance) in self.balances[generation as usize].iter_mut().enumerate() {
+    ///
+    /// # Errors
+    /// The kernel refuses; nothing was taken.
+    pub fn read_stray(
+        &mut self,
+        generation: u32,
+        balances: &mut [Balance],
+    ) -> Result<(), DrainError> {
+        for (number, balance) in balances.iter_mut().enumerate() {
             let index = generation * self.size.interfaces + number as u32;
             let values = self.stray.get(&index, 0).map_err(DrainError::map)?;
             let mut sum = Count::default();
@@ -220,60 +208,101 @@ impl Drain {
     }
 }
 
-/// One table entry becomes a delta and is counted as metered.
-fn push(
-    hot: &HotLine,
-    cold: &ColdLine,
-    clock: &KernelClock,
-    balances: &mut [Balance],
-    out: &mut Vec<Delta>,
+/// What is read of a set with few flows.
+#[inline(always)]
+fn fetch(set: &Set) {
+    prefetch(&set.tags);
+    prefetch(&set.hot[0]);
+    prefetch(&set.hot[1]);
+    prefetch(&set.cold[0]);
+}
+
+/// The positions of the bits that are 1.
+struct Bits<'a> {
+    words: &'a [u64],
+    /// The next word.
+    word: usize,
+    /// What is left of the one before it.
+    rest: u64,
+}
+
+impl<'a> Bits<'a> {
+    fn new(words: &'a [u64]) -> Self {
+        Self { words, word: 0, rest: 0 }
+    }
+}
+
+impl Iterator for Bits<'_> {
+    type Item = usize;
+
+    #[inline]
+    fn next(&mut self) -> Option<usize> {
+        while self.rest == 0 {
+            self.rest = *self.words.get(self.word)?;
+            self.word += 1;
+        }
+        let bit = self.rest.trailing_zeros() as usize;
+        self.rest &= self.rest - 1;
+        Some((self.word - 1) * 64 + bit)
+    }
+}
+
+/// Packets whose flows had no place become flows without addresses and ports, so
+/// that totals by interface, direction and protocol still agree.
+fn emit_overflow(
+    interface: u16,
+    overflow: &Overflow,
+    now: ClockReading,
+    flow: &mut impl FnMut(&HotLine, &ColdLine),
 ) {
-    let Some(balance) = balances.get_mut(usize::from(hot.key.interface)) else { return };
-    balance.metered.add(u64::from(hot.packets), hot.octets);
-    let first_ns = clock.agent_ns(cold.first_ns);
-    out.push(Delta {
-        key: hot.key,
-        packets: u64::from(hot.packets),
-        octets: hot.octets,
-        first_ns,
-        last_ns: clock.agent_ns_of_jiffies(hot.last_jiffies).max(first_ns),
-        syn_ns: clock.agent_ns(cold.syn_ns),
-        syn_packets: cold.syn_packets,
-        syn_ack_packets: cold.syn_ack_packets,
-        tcp_flags: hot.tcp_flags,
-        dscp: hot.dscp,
-        min_ttl: hot.min_ttl,
-        max_ttl: hot.max_ttl,
-    });
+    for (direction, counts) in overflow.counts.iter().enumerate() {
+        for (protocol, count) in Overflow::PROTOCOLS.into_iter().zip(counts) {
+            let mut left = *count;
+            while left.packets > 0 {
+                let packets = left.packets.min(u64::from(u32::MAX));
+                // All octets with the last part.
+                let octets = if packets == left.packets { left.octets } else { 0 };
+                left = Count { packets: left.packets - packets, octets: left.octets - octets };
+                let key = FlowKey {
+                    interface,
+                    protocol,
+                    direction: Direction::from_number(direction as u8) as u8,
+                    ..FlowKey::default()
+                };
+                let hot = HotLine {
+                    octets,
+                    packets: packets as u32,
+                    last_jiffies: now.jiffies as u32,
+                    key,
+                    ..bytemuck::Zeroable::zeroed()
+                };
+                let cold = ColdLine { first_ns: now.boot_ns, ..bytemuck::Zeroable::zeroed() };
+                flow(&hot, &cold);
+            }
+        }
+    }
 }
 
-fn generation(number: u32) -> Result<Array<MapData, u32>, DrainError> {
-    let mut map = Array::create(1, 0).map_err(DrainError::map)?;
-    map.set(0, number, 0).map_err(DrainError::map)?;
-    Ok(map)
-}
-
-fn clock_program(kernel: &Kernel) -> Result<&SchedClassifier, DrainError> {
-    kernel.clock().map_err(|error| DrainError::Clock { problem: error.to_string() })
-}
-
-fn take<T: TryFrom<Map, Error = aya::maps::MapError>>(
+/// Takes a map out of the kernel side.
+pub(super) fn take<T: TryFrom<Map, Error = aya::maps::MapError>>(
     kernel: &mut Kernel,
     name: &'static str,
 ) -> Result<T, DrainError> {
-    let map = kernel
-        .ebpf
-        .take_map(name)
-        .ok_or_else(|| DrainError::Map { problem: format!("map {name} is missing") })?;
-    T::try_from(map).map_err(DrainError::map)
+    T::try_from(take_map(kernel, name)?).map_err(DrainError::map)
 }
 
-fn map<T: MapValue>(
-    kernel: &mut Kernel,
+/// The same for a map of any kind.
+pub(super) fn take_map(kernel: &mut Kernel, name: &'static str) -> Result<Map, DrainError> {
+    let missing = || DrainError::Map { problem: format!("map {name} is missing") };
+    kernel.ebpf.take_map(name).ok_or_else(missing)
+}
+
+fn map<T: bytemuck::Pod>(
+    map: Map,
     name: &'static str,
     len: usize,
 ) -> Result<MappedArray<T>, DrainError> {
-    let Some(Map::Array(data)) = kernel.ebpf.map(name) else {
+    let Map::Array(data) = map else {
         return Err(DrainError::Map { problem: format!("map {name} is not an array") });
     };
     MappedArray::new(data.fd(), len).map_err(|source| DrainError::Mapping {
@@ -281,4 +310,16 @@ fn map<T: MapValue>(
         bytes: (len * size_of::<T>()) as u64,
         source,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bits_are_found_in_order() {
+        let words = [0, 1 << 63 | 1, 0, 0b110];
+        assert_eq!(Bits::new(&words).collect::<Vec<_>>(), [64, 127, 193, 194]);
+        assert_eq!(Bits::new(&[]).next(), None);
+    }
 }

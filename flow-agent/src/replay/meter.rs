@@ -4,18 +4,17 @@
 
 use std::sync::Arc;
 
-use flow_common::{Count, Link, NotMetered, parse};
+use flow_common::tcp::flags::{ACK, SYN};
+use flow_common::{Count, Link, NotMetered, Options, parse};
 
 use super::ReplayError;
 use super::capture::{Capture, LinkType, Packet};
 use super::fragments::Fragments;
+use super::sequences::Sequences;
 use crate::cache::{Shard, Timeouts};
 use crate::delta::Delta;
 use crate::ledger::{Entry, Ledger};
 use crate::record::FlowRecord;
-
-const TCP_SYN: u8 = 0x02;
-const TCP_ACK: u8 = 0x10;
 
 /// Flows are expired each time the capture's clock has moved this far.
 const EXPIRY_STEP_NS: u64 = 100_000_000;
@@ -27,6 +26,8 @@ const PROGRESS_STEP: u64 = 1 << 14;
 pub struct CaptureMeter {
     shard: Shard,
     fragments: Fragments,
+    sequences: Sequences,
+    options: Options,
     /// Interface names; a number is the position plus one.
     interfaces: Vec<Arc<str>>,
     /// What was counted on each interface, by number minus one.
@@ -52,12 +53,15 @@ struct Counts {
 }
 
 impl CaptureMeter {
-    /// A meter that has seen nothing.
-    pub fn new(max_flows: usize, timeouts: Timeouts) -> Self {
+    /// A meter that has seen nothing. With `decapsulate`, packets in tunnels are metered as what
+    /// the tunnels carry.
+    pub fn new(max_flows: usize, timeouts: Timeouts, decapsulate: bool) -> Self {
         Self {
             // The seed is fixed: a replay gives the same rows each time.
             shard: Shard::new(max_flows, timeouts, 0),
             fragments: Fragments::default(),
+            sequences: Sequences::default(),
+            options: Options { decapsulate, super_packet: false },
             interfaces: Vec::new(),
             counts: Vec::new(),
             expired_at_ns: 0,
@@ -171,28 +175,34 @@ impl CaptureMeter {
             self.expired_at_ns = now;
         }
         let counts = &mut self.counts[usize::from(number) - 1];
-        match parse(packet.data, link, packet.wire_octets, None) {
+        match parse(packet.data, link, packet.wire_octets, None, self.options) {
             Ok(mut parsed) => {
                 parsed.key.interface = number;
                 self.fragments.tie(&mut parsed, now);
                 let octets = u64::from(parsed.octets);
                 counts.seen.add(1, octets);
                 counts.metered.add(1, octets);
-                let syn = parsed.tcp_flags & TCP_SYN != 0;
-                let ack = parsed.tcp_flags & TCP_ACK != 0;
+                let syn = parsed.tcp_flags & SYN != 0;
+                let ack = parsed.tcp_flags & ACK != 0;
+                let repeats = self.sequences.repeats(&parsed);
+                let tunnel = (!parsed.tunnel.is_none()).then(|| Box::new(parsed.tunnel));
                 let delta = Delta {
                     key: parsed.key,
+                    tunnel,
                     packets: 1,
                     octets,
                     first_ns: now,
                     last_ns: now,
                     syn_ns: if syn { now } else { 0 },
+                    ack_ns: if ack && !syn { now } else { 0 },
                     syn_packets: u32::from(syn && !ack),
                     syn_ack_packets: u32::from(syn && ack),
+                    retransmits: u32::from(repeats),
                     tcp_flags: parsed.tcp_flags,
                     dscp: parsed.dscp,
                     min_ttl: parsed.ttl,
                     max_ttl: parsed.ttl,
+                    sampling: 1,
                 };
                 self.shard.update(&delta, &mut self.records);
             }

@@ -10,6 +10,7 @@ mod fragments;
 mod inputs;
 mod meter;
 mod output;
+mod sequences;
 
 use std::collections::BTreeMap;
 use std::io::{self, IsTerminal};
@@ -123,6 +124,8 @@ pub struct Replay {
     pub ledger: Option<PathBuf>,
     /// Name of the exporter in the rows.
     pub exporter: String,
+    /// Meter packets in tunnels as what the tunnels carry.
+    pub decapsulate: bool,
     /// Open flows at one time.
     pub max_flows: usize,
     /// On the capture's clock.
@@ -159,7 +162,7 @@ impl Replay {
         let inputs = Input::check(&self.files, output.file(), ledger_to.as_ref())?;
         let ledger = Ledger::default();
         let mut output = output.open(&self.exporter, &ledger)?;
-        let mut meter = CaptureMeter::new(self.max_flows, self.timeouts);
+        let mut meter = CaptureMeter::new(self.max_flows, self.timeouts, self.decapsulate);
         let (mut flows, mut damaged) = (0, 0);
         for mut input in inputs {
             let mut capture = input.open()?;

@@ -186,7 +186,7 @@ fn sort_key(record: &FlowRecord) -> impl Ord + use<> {
         record.start_ns,
         (record.interface, record.vlan_id, record.inner_vlan_id),
         (record.src, record.dst, record.protocol, record.src_port, record.dst_port),
-        (record.icmp_type, record.icmp_code, record.end_ns),
+        (record.icmp_type, record.icmp_code, record.tunnel(), record.end_ns),
     )
 }
 

@@ -1,12 +1,12 @@
-//! What the kernel side has to say.
+//! The kernel side's own log lines.
 
 use crate::attach::Kernel;
 
-/// The kernel side's own log lines, if it can log.
+/// A reader of them, if the kernel side can log.
 pub struct KernelLog(Option<aya_log::EbpfLogger<&'static dyn log::Log>>);
 
 impl KernelLog {
-    /// Takes the log of a loaded kernel side.
+    /// Of a kernel side.
     pub fn new(kernel: &mut Kernel) -> Self {
         match aya_log::EbpfLogger::init(&mut kernel.ebpf) {
             Ok(logger) => Self(Some(logger)),
@@ -17,7 +17,7 @@ impl KernelLog {
         }
     }
 
-    /// Writes down what the kernel side has said.
+    /// Passes on what has come.
     pub fn flush(&mut self) {
         if let Some(logger) = &mut self.0 {
             logger.flush();

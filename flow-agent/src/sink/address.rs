@@ -85,6 +85,13 @@ impl StoreAddress {
     }
 }
 
+impl StoreAddress {
+    /// The port it listens at.
+    pub fn port(&self) -> Option<u16> {
+        Url::parse(&self.url).ok()?.port_or_known_default()
+    }
+}
+
 /// Without the password.
 impl fmt::Display for StoreAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

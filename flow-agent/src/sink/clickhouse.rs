@@ -1,12 +1,15 @@
 //! ClickHouse over HTTP: schema, rows, books.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use clickhouse::{Client, Row, RowWrite};
+use hyper_util::rt::{TokioExecutor, TokioTimer};
 use serde::Serialize;
 use uuid::Uuid;
 
 use super::StoreAddress;
+use super::connector::{ConnectionWatch, Connector};
 use crate::Exit;
 use crate::batch::Batch;
 use crate::latency::Bucket;
@@ -18,6 +21,8 @@ use crate::schema::Schema;
 const INSERT_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long the server may take to accept a connection or answer a small question.
 const QUESTION_TIMEOUT: Duration = Duration::from_secs(10);
+/// Below the 3 s after which a ClickHouse server closes an idle connection.
+const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Why the store did not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -129,7 +134,19 @@ struct MigrationRow<'a> {
 impl ClickHouse {
     /// A client; nothing is sent yet.
     pub fn new(address: StoreAddress) -> Self {
-        let mut client = Client::default()
+        Self::watched(address, None)
+    }
+
+    /// The same; `watch` hears of every connection.
+    pub fn watched(address: StoreAddress, watch: Option<Arc<dyn ConnectionWatch>>) -> Self {
+        let client = watch.map_or_else(Client::default, |watch| {
+            let client = hyper_util::client::legacy::Client::builder(TokioExecutor::new())
+                .pool_idle_timeout(POOL_IDLE_TIMEOUT)
+                .pool_timer(TokioTimer::new())
+                .build(Connector::new(watch));
+            Client::with_http_client(client)
+        });
+        let mut client = client
             .with_url(&address.url)
             .with_product_info("flow-agent", env!("CARGO_PKG_VERSION"))
             // What exactly-once depends on is said each time: defaults differ between versions.

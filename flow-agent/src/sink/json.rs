@@ -74,7 +74,7 @@ pub fn write_json_lines(
 }
 
 fn line<'a>(record: &FlowRecord, names: &'a Names) -> Line<'a> {
-    let none = [0; 16];
+    let tunnel = record.tunnel();
     Line {
         flow_start: Timestamp(record.start_ns),
         flow_end: Timestamp(record.end_ns),
@@ -104,16 +104,16 @@ fn line<'a>(record: &FlowRecord, names: &'a Names) -> Line<'a> {
         dscp: record.dscp,
         min_ttl: record.min_ttl,
         max_ttl: record.max_ttl,
-        tunnel_type: "none",
-        tunnel_id: 0,
-        tunnel_src: Address(none),
-        tunnel_dst: Address(none),
+        tunnel_type: tunnel.kind().label(),
+        tunnel_id: tunnel.id,
+        tunnel_src: Address(tunnel.src.octets()),
+        tunnel_dst: Address(tunnel.dst.octets()),
         handshake_rtt_ns: record.handshake_rtt_ns,
         retransmits: record.retransmits,
         service: service_of(record),
         flow_end_reason: record.end_reason.label(),
         initiator_by: record.initiator_by.label(),
-        sampling: 1,
+        sampling: record.sampling,
         community_id: community_id(
             record.src.into(),
             record.dst.into(),

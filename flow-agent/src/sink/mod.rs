@@ -2,10 +2,12 @@
 
 mod address;
 mod clickhouse;
+mod connector;
 mod delivery;
 mod json;
 
 pub use address::{StoreAddress, StoreTarget};
 pub use clickhouse::{ClickHouse, SinkError};
+pub use connector::ConnectionWatch;
 pub use delivery::{Delivery, Outcome};
 pub use json::write_json_lines;

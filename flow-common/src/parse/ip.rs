@@ -1,42 +1,66 @@
 //! IPv4 and IPv6 headers: addresses, octets, fragments, the transport protocol.
 
 use super::link::Payload;
-use super::{FragmentRole, Packet, transport};
+use super::transport::{self, Header};
+use super::{FragmentRole, Packet};
 use crate::key::{Address, protocol};
-use crate::{FlowKey, Frame, NotMetered};
+use crate::{Frame, NotMetered};
 
 const MAX_EXTENSION_HEADERS: usize = 8;
 /// A power of two above every transport header's offset: link header, IPv6
 /// header and eight extension headers of at most 2,048 octets are 16,552.
-const MAX_HEADER_OCTETS: usize = 1 << 15;
+pub(super) const MAX_HEADER_OCTETS: usize = 1 << 15;
 
-/// Reads the IP header at `payload.offset`; `wire` is the octets on the wire from there.
+/// Reads the IP header at `payload.offset` and what follows.
 #[inline(always)]
 pub(super) fn read<F: Frame + ?Sized>(
     frame: &F,
-    payload: &Payload,
-    wire: u32,
-) -> Result<Packet, NotMetered> {
-    let first = frame.u16(payload.offset).ok_or(NotMetered::Truncated)?;
-    let version = (first >> 12) as u8;
-    if payload.version != 0 && payload.version != version {
-        return Err(NotMetered::Malformed);
-    }
+    payload: Payload,
+    packet: &mut Packet,
+) -> Result<(), NotMetered> {
+    let version = match payload.version {
+        0 => frame.u16(payload.offset).ok_or(NotMetered::Truncated)? >> 12,
+        stated => u16::from(stated),
+    };
     match version {
-        4 => ipv4(frame, payload, wire),
-        6 => ipv6(frame, payload, wire),
+        4 => ipv4(frame, payload.offset, packet),
+        6 => ipv6(frame, payload.offset, packet),
         _ => Err(NotMetered::Malformed),
     }
 }
 
+/// Why a header that is not wholly there cannot be read.
+#[inline(always)]
+fn cut_short<F: Frame + ?Sized>(frame: &F, offset: usize, version: u16) -> NotMetered {
+    match frame.u16(offset) {
+        Some(first) if first >> 12 != version => NotMetered::Malformed,
+        _ => NotMetered::Truncated,
+    }
+}
+
+/// The octets to count for a packet at `offset` whose header says `stated`.
+#[inline(always)]
+fn octets<F: Frame + ?Sized>(frame: &F, offset: usize, stated: u32, believed: bool) -> u32 {
+    if believed && offset + stated as usize <= frame.captured_octets() {
+        return stated; // the usual case needs no question to the hook
+    }
+    let wire = frame.wire_octets().saturating_sub(offset as u32);
+    // More than the wire carries cannot be believed either.
+    if believed && stated <= wire { stated } else { wire }
+}
+
 /// RFC 791 section 3.1.
 #[inline(always)]
-fn ipv4<F: Frame + ?Sized>(frame: &F, payload: &Payload, wire: u32) -> Result<Packet, NotMetered> {
-    let offset = payload.offset;
-    let [first, second, third, src, dst] = frame.words(offset).ok_or(NotMetered::Truncated)?;
+fn ipv4<F: Frame + ?Sized>(
+    frame: &F,
+    offset: usize,
+    packet: &mut Packet,
+) -> Result<(), NotMetered> {
+    let words = frame.words(offset).ok_or_else(|| cut_short(frame, offset, 4))?;
+    let [first, second, third, src, dst] = words;
     let (first, second, third) = (u32::from_be(first), u32::from_be(second), u32::from_be(third));
     let header_octets = (first >> 24 & 0x0f) as usize * 4;
-    if header_octets < 20 {
+    if first >> 28 != 4 || header_octets < 20 {
         return Err(NotMetered::Malformed);
     }
     let total = first & 0xffff;
@@ -47,119 +71,104 @@ fn ipv4<F: Frame + ?Sized>(frame: &F, payload: &Payload, wire: u32) -> Result<Pa
         return Err(NotMetered::Truncated);
     }
     let protocol = (third >> 16) as u8;
-    let mut packet = Packet {
-        key: FlowKey {
-            src: Address::mapped(src),
-            dst: Address::mapped(dst),
-            protocol,
-            vlan_id: payload.vlan_id,
-            inner_vlan_id: payload.inner_vlan_id,
-            ..FlowKey::default()
-        },
-        // 0 is what offload engines write; more than the wire carries cannot be believed.
-        octets: if total == 0 || total > wire { wire } else { total },
-        header_octets: header_octets as u16,
-        tcp_flags: 0,
-        dscp: (first >> 18 & 0x3f) as u8,
-        ttl: (third >> 24) as u8,
-        fragment: fragment_role(second & 0x1fff, second & 0x2000 != 0),
-        fragment_id: second >> 16,
-        fragment_protocol: protocol,
-    };
-    let end = offset + packet.octets as usize;
-    transport::read(frame, offset + header_octets, end, &mut packet);
-    Ok(packet)
+    packet.ip_version = 4;
+    packet.key.src = Address::mapped(src);
+    packet.key.dst = Address::mapped(dst);
+    packet.key.protocol = protocol;
+    packet.dscp = (first >> 18 & 0x3f) as u8;
+    packet.ttl = (third >> 24) as u8;
+    packet.header_octets = header_octets as u16;
+    // 0 is what offload engines write.
+    let octets = octets(frame, offset, total, total != 0);
+    packet.octets = octets;
+    let role = fragment_role(second & 0x1fff, second & 0x2000 != 0);
+    packet.fragment = role;
+    if role != FragmentRole::Whole {
+        packet.fragment_id = second >> 16;
+        packet.fragment_protocol = protocol;
+    }
+    let header = Header { offset: offset + header_octets, end: offset + octets as usize, protocol };
+    transport::read(frame, header, role, packet);
+    Ok(())
 }
 
 /// RFC 8200 section 3 and 4.
 #[inline(always)]
-fn ipv6<F: Frame + ?Sized>(frame: &F, payload: &Payload, wire: u32) -> Result<Packet, NotMetered> {
-    let offset = payload.offset;
-    let [first, second, s0, s1, s2, s3, d0, d1, d2, d3] =
-        frame.words(offset).ok_or(NotMetered::Truncated)?;
+fn ipv6<F: Frame + ?Sized>(
+    frame: &F,
+    offset: usize,
+    packet: &mut Packet,
+) -> Result<(), NotMetered> {
+    let words = frame.words(offset).ok_or_else(|| cut_short(frame, offset, 6))?;
+    let [first, second, s0, s1, s2, s3, d0, d1, d2, d3] = words;
     let (first, second) = (u32::from_be(first), u32::from_be(second));
+    if first >> 28 != 6 {
+        return Err(NotMetered::Malformed);
+    }
     let length = second >> 16;
     let next_header = (second >> 8) as u8;
+    packet.ip_version = 6;
+    packet.key.src = Address([s0, s1, s2, s3]);
+    packet.key.dst = Address([d0, d1, d2, d3]);
+    packet.dscp = (first >> 22 & 0x3f) as u8;
+    packet.ttl = second as u8;
+    packet.fragment = FragmentRole::Whole;
     let jumbo = length == 0 && next_header == protocol::HOP_BY_HOP;
-    let mut packet = Packet {
-        key: FlowKey {
-            src: Address([s0, s1, s2, s3]),
-            dst: Address([d0, d1, d2, d3]),
-            protocol: next_header,
-            vlan_id: payload.vlan_id,
-            inner_vlan_id: payload.inner_vlan_id,
-            ..FlowKey::default()
-        },
-        octets: if jumbo || 40 + length > wire { wire } else { 40 + length },
-        header_octets: 40,
-        tcp_flags: 0,
-        dscp: (first >> 22 & 0x3f) as u8,
-        ttl: second as u8,
-        fragment: FragmentRole::Whole,
-        fragment_id: 0,
-        fragment_protocol: 0,
-    };
-    let end = offset + packet.octets as usize;
-    let transport = extension_headers(frame, offset + 40, end, &mut packet);
-    packet.header_octets = (transport - offset) as u16;
-    transport::read(frame, transport, end, &mut packet);
-    Ok(packet)
+    let octets = octets(frame, offset, 40 + length, !jumbo);
+    packet.octets = octets;
+    let mut header =
+        Header { offset: offset + 40, end: offset + octets as usize, protocol: next_header };
+    extension_headers(frame, &mut header, packet);
+    packet.key.protocol = header.protocol;
+    packet.header_octets = (header.offset - offset) as u16;
+    transport::read(frame, header, packet.fragment, packet);
+    Ok(())
 }
 
-/// Walks the extension headers; leaves the last next header in `key.protocol`
-/// and returns the offset behind the last one that was read whole.
+/// Walks the extension headers, to the last next header and behind the last one
+/// that was read whole.
 #[inline(always)]
-fn extension_headers<F: Frame + ?Sized>(
-    frame: &F,
-    mut offset: usize,
-    end: usize,
-    packet: &mut Packet,
-) -> usize {
+fn extension_headers<F: Frame + ?Sized>(frame: &F, header: &mut Header, packet: &mut Packet) {
     for _ in 0..MAX_EXTENSION_HEADERS {
-        let octets = match packet.key.protocol {
+        let Header { offset, end, protocol } = *header;
+        let octets = match protocol {
             protocol::HOP_BY_HOP
             | protocol::ROUTING
             | protocol::DESTINATION_OPTIONS
             | protocol::MOBILITY
             | protocol::HIP
-            | protocol::SHIM6 => {
+            | protocol::SHIM6
+            | protocol::AH => {
                 if offset + 2 > end {
-                    break;
+                    return;
                 }
-                let Some(header) = frame.u16(offset) else { break };
-                packet.key.protocol = (header >> 8) as u8;
-                (usize::from(header & 0xff) + 1) * 8
-            }
-            // RFC 4302 section 2.2: in units of four octets, minus two.
-            protocol::AH => {
-                if offset + 2 > end {
-                    break;
-                }
-                let Some(header) = frame.u16(offset) else { break };
-                packet.key.protocol = (header >> 8) as u8;
-                (usize::from(header & 0xff) + 2) * 4
+                let Some(word) = frame.u16(offset) else { return };
+                header.protocol = (word >> 8) as u8;
+                let length = usize::from(word & 0xff);
+                // RFC 4302 section 2.2: in units of four octets, minus two.
+                if protocol == protocol::AH { (length + 2) * 4 } else { (length + 1) * 8 }
             }
             protocol::FRAGMENT => {
                 if offset + 8 > end {
-                    break;
+                    return;
                 }
-                let Some([header, id]) = frame.words(offset) else { break };
-                let header = u32::from_be(header);
-                packet.key.protocol = (header >> 24) as u8;
-                packet.fragment = fragment_role(header >> 3 & 0x1fff, header & 1 != 0);
+                let Some([word, id]) = frame.words(offset) else { return };
+                let word = u32::from_be(word);
+                header.protocol = (word >> 24) as u8;
+                packet.fragment = fragment_role(word >> 3 & 0x1fff, word & 1 != 0);
                 packet.fragment_id = u32::from_be(id);
-                packet.fragment_protocol = packet.key.protocol;
-                if let FragmentRole::Later = packet.fragment {
+                packet.fragment_protocol = header.protocol;
+                if packet.fragment == FragmentRole::Later {
                     // What follows is the middle of a payload, not a header.
-                    return offset + 8;
+                    header.offset = offset + 8;
+                    return;
                 }
                 8
             }
-            _ => break,
+            _ => return,
         };
-        offset = frame.merge_paths(offset + octets, MAX_HEADER_OCTETS);
+        header.offset = frame.merge_paths(offset + octets, MAX_HEADER_OCTETS);
     }
-    offset
 }
 
 #[inline(always)]

@@ -1,6 +1,6 @@
 //! Link headers: from the first octet of the frame to the IP header.
 
-use crate::{Frame, NotMetered};
+use crate::{FlowKey, Frame, NotMetered};
 
 /// What the first octets of a frame are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,39 +17,40 @@ pub enum Link {
     BsdLoopback,
 }
 
-/// Where the IP header is, and the tags that were passed on the way.
+/// Where the IP header is.
+#[derive(Clone, Copy)]
 pub(super) struct Payload {
     /// Offset of the IP header.
     pub offset: usize,
     /// 4, 6, or 0 where only the version nibble can tell.
     pub version: u8,
-    pub vlan_id: u16,
-    pub inner_vlan_id: u16,
 }
 
 const MAX_VLAN_TAGS: usize = 4;
 const MAX_MPLS_LABELS: usize = 8;
-/// A power of two above every link header: 20 + 4 tags + 8 labels are 68 octets.
-const MAX_LINK_OCTETS: usize = 128;
 
-const IPV4: u16 = 0x0800;
+pub(super) const IPV4: u16 = 0x0800;
 const ARP: u16 = 0x0806;
 const VLAN: u16 = 0x8100; // IEEE 802.1Q
 const QINQ_OLD: u16 = 0x9100;
 const QINQ: u16 = 0x88a8; // IEEE 802.1ad
-const IPV6: u16 = 0x86dd;
+pub(super) const IPV6: u16 = 0x86dd;
 const MPLS: u16 = 0x8847; // RFC 3032
 const MPLS_MULTICAST: u16 = 0x8848;
 const PPPOE_SESSION: u16 = 0x8864; // RFC 2516
 const LLDP: u16 = 0x88cc;
 
-/// Finds the IP header; an error carries the octets of link header read so far.
+/// Finds the IP header and leaves the VLAN ids in `key`; an error carries the
+/// octets of link header read so far.
 #[inline(always)]
 pub(super) fn read<F: Frame + ?Sized>(
     frame: &F,
     link: Link,
     stripped_vlan: Option<u16>,
+    key: &mut FlowKey,
 ) -> Result<Payload, (NotMetered, usize)> {
+    key.vlan_id = 0;
+    key.inner_vlan_id = 0;
     let truncated = (NotMetered::Truncated, 0);
     let (offset, ethertype) = match link {
         Link::Ethernet => (14, frame.u16(12).ok_or(truncated)?),
@@ -58,7 +59,7 @@ pub(super) fn read<F: Frame + ?Sized>(
             let _packet_type = frame.u16(18).ok_or(truncated)?;
             (20, frame.u16(0).ok_or(truncated)?)
         }
-        Link::RawIp => return Ok(Payload::bare(0, 0)),
+        Link::RawIp => return Ok(Payload { offset: 0, version: 0 }),
         Link::BsdLoopback => {
             // The family is in the byte order of the capturing host; all that are
             // used fit in one octet. Values: AF_INET, AF_INET6 of the BSDs,
@@ -66,33 +67,27 @@ pub(super) fn read<F: Frame + ?Sized>(
             let family = frame.u32(0).ok_or(truncated)?;
             let family = if family > 0xffff { family.swap_bytes() } else { family };
             return match family {
-                2 => Ok(Payload::bare(4, 4)),
-                10 | 23 | 24 | 28 | 30 => Ok(Payload::bare(4, 6)),
+                2 => Ok(Payload { offset: 4, version: 4 }),
+                10 | 23 | 24 | 28 | 30 => Ok(Payload { offset: 4, version: 6 }),
                 _ => Err((NotMetered::Other, 4)),
             };
         }
     };
-    tagged(frame, offset, ethertype, stripped_vlan)
-}
-
-impl Payload {
-    const fn bare(offset: usize, version: u8) -> Self {
-        Self { offset, version, vlan_id: 0, inner_vlan_id: 0 }
-    }
+    tagged(frame, offset, ethertype, stripped_vlan, key)
 }
 
 /// Passes VLAN tags, then whatever carries IP below them.
 #[inline(always)]
-fn tagged<F: Frame + ?Sized>(
+pub(super) fn tagged<F: Frame + ?Sized>(
     frame: &F,
     mut offset: usize,
     mut ethertype: u16,
     stripped_vlan: Option<u16>,
+    key: &mut FlowKey,
 ) -> Result<Payload, (NotMetered, usize)> {
-    let mut ids = [0u16; 2];
     let mut tags = 0;
     if let Some(id) = stripped_vlan {
-        ids[0] = id;
+        key.vlan_id = id;
         tags = 1;
     }
     for _ in 0..=MAX_VLAN_TAGS {
@@ -105,26 +100,23 @@ fn tagged<F: Frame + ?Sized>(
         let tag = frame.u32(offset).ok_or((NotMetered::Truncated, offset))?;
         let id = (tag >> 16) as u16 & 0x0fff;
         if tags == 0 {
-            ids[0] = id;
+            key.vlan_id = id;
         } else if tags == 1 {
-            ids[1] = id;
+            key.inner_vlan_id = id;
         }
         tags += 1;
         ethertype = tag as u16;
         offset += 4;
     }
-    let mut payload = Payload { offset, version: 0, vlan_id: ids[0], inner_vlan_id: ids[1] };
     match ethertype {
-        IPV4 => payload.version = 4,
-        IPV6 => payload.version = 6,
-        MPLS | MPLS_MULTICAST => payload.offset = mpls(frame, offset)?,
-        PPPOE_SESSION => (payload.offset, payload.version) = pppoe(frame, offset)?,
-        ARP => return Err((NotMetered::Arp, offset)),
-        LLDP => return Err((NotMetered::Lldp, offset)),
-        _ => return Err((NotMetered::Other, offset)),
+        IPV4 => Ok(Payload { offset, version: 4 }),
+        IPV6 => Ok(Payload { offset, version: 6 }),
+        MPLS | MPLS_MULTICAST => Ok(Payload { offset: mpls(frame, offset)?, version: 0 }),
+        PPPOE_SESSION => pppoe(frame, offset),
+        ARP => Err((NotMetered::Arp, offset)),
+        LLDP => Err((NotMetered::Lldp, offset)),
+        _ => Err((NotMetered::Other, offset)),
     }
-    payload.offset = frame.merge_paths(payload.offset, MAX_LINK_OCTETS);
-    Ok(payload)
 }
 
 /// Passes a label stack (RFC 3032 section 2.1); what follows is IP if its first nibble says so.
@@ -146,10 +138,10 @@ fn mpls<F: Frame + ?Sized>(frame: &F, mut offset: usize) -> Result<usize, (NotMe
 
 /// Passes a PPPoE session header (RFC 2516 section 4) and the PPP protocol (RFC 1661 section 2).
 #[inline(always)]
-fn pppoe<F: Frame + ?Sized>(frame: &F, offset: usize) -> Result<(usize, u8), (NotMetered, usize)> {
+fn pppoe<F: Frame + ?Sized>(frame: &F, offset: usize) -> Result<Payload, (NotMetered, usize)> {
     match frame.u16(offset + 6).ok_or((NotMetered::Truncated, offset))? {
-        0x0021 => Ok((offset + 8, 4)),
-        0x0057 => Ok((offset + 8, 6)),
+        0x0021 => Ok(Payload { offset: offset + 8, version: 4 }),
+        0x0057 => Ok(Payload { offset: offset + 8, version: 6 }),
         _ => Err((NotMetered::Other, offset + 8)),
     }
 }

@@ -1,26 +1,38 @@
 //! The packet parser: from the octets of a frame to a flow key and its counts.
 //!
-//! Enters: a [`Frame`], what its first octets are, its length on the wire.
-//! Leaves: a [`Packet`], or the reason why there is none. The stages follow the
-//! packet: `link` finds the IP header, `ip` reads it, `transport` reads
-//! the ports. No stage allocates, loops without a bound, or reads twice.
+//! Enters: a [`Frame`] and what its first octets are. Leaves: a [`Packet`], or the
+//! reason why there is none. The stages follow the packet: `link` finds the IP
+//! header, `ip` reads it, `transport` reads the ports; `tunnel` finds the packet
+//! inside, if it is asked to. No stage allocates, loops without a bound, or reads
+//! twice. They fill a packet that the caller owns: the
+//! kernel side keeps it in map memory, since BPF has few registers.
 
 mod ip;
 mod link;
 mod transport;
+mod tunnel;
 
-use crate::{Address, FlowKey, Frame, NotMetered};
+use crate::frame::Captured;
+use crate::{Address, FlowKey, Frame, NotMetered, Tunnel};
 
 pub use link::Link;
 
 /// What one metered packet adds to its flow.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Packet {
     /// Its flow; the caller sets `interface` and `direction`.
     pub key: FlowKey,
     /// IP octets (IPFIX octetDeltaCount) of the packet as it stands in the frame.
     pub octets: u32,
-    /// Octets from the IP header to the transport payload; as far as they were captured.
+    /// Identification of the fragmented datagram; of a whole one it means nothing.
+    pub fragment_id: u32,
+    /// TCP sequence number; of other protocols it means nothing.
+    pub tcp_seq: u32,
+    /// Octets behind the TCP header, 0 for other protocols.
+    pub payload_octets: u32,
+    /// Octets from the IP header to the transport payload; as far as they were captured. Of a
+    /// super-packet that is a tunnel's, to the inner transport payload.
     pub header_octets: u16,
     /// TCP flags, 0 for other protocols.
     pub tcp_flags: u8,
@@ -30,22 +42,35 @@ pub struct Packet {
     pub ttl: u8,
     /// Whether it is a fragment, and which.
     pub fragment: FragmentRole,
-    /// Identification of the fragmented datagram, 0 for a whole one.
-    pub fragment_id: u32,
     /// The protocol that all fragments state: the IPv4 protocol, or the next
     /// header of the IPv6 fragment header. `key.protocol` may have reached further.
     pub fragment_protocol: u8,
+    /// 4 or 6.
+    pub ip_version: u8,
+    /// What it was carried in; without [`Options::decapsulate`] left as it was.
+    pub tunnel: Tunnel,
+}
+
+/// How far the parser looks into a packet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Options {
+    /// Of a packet in a tunnel, read the inner one, if that can be metered.
+    pub decapsulate: bool,
+    /// The frame is a super-packet: its segments have the headers inside a tunnel, too.
+    pub super_packet: bool,
 }
 
 /// A packet's place among the fragments of its datagram.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum FragmentRole {
     /// Not fragmented.
-    Whole,
+    #[default]
+    Whole = 0,
     /// The first fragment: it has the ports.
-    First,
+    First = 1,
     /// A later fragment: it has the identification only.
-    Later,
+    Later = 2,
 }
 
 /// What all fragments of one datagram share (RFC 791 section 3.2, RFC 8200 section 4.5).
@@ -58,6 +83,8 @@ pub struct FragmentKey {
     pub dst: Address,
     /// Identification: 16 bits for IPv4, 32 for IPv6.
     pub id: u32,
+    /// [`Tunnel::mark`]: tunnels may use the same addresses for different hosts.
+    pub tunnel: u32,
     /// Outer VLAN id.
     pub vlan_id: u16,
     /// Next VLAN id.
@@ -100,6 +127,7 @@ impl Packet {
             src: self.key.src,
             dst: self.key.dst,
             id: self.fragment_id,
+            tunnel: self.tunnel.mark(),
             vlan_id: self.key.vlan_id,
             inner_vlan_id: self.key.inner_vlan_id,
             interface: self.key.interface,
@@ -133,10 +161,16 @@ impl Packet {
     /// (0: not a super-packet) that share this packet's headers.
     #[inline(always)]
     pub fn on_the_wire(&self, segment_size: u32, segments: u32) -> (u64, u64) {
-        let octets = u64::from(self.octets);
-        let headers = u64::from(self.header_octets);
+        let mut octets = u64::from(self.octets);
+        let mut headers = u64::from(self.header_octets);
         if segment_size == 0 || octets <= headers {
             return (1, octets);
+        }
+        if self.ip_version == 6 && octets > 40 + 0xffff {
+            // Only a jumbo option can say so much (RFC 2675); Linux takes its own, with the
+            // header around it, off when it segments (net/ipv6/ip6_offload.c).
+            octets -= JUMBO_HEADER_OCTETS;
+            headers -= JUMBO_HEADER_OCTETS;
         }
         let segments = if segments > 0 {
             u64::from(segments)
@@ -147,27 +181,55 @@ impl Packet {
     }
 }
 
-/// Reads one packet.
+/// The hop-by-hop header with nothing but the jumbo option (RFC 2675 section 2).
+const JUMBO_HEADER_OCTETS: u64 = 8;
+
+/// Reads one packet of a capture.
 ///
-/// `wire_octets` is the length of the whole frame on the wire, which a capture
-/// may have cut; `stripped_vlan` is a tag that the device or the kernel has
-/// already taken out of the frame.
+/// `wire_octets` is the length of the whole frame on the wire, which the capture
+/// may have cut; `stripped_vlan` is a tag that was already taken out of the frame.
 ///
 /// # Errors
-/// The reason why the packet belongs to no flow.
-#[inline(always)]
-pub fn parse<F: Frame + ?Sized>(
-    frame: &F,
+/// As [`read`].
+pub fn parse(
+    octets: &[u8],
     link: Link,
     wire_octets: u32,
     stripped_vlan: Option<u16>,
+    options: Options,
 ) -> Result<Packet, (NotMetered, u32)> {
-    let payload = link::read(frame, link, stripped_vlan);
-    // What is not IP counts the octets after its link header, like the rest.
-    let after_link = |offset: usize| wire_octets.saturating_sub(offset as u32);
-    match payload {
-        Ok(payload) => ip::read(frame, &payload, after_link(payload.offset))
-            .map_err(|reason| (reason, after_link(payload.offset))),
-        Err((reason, offset)) => Err((reason, after_link(offset))),
+    let mut packet = Packet::default();
+    read(&Captured { octets, wire_octets }, link, stripped_vlan, options, &mut packet)?;
+    Ok(packet)
+}
+
+/// Reads one packet into `packet`, whatever was in it before.
+///
+/// # Errors
+/// The reason why the packet belongs to no flow, and its octets after the link header.
+#[inline(always)]
+pub fn read<F: Frame + ?Sized>(
+    frame: &F,
+    link: Link,
+    stripped_vlan: Option<u16>,
+    options: Options,
+    packet: &mut Packet,
+) -> Result<(), (NotMetered, u32)> {
+    let after_link = |offset: usize| frame.wire_octets().saturating_sub(offset as u32);
+    let payload = link::read(frame, link, stripped_vlan, &mut packet.key)
+        .map_err(|(reason, offset)| (reason, after_link(offset)))?;
+    ip::read(frame, payload, packet).map_err(|reason| (reason, after_link(payload.offset)))?;
+    if options.decapsulate {
+        packet.tunnel = Tunnel::default();
+    } else if !options.super_packet {
+        return Ok(());
     }
+    let Some(inner) = tunnel::find(frame, payload.offset, packet) else { return Ok(()) };
+    if !options.decapsulate {
+        if let Some(end) = inner.end_of_headers(frame) {
+            packet.header_octets = (end - payload.offset) as u16;
+        }
+        return Ok(());
+    }
+    inner.read(frame, packet).map_err(|reason| (reason, inner.octets()))
 }

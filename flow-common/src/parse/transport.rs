@@ -1,37 +1,59 @@
-//! Transport headers: ports, ICMP type and code, TCP flags.
+//! Transport headers: ports, ICMP type and code, TCP flags and sequence.
 
 use super::{FragmentRole, Packet};
 use crate::Frame;
 use crate::key::protocol;
 
-/// Fills ports and flags from the transport header at `offset`, as far as it was captured and
-/// the IP packet, which ends at `end`, has it: behind that, Ethernet pads.
+/// Where a header is, what it is, and where the IP packet ends: behind that,
+/// Ethernet pads.
+#[derive(Clone, Copy)]
+pub(super) struct Header {
+    pub offset: usize,
+    pub end: usize,
+    pub protocol: u8,
+}
+
+/// Fills ports, flags and sequence from the transport header, as far as it was
+/// captured and the IP packet has it.
 #[inline(always)]
-pub(super) fn read<F: Frame + ?Sized>(frame: &F, offset: usize, end: usize, packet: &mut Packet) {
-    if let FragmentRole::Later = packet.fragment {
+pub(super) fn read<F: Frame + ?Sized>(
+    frame: &F,
+    header: Header,
+    role: FragmentRole,
+    packet: &mut Packet,
+) {
+    let Header { offset, end, protocol } = header;
+    packet.key.src_port = 0;
+    packet.key.dst_port = 0;
+    packet.tcp_flags = 0;
+    packet.payload_octets = 0;
+    if role == FragmentRole::Later {
         return;
     }
-    let octets = end.saturating_sub(offset);
-    match packet.key.protocol {
+    match protocol {
         protocol::TCP => {
-            ports(frame, offset, octets, packet);
-            // RFC 9293 section 3.1: data offset in words, then the flags.
-            if octets >= 14
-                && let Some(header) = frame.u16(offset + 12)
+            ports(frame, header, packet);
+            // RFC 9293 section 3.1: sequence number; data offset in words, then the flags.
+            if offset + 14 <= end
+                && let Some(seq) = frame.u32(offset + 4)
+                && let Some(flags) = frame.u16(offset + 12)
             {
-                packet.header_octets += (header >> 12) * 4;
-                packet.tcp_flags = header as u8;
+                packet.header_octets += (flags >> 12) * 4;
+                packet.tcp_flags = flags as u8;
+                packet.tcp_seq = seq;
+                let headers = u32::from(packet.header_octets);
+                if packet.octets > headers {
+                    packet.payload_octets = packet.octets - headers;
+                }
             }
         }
         protocol::UDP => {
-            ports(frame, offset, octets, packet);
+            ports(frame, header, packet);
             packet.header_octets += 8;
         }
-        protocol::UDP_LITE | protocol::SCTP | protocol::DCCP => {
-            ports(frame, offset, octets, packet);
-        }
+        protocol::UDP_LITE | protocol::SCTP | protocol::DCCP => ports(frame, header, packet),
         protocol::ICMP | protocol::ICMPV6 => {
-            if octets >= 2
+            if offset + 2 <= end
                 && let Some(type_and_code) = frame.u16(offset)
             {
                 packet.key.dst_port = type_and_code;
@@ -42,8 +64,8 @@ pub(super) fn read<F: Frame + ?Sized>(frame: &F, offset: usize, end: usize, pack
 }
 
 #[inline(always)]
-fn ports<F: Frame + ?Sized>(frame: &F, offset: usize, octets: usize, packet: &mut Packet) {
-    if octets >= 4
+fn ports<F: Frame + ?Sized>(frame: &F, Header { offset, end, .. }: Header, packet: &mut Packet) {
+    if offset + 4 <= end
         && let Some(ports) = frame.u32(offset)
     {
         packet.key.src_port = (ports >> 16) as u16;

@@ -36,6 +36,10 @@ impl Agent {
         news.set_read_timeout(Some(Duration::from_millis(50)))?;
         let mut command = command(binary);
         command.arg("run").args(arguments.iter().map(AsRef::as_ref));
+        if !arguments.iter().any(|argument| argument.as_ref() == "--pin-dir") {
+            // An agent that a test kills must not be taken over by that of another test.
+            command.args(["--pin-dir", ""]);
+        }
         command.env("NOTIFY_SOCKET", &path).stdout(Stdio::null());
         let child = Child::start("flow-agent run", &mut command, &folder.path().join("log"))?;
         let mut agent = Self { child, news, _folder: folder };

@@ -33,8 +33,13 @@ impl Store {
 
     /// The same, at an address and port of the caller's choice.
     pub fn start_at(agent: &Path, folder: &Path, log: &Path, listen: &str) -> Result<Self> {
+        Self::start_with(agent, folder, log, &["--listen", listen])
+    }
+
+    /// The same, with these arguments.
+    pub fn start_with(agent: &Path, folder: &Path, log: &Path, more: &[&str]) -> Result<Self> {
         let mut command = command(agent);
-        command.arg("store").arg("--dir").arg(folder).args(["--listen", listen]);
+        command.arg("store").arg("--dir").arg(folder).args(more);
         let mut child = Child::start("flow-agent store", command.stdout(Stdio::piped()), log)?;
         let output = child.process.stdout.take().context("the store has an output")?;
         let mut polled = [PollFd::new(&output, PollFlags::IN)];

@@ -14,17 +14,31 @@ pub(super) struct Packet {
     pub(super) direction: Direction,
     pub(super) octets: u64,
     pub(super) fragment: Option<Fragment>,
+    pub(super) marks: Marks,
+}
+
+/// What the flow key leaves out, as the headers state it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Marks {
+    /// TCP flags, 0 for other protocols.
+    pub tcp_flags: u8,
+    /// ICMP or `ICMPv6` type and code, as `type * 256 + code`; 0 for other protocols.
+    pub icmp: u16,
+    /// Differentiated services code point.
+    pub dscp: u8,
+    /// Time to live or hop limit.
+    pub ttl: u8,
 }
 
 /// A packet that is a part of a datagram.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Fragment {
+pub struct Fragment {
     /// Has the ports.
-    pub(super) first: bool,
+    pub first: bool,
     /// The datagram's id.
-    pub(super) id: u32,
+    pub id: u32,
     /// IPv4's protocol, or the next header of the fragment header.
-    pub(super) protocol: u8,
+    pub protocol: u8,
 }
 
 /// Most extension headers that are walked.
@@ -32,7 +46,9 @@ const MAX_EXTENSIONS: usize = 8;
 
 /// Reads the IP header and what the flow key needs after it.
 pub(super) fn read(network: &Network) -> Result<Packet, Reason> {
-    let nibble = network.data.first().ok_or(Reason::Truncated)? >> 4;
+    // The version is part of a field of two octets: with less, nothing can be said.
+    let [first, _, ..] = network.data else { return Err(Reason::Truncated) };
+    let nibble = first >> 4;
     match (network.version, nibble) {
         (Version::V4 | Version::ByNibble, 4) => ipv4(network),
         (Version::V6 | Version::ByNibble, 6) => ipv6(network),
@@ -63,8 +79,9 @@ fn ipv4(network: &Network) -> Result<Packet, Reason> {
     });
     let addresses = (header.source_addr().into(), header.destination_addr().into());
     let payload = captured(network, octets).get(header_octets..).unwrap_or_default();
-    let ports = if first { ports(protocol, payload) } else { (0, 0) };
-    Ok(packet(addresses, protocol, ports, octets, fragment))
+    let payload = if first { payload } else { &[] };
+    let marks = Marks { dscp: header.dcp().value(), ttl: header.ttl(), ..marks(protocol, payload) };
+    Ok(packet(addresses, protocol, ports(protocol, payload), octets, fragment, marks))
 }
 
 fn ipv6(network: &Network) -> Result<Packet, Reason> {
@@ -91,13 +108,12 @@ fn ipv6(network: &Network) -> Result<Packet, Reason> {
         };
         if protocol == 44 {
             let part = Ipv6FragmentHeaderSlice::from_slice(rest).map_err(|_| Reason::Truncated)?;
-            if part.is_fragmenting_payload() {
-                fragment = Some(Fragment {
-                    first: part.fragment_offset().value() == 0,
-                    id: part.identification(),
-                    protocol: part.next_header().0,
-                });
-            }
+            // A datagram is fragmented once; of two such headers the last one counts.
+            fragment = part.is_fragmenting_payload().then(|| Fragment {
+                first: part.fragment_offset().value() == 0,
+                id: part.identification(),
+                protocol: part.next_header().0,
+            });
         }
         protocol = rest[0];
         rest = rest.get(octets..).unwrap_or_default();
@@ -107,8 +123,10 @@ fn ipv6(network: &Network) -> Result<Packet, Reason> {
     }
     let addresses = (header.source_addr().into(), header.destination_addr().into());
     let later = fragment.is_some_and(|fragment| !fragment.first);
-    let ports = if later { (0, 0) } else { ports(protocol, rest) };
-    Ok(packet(addresses, protocol, ports, octets, fragment))
+    let payload = if later { &[] } else { rest };
+    let dscp = header.traffic_class() >> 2;
+    let marks = Marks { dscp, ttl: header.hop_limit(), ..marks(protocol, payload) };
+    Ok(packet(addresses, protocol, ports(protocol, payload), octets, fragment, marks))
 }
 
 /// The captured part of the IP packet, without what the link layer appends.
@@ -126,14 +144,28 @@ fn ports(protocol: u8, payload: &[u8]) -> (u16, u16) {
     }
 }
 
+/// What the transport header says besides ports; the rest is left at 0.
+fn marks(protocol: u8, payload: &[u8]) -> Marks {
+    match (protocol, payload) {
+        (6, [_, _, _, _, _, _, _, _, _, _, _, _, _, flags, ..]) => {
+            Marks { tcp_flags: *flags, ..Marks::default() }
+        }
+        (1 | 58, [kind, code, ..]) => {
+            Marks { icmp: u16::from_be_bytes([*kind, *code]), ..Marks::default() }
+        }
+        _ => Marks::default(),
+    }
+}
+
 fn packet(
     (src, dst): (IpAddr, IpAddr),
     protocol: u8,
     (src_port, dst_port): (u16, u16),
     octets: usize,
     fragment: Option<Fragment>,
+    marks: Marks,
 ) -> Packet {
     let (src, dst) = (src.to_canonical(), dst.to_canonical());
     let direction = Direction { src, dst, protocol, src_port, dst_port };
-    Packet { direction, octets: octets as u64, fragment }
+    Packet { direction, octets: octets as u64, fragment, marks }
 }

@@ -108,7 +108,11 @@ impl<'a> Walk<'a> {
                         return Err(Reason::Unsupported);
                     }
                 }
-                match self.frame.data.get(self.at).ok_or(Reason::Truncated)? >> 4 {
+                // Two octets, as for the version field of any other IP header.
+                let Some([first, _]) = self.frame.data.get(self.at..self.at + 2) else {
+                    return Err(Reason::Truncated);
+                };
+                match first >> 4 {
                     4 => Ok(self.network(Version::V4)),
                     6 => Ok(self.network(Version::V6)),
                     _ => Err(Reason::Other),

@@ -15,6 +15,7 @@ use std::net::IpAddr;
 use std::path::Path;
 
 pub use capture::{Frame, NoCapture, read_frames};
+pub use ip::{Fragment, Marks};
 
 use fragments::Fragments;
 
@@ -95,6 +96,35 @@ pub enum Refusal {
     NoCapture(NoCapture),
     /// A packet has a link type that is not supported.
     LinkType(u16),
+}
+
+/// What one packet says of itself, without the packets before it.
+#[derive(Debug, Clone)]
+pub struct Reading {
+    /// Its direction; the ports of a later fragment are 0.
+    pub direction: Direction,
+    /// IP octets.
+    pub octets: u64,
+    /// VLAN ids, the outermost first.
+    pub vlans: Vec<u16>,
+    /// What is not in the key.
+    pub marks: Marks,
+    /// Its place in a fragmented datagram.
+    pub fragment: Option<Fragment>,
+}
+
+/// Reads one frame of Ethernet: `wire` octets, of which `data` can be seen.
+pub fn reading(data: &[u8], wire: usize) -> Result<Reading, Reason> {
+    let frame = Frame { time_ns: 0, interface: 0, link: 1, wire, data: data.to_vec() };
+    let network = link::strip(&frame).unwrap_or(Err(Reason::Other))?;
+    let packet = ip::read(&network)?;
+    Ok(Reading {
+        direction: packet.direction,
+        octets: packet.octets,
+        vlans: network.vlans,
+        marks: packet.marks,
+        fragment: packet.fragment,
+    })
 }
 
 /// The totals of the capture at `path`.

@@ -1,0 +1,155 @@
+//! Pins: tables that outlive an agent that is killed.
+//!
+//! Every agent has a numbered folder of its own below one folder of a BPF file
+//! system, holds a lock on it while it lives, and removes it when it stops. A
+//! folder without a holder belongs to an agent that was killed: the next one
+//! reads what it had counted.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use flow_common::table::names;
+use rustix::fs::{FlockOperation, flock, statfs};
+use rustix::io::Errno;
+
+use super::load::chain;
+use super::{AttachError, Kernel};
+
+/// `BPF_FS_MAGIC` (include/uapi/linux/magic.h).
+const BPF_FS: i64 = 0xcafe_4a11;
+
+/// Agents that may share a folder.
+const MOST: u32 = 1024;
+
+/// Tables that the next agent needs.
+pub(crate) const PINNED: [&str; 8] = [
+    names::SETS,
+    names::DIRTY,
+    names::REGIONS,
+    names::EVICTED,
+    names::COUNTERS,
+    names::STRAY,
+    names::JOURNAL,
+    names::NAMES,
+];
+
+/// A folder with pinned tables, locked.
+#[derive(Debug)]
+pub struct PinFolder {
+    path: PathBuf,
+    _lock: File,
+}
+
+impl PinFolder {
+    /// The folders of agents that were killed, oldest number first.
+    ///
+    /// # Errors
+    /// There is no BPF file system at `parent`, or it may not be read.
+    pub fn abandoned(parent: &Path) -> Result<Vec<Self>, AttachError> {
+        prepare(parent)?;
+        let mut found = Vec::new();
+        for number in 0..MOST {
+            let path = parent.join(number.to_string());
+            if path.is_dir()
+                && let Some(folder) = Self::lock(path)?
+            {
+                found.push(folder);
+            }
+        }
+        Ok(found)
+    }
+
+    /// A folder of its own for this agent, with the tables of `kernel`.
+    ///
+    /// # Errors
+    /// The tables cannot be pinned.
+    pub fn create(parent: &Path, kernel: &Kernel) -> Result<Self, AttachError> {
+        prepare(parent)?;
+        let folder = Self::free(parent)?;
+        for name in PINNED {
+            let map = kernel.ebpf.map(name).ok_or_else(|| AttachError::Load {
+                problem: format!("{name} is not in the embedded object"),
+            })?;
+            let path = folder.path.join(name);
+            map.pin(&path).map_err(|error| AttachError::Pin {
+                path: path.display().to_string(),
+                problem: chain(&error),
+            })?;
+        }
+        Ok(folder)
+    }
+
+    fn free(parent: &Path) -> Result<Self, AttachError> {
+        for number in 0..MOST {
+            let path = parent.join(number.to_string());
+            match fs::create_dir(&path) {
+                Ok(()) => {
+                    if let Some(folder) = Self::lock(path)? {
+                        return Ok(folder);
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(pin_error(&path, &error)),
+            }
+        }
+        let problem = format!("{MOST} agents have a folder there");
+        Err(AttachError::Pin { path: parent.display().to_string(), problem })
+    }
+
+    /// Takes the folder, unless another agent has it.
+    fn lock(path: PathBuf) -> Result<Option<Self>, AttachError> {
+        let lock = File::open(&path).map_err(|error| pin_error(&path, &error))?;
+        match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Some(Self { path, _lock: lock })),
+            Err(Errno::WOULDBLOCK) => Ok(None),
+            Err(errno) => Err(pin_error(&path, &errno.into())),
+        }
+    }
+
+    /// Where a table is pinned.
+    pub fn table(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+
+    /// Its path, for messages.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Lets the kernel free the tables, once nobody else holds them.
+    ///
+    /// # Errors
+    /// A file or the folder cannot be removed.
+    pub fn remove(self) -> Result<(), AttachError> {
+        for name in PINNED {
+            match fs::remove_file(self.table(name)) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(pin_error(&self.path, &error));
+                }
+                _ => {}
+            }
+        }
+        fs::remove_dir(&self.path).map_err(|error| pin_error(&self.path, &error))
+    }
+}
+
+/// Makes the folder, which must be in a BPF file system.
+fn prepare(parent: &Path) -> Result<(), AttachError> {
+    let place = parent.parent().unwrap_or(parent);
+    let kind = statfs(place).map_err(|errno| pin_error(place, &errno.into()))?.f_type;
+    if kind as i64 != BPF_FS {
+        let problem = "it is no BPF file system; run `mount -t bpf bpf /sys/fs/bpf`".into();
+        return Err(AttachError::Pin { path: place.display().to_string(), problem });
+    }
+    match fs::create_dir(parent) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+            Err(pin_error(parent, &error))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn pin_error(path: &Path, error: &io::Error) -> AttachError {
+    AttachError::Pin { path: path.display().to_string(), problem: error.to_string() }
+}

@@ -1,0 +1,55 @@
+//! Where the configuration comes from, so that it can be read again.
+
+use std::path::PathBuf;
+
+use super::{Config, ConfigError, Settings};
+
+/// The file and what overrides it.
+#[derive(Clone, Debug)]
+pub struct Source {
+    /// The file, if one was named.
+    pub file: Option<PathBuf>,
+    /// What the command line says.
+    pub typed: Settings,
+    /// This host's name.
+    pub host_name: String,
+    /// CPUs that this process may use.
+    pub cpus: usize,
+}
+
+impl Source {
+    /// Reads the file and checks everything.
+    ///
+    /// # Errors
+    /// The file cannot be read, or says what is not allowed.
+    pub fn load(&self) -> Result<Config, ConfigError> {
+        let file = match &self.file {
+            Some(path) => Settings::read(path)?,
+            None => Settings::default(),
+        };
+        self.typed.clone().or(file).check(&self.host_name, self.cpus)
+    }
+}
+
+impl Config {
+    /// The keys that differ and count only at the start.
+    pub fn needs_restart(&self, other: &Self) -> Vec<&'static str> {
+        let differences = [
+            ("interfaces, exclude_interfaces or attach", self.selection != other.selection),
+            ("store", self.store != other.store),
+            ("exporter", self.exporter != other.exporter),
+            ("drain_interval_ms", self.drain_interval != other.drain_interval),
+            ("decapsulate", self.decapsulate != other.decapsulate),
+            ("pin_dir", self.pin_dir != other.pin_dir),
+            ("table_memory_mib", self.table_memory_bytes != other.table_memory_bytes),
+            ("shards", self.shards != other.shards),
+            ("max_flows", self.max_flows != other.max_flows),
+            ("idle_timeout_s", self.timeouts.idle != other.timeouts.idle),
+            ("active_timeout_s", self.timeouts.active != other.timeouts.active),
+            ("batch_rows", self.batch.rows != other.batch.rows),
+            ("batch_age_ms", self.batch.age != other.batch.age),
+            ("queue_rows", self.batch.queued_rows != other.batch.queued_rows),
+        ];
+        differences.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect()
+    }
+}

@@ -1,0 +1,227 @@
+//! The two generations: one is filled while the other is drained.
+
+use aya::maps::{Array, ArrayOfMaps, HashMap, MapData};
+use aya::programs::SchedClassifier;
+use flow_common::filter::ConnectionKey;
+use flow_common::table::{ColdLine, GenerationState, HotLine, names};
+
+use super::clock::ClockReader;
+use super::journal::JournalWriter;
+use super::tables::{FillLevel, Tables, take, take_map};
+use super::{Balance, DrainError, KernelClock, delta};
+use crate::attach::Kernel;
+use crate::delta::Delta;
+use crate::filter::{RuleTables, Rules};
+
+/// What all entries of one generation have in common.
+#[derive(Clone, Copy, Debug)]
+pub struct Interval {
+    /// The clocks at the flip.
+    pub clock: KernelClock,
+    /// How many packets each metered one stands for; 1 without sampling.
+    pub sampling: u32,
+}
+
+/// What one drain gives besides flows.
+#[derive(Debug)]
+#[must_use = "the generation must be closed"]
+pub struct Drained {
+    generation: u32,
+    /// One for each interface number; number 0 is for unknown interfaces.
+    pub balances: Vec<Balance>,
+    /// The clocks at the flip.
+    pub clock: KernelClock,
+    /// Flows that left a full set.
+    pub evicted: u64,
+}
+
+/// A generation that nobody writes any more, to be read.
+#[derive(Debug)]
+#[must_use = "its packets are in the tables still"]
+pub struct Flipped {
+    generation: u32,
+    /// For its entries.
+    pub interval: Interval,
+}
+
+/// Reads and clears the tables, one generation at a time.
+pub struct Drain {
+    interfaces: usize,
+    /// The generation that the programs fill.
+    filling: u32,
+    /// The programs' variable that says so.
+    selector: Array<MapData, u32>,
+    grace: ArrayOfMaps<MapData, Array<MapData, u32>>,
+    inner: Array<MapData, u32>,
+    tables: Tables,
+    journal: JournalWriter,
+    clock: ClockReader,
+    rules: RuleTables,
+    /// Packets of CPUs without a region, until their generation is read.
+    balances: [Vec<Balance>; 2],
+}
+
+impl Drain {
+    /// Takes the tables of a kernel side that meters `interfaces` interfaces;
+    /// the programs fill generation 0 from now on.
+    ///
+    /// # Errors
+    /// A table cannot be used or mapped.
+    pub fn new(kernel: &mut Kernel, interfaces: usize) -> Result<Self, DrainError> {
+        let clock_map = take(kernel, names::CLOCK)?;
+        let size = kernel.size;
+        let numbers = interfaces + 1; // number 0 is for packets of unknown interfaces
+        Ok(Self {
+            interfaces: numbers,
+            filling: 0,
+            selector: take(kernel, names::BSS)?,
+            grace: take(kernel, names::GRACE)?,
+            inner: Array::create(1, 0).map_err(DrainError::map)?,
+            journal: JournalWriter::new(kernel)?,
+            tables: Tables::new(size, |name| take_map(kernel, name))?,
+            clock: ClockReader::new(clock_program(kernel)?, clock_map)?,
+            rules: RuleTables::new(
+                take(kernel, names::FILTERS)?,
+                take(kernel, names::PREFIXES)?,
+                take(kernel, names::PORTS)?,
+            ),
+            balances: [vec![Balance::default(); numbers], vec![Balance::default(); numbers]],
+        })
+    }
+
+    /// Lets the programs fill the other generation, waits until none of them can
+    /// still write this one, and reads the clocks.
+    ///
+    /// # Errors
+    /// The kernel refused; what was not read stays in its generation, for a later call.
+    pub fn flip(
+        &mut self,
+        kernel: &Kernel,
+        wall_clock: impl FnOnce() -> u64,
+    ) -> Result<Flipped, DrainError> {
+        let generation = self.filling;
+        let next = 1 - generation;
+        self.rules.prepare(next).map_err(DrainError::map)?;
+        self.journal.begin(next, self.rules.weight(next))?;
+        self.selector.set(0, next, 0).map_err(DrainError::map)?;
+        self.filling = next;
+        if self.rules.flipped(next) {
+            tracing::info!("the filters and sampling of the configuration are in force");
+        }
+        // Every program that began before this call has ended when it returns.
+        self.grace.set(0, &self.inner, 0).map_err(DrainError::map)?;
+        let clock = self.clock.sample(clock_program(kernel)?, wall_clock)?;
+        self.tables.read_stray(generation, &mut self.balances[generation as usize])?;
+        self.journal.set_state(generation, GenerationState::Draining)?;
+        let interval = Interval { clock, sampling: self.rules.weight(generation) };
+        Ok(Flipped { generation, interval })
+    }
+
+    /// Reads what was counted: each flow goes to `flow`. When they all have gone on,
+    /// [`Drain::close`] the generation.
+    pub fn read(&mut self, flipped: Flipped, mut flow: impl FnMut(&HotLine, &ColdLine)) -> Drained {
+        let Flipped { generation, interval: Interval { clock, .. } } = flipped;
+        let fresh = vec![Balance::default(); self.interfaces];
+        let mut balances = std::mem::replace(&mut self.balances[generation as usize], fresh);
+        // SAFETY: `flip` has waited for every program that could write this generation.
+        let evicted =
+            unsafe { self.tables.read(generation, clock.reading(), &mut balances, &mut flow) };
+        Drained { generation, balances, clock, evicted }
+    }
+
+    /// Forgets a generation whose flows have all gone on.
+    ///
+    /// # Errors
+    /// The kernel refuses to write the journal.
+    pub fn close(&mut self, drained: &Drained) -> Result<(), DrainError> {
+        let generation = drained.generation;
+        self.journal.set_state(generation, GenerationState::Drained)?;
+        // SAFETY: as in `read`: the generation is not filled again before the next flip.
+        unsafe { self.tables.clear_counters(generation, self.interfaces) };
+        self.rules.drained(generation);
+        Ok(())
+    }
+
+    /// Before anything is attached: only what these rules allow is metered.
+    ///
+    /// # Errors
+    /// The kernel refuses a rule.
+    pub fn install_rules(&mut self, rules: Rules) -> Result<(), DrainError> {
+        self.rules.set(rules);
+        for generation in 0..2 {
+            self.rules.prepare(generation).map_err(DrainError::map)?;
+            self.journal.set_sampling(generation, self.rules.weight(generation))?;
+        }
+        Ok(())
+    }
+
+    /// From the next flip on, other rules.
+    pub fn set_rules(&mut self, rules: Rules) {
+        self.rules.set(rules);
+    }
+
+    /// Writes down the name of an interface for the next agent.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn set_name(&mut self, number: u16, name: &str) -> Result<(), DrainError> {
+        self.journal.set_name(number, name)
+    }
+
+    /// The clocks, now.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn clock(
+        &mut self,
+        kernel: &Kernel,
+        wall_clock: impl FnOnce() -> u64,
+    ) -> Result<KernelClock, DrainError> {
+        self.clock.sample(clock_program(kernel)?, wall_clock)
+    }
+
+    /// Flips, reads into a list of deltas, and closes.
+    ///
+    /// # Errors
+    /// As [`Drain::flip`].
+    pub fn drain(
+        &mut self,
+        kernel: &Kernel,
+        wall_clock: impl FnOnce() -> u64,
+        out: &mut Vec<Delta>,
+    ) -> Result<Drained, DrainError> {
+        let flipped = self.flip(kernel, wall_clock)?;
+        let interval = flipped.interval;
+        let drained = self.read(flipped, |hot, cold| out.push(delta(hot, cold, &interval)));
+        self.close(&drained)?;
+        Ok(drained)
+    }
+
+    /// From now on interfaces 1 to `interfaces` are metered, if that is more than until now.
+    /// Their packets are read only after this, so it comes before any hook is attached.
+    pub fn cover(&mut self, interfaces: usize) {
+        self.interfaces = self.interfaces.max(interfaces + 1);
+        for balances in &mut self.balances {
+            balances.resize(self.interfaces, Balance::default());
+        }
+    }
+
+    /// How full the tables are that are being filled.
+    pub fn fill_level(&self) -> FillLevel {
+        self.tables.fill_level(self.filling)
+    }
+}
+
+/// The table of the agent's own connections.
+///
+/// # Errors
+/// It is not there, or was taken.
+pub fn own_connections(
+    kernel: &mut Kernel,
+) -> Result<HashMap<MapData, ConnectionKey, u32>, DrainError> {
+    take(kernel, names::OWN_CONNECTIONS)
+}
+
+fn clock_program(kernel: &Kernel) -> Result<&SchedClassifier, DrainError> {
+    kernel.clock().map_err(|error| DrainError::Clock { problem: error.to_string() })
+}

@@ -1,0 +1,84 @@
+//! The journal: what the next agent must know of these tables if this one is killed.
+
+use aya::maps::{Array, MapData};
+use flow_common::table::{GenerationState, Journal, NAME_OCTETS, names};
+
+use super::DrainError;
+use super::tables::take;
+use crate::attach::{Kernel, TableSize};
+
+/// The journal of the running agent.
+pub struct JournalWriter {
+    map: Array<MapData, [u32; 8]>,
+    names: Array<MapData, [u8; NAME_OCTETS]>,
+    journal: Journal,
+}
+
+impl JournalWriter {
+    /// A journal that says: generation 0 is filling, generation 1 is empty.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn new(kernel: &mut Kernel) -> Result<Self, DrainError> {
+        let TableSize { cpus, sets_per_region, interfaces } = kernel.size;
+        let states = [GenerationState::Filling as u32, GenerationState::Drained as u32];
+        let journal = Journal {
+            layout: Journal::LAYOUT,
+            cpus,
+            sets_per_region,
+            interfaces,
+            states,
+            sampling: [1; 2],
+        };
+        let mut writer = Self {
+            map: take(kernel, names::JOURNAL)?,
+            names: take(kernel, names::NAMES)?,
+            journal,
+        };
+        writer.write()?;
+        Ok(writer)
+    }
+
+    /// Writes down that a generation is filling, and its sampling weight.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn begin(&mut self, generation: u32, sampling: u32) -> Result<(), DrainError> {
+        self.journal.sampling[generation as usize] = sampling;
+        self.set_state(generation, GenerationState::Filling)
+    }
+
+    /// Writes down a generation's sampling weight.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn set_sampling(&mut self, generation: u32, sampling: u32) -> Result<(), DrainError> {
+        self.journal.sampling[generation as usize] = sampling;
+        self.write()
+    }
+
+    /// Writes down how far a generation is.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn set_state(&mut self, generation: u32, state: GenerationState) -> Result<(), DrainError> {
+        self.journal.states[generation as usize] = state as u32;
+        self.write()
+    }
+
+    /// Writes down the name of an interface; what is longer than 128 octets is cut.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn set_name(&mut self, number: u16, name: &str) -> Result<(), DrainError> {
+        let mut octets = [0; NAME_OCTETS];
+        let used = name.len().min(NAME_OCTETS);
+        octets[..used].copy_from_slice(&name.as_bytes()[..used]);
+        self.names.set(u32::from(number), octets, 0).map_err(DrainError::map)
+    }
+
+    fn write(&mut self) -> Result<(), DrainError> {
+        let words: [u32; 8] = bytemuck::cast(self.journal);
+        self.map.set(0, words, 0).map_err(DrainError::map)
+    }
+}

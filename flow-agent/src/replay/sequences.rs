@@ -1,0 +1,50 @@
+//! Sequence numbers of a capture's TCP directions: which segments were sent before.
+
+use std::num::NonZeroUsize;
+
+use flow_common::key::protocol;
+use flow_common::parse::FragmentRole;
+use flow_common::tcp::Segment;
+use flow_common::{FlowKey, Packet, Tunnel};
+use foldhash::fast::FixedState;
+use lru::LruCache;
+
+/// Directions that are remembered at one time; one that was forgotten begins anew.
+const DIRECTIONS: NonZeroUsize = NonZeroUsize::new(1 << 18).expect("not zero");
+
+/// The next sequence number of each direction seen lately.
+pub struct Sequences {
+    next: LruCache<(FlowKey, Tunnel), u32, FixedState>,
+}
+
+impl Default for Sequences {
+    fn default() -> Self {
+        // The seed is fixed: a replay gives the same rows each time.
+        Self { next: LruCache::with_hasher(DIRECTIONS, FixedState::with_seed(0)) }
+    }
+}
+
+impl Sequences {
+    /// True when the packet is a TCP segment that was sent before.
+    pub fn repeats(&mut self, packet: &Packet) -> bool {
+        // A later fragment has no header to tell.
+        if packet.key.protocol != protocol::TCP || packet.fragment == FragmentRole::Later {
+            return false;
+        }
+        let segment = Segment {
+            seq: packet.tcp_seq,
+            payload: packet.payload_octets,
+            flags: packet.tcp_flags,
+        };
+        let direction = (packet.key, packet.tunnel);
+        if let Some(next) = self.next.get_mut(&direction) {
+            let (after, repeats) = segment.after(*next);
+            *next = after;
+            return repeats;
+        }
+        if segment.counts() {
+            self.next.put(direction, segment.end());
+        }
+        false
+    }
+}

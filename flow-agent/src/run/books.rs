@@ -1,0 +1,81 @@
+//! The books: from the kernel's balance to the ledger, and what is said at the end.
+
+use std::sync::Arc;
+
+use flow_common::{Count, Lost};
+
+use crate::Error;
+use crate::drain::Balance;
+use crate::ledger::{Entry, Ledger};
+use crate::sink::Outcome;
+
+/// Writes one interface's kernel balance into the ledger, and says what was lost.
+pub fn post(ledger: &Ledger, interface: &Arc<str>, balance: &Balance) {
+    warn_of_loss(interface, balance);
+    ledger.add(interface, Entry::Seen, balance.seen);
+    ledger.add(interface, Entry::Metered, balance.metered);
+    // Overflow rows are drained, too: packets without addresses instead of none.
+    let mut drained = balance.metered;
+    drained.merge(balance.lost[Lost::RingFull as usize]);
+    ledger.add(interface, Entry::Drained, drained);
+    for (reason, count) in balance.not_metered.iter().enumerate() {
+        ledger.add(interface, Entry::NotMetered(reason as u8), *count);
+    }
+    for (reason, count) in balance.lost.iter().enumerate() {
+        ledger.add(interface, Entry::Lost(reason as u8), *count);
+    }
+    let fragments = Count { packets: balance.fragments_without_ports, octets: 0 };
+    ledger.add(interface, Entry::FragmentWithoutPorts, fragments);
+    let (packets, octets) = balance.unaccounted();
+    if (packets, octets) != (0, 0) {
+        tracing::error!(%interface, packets, octets, "the ledger does not balance: this is a bug");
+    }
+}
+
+/// Says how it ended; an error when records were left over.
+pub fn report(ledger: &Ledger, outcome: Outcome) -> Result<(), Error> {
+    let sum = |wanted: fn(&Entry) -> bool| -> u64 {
+        let totals = ledger.totals();
+        totals.iter().filter(|(entry, _)| wanted(entry)).map(|(_, count)| count.packets).sum()
+    };
+    let undelivered = sum(|entry| matches!(entry, Entry::LostRecord(_)));
+    tracing::info!(
+        seen = sum(|entry| *entry == Entry::Seen),
+        metered = sum(|entry| *entry == Entry::Metered),
+        not_metered = sum(|entry| matches!(entry, Entry::NotMetered(_))),
+        lost = sum(|entry| matches!(entry, Entry::Lost(_))),
+        unaccounted = ledger.unaccounted().0,
+        acknowledged = sum(|entry| *entry == Entry::Acknowledged),
+        undelivered,
+        rows = outcome.rows,
+        "stopped; packets since the start"
+    );
+    let (packets, octets) = ledger.in_flight();
+    if (packets, octets) != (0, 0) {
+        tracing::error!(packets, octets, "records are neither stored nor lost: this is a bug");
+    }
+    if undelivered > 0 {
+        let source = outcome.undelivered.map(|(_, source)| source);
+        return Err(Error::Undelivered { packets: undelivered, source });
+    }
+    Ok(())
+}
+
+/// Says what was lost in the kernel, and what helps.
+fn warn_of_loss(name: &str, balance: &Balance) {
+    for (reason, count) in Lost::ALL.iter().zip(&balance.lost) {
+        if count.packets > 0 {
+            let remedy = match reason {
+                Lost::RingFull => "raise table_memory_mib or lower drain_interval_ms",
+                Lost::NoRegion => "restart the agent: CPUs were added",
+                Lost::NoInterface => "please report it",
+                Lost::Crash => "an agent was killed while it drained them",
+            };
+            tracing::warn!(
+                "{name}: {} packets are not in any flow, reason {}; {remedy}",
+                count.packets,
+                reason.label()
+            );
+        }
+    }
+}

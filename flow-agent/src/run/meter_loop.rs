@@ -1,0 +1,176 @@
+//! The loop of the drain thread: attach, drain when it is time, until told to stop.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crossbeam::channel::RecvTimeoutError;
+
+use super::books::post;
+use super::kernel_log::KernelLog;
+use super::pipeline::Pipeline;
+use super::{announce, notify};
+use crate::Error;
+use crate::attach::{Hooks, Kernel, TableSize, Watcher};
+use crate::cache::{Cache, Intake};
+use crate::clock::wall_clock;
+use crate::drain::{Drain, FillLevel};
+use crate::latency::{Latency, Stage};
+use crate::ledger::Ledger;
+use crate::names::{NameBook, Names};
+use crate::reload::Reloader;
+use crate::shutdown::Requests;
+use crate::target::Store;
+
+/// How often the agent looks how full the kernel tables are.
+const LOOK: Duration = Duration::from_millis(10);
+/// Drains that may fail one after the other before the agent stops.
+const FAILED_DRAINS: u32 = 10;
+
+/// What the drain thread works with.
+pub struct MeterLoop {
+    pub names: NameBook,
+    /// As far as the journal has them.
+    pub journaled: Arc<Names>,
+    pub ledger: Ledger,
+    pub latency: Latency,
+    pub kernel_log: KernelLog,
+    pub intake: Intake,
+    pub drain: Drain,
+    pub store: Store,
+    pub reloader: Reloader,
+    pub interval: Duration,
+    /// When the tables are drained next, if they do not fill up before.
+    pub next: Instant,
+    /// Drains that failed one after the other.
+    pub failed: u32,
+}
+
+impl MeterLoop {
+    /// Attaches, and meters until told to stop or until it fails for good.
+    pub fn live(
+        &mut self,
+        hooks: &mut Hooks,
+        watcher: Watcher,
+        pipeline: &Pipeline,
+        size: TableSize,
+        requests: &Requests,
+    ) -> Result<(), Error> {
+        while hooks.is_busy() {
+            if requests.stop.try_recv().is_ok() {
+                return Ok(());
+            }
+            self.step(hooks, pipeline)?;
+        }
+        hooks.started()?;
+        announce(hooks, size, &self.store);
+        let watch = watcher.watch().map_err(Error::thread)?;
+        notify(sd_notify::NotifyState::Ready);
+        loop {
+            let wait = if hooks.is_busy() { Duration::ZERO } else { self.until_look() };
+            match requests.stop.recv_timeout(wait) {
+                Ok(()) | Err(RecvTimeoutError::Disconnected) => return Ok(()),
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+            if requests.reload.try_recv().is_ok()
+                && let Some(rules) = self.reloader.reload()
+            {
+                self.drain.set_rules(rules);
+            }
+            if let Some(stage) = pipeline.dead_stage() {
+                return Err(Error::Stage { stage });
+            }
+            if let Some(scan) = watch.latest() {
+                hooks.want(scan.found, Instant::now());
+            }
+            self.step(hooks, pipeline)?;
+        }
+    }
+
+    /// Detaches everything, and drains meanwhile.
+    pub fn detach(&mut self, hooks: &mut Hooks, pipeline: &Pipeline) -> Result<(), Error> {
+        hooks.want_none();
+        let mut result = Ok(());
+        while hooks.is_busy() {
+            result = result.and(self.step(hooks, pipeline));
+        }
+        result
+    }
+
+    /// Attaches or detaches one interface, if there is one to, and drains when it is time.
+    fn step(&mut self, hooks: &mut Hooks, pipeline: &Pipeline) -> Result<(), Error> {
+        hooks.step(Instant::now());
+        self.drain.cover(hooks.highest());
+        self.journal_names()?;
+        let now = Instant::now();
+        if now < self.next && !nearly_full(self.drain.fill_level()) {
+            return Ok(());
+        }
+        self.next = now + self.interval;
+        keep_running(&mut self.store);
+        match self.pass(hooks.kernel(), &pipeline.cache) {
+            Ok(()) => self.failed = 0,
+            Err(error) if self.failed == FAILED_DRAINS => return Err(error),
+            Err(error) => {
+                self.failed += 1;
+                tracing::warn!("{error}; trying again");
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes down new names for the next agent.
+    fn journal_names(&mut self) -> Result<(), Error> {
+        let names = self.names.current();
+        if Arc::ptr_eq(&names, &self.journaled) {
+            return Ok(());
+        }
+        for number in (1..=names.highest()).map(|number| number as u16) {
+            let name = names.interface(number);
+            if name != self.journaled.interface(number) {
+                self.drain.set_name(number, name)?;
+            }
+        }
+        self.journaled = names;
+        Ok(())
+    }
+
+    /// Time until the next look at the tables.
+    fn until_look(&self) -> Duration {
+        self.next.saturating_duration_since(Instant::now()).min(LOOK)
+    }
+
+    /// One drain: flows to the cache, counts to the ledger.
+    pub fn pass(&mut self, kernel: &Kernel, cache: &Cache) -> Result<(), Error> {
+        let started = Instant::now();
+        let flipped = self.drain.flip(kernel, wall_clock)?;
+        let (interval, intake) = (flipped.interval, &mut self.intake);
+        let drained = self.drain.read(flipped, |hot, cold| intake.add(hot, cold, &interval));
+        intake.flush(&interval);
+        self.drain.close(&drained)?;
+        self.latency.record(Stage::Drain, started.elapsed());
+        cache.expire(drained.clock.now_ns(), drained.clock.drift_ns());
+        let names = self.names.current();
+        for (number, balance) in drained.balances.iter().enumerate() {
+            post(&self.ledger, names.interface(number as u16), balance);
+        }
+        if drained.evicted > 0 {
+            tracing::debug!("{} flows left full sets of the flow tables", drained.evicted);
+        }
+        self.kernel_log.flush();
+        Ok(())
+    }
+}
+
+/// True when the tables must not wait for the end of the interval: a flood could
+/// fill what is left before the next look.
+fn nearly_full(level: FillLevel) -> bool {
+    level.flows > 0.25 || level.evicted > 0.1
+}
+
+/// Starts an embedded store that has died again. Its batches wait meanwhile, and
+/// the kernel tables go on counting.
+fn keep_running(store: &mut Store) {
+    if let Err(error) = store.ensure_running() {
+        tracing::warn!("the embedded store cannot be started again: {error}");
+    }
+}

@@ -1,0 +1,112 @@
+//! The pipeline: the stages after the drain, each with its threads.
+
+use std::thread::JoinHandle;
+
+use crossbeam::channel::bounded;
+use tokio::sync::{mpsc, watch};
+
+use crate::Error;
+use crate::batch;
+use crate::cache::{Cache, CacheConfig};
+use crate::clock::wall_clock;
+use crate::config::Config;
+use crate::latency::Latency;
+use crate::ledger::Ledger;
+use crate::names::NameBook;
+use crate::sink::{Delivery, Outcome};
+use crate::target::Store;
+
+/// Batches that may wait for the store; the rows in them are bounded by `batch`.
+const BATCH_QUEUE: usize = 1 << 16;
+/// Messages of records that may wait for the batcher.
+const RECORD_QUEUE: usize = 256;
+
+/// From the cache to the store.
+pub struct Pipeline {
+    /// Where the flows of a drain go in.
+    pub cache: Cache,
+    batcher: JoinHandle<()>,
+    delivery: JoinHandle<Outcome>,
+    stopping: watch::Sender<bool>,
+    /// What was counted, stage by stage.
+    pub ledger: Ledger,
+    /// How long each stage took.
+    pub latency: Latency,
+}
+
+impl Pipeline {
+    /// Starts every stage.
+    ///
+    /// # Errors
+    /// The system refuses a thread.
+    pub fn start(
+        config: &Config,
+        seed: u64,
+        names: &NameBook,
+        store: &Store,
+    ) -> Result<Self, Error> {
+        let (ledger, latency) = (Ledger::default(), Latency::default());
+        let (record_sender, record_receiver) = bounded(RECORD_QUEUE);
+        let (batch_sender, batch_receiver) = mpsc::channel(BATCH_QUEUE);
+        let (stopping_sender, stopping) = watch::channel(false);
+        let cache = CacheConfig {
+            shards: config.shards,
+            max_flows: config.max_flows,
+            timeouts: config.timeouts,
+            seed,
+        };
+        let cache = Cache::start(&cache, &record_sender, &latency).map_err(Error::thread)?;
+        drop(record_sender);
+        let batcher = batch::start(
+            config.batch,
+            record_receiver,
+            batch_sender,
+            names.clone(),
+            ledger.clone(),
+            latency.clone(),
+            wall_clock,
+        )
+        .map_err(Error::thread)?;
+        let delivery = Delivery {
+            store: store.new_client(),
+            exporter: config.exporter.clone(),
+            ledger: ledger.clone(),
+            latency: latency.clone(),
+            wall_clock,
+            patience: config.stop_patience,
+        };
+        let delivery = delivery.start(batch_receiver, stopping).map_err(Error::thread)?;
+        Ok(Self { cache, batcher, delivery, stopping: stopping_sender, ledger, latency })
+    }
+
+    /// A stage that has ended before its time, which only a panic does.
+    pub fn dead_stage(&self) -> Option<&'static str> {
+        if !self.cache.is_alive() {
+            Some("cache")
+        } else if self.batcher.is_finished() {
+            Some("batch")
+        } else if self.delivery.is_finished() {
+            Some("delivery")
+        } else {
+            None
+        }
+    }
+
+    /// From now on a store that is away is waited for only so long.
+    pub fn begin_stopping(&self) {
+        // Without a receiver the delivery has ended already.
+        let _ = self.stopping.send(true);
+    }
+
+    /// Ends stage after stage, so that each has given on what it held.
+    pub fn finish(self) -> Outcome {
+        let flows = self.cache.stop();
+        tracing::debug!(?flows, "cache shards ended");
+        join(self.batcher);
+        join(self.delivery)
+    }
+}
+
+fn join<T>(thread: JoinHandle<T>) -> T {
+    thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}

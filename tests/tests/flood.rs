@@ -1,0 +1,165 @@
+//! A flood of random tuples on a live interface, at the rate that this machine can send: ledger
+//! and an independent program on the same interface agree to the packet, every loss has a
+//! reason, and flows that were there before stay exact. Needs root, the agent's binary, libchdb.
+//!
+//! `FLOW_FLOOD_PACKETS` sets how many packets (`cargo xtask test --long`: ten million).
+
+use std::collections::BTreeMap;
+use std::net::UdpSocket;
+
+use anyhow::{Context, Result, ensure};
+use aya::programs::tc::{TcAttachOptions, TcAttachType};
+use aya::programs::{LinkOrder, SchedClassifier, Xdp, XdpMode};
+use flow_agent::bench::generator::{
+    Counter, Generator, Plan, Traffic, WATCHED, WATCHED_ALONE, WATCHED_FIRST, WATCHED_PORT,
+};
+use flow_common::Count;
+use flow_tests::bin_path::flow_agent;
+use flow_tests::lab::{Lab, Side};
+use flow_tests::ledger::Ledger;
+use flow_tests::process::Agent;
+use flow_tests::rig::Rig;
+use flow_tests::{setting, sql};
+use rustix::net::netdevice::name_to_index;
+use tempfile::TempDir;
+
+/// More than a million random tuples.
+const PACKETS: u64 = 1_200_000;
+
+/// The counter is a TC program behind ours: XDP passes everything on to it.
+#[test]
+fn a_flood_metered_by_xdp_is_exact_or_lost_under_a_reason() -> Result<()> {
+    flood("xdp", Counter::TcIngress)
+}
+
+/// The counter is an XDP program before ours.
+#[test]
+fn a_flood_metered_by_tc_is_exact_or_lost_under_a_reason() -> Result<()> {
+    flood("tc", Counter::Xdp)
+}
+
+fn flood(attach: &str, counter: Counter) -> Result<()> {
+    let packets = setting("FLOW_FLOOD_PACKETS", PACKETS);
+    let rig = Rig::new()?;
+    let (left, right) = (&rig.lab.left, &rig.lab.right);
+    let output_ifindex = index_of(right)?;
+    let mut generator = Generator::load(Plan { output_ifindex, ..Plan::default() })?;
+    count(&mut generator, left, counter)?;
+    count(&mut generator, left, Counter::TcEgress)?;
+    // How fast the store takes a million rows is not what is tested here.
+    let folder = TempDir::new()?;
+    let config = folder.path().join("patient.toml");
+    std::fs::write(&config, format!("queue_rows = {}\n", 2 * packets))?;
+    let config = config.to_str().context("a path in UTF-8")?;
+    let interface = left.spec(attach);
+    let arguments = ["--config", config, "--interface", &interface, "--store", rig.store.url()];
+    let agent = Agent::start(&flow_agent(), &arguments)?;
+    let frame = frame(&rig.lab);
+    let send =
+        |packets| right.namespace.enter(|| Ok(generator.send(Traffic::Flood, &frame, packets)?));
+    send(WATCHED_ALONE)?;
+    let took = send(u32::try_from(packets)?)?;
+    rig.lab.wait_quiet()?;
+    let wire = counted(&generator, counter)?;
+    let log = agent.stop()?;
+
+    let end = left.interface;
+    let ledger = Ledger::read(rig.store.url(), end)?;
+    println!(
+        "{attach}: {packets} packets sent in {took:?}, {} came, {} lost in the kernel, {} on the \
+         way to the store",
+        wire.packets,
+        ledger.lost.packets,
+        ledger.undelivered.packets + ledger.queue_full.packets
+    );
+    let said = || format!("{ledger:?}; the agent said:\n{log}");
+    ensure!(wire.packets > packets * 9 / 10, "only {} packets came", wire.packets);
+    let seen = Count { packets: ledger.seen.packets, octets: ledger.seen.octets };
+    ensure!(seen == wire, "{wire:?} were counted, the ledger differs: {}", said());
+    // Reading the ledger fails on a loss without a reason.
+    ensure!(ledger.unaccounted() == (0, 0), "not all is explained: {}", said());
+    ensure!(ledger.in_flight() == (0, 0), "drained, but not stored or lost: {}", said());
+    ensure!(ledger.not_metered.packets == 0, "all of it is IP: {}", said());
+    let stored = sql::number(
+        rig.store.url(),
+        &format!(
+            "SELECT sum(packets + reverse_packets) FROM flow.flows WHERE endsWith(interface, '{end}')"
+        ),
+    )?;
+    ensure!(stored == ledger.acknowledged.packets, "{stored} packets are stored: {}", said());
+    watched_are_exact(&generator, rig.store.url(), end).with_context(said)
+}
+
+/// Each of the flows that were there before the flood has in the store what came of it.
+fn watched_are_exact(generator: &Generator, url: &str, interface: &str) -> Result<()> {
+    let last = WATCHED_FIRST + WATCHED - 1;
+    let query = format!(
+        "SELECT if(dst_port = {WATCHED_PORT}, src_port, dst_port) AS port, \
+         sum(packets + reverse_packets), sum(bytes + reverse_bytes) FROM flow.flows \
+         WHERE endsWith(interface, '{interface}') \
+         AND (dst_port = {WATCHED_PORT} AND src_port BETWEEN {WATCHED_FIRST} AND {last} \
+         OR src_port = {WATCHED_PORT} AND dst_port BETWEEN {WATCHED_FIRST} AND {last}) \
+         GROUP BY port"
+    );
+    let mut stored = BTreeMap::new();
+    for row in sql::rows(url, &query)? {
+        let [port, packets, octets] = &row[..] else { anyhow::bail!("a row {row:?}") };
+        let count = Count { packets: packets.parse()?, octets: octets.parse()? };
+        stored.insert(port.parse::<u16>()?, count);
+    }
+    let mut different = Vec::new();
+    for flow in 0..WATCHED {
+        let wire = generator.watched(flow)?;
+        ensure!(wire.packets >= u64::from(WATCHED_ALONE / 2) / u64::from(WATCHED), "{wire:?}");
+        let stored = stored.get(&(WATCHED_FIRST + flow)).copied().unwrap_or_default();
+        if stored != wire {
+            different.push(format!("flow {flow}: stored {stored:?}, came {wire:?}"));
+        }
+    }
+    ensure!(different.is_empty(), "{} differ:\n{}", different.len(), different.join("\n"));
+    Ok(())
+}
+
+/// Attaches a counter to an end of the wire; it goes when the generator is dropped.
+fn count(generator: &mut Generator, side: &Side, counter: Counter) -> Result<()> {
+    side.namespace.enter(|| {
+        let program = generator.ebpf.program_mut(counter.program()).context("no such counter")?;
+        let direction = match counter {
+            Counter::Xdp => {
+                let program: &mut Xdp = program.try_into()?;
+                program.attach(side.interface, XdpMode::Driver)?;
+                return Ok(());
+            }
+            Counter::TcIngress => TcAttachType::Ingress,
+            Counter::TcEgress => TcAttachType::Egress,
+        };
+        let program: &mut SchedClassifier = program.try_into()?;
+        let last = TcAttachOptions::TcxOrder(LinkOrder::last());
+        program.attach_with_options(side.interface, direction, last)?;
+        Ok(())
+    })
+}
+
+/// What came and left.
+fn counted(generator: &Generator, counter: Counter) -> Result<Count> {
+    let mut sum = generator.counted(counter)?;
+    sum.merge(generator.counted(Counter::TcEgress)?);
+    Ok(sum)
+}
+
+fn index_of(side: &Side) -> Result<u32> {
+    side.namespace.enter(|| {
+        let socket = UdpSocket::bind("127.0.0.1:0")?;
+        Ok(name_to_index(&socket, side.interface)?)
+    })
+}
+
+/// Ethernet, IPv4 and UDP, to nobody on the other end: its stack says nothing to it.
+fn frame(lab: &Lab) -> Vec<u8> {
+    let mut frame = vec![2, 0, 0, 0, 0, 0xee];
+    frame.extend(lab.right.mac());
+    frame.extend([0x08, 0x00, 0x45, 0, 0, 46, 0, 0, 0x40, 0, 64, 17, 0, 0]);
+    frame.extend([0, 0, 0, 0, 10, 77, 1, 1, 0, 0, 0, 0, 0, 26, 0, 0]);
+    frame.resize(60, 0);
+    frame
+}
