@@ -169,8 +169,9 @@ fn default_rules() -> Result<Rules, Error> {
 /// They cannot be made on this host.
 pub fn default_tables() -> Result<TableSize, Error> {
     let config = default_config()?;
-    let (cpus, numbers) = (online_cpus(), TableSize::interfaces_for(1));
-    Ok(TableSize::for_budget(cpus, numbers, config.decapsulate, config.table_memory_bytes)?)
+    let (cpus, budget) = (online_cpus(), config.table_memory_bytes);
+    let numbers = TableSize::interfaces_for(1, cpus, budget);
+    Ok(TableSize::for_budget(cpus, numbers, config.decapsulate, budget)?)
 }
 
 /// What the kernel says of a loaded program.
