@@ -7,8 +7,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::Error;
 use crate::attach::{
-    AttachError, Hooks, Interface, Kernel, KernelOptions, Missing, Numbers, PinFolder, Scan,
-    TableSize, Watcher,
+    AttachError, Hooks, Interface, Kernel, Missing, Numbers, PinFolder, Scan, TableSize, Watcher,
 };
 use crate::config::{Config, Source};
 use crate::drain::{self, Drain};
@@ -47,9 +46,10 @@ pub fn run(
     let mut watcher = Watcher::new(config.selection.clone())?;
     let interfaces = first_look(&mut watcher)?;
     let seed = random_seed();
-    let numbers = TableSize::interfaces_for(interfaces.len());
-    let size = TableSize::for_budget(online_cpus(), numbers, config.table_memory_bytes)?;
-    let mut kernel = Kernel::load(KernelOptions { size, seed, decapsulate: config.decapsulate })?;
+    let (cpus, memory) = (online_cpus(), config.table_memory_bytes);
+    let numbers = TableSize::interfaces_for(interfaces.len(), cpus, memory);
+    let size = TableSize::for_budget(cpus, numbers, config.decapsulate, memory)?;
+    let mut kernel = Kernel::load(size, seed)?;
     let pins = pin(config, &kernel);
     let mut drain = Drain::new(&mut kernel, 0)?;
     let kernel_log = KernelLog::new(&mut kernel);

@@ -2,12 +2,11 @@
 //! the agent's binary.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::process::Command;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use aya::programs::{TestRun, TestRunOptions};
-use flow_agent::attach::{Kernel, KernelOptions, TableSize};
+use flow_agent::attach::{Kernel, TableSize};
 use flow_agent::drain::Drain;
 use flow_common::table::{InterfaceEntry, names};
 use flow_tests::bin_path::flow_agent;
@@ -25,9 +24,8 @@ const TEST_RUN_IFINDEX: u32 = 1;
 
 fn kernel(decapsulate: bool) -> Kernel {
     let cpus = aya::util::nr_cpus().expect("the CPUs are known") as u32;
-    let size = TableSize { cpus, sets_per_region: 256, interfaces: 16 };
-    Kernel::load(KernelOptions { size, seed: 7, decapsulate })
-        .unwrap_or_else(|error| panic!("{error}"))
+    let size = TableSize { cpus, sets_per_region: 256, interfaces: 16, tunnels: decapsulate };
+    Kernel::load(size, 7).unwrap_or_else(|error| panic!("{error}"))
 }
 
 #[test]
@@ -108,7 +106,7 @@ fn through_vxlan(rig: &Rig, arguments: &[&str]) -> Result<(u64, u64)> {
     rig.lab.wait_quiet()?;
 
     let agent = rig.agent_with(("tc", "tc"), arguments)?;
-    let before = received(right)?;
+    let before = right.received()?;
     // Shows what the sender's stack hands down.
     let tally = Tally::start_on(&left.namespace, "vx")?;
     let ends = Ends {
@@ -119,13 +117,11 @@ fn through_vxlan(rig: &Rig, arguments: &[&str]) -> Result<(u64, u64)> {
     };
     traffic::bulk(ends, 20 << 20, 100 << 20)?;
     rig.lab.wait_quiet()?;
-    let after = received(right)?;
+    let after = right.received()?;
     let super_packets = tally.stop()?.super_egress;
     ensure!(super_packets > 100, "only {super_packets} super-packets were sent");
     agent.stop()?;
-    let packets = after.packets - before.packets;
-    // The interface counts Ethernet headers, too.
-    Ok((packets, after.octets - before.octets - 14 * packets))
+    Ok((after.0 - before.0, after.1 - before.1))
 }
 
 /// Packets and octets that left the left end, in rows of this kind.
@@ -156,22 +152,6 @@ fn overlay(side: &Side, other: &Side) -> Result<()> {
          neigh replace 10.78.0.{there} lladdr 02:00:00:00:78:{there:02x} nud permanent dev vx\n",
         side.interface
     ))
-}
-
-/// What an interface has counted.
-struct Received {
-    packets: u64,
-    octets: u64,
-}
-
-fn received(side: &Side) -> Result<Received> {
-    let path = "/proc/thread-self/net/dev";
-    let text = side.namespace.enter(|| Ok(fs::read_to_string(path)?))?;
-    let line = text.lines().find_map(|line| line.trim().strip_prefix(side.interface));
-    let line = line.context("the interface is listed")?.trim_start_matches(':');
-    let numbers: Vec<u64> = line.split_whitespace().filter_map(|text| text.parse().ok()).collect();
-    let [octets, packets, ..] = numbers[..] else { anyhow::bail!("no counters: {line}") };
-    Ok(Received { packets, octets })
 }
 
 /// A capture with a segment in each kind of tunnel, and an answer.

@@ -4,13 +4,15 @@ use std::io::ErrorKind;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aya::maps::{Array, MapData, MapError};
+use aya::maps::{Array, Map, MapData, MapError};
 use aya::programs::{Program, ProgramError, SchedClassifier, Xdp};
 use aya::{Ebpf, EbpfError, EbpfLoader, include_bytes_aligned};
-use crossbeam::channel::{Receiver, RecvTimeoutError, bounded};
-use flow_common::InterfaceCounters;
+use crossbeam::channel::{Receiver, RecvTimeoutError, bounded, never};
 use flow_common::hash::keys_from;
-use flow_common::table::{Entry, GENERATIONS, InterfaceEntry, Set, WAYS, index_base, names};
+use flow_common::table::{
+    Entry, GENERATIONS, InterfaceEntry, Set, TunnelSet, WAYS, index_base, names,
+};
+use flow_common::{InterfaceCounters, Tunnel};
 
 use super::shared_maps::SharedMaps;
 use super::{AttachError, NEEDS_TO_JOIN, NEEDS_TO_LOAD};
@@ -34,6 +36,8 @@ pub struct TableSize {
     pub sets_per_region: u32,
     /// Interface numbers are below this.
     pub interfaces: u32,
+    /// Packets in tunnels are metered as what the tunnels carry, which takes more memory.
+    pub tunnels: bool,
 }
 
 impl TableSize {
@@ -47,18 +51,29 @@ impl TableSize {
     /// Interfaces that there may be at most.
     const MOST_INTERFACES: u32 = 4096;
 
-    /// Interface numbers for a host that has `found` interfaces to meter now.
-    pub fn interfaces_for(found: usize) -> u32 {
+    /// Interface numbers for a host that has `found` interfaces to meter now: for twice as
+    /// many, and for more if their counters take no more than a 16th of the memory.
+    pub fn interfaces_for(found: usize, cpus: u32, budget_bytes: u64) -> u32 {
+        let region = budget_bytes / 16 / u64::from(GENERATIONS * cpus);
+        let affordable = (region / size_of::<InterfaceCounters>() as u64).max(1).ilog2();
         let twice = u32::try_from(found).unwrap_or(u32::MAX).saturating_mul(2);
-        twice.clamp(Self::FEWEST_INTERFACES, Self::MOST_INTERFACES).next_power_of_two()
+        twice
+            .max(1 << affordable.min(31))
+            .clamp(Self::FEWEST_INTERFACES, Self::MOST_INTERFACES)
+            .next_power_of_two()
     }
 
     /// The largest tables that `cpus` CPUs can have in `budget_bytes` of memory.
     ///
     /// # Errors
     /// Not even the smallest tables fit.
-    pub fn for_budget(cpus: u32, interfaces: u32, budget_bytes: u64) -> Result<Self, AttachError> {
-        let size = |sets_per_region| Self { cpus, sets_per_region, interfaces };
+    pub fn for_budget(
+        cpus: u32,
+        interfaces: u32,
+        tunnels: bool,
+        budget_bytes: u64,
+    ) -> Result<Self, AttachError> {
+        let size = |sets_per_region| Self { cpus, sets_per_region, interfaces, tunnels };
         let mut sets = Self::MOST_SETS;
         while size(sets).bytes() > budget_bytes {
             sets /= 2;
@@ -76,7 +91,9 @@ impl TableSize {
         let region = of(self.sets_per_region, size_of::<Set>())
             + of(self.dirty_words(), size_of::<u64>())
             + of(self.evicted_per_region(), size_of::<Entry>())
-            + of(self.interfaces, size_of::<InterfaceCounters>());
+            + of(self.interfaces, size_of::<InterfaceCounters>())
+            + of(self.tunnel_sets(), size_of::<TunnelSet>())
+            + of(self.evicted_tunnels(), size_of::<Tunnel>());
         u64::from(self.regions()) * region
     }
 
@@ -95,21 +112,20 @@ impl TableSize {
         self.sets_per_region / 64
     }
 
+    /// Sets of tunnels in a region.
+    pub fn tunnel_sets(self) -> u32 {
+        if self.tunnels { self.sets_per_region } else { 0 }
+    }
+
+    /// Tunnels of evicted flows in a region.
+    pub fn evicted_tunnels(self) -> u32 {
+        if self.tunnels { self.evicted_per_region() } else { 0 }
+    }
+
     /// Flows that may leave the full sets of a region between two drains.
     pub fn evicted_per_region(self) -> u32 {
         self.sets_per_region
     }
-}
-
-/// What programs and tables are loaded with.
-#[derive(Clone, Copy, Debug)]
-pub struct KernelOptions {
-    /// The size of the tables.
-    pub size: TableSize,
-    /// Of the hashes: senders must not know it.
-    pub seed: u64,
-    /// Packets in tunnels are metered as what the tunnels carry.
-    pub decapsulate: bool,
 }
 
 /// The loaded kernel side: programs not yet attached, tables empty.
@@ -118,7 +134,7 @@ pub struct Kernel {
     pub ebpf: Ebpf,
     /// The size of its tables.
     pub size: TableSize,
-    options: KernelOptions,
+    seed: u64,
     /// More loads of the programs, on the same tables: planes 1 and up.
     planes: Vec<Ebpf>,
     loading: Option<Receiver<Result<Ebpf, AttachError>>>,
@@ -126,12 +142,12 @@ pub struct Kernel {
 }
 
 impl Kernel {
-    /// Loads programs and tables.
+    /// Loads programs and tables. Senders of packets must not know the `seed` of the hashes.
     ///
     /// # Errors
     /// A missing privilege, a kernel that is too old, or the verifier's refusal with its log.
-    pub fn load(options: KernelOptions) -> Result<Self, AttachError> {
-        Self::load_with(options, XDP_PASS)
+    pub fn load(size: TableSize, seed: u64) -> Result<Self, AttachError> {
+        Self::load_with(size, seed, XDP_PASS)
     }
 
     /// The same for a measurement whose packets nobody is to get: XDP drops them when it
@@ -139,19 +155,18 @@ impl Kernel {
     ///
     /// # Errors
     /// As [`Kernel::load`].
-    pub fn load_dropping(options: KernelOptions) -> Result<Self, AttachError> {
-        Self::load_with(options, XDP_DROP)
+    pub fn load_dropping(size: TableSize, seed: u64) -> Result<Self, AttachError> {
+        Self::load_with(size, seed, XDP_DROP)
     }
 
-    fn load_with(options: KernelOptions, verdict: u32) -> Result<Self, AttachError> {
+    fn load_with(size: TableSize, seed: u64, verdict: u32) -> Result<Self, AttachError> {
         refuse_real_time()?;
-        let ebpf = Self::load_object(options, verdict, 0, None)?;
+        let ebpf = Self::load_object(size, seed, verdict, 0, None)?;
         let shared = SharedMaps::new(&ebpf)
             .inspect_err(|error| tracing::debug!("tables cannot be shared: {error}"))
             .map(Arc::new)
             .ok();
-        let (size, planes) = (options.size, Vec::new());
-        let mut kernel = Self { ebpf, size, options, planes, loading: None, shared };
+        let mut kernel = Self { ebpf, size, seed, planes: Vec::new(), loading: None, shared };
         load_programs(&mut kernel.ebpf)?;
         let name = names::READ_CLOCK;
         kernel.classifier(name)?.load().map_err(|error| program_error(name, error))?;
@@ -160,7 +175,8 @@ impl Kernel {
 
     /// Creates the maps of a plane, or takes those of plane 0.
     fn load_object(
-        KernelOptions { size, seed, decapsulate }: KernelOptions,
+        size: TableSize,
+        seed: u64,
         verdict: u32,
         plane: u32,
         shared: Option<&SharedMaps>,
@@ -184,7 +200,7 @@ impl Kernel {
             .override_global(names::SETS_PER_REGION, &size.sets_per_region, true)
             .override_global(names::EVICTED_PER_REGION, &evicted, true)
             .override_global(names::MAX_INTERFACES, &size.interfaces, true)
-            .override_global(names::DECAPSULATE, &u32::from(decapsulate), true)
+            .override_global(names::DECAPSULATE, &u32::from(size.tunnels), true)
             .override_global(names::HASH_KEYS, &keys_from(seed), true)
             .override_global(names::INDEX_BASE, &base, true)
             .override_global(names::XDP_VERDICT, &verdict, true)
@@ -192,6 +208,8 @@ impl Kernel {
             .map_max_entries(names::DIRTY, regions * size.dirty_words())
             .map_max_entries(names::REGIONS, regions)
             .map_max_entries(names::EVICTED, regions * evicted)
+            .map_max_entries(names::TUNNELS, (regions * size.tunnel_sets()).max(1))
+            .map_max_entries(names::EVICTED_TUNNELS, (regions * size.evicted_tunnels()).max(1))
             .map_max_entries(names::COUNTERS, regions * size.interfaces)
             .map_max_entries(names::NAMES, size.interfaces)
             .map_max_entries(names::STRAY, GENERATIONS * size.interfaces)
@@ -206,13 +224,19 @@ impl Kernel {
 
     /// Loads the programs once more, on the same tables, for interfaces whose index is in
     /// use already. That takes as long as the first load, in a thread: it is asked for
-    /// again and again until it says that there is one more plane.
+    /// again and again until it says that there is one more plane. It must be asked for
+    /// by the thread that flips the generation.
     ///
     /// # Errors
     /// As [`Kernel::load`]; or the tables cannot be shared, which `CAP_SYS_ADMIN` is needed for.
     pub fn add_plane(&mut self) -> Result<bool, AttachError> {
         let Some(loading) = &self.loading else {
-            self.loading = Some(self.start_loading()?);
+            if self.filling()? == 0 {
+                self.loading = Some(self.start_loading()?);
+            } else {
+                // The next flip is not far: the caller drains meanwhile.
+                let _ = never::<()>().recv_timeout(LOADING);
+            }
             return Ok(false);
         };
         let loaded = match loading.recv_timeout(LOADING) {
@@ -227,18 +251,31 @@ impl Kernel {
         Ok(true)
     }
 
+    /// The generation that is being filled, as the programs see it.
+    fn filling(&self) -> Result<u32, AttachError> {
+        let load = |error: MapError| AttachError::Load { problem: chain(&error) };
+        let path = self.shared()?.path(names::BSS);
+        let map = MapData::from_pin(path).map_err(load)?;
+        let map: Array<MapData, u32> = Map::Array(map).try_into().map_err(load)?;
+        map.get(&0, 0).map_err(load)
+    }
+
+    fn shared(&self) -> Result<&Arc<SharedMaps>, AttachError> {
+        self.shared.as_ref().ok_or_else(|| AttachError::Permission {
+            operation: "sharing the flow tables among network namespaces".into(),
+            needs: NEEDS_TO_JOIN,
+        })
+    }
+
     fn start_loading(&self) -> Result<Receiver<Result<Ebpf, AttachError>>, AttachError> {
-        let Some(shared) = self.shared.clone() else {
-            return Err(AttachError::Permission {
-                operation: "sharing the flow tables among network namespaces".into(),
-                needs: NEEDS_TO_JOIN,
-            });
-        };
-        let (options, plane) = (self.options, self.planes());
+        let shared = self.shared()?.clone();
+        // Not in the thread: this writes the programs' variables, with zeros. The one that
+        // says which generation is filled is 0 now, and stays so until this returns.
+        let mut ebpf =
+            Self::load_object(self.size, self.seed, XDP_PASS, self.planes(), Some(&shared))?;
         let (sender, loading) = bounded(1);
         let load = move || {
-            let loaded = Self::load_object(options, XDP_PASS, plane, Some(&shared))
-                .and_then(|mut ebpf| load_programs(&mut ebpf).map(|()| ebpf));
+            let loaded = load_programs(&mut ebpf).map(|()| ebpf);
             // Without a receiver the agent has stopped meanwhile.
             let _ = sender.send(loaded);
         };
@@ -408,7 +445,7 @@ mod tests {
         for cpus in [1, 2, 3, 64, 256] {
             for mib in [8, 128, 1000, 1 << 16] {
                 let budget = mib << 20;
-                let Ok(size) = TableSize::for_budget(cpus, 512, budget) else {
+                let Ok(size) = TableSize::for_budget(cpus, 512, false, budget) else {
                     assert!(mib < u64::from(cpus), "{cpus} CPUs have a place in {mib} MiB");
                     continue;
                 };
@@ -425,7 +462,7 @@ mod tests {
 
     #[test]
     fn a_budget_that_is_too_small_says_what_is_needed() {
-        let error = TableSize::for_budget(64, 512, 1 << 20).expect_err("64 CPUs need more");
+        let error = TableSize::for_budget(64, 512, true, 1 << 20).expect_err("64 CPUs need more");
         assert!(error.to_string().contains("64 CPUs need at least"), "{error}");
     }
 }

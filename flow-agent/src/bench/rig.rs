@@ -12,7 +12,7 @@ use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use super::failed;
 use super::generator::{Hook, descriptor};
 use crate::Error;
-use crate::attach::{Kernel, KernelOptions, TableSize};
+use crate::attach::{Kernel, TableSize};
 use crate::cache::Intake;
 use crate::clock::wall_clock;
 use crate::config::{Config, Settings};
@@ -69,7 +69,7 @@ impl Rig {
     /// # Errors
     /// Programs or tables cannot be loaded.
     pub fn with_tables(size: TableSize) -> Result<Self, Error> {
-        Self::metering(Kernel::load(options(size)?)?, TEST_RUN_IFINDEX)
+        Self::metering(Kernel::load(size, SEED)?, TEST_RUN_IFINDEX)
     }
 
     /// Default tables, and an XDP program that drops what it has metered on this interface.
@@ -77,7 +77,7 @@ impl Rig {
     /// # Errors
     /// Programs or tables cannot be loaded.
     pub fn dropping(ifindex: u32) -> Result<Self, Error> {
-        Self::metering(Kernel::load_dropping(options(default_tables()?)?)?, ifindex)
+        Self::metering(Kernel::load_dropping(default_tables()?, SEED)?, ifindex)
     }
 
     fn metering(mut kernel: Kernel, ifindex: u32) -> Result<Self, Error> {
@@ -127,7 +127,7 @@ pub fn drain_into(rig: &mut Rig, intake: &mut Intake) -> Result<(Sums, Duration)
     let flipped = rig.drain.flip(&rig.kernel, wall_clock)?;
     let interval = flipped.interval;
     let started = Instant::now();
-    let drained = rig.drain.read(flipped, |hot, cold| intake.add(hot, cold, &interval));
+    let drained = rig.drain.read(flipped, |entry| intake.add(entry, &interval));
     intake.flush(&interval);
     rig.drain.close(&drained).map_err(failed)?;
     let took = started.elapsed();
@@ -154,11 +154,6 @@ pub fn default_config() -> Result<Config, Error> {
     Settings::default().check("bench", cpus).map_err(failed)
 }
 
-/// What an agent loads its programs with when nothing is configured.
-fn options(size: TableSize) -> Result<KernelOptions, Error> {
-    Ok(KernelOptions { size, seed: SEED, decapsulate: default_config()?.decapsulate })
-}
-
 /// The rules of an agent when nothing is configured: only its own packets to the store are left
 /// out, which here are those of ClickHouse's port.
 fn default_rules() -> Result<Rules, Error> {
@@ -173,9 +168,10 @@ fn default_rules() -> Result<Rules, Error> {
 /// # Errors
 /// They cannot be made on this host.
 pub fn default_tables() -> Result<TableSize, Error> {
-    let budget = default_config()?.table_memory_bytes;
-    let numbers = TableSize::interfaces_for(1);
-    Ok(TableSize::for_budget(online_cpus(), numbers, budget)?)
+    let config = default_config()?;
+    let (cpus, budget) = (online_cpus(), config.table_memory_bytes);
+    let numbers = TableSize::interfaces_for(1, cpus, budget);
+    Ok(TableSize::for_budget(cpus, numbers, config.decapsulate, budget)?)
 }
 
 /// What the kernel says of a loaded program.
@@ -193,7 +189,7 @@ pub struct Identity {
 /// They cannot be loaded.
 pub fn attached_identities() -> Result<[Identity; 2], Error> {
     // What `run` does; the seed fills the hash keys, which are data and no code.
-    let kernel = Kernel::load(options(default_tables()?)?)?;
+    let kernel = Kernel::load(default_tables()?, SEED)?;
     identities(&kernel)
 }
 
