@@ -2,7 +2,7 @@
 //! and an independent program on the same interface agree to the packet, every loss has a
 //! reason, and flows that were there before stay exact. Needs root, the agent's binary, libchdb.
 //!
-//! `FLOW_FLOOD_PACKETS` sets how many packets (`cargo xtask test --long`: ten million).
+//! `FLOW_FLOOD_PACKETS` sets how many packets (`cargo xtask test --long`: four million).
 
 use std::collections::BTreeMap;
 use std::net::UdpSocket;
