@@ -7,8 +7,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::Error;
 use crate::attach::{
-    AttachError, Hooks, Interface, Kernel, KernelOptions, Missing, Numbers, PinFolder, Scan,
-    TableSize, Watcher,
+    AttachError, Hooks, Interface, Kernel, Missing, Numbers, PinFolder, Scan, TableSize, Watcher,
 };
 use crate::config::{Config, Source};
 use crate::drain::{self, Drain};
@@ -46,8 +45,13 @@ pub fn run(
     let interfaces = first_look(&mut watcher)?;
     let seed = random_seed();
     let numbers = TableSize::interfaces_for(interfaces.len());
-    let size = TableSize::for_budget(online_cpus(), numbers, config.table_memory_bytes)?;
-    let mut kernel = Kernel::load(KernelOptions { size, seed, decapsulate: config.decapsulate })?;
+    let size = TableSize::for_budget(
+        online_cpus(),
+        numbers,
+        config.decapsulate,
+        config.table_memory_bytes,
+    )?;
+    let mut kernel = Kernel::load(size, seed)?;
     let pins = pin(config, &kernel);
     let mut drain = Drain::new(&mut kernel, 0)?;
     let kernel_log = KernelLog::new(&mut kernel);

@@ -16,9 +16,9 @@ use flow_common::filter::{
 use flow_common::hash::HashKeys;
 use flow_common::table::{
     ClockReading, Entry, GENERATIONS, INTERFACE_ENTRIES, InterfaceEntry, Journal, NAME_OCTETS,
-    Region, Set,
+    Region, Set, TunnelSet,
 };
-use flow_common::{Count, FragmentKey, FragmentPorts, InterfaceCounters};
+use flow_common::{Count, FragmentKey, FragmentPorts, InterfaceCounters, Tunnel};
 
 /// The flow tables: `SETS_PER_REGION` sets for each region. Read by mmap.
 #[map]
@@ -35,6 +35,15 @@ pub static REGIONS: Array<Region> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 /// Flows that had to leave a full set: `EVICTED_PER_REGION` for each region. Read by mmap.
 #[map]
 pub static EVICTED: Array<Entry> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+
+/// The tunnels of the flows in `SETS`; with one entry, and not used, where tunnels are
+/// not looked into. Read by mmap.
+#[map]
+pub static TUNNELS: Array<TunnelSet> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+
+/// The same for the flows in `EVICTED`.
+#[map]
+pub static EVICTED_TUNNELS: Array<Tunnel> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
 /// `MAX_INTERFACES` counters for each region. Read by mmap.
 #[map]

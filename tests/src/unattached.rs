@@ -5,7 +5,7 @@
 
 use aya::maps::{HashMap, MapData};
 use aya::programs::{ProgramError, SchedClassifier, TestRun, TestRunOptions, Xdp};
-use flow_agent::attach::{Kernel, KernelOptions, TableSize};
+use flow_agent::attach::{Kernel, TableSize};
 use flow_agent::drain::{Balance, Drain};
 use flow_common::parse::{FragmentKey, FragmentPorts};
 use flow_common::table::{InterfaceEntry, names};
@@ -49,10 +49,9 @@ impl Unattached {
     /// New ones, with places for some hundred thousand flows.
     pub fn new() -> Self {
         let cpus = aya::util::nr_cpus().expect("the CPUs are known") as u32;
-        let size =
-            TableSize::for_budget(cpus, 16, 64 << 20).unwrap_or_else(|error| panic!("{error}"));
-        let mut kernel = Kernel::load(KernelOptions { size, seed: 7, decapsulate: false })
+        let size = TableSize::for_budget(cpus, 16, false, 64 << 20)
             .unwrap_or_else(|error| panic!("{error}"));
+        let mut kernel = Kernel::load(size, 7).unwrap_or_else(|error| panic!("{error}"));
         let entry = InterfaceEntry { number: 1, ..InterfaceEntry::default() };
         kernel.set_interface(TEST_RUN_IFINDEX, entry).unwrap_or_else(|error| panic!("{error}"));
         let drain = Drain::new(&mut kernel, 1).unwrap_or_else(|error| panic!("{error}"));

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use anyhow::{Result, ensure};
 use aya::programs::{TestRun, TestRunOptions};
 use etherparse::PacketBuilder;
-use flow_agent::attach::{Kernel, KernelOptions, TableSize};
+use flow_agent::attach::{Kernel, TableSize};
 use flow_agent::clock::wall_clock;
 use flow_agent::drain::Drain;
 use flow_common::table::{InterfaceEntry, names};
@@ -58,9 +58,8 @@ fn frame((seq, payload, flags): Segment) -> Vec<u8> {
 #[test]
 fn the_kernel_counts_repeated_segments() {
     let cpus = aya::util::nr_cpus().expect("the CPUs are known") as u32;
-    let size = TableSize { cpus, sets_per_region: 256, interfaces: 16 };
-    let mut kernel = Kernel::load(KernelOptions { size, seed: 7, decapsulate: false })
-        .unwrap_or_else(|error| panic!("{error}"));
+    let size = TableSize { cpus, sets_per_region: 256, interfaces: 16, tunnels: false };
+    let mut kernel = Kernel::load(size, 7).unwrap_or_else(|error| panic!("{error}"));
     let entry = InterfaceEntry { number: 1, ..InterfaceEntry::default() };
     kernel.set_interface(TEST_RUN_IFINDEX, entry).expect("the map takes it");
     let mut drain = Drain::new(&mut kernel, 1).unwrap_or_else(|error| panic!("{error}"));

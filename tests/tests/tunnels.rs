@@ -6,7 +6,7 @@ use std::process::Command;
 
 use anyhow::{Result, ensure};
 use aya::programs::{TestRun, TestRunOptions};
-use flow_agent::attach::{Kernel, KernelOptions, TableSize};
+use flow_agent::attach::{Kernel, TableSize};
 use flow_agent::drain::Drain;
 use flow_common::table::{InterfaceEntry, names};
 use flow_tests::bin_path::flow_agent;
@@ -25,9 +25,8 @@ const TEST_RUN_IFINDEX: u32 = 1;
 
 fn kernel(decapsulate: bool) -> Kernel {
     let cpus = aya::util::nr_cpus().expect("the CPUs are known") as u32;
-    let size = TableSize { cpus, sets_per_region: 256, interfaces: 16 };
-    Kernel::load(KernelOptions { size, seed: 7, decapsulate })
-        .unwrap_or_else(|error| panic!("{error}"))
+    let size = TableSize { cpus, sets_per_region: 256, interfaces: 16, tunnels: decapsulate };
+    Kernel::load(size, 7).unwrap_or_else(|error| panic!("{error}"))
 }
 
 #[test]

@@ -8,9 +8,11 @@ use aya::maps::{Array, MapData, MapError};
 use aya::programs::{Program, ProgramError, SchedClassifier, Xdp};
 use aya::{Ebpf, EbpfError, EbpfLoader, include_bytes_aligned};
 use crossbeam::channel::{Receiver, RecvTimeoutError, bounded};
-use flow_common::InterfaceCounters;
 use flow_common::hash::keys_from;
-use flow_common::table::{Entry, GENERATIONS, InterfaceEntry, Set, WAYS, index_base, names};
+use flow_common::table::{
+    Entry, GENERATIONS, InterfaceEntry, Set, TunnelSet, WAYS, index_base, names,
+};
+use flow_common::{InterfaceCounters, Tunnel};
 
 use super::shared_maps::SharedMaps;
 use super::{AttachError, NEEDS_TO_JOIN, NEEDS_TO_LOAD};
@@ -30,6 +32,8 @@ pub struct TableSize {
     pub sets_per_region: u32,
     /// Interface numbers are below this.
     pub interfaces: u32,
+    /// Packets in tunnels are metered as what the tunnels carry, which takes more memory.
+    pub tunnels: bool,
 }
 
 impl TableSize {
@@ -53,8 +57,13 @@ impl TableSize {
     ///
     /// # Errors
     /// Not even the smallest tables fit.
-    pub fn for_budget(cpus: u32, interfaces: u32, budget_bytes: u64) -> Result<Self, AttachError> {
-        let size = |sets_per_region| Self { cpus, sets_per_region, interfaces };
+    pub fn for_budget(
+        cpus: u32,
+        interfaces: u32,
+        tunnels: bool,
+        budget_bytes: u64,
+    ) -> Result<Self, AttachError> {
+        let size = |sets_per_region| Self { cpus, sets_per_region, interfaces, tunnels };
         let mut sets = Self::MOST_SETS;
         while size(sets).bytes() > budget_bytes {
             sets /= 2;
@@ -72,7 +81,9 @@ impl TableSize {
         let region = of(self.sets_per_region, size_of::<Set>())
             + of(self.dirty_words(), size_of::<u64>())
             + of(self.evicted_per_region(), size_of::<Entry>())
-            + of(self.interfaces, size_of::<InterfaceCounters>());
+            + of(self.interfaces, size_of::<InterfaceCounters>())
+            + of(self.tunnel_sets(), size_of::<TunnelSet>())
+            + of(self.evicted_tunnels(), size_of::<Tunnel>());
         u64::from(self.regions()) * region
     }
 
@@ -91,21 +102,20 @@ impl TableSize {
         self.sets_per_region / 64
     }
 
+    /// Sets of tunnels in a region.
+    pub fn tunnel_sets(self) -> u32 {
+        if self.tunnels { self.sets_per_region } else { 0 }
+    }
+
+    /// Tunnels of evicted flows in a region.
+    pub fn evicted_tunnels(self) -> u32 {
+        if self.tunnels { self.evicted_per_region() } else { 0 }
+    }
+
     /// Flows that may leave the full sets of a region between two drains.
     pub fn evicted_per_region(self) -> u32 {
         self.sets_per_region
     }
-}
-
-/// What programs and tables are loaded with.
-#[derive(Clone, Copy, Debug)]
-pub struct KernelOptions {
-    /// The size of the tables.
-    pub size: TableSize,
-    /// Of the hashes: senders must not know it.
-    pub seed: u64,
-    /// Packets in tunnels are metered as what the tunnels carry.
-    pub decapsulate: bool,
 }
 
 /// The loaded kernel side: programs not yet attached, tables empty.
@@ -114,7 +124,7 @@ pub struct Kernel {
     pub ebpf: Ebpf,
     /// The size of its tables.
     pub size: TableSize,
-    options: KernelOptions,
+    seed: u64,
     /// More loads of the programs, on the same tables: planes 1 and up.
     planes: Vec<Ebpf>,
     loading: Option<Receiver<Result<Ebpf, AttachError>>>,
@@ -122,19 +132,18 @@ pub struct Kernel {
 }
 
 impl Kernel {
-    /// Loads programs and tables.
+    /// Loads programs and tables. Senders of packets must not know the `seed` of the hashes.
     ///
     /// # Errors
     /// A missing privilege, a kernel that is too old, or the verifier's refusal with its log.
-    pub fn load(options: KernelOptions) -> Result<Self, AttachError> {
+    pub fn load(size: TableSize, seed: u64) -> Result<Self, AttachError> {
         refuse_real_time()?;
-        let ebpf = Self::load_object(options, 0, None)?;
+        let ebpf = Self::load_object(size, seed, 0, None)?;
         let shared = SharedMaps::new(&ebpf)
             .inspect_err(|error| tracing::debug!("tables cannot be shared: {error}"))
             .map(Arc::new)
             .ok();
-        let (size, planes) = (options.size, Vec::new());
-        let mut kernel = Self { ebpf, size, options, planes, loading: None, shared };
+        let mut kernel = Self { ebpf, size, seed, planes: Vec::new(), loading: None, shared };
         load_programs(&mut kernel.ebpf)?;
         let name = names::READ_CLOCK;
         kernel.classifier(name)?.load().map_err(|error| program_error(name, error))?;
@@ -143,7 +152,8 @@ impl Kernel {
 
     /// Creates the maps of a plane, or takes those of plane 0.
     fn load_object(
-        KernelOptions { size, seed, decapsulate }: KernelOptions,
+        size: TableSize,
+        seed: u64,
         plane: u32,
         shared: Option<&SharedMaps>,
     ) -> Result<Ebpf, AttachError> {
@@ -166,13 +176,15 @@ impl Kernel {
             .override_global(names::SETS_PER_REGION, &size.sets_per_region, true)
             .override_global(names::EVICTED_PER_REGION, &evicted, true)
             .override_global(names::MAX_INTERFACES, &size.interfaces, true)
-            .override_global(names::DECAPSULATE, &u32::from(decapsulate), true)
+            .override_global(names::DECAPSULATE, &u32::from(size.tunnels), true)
             .override_global(names::HASH_KEYS, &keys_from(seed), true)
             .override_global(names::INDEX_BASE, &base, true)
             .map_max_entries(names::SETS, regions * size.sets_per_region)
             .map_max_entries(names::DIRTY, regions * size.dirty_words())
             .map_max_entries(names::REGIONS, regions)
             .map_max_entries(names::EVICTED, regions * evicted)
+            .map_max_entries(names::TUNNELS, (regions * size.tunnel_sets()).max(1))
+            .map_max_entries(names::EVICTED_TUNNELS, (regions * size.evicted_tunnels()).max(1))
             .map_max_entries(names::COUNTERS, regions * size.interfaces)
             .map_max_entries(names::NAMES, size.interfaces)
             .map_max_entries(names::STRAY, GENERATIONS * size.interfaces)
@@ -215,10 +227,10 @@ impl Kernel {
                 needs: NEEDS_TO_JOIN,
             });
         };
-        let (options, plane) = (self.options, self.planes());
+        let (size, seed, plane) = (self.size, self.seed, self.planes());
         let (sender, loading) = bounded(1);
         let load = move || {
-            let loaded = Self::load_object(options, plane, Some(&shared))
+            let loaded = Self::load_object(size, seed, plane, Some(&shared))
                 .and_then(|mut ebpf| load_programs(&mut ebpf).map(|()| ebpf));
             // Without a receiver the agent has stopped meanwhile.
             let _ = sender.send(loaded);
@@ -389,7 +401,7 @@ mod tests {
         for cpus in [1, 2, 3, 64, 256] {
             for mib in [8, 128, 1000, 1 << 16] {
                 let budget = mib << 20;
-                let Ok(size) = TableSize::for_budget(cpus, 512, budget) else {
+                let Ok(size) = TableSize::for_budget(cpus, 512, false, budget) else {
                     assert!(mib < u64::from(cpus), "{cpus} CPUs have a place in {mib} MiB");
                     continue;
                 };
@@ -406,7 +418,7 @@ mod tests {
 
     #[test]
     fn a_budget_that_is_too_small_says_what_is_needed() {
-        let error = TableSize::for_budget(64, 512, 1 << 20).expect_err("64 CPUs need more");
+        let error = TableSize::for_budget(64, 512, true, 1 << 20).expect_err("64 CPUs need more");
         assert!(error.to_string().contains("64 CPUs need at least"), "{error}");
     }
 }

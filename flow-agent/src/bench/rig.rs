@@ -12,13 +12,17 @@ use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use super::failed;
 use super::generator::{Hook, descriptor};
 use crate::Error;
-use crate::attach::{Kernel, KernelOptions, TableSize};
+use crate::attach::{Kernel, TableSize};
 use crate::cache::Intake;
 use crate::clock::wall_clock;
 use crate::config::{Config, Settings};
 use crate::delta::Delta;
 use crate::drain::{Balance, Drain, Drained};
+use crate::filter::Rules;
 use crate::host::online_cpus;
+
+/// Where a store listens by default.
+const STORE_PORT: u16 = 8123;
 
 /// Test runs say that packets come from `lo`.
 const TEST_RUN_IFINDEX: u32 = 1;
@@ -68,8 +72,10 @@ impl Rig {
     /// # Errors
     /// Programs or tables cannot be loaded.
     pub fn with_tables(size: TableSize) -> Result<Self, Error> {
-        let mut kernel = Kernel::load(KernelOptions { size, seed: SEED, decapsulate: false })?;
-        let drain = Drain::new(&mut kernel, 1)?;
+        let mut kernel = Kernel::load(size, SEED)?;
+        let mut drain = Drain::new(&mut kernel, 1)?;
+        // As an agent has it when nothing is configured.
+        drain.install_rules(Rules { own_port: Some(STORE_PORT), ..Rules::default() })?;
         let entry = InterfaceEntry { number: 1, ..InterfaceEntry::default() };
         kernel.set_interface(TEST_RUN_IFINDEX, entry)?;
         Ok(Self { kernel, drain })
@@ -114,7 +120,7 @@ pub fn drain_into(rig: &mut Rig, intake: &mut Intake) -> Result<(Sums, Duration)
     let flipped = rig.drain.flip(&rig.kernel, wall_clock)?;
     let interval = flipped.interval;
     let started = Instant::now();
-    let drained = rig.drain.read(flipped, |hot, cold| intake.add(hot, cold, &interval));
+    let drained = rig.drain.read(flipped, |entry| intake.add(entry, &interval));
     intake.flush(&interval);
     rig.drain.close(&drained).map_err(failed)?;
     let took = started.elapsed();
@@ -147,7 +153,7 @@ pub fn default_config() -> Result<Config, Error> {
 /// They cannot be made on this host.
 pub fn default_tables() -> Result<TableSize, Error> {
     let budget = default_config()?.table_memory_bytes;
-    Ok(TableSize::for_budget(online_cpus(), TableSize::interfaces_for(1), budget)?)
+    Ok(TableSize::for_budget(online_cpus(), TableSize::interfaces_for(1), false, budget)?)
 }
 
 /// What the kernel says of a loaded program.
@@ -166,7 +172,7 @@ pub struct Identity {
 pub fn attached_identities() -> Result<[Identity; 2], Error> {
     // What `run` does; the seed fills the hash keys, which are data and no code.
     let size = default_tables()?;
-    let kernel = Kernel::load(KernelOptions { size, seed: SEED, decapsulate: false })?;
+    let kernel = Kernel::load(size, SEED)?;
     identities(&kernel)
 }
 

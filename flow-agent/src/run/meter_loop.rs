@@ -17,7 +17,7 @@ use crate::drain::{Drain, FillLevel};
 use crate::latency::{Latency, Stage};
 use crate::ledger::Ledger;
 use crate::names::{NameBook, Names};
-use crate::reload::Reloader;
+use crate::reload::{Changes, Reloader};
 use crate::shutdown::Requests;
 use crate::target::Store;
 
@@ -63,7 +63,7 @@ impl MeterLoop {
         }
         hooks.started()?;
         announce(hooks, size, &self.store);
-        let watch = watcher.watch().map_err(Error::thread)?;
+        let mut watch = watcher.watch().map_err(Error::thread)?;
         notify(sd_notify::NotifyState::Ready);
         loop {
             let wait = if hooks.is_busy() { Duration::ZERO } else { self.until_look() };
@@ -71,10 +71,14 @@ impl MeterLoop {
                 Ok(()) | Err(RecvTimeoutError::Disconnected) => return Ok(()),
                 Err(RecvTimeoutError::Timeout) => {}
             }
-            if requests.reload.try_recv().is_ok()
-                && let Some(rules) = self.reloader.reload()
-            {
-                self.drain.set_rules(rules);
+            if requests.reload.try_recv().is_ok() {
+                let Changes { rules, selection } = self.reloader.reload();
+                if let Some(rules) = rules {
+                    self.drain.set_rules(rules);
+                }
+                if let Some(selection) = selection {
+                    watch.select(selection);
+                }
             }
             if let Some(stage) = pipeline.dead_stage() {
                 return Err(Error::Stage { stage });
@@ -144,7 +148,7 @@ impl MeterLoop {
         let started = Instant::now();
         let flipped = self.drain.flip(kernel, wall_clock)?;
         let (interval, intake) = (flipped.interval, &mut self.intake);
-        let drained = self.drain.read(flipped, |hot, cold| intake.add(hot, cold, &interval));
+        let drained = self.drain.read(flipped, |entry| intake.add(entry, &interval));
         intake.flush(&interval);
         self.drain.close(&drained)?;
         self.latency.record(Stage::Drain, started.elapsed());
