@@ -12,9 +12,10 @@ use flow_common::table::{InterfaceEntry, names};
 use flow_tests::bin_path::flow_agent;
 use flow_tests::lab::Side;
 use flow_tests::made::{Pcap, folder_with, lines};
+use flow_tests::reference::Tunnel;
 use flow_tests::rig::Rig;
 use flow_tests::sql;
-use flow_tests::tally::Tally;
+use flow_tests::tally::{PacketSocket, Tally};
 use flow_tests::traffic::{self, Ends};
 use flow_tests::tunnelled::{self, INNER, INNER_HEADERS, Made, PORTS};
 use serde_json::{Value, json};
@@ -152,6 +153,67 @@ fn overlay(side: &Side, other: &Side) -> Result<()> {
          neigh replace 10.78.0.{there} lladdr 02:00:00:00:78:{there:02x} nud permanent dev vx\n",
         side.interface
     ))
+}
+
+/// The same with tunnels opened: what counts are the packets inside.
+#[test]
+fn what_goes_through_vxlan_is_stored_when_tunnels_are_opened() -> Result<()> {
+    const HEADERS: u64 = 20 + 8 + 8 + 14; // IP, UDP, VXLAN, Ethernet
+    let rig = Rig::new()?;
+    let (packets, octets) = through_vxlan(&rig, &["--decapsulate"])?;
+    let inside = "tunnel_type = 'vxlan' AND tunnel_id = 7 AND protocol = 6 AND dst_port = 5201";
+    assert_eq!(sent(&rig, inside)?, (packets, octets - HEADERS * packets));
+    assert_eq!(sent(&rig, "1")?, (packets, octets - HEADERS * packets), "and nothing else");
+    Ok(())
+}
+
+/// Every kind of tunnel through the programs of both hooks into the store.
+#[test]
+fn inner_flows_are_stored_with_their_tunnels() -> Result<()> {
+    const TIMES: u64 = 3;
+    let rig = Rig::new()?;
+    let (left, right) = (&rig.lab.left, &rig.lab.right);
+    let agent = rig.agent_with(("tc", "xdp"), &["--decapsulate"])?;
+    for (side, forward, payload) in [(left, true, 100), (right, false, 60)] {
+        side.namespace.enter(|| {
+            let socket = PacketSocket::open(side.interface)?;
+            for made in tunnelled::frames(payload, forward) {
+                (0..TIMES).try_for_each(|_| socket.send(&made.frame))?;
+            }
+            Ok(())
+        })?;
+    }
+    rig.lab.wait_quiet()?;
+    agent.stop()?;
+    for (side, direction) in [(left, "egress"), (right, "ingress")] {
+        let rows = sql::rows(
+            rig.store.url(),
+            &format!(
+                "SELECT tunnel_type, tunnel_id, IPv6NumToString(tunnel_src), \
+                   IPv6NumToString(tunnel_dst), IPv6NumToString(src_ip), IPv6NumToString(dst_ip), \
+                   src_port, dst_port, protocol, packets, bytes, reverse_packets, reverse_bytes, \
+                   min_ttl, direction \
+                 FROM flow.flows WHERE endsWith(interface, '{}') ORDER BY tunnel_type",
+                side.interface
+            ),
+        )?;
+        let expected = tunnelled::frames(0, true).into_iter().map(|made| {
+            let Tunnel { kind, id, src, dst } = made.tunnel;
+            let row = format!(
+                "{kind} {id} ::ffff:{src} ::ffff:{dst} ::ffff:{} ::ffff:{} {} {} 6 \
+                 {TIMES} {} {TIMES} {} 33 {direction}",
+                INNER.0,
+                INNER.1,
+                PORTS.0,
+                PORTS.1,
+                140 * TIMES,
+                100 * TIMES,
+            );
+            row.split(' ').map(str::to_owned).collect::<Vec<_>>()
+        });
+        assert_eq!(rows, expected.collect::<Vec<_>>(), "{}", side.interface);
+    }
+    Ok(())
 }
 
 /// A capture with a segment in each kind of tunnel, and an answer.
