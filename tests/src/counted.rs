@@ -11,8 +11,7 @@ use flow_common::NotMetered;
 
 use crate::reference::{self, Direction, Reading, Reason, Tunnel};
 
-/// One direction of a flow. Addresses as in the tables: IPv4 mapped into IPv6. The tunnel that
-/// it came in is not compared: the kernel's tables do not hold it.
+/// One direction of a flow. Addresses as in the tables: IPv4 mapped into IPv6.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Flow {
     /// Sender.
@@ -27,6 +26,8 @@ pub struct Flow {
     pub dst_port: u16,
     /// Outer and inner VLAN id.
     pub vlans: [u16; 2],
+    /// The tunnel that it came in: kind, id, sender and receiver.
+    pub tunnel: Option<(&'static str, u32, [u8; 16], [u8; 16])>,
 }
 
 /// What a flow's packets sum up to.
@@ -84,6 +85,9 @@ impl Counted {
                 src_port: key.src_port,
                 dst_port: key.dst_port,
                 vlans: [key.vlan_id, key.inner_vlan_id],
+                tunnel: delta.tunnel.as_ref().map(|tunnel| {
+                    (tunnel.kind().label(), tunnel.id, tunnel.src.octets(), tunnel.dst.octets())
+                }),
             };
             let sums = Sums {
                 packets: delta.packets,
@@ -140,6 +144,8 @@ impl Counted {
             src_port: direction.src_port,
             dst_port: if marks.icmp == 0 { direction.dst_port } else { marks.icmp },
             vlans,
+            tunnel: tunnel
+                .map(|Tunnel { kind, id, src, dst }| (kind, id, mapped(src), mapped(dst))),
         };
         let sums = Sums {
             packets: 1,
@@ -191,10 +197,10 @@ fn mapped(address: IpAddr) -> [u8; 16] {
 impl fmt::Display for Counted {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (flow, sums) in &self.flows {
-            let Flow { src, dst, protocol, src_port, dst_port, vlans } = flow;
+            let Flow { src, dst, protocol, src_port, dst_port, vlans, tunnel } = flow;
             let [src, dst] = [src, dst].map(|octets| IpAddr::from(*octets).to_canonical());
             write!(out, "  {src} {src_port} > {dst} {dst_port}, protocol {protocol}, ")?;
-            writeln!(out, "VLANs {vlans:?}: {sums:?}")?;
+            writeln!(out, "VLANs {vlans:?}, tunnel {tunnel:?}: {sums:?}")?;
         }
         for (reason, packets) in &self.not_metered {
             writeln!(out, "  not metered, {reason}: {packets}")?;
