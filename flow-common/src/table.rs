@@ -21,6 +21,7 @@ pub mod names {
     #![allow(missing_docs, reason = "documented where the maps are defined, in flow-ebpf")]
     pub const SETS: &str = "SETS";
     pub const REGIONS: &str = "REGIONS";
+    pub const COLD: &str = "COLD";
     pub const DIRTY: &str = "DIRTY";
     pub const COUNTERS: &str = "COUNTERS";
     pub const STRAY: &str = "STRAY";
@@ -127,9 +128,11 @@ pub struct Set {
     pub reserved: [u64; 2],
     /// Updated by every packet.
     pub hot: [HotLine; WAYS],
-    /// Updated rarely.
-    pub cold: [ColdLine; WAYS],
 }
+
+/// The cold lines of a [`Set`]'s ways: in a table of their own, so that what every
+/// packet may touch takes fewer pages.
+pub type ColdSet = [ColdLine; WAYS];
 
 /// The tunnels that the flows of a [`Set`] came in, while tunnels are looked into.
 pub type TunnelSet = [Tunnel; WAYS];
@@ -222,7 +225,7 @@ pub struct InterfaceEntry {
 
 const _: () = assert!(size_of::<HotLine>() == 64);
 const _: () = assert!(size_of::<ColdLine>() == 32);
-const _: () = assert!(size_of::<Set>() == 64 + WAYS * (64 + 32));
+const _: () = assert!(size_of::<Set>() == 64 + WAYS * 64);
 const _: () = assert!(size_of::<Region>() == 64);
 const _: () = assert!(size_of::<Entry>() == 96);
 const _: () = assert!(core::mem::offset_of!(Set, hot) == 64);

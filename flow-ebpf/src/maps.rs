@@ -15,14 +15,18 @@ use flow_common::filter::{
 };
 use flow_common::hash::HashKeys;
 use flow_common::table::{
-    ClockReading, Entry, GENERATIONS, INTERFACE_ENTRIES, InterfaceEntry, Journal, NAME_OCTETS,
-    Region, Set, TunnelSet,
+    ClockReading, ColdSet, Entry, GENERATIONS, INTERFACE_ENTRIES, InterfaceEntry, Journal,
+    NAME_OCTETS, Region, Set, TunnelSet,
 };
 use flow_common::{Count, FragmentKey, FragmentPorts, InterfaceCounters, Tunnel};
 
 /// The flow tables: `SETS_PER_REGION` sets for each region. Read by mmap.
 #[map]
 pub static SETS: Array<Set> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+
+/// The cold lines of `SETS`. Read by mmap.
+#[map]
+pub static COLD: Array<ColdSet> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
 /// One bit for each set of a region, 1 if it holds a flow: 64 to an entry. Read by mmap.
 #[map]

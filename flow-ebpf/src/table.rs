@@ -2,14 +2,12 @@
 
 use flow_common::hash::{flow_hash, tunnel_hash};
 use flow_common::key::protocol;
-use flow_common::table::{ColdLine, Entry, HotLine, InterfaceEntry, Region, Set, TunnelSet, WAYS};
+use flow_common::table::{ColdSet, Entry, HotLine, InterfaceEntry, Region, Set, TunnelSet, WAYS};
+use flow_common::tcp::Segment;
+use flow_common::tcp::flags::{ACK, SYN};
 use flow_common::{FlowKey, Overflow, Packet, Tunnel};
 
 use crate::{maps, meter};
-
-const TCP_FIN: u8 = 0x01;
-const TCP_SYN: u8 = 0x02;
-const TCP_ACK: u8 = 0x10;
 
 /// Adds a packet to its flow. When another flow had to leave for it, says how
 /// many have left this region so far.
@@ -21,68 +19,76 @@ pub fn update(region: u32, packet: &Packet, packets: u64, octets: u64) -> Option
     }
     let tag = (hash >> 48) as u16 | 1; // 0 marks a free way
     let index = hash as u32 & (maps::sets_per_region() - 1);
-    let (set, tunnels) = place(region, index)?;
+    let mut place = Place::new(region, index)?;
     // Most flows have the way that their hash prefers: its line is fetched together
     // with the tags. The others' lines, which may not be cached, only if a tag agrees.
     let preferred = (hash >> 32) as usize & (WAYS - 1);
-    if holds(set, &tunnels, preferred, tag, packet) {
-        add(set, preferred, packet, packets, octets);
+    if place.holds(preferred, tag, packet) {
+        add(&mut place, preferred, packet, packets, octets);
         return None;
     }
     for way in 0..WAYS {
-        if holds(set, &tunnels, way, tag, packet) {
-            add(set, way, packet, packets, octets);
+        if place.holds(way, tag, packet) {
+            add(&mut place, way, packet, packets, octets);
             return None;
         }
     }
-    let (way, evicted) = match free(set, preferred) {
+    let (way, evicted) = match free(place.set, preferred) {
         Some(way) => {
             open(region, index);
             (way, None)
         }
         None => {
-            let way = smallest(set);
-            (way, evict(region, set, &tunnels, way))
+            let way = smallest(place.set);
+            (way, evict(region, &place, way))
         }
     };
-    insert(set, way, tag, packet, packets, octets);
-    if let Some(tunnels) = tunnels {
-        words(&packet.tunnel, &mut tunnels[way & (WAYS - 1)]);
-    }
+    insert(&mut place, way, tag, packet, packets, octets);
     evicted
 }
 
-/// A set, and the tunnels of its flows where tunnels are looked into.
-#[inline(always)]
-fn place(region: u32, index: u32) -> Option<(&'static mut Set, Option<&'static mut TunnelSet>)> {
-    let index = region * maps::sets_per_region() + index;
-    // SAFETY: this CPU alone writes the region (see `meter::counters`).
-    let set = unsafe { &mut *maps::SETS.get_ptr_mut(index)? };
-    let tunnels = if maps::decapsulate() {
-        // SAFETY: as above.
-        Some(unsafe { &mut *maps::TUNNELS.get_ptr_mut(index)? })
-    } else {
-        None
-    };
-    Some((set, tunnels))
+/// Where a packet's flow is, or will be.
+struct Place {
+    /// In all regions.
+    index: u32,
+    set: &'static mut Set,
+    /// The tunnels of its flows, where tunnels are looked into.
+    tunnels: Option<&'static mut TunnelSet>,
 }
 
-/// True when a way's flow is the packet's.
+impl Place {
+    #[inline(always)]
+    fn new(region: u32, set: u32) -> Option<Self> {
+        let index = region * maps::sets_per_region() + set;
+        // SAFETY: this CPU alone writes the region (see `meter::counters`).
+        let set = unsafe { &mut *maps::SETS.get_ptr_mut(index)? };
+        let tunnels = if maps::decapsulate() {
+            // SAFETY: as above.
+            Some(unsafe { &mut *maps::TUNNELS.get_ptr_mut(index)? })
+        } else {
+            None
+        };
+        Some(Self { index, set, tunnels })
+    }
+
+    /// True when a way's flow is the packet's.
+    #[inline(always)]
+    fn holds(&self, way: usize, tag: u16, packet: &Packet) -> bool {
+        if self.set.tags[way] != tag || !same(&self.set.hot[way].key, &packet.key) {
+            return false;
+        }
+        match &self.tunnels {
+            Some(tunnels) => same_tunnel(&tunnels[way], &packet.tunnel),
+            None => true,
+        }
+    }
+}
+
+/// The cold lines of the set with this index in all regions.
 #[inline(always)]
-fn holds(
-    set: &Set,
-    tunnels: &Option<&'static mut TunnelSet>,
-    way: usize,
-    tag: u16,
-    packet: &Packet,
-) -> bool {
-    if set.tags[way] != tag || !same(&set.hot[way].key, &packet.key) {
-        return false;
-    }
-    match tunnels {
-        Some(tunnels) => same_tunnel(&tunnels[way], &packet.tunnel),
-        None => true,
-    }
+fn cold_set(index: u32) -> Option<&'static mut ColdSet> {
+    // SAFETY: this CPU alone writes the region (see `meter::counters`).
+    maps::COLD.get_ptr_mut(index).map(|cold| unsafe { &mut *cold })
 }
 
 /// A way without a flow, the preferred one if it is.
@@ -123,8 +129,8 @@ fn same(a: &FlowKey, b: &FlowKey) -> bool {
 }
 
 #[inline(always)]
-fn add(set: &mut Set, way: usize, packet: &Packet, packets: u64, octets: u64) {
-    let hot = &mut set.hot[way];
+fn add(place: &mut Place, way: usize, packet: &Packet, packets: u64, octets: u64) {
+    let hot = &mut place.set.hot[way];
     hot.octets += octets;
     hot.packets += packets as u32;
     hot.last_jiffies = maps::jiffies() as u32;
@@ -138,53 +144,61 @@ fn add(set: &mut Set, way: usize, packet: &Packet, packets: u64, octets: u64) {
     if packet.key.protocol == protocol::TCP && packet.tcp_flags != 0 {
         let before = hot.tcp_flags;
         hot.tcp_flags = before | packet.tcp_flags;
-        tcp(&mut set.next_seq[way], &mut set.cold[way], before, packet, packets);
+        tcp(place, way, before, packet, packets);
     }
 }
 
-/// What the cold line keeps of a TCP connection; `before` are the flags so far.
+/// What is kept of a TCP connection; `before` are the flags so far.
 #[inline(always)]
-fn tcp(next_seq: &mut u32, cold: &mut ColdLine, before: u8, packet: &Packet, packets: u64) {
+fn tcp(place: &mut Place, way: usize, before: u8, packet: &Packet, packets: u64) {
     let flags = packet.tcp_flags;
-    if flags & TCP_SYN != 0 {
+    let next = &mut place.set.next_seq[way];
+    let segment = segment(packet);
+    let mut repeats = false;
+    if before & (SYN | ACK) == 0 {
+        *next = segment.end();
+    } else {
+        (*next, repeats) = segment.after(*next);
+    }
+    // The end of a handshake: what came before it were SYNs.
+    let acks = flags & (SYN | ACK) == ACK && before & ACK == 0;
+    if flags & SYN == 0 && !acks && !repeats {
+        return;
+    }
+    let Some(cold) = cold_set(place.index) else { return };
+    let cold = &mut cold[way];
+    if flags & SYN != 0 {
         if cold.syn_ns == 0 {
             cold.syn_ns = maps::boot_ns();
         }
         let count =
-            if flags & TCP_ACK == 0 { &mut cold.syn_packets } else { &mut cold.syn_ack_packets };
+            if flags & ACK == 0 { &mut cold.syn_packets } else { &mut cold.syn_ack_packets };
         if *count < u16::MAX {
             *count += 1;
         }
-    } else if flags & TCP_ACK != 0 && before & TCP_ACK == 0 {
-        // The end of a handshake: what came before it were SYNs.
+    } else if acks {
         cold.ack_ns = maps::boot_ns();
     }
-    let end = end_of(packet);
-    let ahead = end.wrapping_sub(*next_seq) as i32;
-    if before == 0 || ahead > 0 {
-        *next_seq = end;
-    } else if packet.payload_octets > 1 && flags & TCP_SYN == 0 {
-        // One octet may be a keep-alive probe.
+    if repeats {
         cold.retransmits += packets as u32;
     }
 }
 
-/// The sequence number after a segment's last.
 #[inline(always)]
-fn end_of(packet: &Packet) -> u32 {
-    let marks =
-        u32::from(packet.tcp_flags & TCP_SYN != 0) + u32::from(packet.tcp_flags & TCP_FIN != 0);
-    packet.tcp_seq.wrapping_add(packet.payload_octets).wrapping_add(marks)
+fn segment(packet: &Packet) -> Segment {
+    Segment { seq: packet.tcp_seq, payload: packet.payload_octets, flags: packet.tcp_flags }
 }
 
 #[inline(always)]
-fn insert(set: &mut Set, way: usize, tag: u16, packet: &Packet, packets: u64, octets: u64) {
+fn insert(place: &mut Place, way: usize, tag: u16, packet: &Packet, packets: u64, octets: u64) {
     let way = way & (WAYS - 1);
+    let Some(cold) = cold_set(place.index) else { return };
     let now = maps::boot_ns();
-    let syn = packet.tcp_flags & TCP_SYN != 0;
-    let ack = packet.tcp_flags & TCP_ACK != 0;
+    let syn = packet.tcp_flags & SYN != 0;
+    let ack = packet.tcp_flags & ACK != 0;
+    let set = &mut place.set;
     set.tags[way] = tag;
-    set.next_seq[way] = end_of(packet);
+    set.next_seq[way] = segment(packet).end();
     let hot = &mut set.hot[way];
     hot.octets = octets;
     hot.packets = packets as u32;
@@ -194,13 +208,16 @@ fn insert(set: &mut Set, way: usize, tag: u16, packet: &Packet, packets: u64, oc
     hot.dscp = packet.dscp;
     hot.min_ttl = packet.ttl;
     hot.max_ttl = packet.ttl;
-    let cold = &mut set.cold[way];
+    let cold = &mut cold[way];
     cold.first_ns = now;
     cold.syn_ns = if syn { now } else { 0 };
     cold.ack_ns = if ack && !syn { now } else { 0 };
     cold.retransmits = 0;
     cold.syn_packets = u16::from(syn && !ack);
     cold.syn_ack_packets = u16::from(syn && ack);
+    if let Some(tunnels) = &mut place.tunnels {
+        words(&packet.tunnel, &mut tunnels[way]);
+    }
 }
 
 /// Copies in words, as [`same`] compares.
@@ -252,14 +269,9 @@ fn smallest(set: &Set) -> usize {
 /// Puts a way's flow on the region's list of evicted flows, or among the overflow
 /// counts when that is full.
 #[inline(always)]
-fn evict(
-    region: u32,
-    set: &Set,
-    tunnels: &Option<&'static mut TunnelSet>,
-    way: usize,
-) -> Option<u64> {
+fn evict(region: u32, from: &Place, way: usize) -> Option<u64> {
     let way = way & (WAYS - 1);
-    let hot = &set.hot[way];
+    let hot = &from.set.hot[way];
     let entry = region_entry(region)?;
     let place = entry.evicted;
     if place < maps::evicted_per_region() {
@@ -268,8 +280,8 @@ fn evict(
         // SAFETY: this CPU alone writes the region.
         let kept = unsafe { &mut *kept };
         words(hot, &mut kept.hot);
-        words(&set.cold[way], &mut kept.cold);
-        if let Some(tunnels) = tunnels {
+        words(&cold_set(from.index)?[way], &mut kept.cold);
+        if let Some(tunnels) = &from.tunnels {
             // SAFETY: as above.
             let kept = unsafe { &mut *maps::EVICTED_TUNNELS.get_ptr_mut(index)? };
             words(&tunnels[way], kept);

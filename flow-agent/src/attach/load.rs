@@ -10,7 +10,7 @@ use aya::{Ebpf, EbpfError, EbpfLoader, include_bytes_aligned};
 use crossbeam::channel::{Receiver, RecvTimeoutError, bounded, never};
 use flow_common::hash::keys_from;
 use flow_common::table::{
-    Entry, GENERATIONS, InterfaceEntry, Set, TunnelSet, WAYS, index_base, names,
+    ColdSet, Entry, GENERATIONS, InterfaceEntry, Set, TunnelSet, WAYS, index_base, names,
 };
 use flow_common::{InterfaceCounters, Tunnel};
 
@@ -89,6 +89,7 @@ impl TableSize {
     pub fn bytes(self) -> u64 {
         let of = |count: u32, size: usize| u64::from(count) * size as u64;
         let region = of(self.sets_per_region, size_of::<Set>())
+            + of(self.sets_per_region, size_of::<ColdSet>())
             + of(self.dirty_words(), size_of::<u64>())
             + of(self.evicted_per_region(), size_of::<Entry>())
             + of(self.interfaces, size_of::<InterfaceCounters>())
@@ -205,6 +206,7 @@ impl Kernel {
             .override_global(names::INDEX_BASE, &base, true)
             .override_global(names::XDP_VERDICT, &verdict, true)
             .map_max_entries(names::SETS, regions * size.sets_per_region)
+            .map_max_entries(names::COLD, regions * size.sets_per_region)
             .map_max_entries(names::DIRTY, regions * size.dirty_words())
             .map_max_entries(names::REGIONS, regions)
             .map_max_entries(names::EVICTED, regions * evicted)

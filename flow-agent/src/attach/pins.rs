@@ -23,8 +23,9 @@ const BPF_FS: i64 = 0xcafe_4a11;
 const MOST: u32 = 1024;
 
 /// Tables that the next agent needs.
-pub(crate) const PINNED: [&str; 10] = [
+pub(crate) const PINNED: [&str; 11] = [
     names::SETS,
+    names::COLD,
     names::DIRTY,
     names::REGIONS,
     names::EVICTED,

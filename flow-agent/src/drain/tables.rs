@@ -2,7 +2,7 @@
 
 use aya::maps::{Map, MapData, PerCpuArray, PerCpuValues};
 use flow_common::table::{
-    ClockReading, ColdLine, Entry, HotLine, Region, Set, TunnelSet, WAYS, names,
+    ClockReading, ColdLine, ColdSet, Entry, HotLine, Region, Set, TunnelSet, WAYS, names,
 };
 use flow_common::{Count, Direction, FlowKey, InterfaceCounters, Lost, Overflow, Tunnel};
 
@@ -17,6 +17,7 @@ const AHEAD: usize = 16;
 pub struct Tables {
     size: TableSize,
     sets: MappedArray<Set>,
+    cold: MappedArray<ColdSet>,
     dirty: MappedArray<u64>,
     regions: MappedArray<Region>,
     evicted: MappedArray<Entry>,
@@ -54,6 +55,7 @@ impl Tables {
         Ok(Self {
             size,
             sets: map(table(names::SETS)?, names::SETS, sets)?,
+            cold: map(table(names::COLD)?, names::COLD, sets)?,
             dirty: map(table(names::DIRTY)?, names::DIRTY, per_region(size.dirty_words()))?,
             regions: map(table(names::REGIONS)?, names::REGIONS, regions)?,
             evicted: map(table(names::EVICTED)?, names::EVICTED, evicted)?,
@@ -120,20 +122,21 @@ impl Tables {
         let words = self.size.dirty_words() as usize;
         let tunnel_sets = self.size.tunnel_sets() as usize;
         // SAFETY: the caller's promise.
-        let (sets, dirty, tunnels) = unsafe {
+        let (sets, cold, dirty, tunnels) = unsafe {
             (
                 self.sets.idle(region * sets_per_region..(region + 1) * sets_per_region),
+                self.cold.idle(region * sets_per_region..(region + 1) * sets_per_region),
                 self.dirty.idle(region * words..(region + 1) * words),
                 self.tunnels.idle(region * tunnel_sets..(region + 1) * tunnel_sets),
             )
         };
         let mut ahead = Bits::new(dirty);
         for index in ahead.by_ref().take(AHEAD) {
-            fetch(&sets[index]);
+            fetch(&sets[index], &cold[index]);
         }
         for index in Bits::new(dirty) {
             if let Some(next) = ahead.next() {
-                fetch(&sets[next]);
+                fetch(&sets[next], &cold[next]);
             }
             let set = &mut sets[index];
             for way in 0..WAYS {
@@ -142,7 +145,7 @@ impl Tables {
                 }
                 let tunnel = tunnels.get(index).map_or(&Tunnel::NONE, |tunnels| &tunnels[way]);
                 give(
-                    FlowEntry { hot: &set.hot[way], cold: &set.cold[way], tunnel },
+                    FlowEntry { hot: &set.hot[way], cold: &cold[index][way], tunnel },
                     balances,
                     flow,
                 );
@@ -240,11 +243,9 @@ fn give(entry: FlowEntry<'_>, balances: &mut [Balance], flow: &mut impl FnMut(Fl
 
 /// What is read of a set with few flows.
 #[inline(always)]
-fn fetch(set: &Set) {
+fn fetch(set: &Set, cold: &ColdSet) {
     prefetch(&set.tags);
-    prefetch(&set.hot[0]);
-    prefetch(&set.hot[1]);
-    prefetch(&set.cold[0]);
+    prefetch(&cold[0]);
 }
 
 /// The positions of the bits that are 1.
