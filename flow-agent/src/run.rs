@@ -24,6 +24,8 @@ mod meter_loop;
 mod pipeline;
 mod recovery;
 
+pub(crate) use meter_loop::{LOOK, nearly_full};
+
 use kernel_log::KernelLog;
 use meter_loop::MeterLoop;
 use pipeline::Pipeline;
@@ -44,13 +46,9 @@ pub fn run(
     let mut watcher = Watcher::new(config.selection.clone())?;
     let interfaces = first_look(&mut watcher)?;
     let seed = random_seed();
-    let numbers = TableSize::interfaces_for(interfaces.len());
-    let size = TableSize::for_budget(
-        online_cpus(),
-        numbers,
-        config.decapsulate,
-        config.table_memory_bytes,
-    )?;
+    let (cpus, memory) = (online_cpus(), config.table_memory_bytes);
+    let numbers = TableSize::interfaces_for(interfaces.len(), cpus, memory);
+    let size = TableSize::for_budget(cpus, numbers, config.decapsulate, memory)?;
     let mut kernel = Kernel::load(size, seed)?;
     let pins = pin(config, &kernel);
     let mut drain = Drain::new(&mut kernel, 0)?;

@@ -50,6 +50,7 @@ pub mod names {
     pub const MAX_INTERFACES: &str = "MAX_INTERFACES";
     pub const EVICTED_PER_REGION: &str = "EVICTED_PER_REGION";
     pub const HASH_KEYS: &str = "HASH_KEYS";
+    pub const XDP_VERDICT: &str = "XDP_VERDICT";
     pub const DECAPSULATE: &str = "DECAPSULATE";
     pub const INDEX_BASE: &str = "INDEX_BASE";
 }

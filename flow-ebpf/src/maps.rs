@@ -127,6 +127,8 @@ static HASH_KEYS: HashKeys = [0xffff_ff05; 12];
 static DECAPSULATE: u32 = 0xffff_ff06;
 #[unsafe(no_mangle)]
 static INDEX_BASE: u32 = 0xffff_ff07;
+#[unsafe(no_mangle)]
+static XDP_VERDICT: u32 = 0xffff_ff08;
 
 macro_rules! constant {
     ($(#[$doc:meta])* $name:ident, $static:ident, $ty:ty) => {
@@ -148,6 +150,8 @@ constant!(/// Interface numbers are below this.
     max_interfaces, MAX_INTERFACES, u32);
 constant!(/// Where the interfaces of this plane begin in `INTERFACES`.
     index_base, INDEX_BASE, u32);
+constant!(/// What XDP says of a metered packet: pass, except in one measurement.
+    xdp_verdict, XDP_VERDICT, u32);
 constant!(/// 1 for true, 0 for false.
     decapsulate_number, DECAPSULATE, u32);
 

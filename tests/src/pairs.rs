@@ -86,14 +86,15 @@ impl<'a> Pair<'a> {
     /// Sends datagrams, one after the other, each received; what was on the wire.
     pub fn send(&self, datagrams: u64) -> Result<Count> {
         const WAIT: Duration = Duration::from_secs(5);
-        let socket = |namespace: &Namespace, host: u8, port: u16| {
+        // Any port: one that was just closed may be held by a process that is being started.
+        let socket = |namespace: &Namespace, host: u8| {
             namespace.enter(|| {
-                let socket = UdpSocket::bind(SocketAddr::from((self.address(host), port)))?;
+                let socket = UdpSocket::bind(SocketAddr::from((self.address(host), 0)))?;
                 socket.set_read_timeout(Some(WAIT))?;
                 Ok(socket)
             })
         };
-        let (sender, receiver) = (socket(self.from, 1, 0)?, socket(self.to, 2, 7007)?);
+        let (sender, receiver) = (socket(self.from, 1)?, socket(self.to, 2)?);
         let mut buffer = [0; 2 * PAYLOAD];
         for _ in 0..datagrams {
             sender.send_to(&[0x55; PAYLOAD], receiver.local_addr()?)?;

@@ -46,10 +46,11 @@ const FRAGMENT_KEY: usize = size_of::<FragmentKey>();
 const FRAGMENT_VALUE: usize = size_of::<FragmentPorts>();
 
 impl Unattached {
-    /// New ones, with places for some hundred thousand flows.
-    pub fn new() -> Self {
+    /// New ones, with places for some hundred thousand flows. With `decapsulate`, tunnels are
+    /// opened.
+    pub fn new(decapsulate: bool) -> Self {
         let cpus = aya::util::nr_cpus().expect("the CPUs are known") as u32;
-        let size = TableSize::for_budget(cpus, 16, false, 64 << 20)
+        let size = TableSize::for_budget(cpus, 16, decapsulate, 64 << 20)
             .unwrap_or_else(|error| panic!("{error}"));
         let mut kernel = Kernel::load(size, 7).unwrap_or_else(|error| panic!("{error}"));
         let entry = InterfaceEntry { number: 1, ..InterfaceEntry::default() };
@@ -115,11 +116,5 @@ impl Unattached {
         for key in keys {
             map.remove(&key).expect("nobody else removes it");
         }
-    }
-}
-
-impl Default for Unattached {
-    fn default() -> Self {
-        Self::new()
     }
 }

@@ -4,6 +4,7 @@
 
 use std::fmt::Write;
 use std::process::{Child, Command};
+use std::sync::mpsc::TryRecvError;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -264,6 +265,57 @@ fn one_index_in_two_namespaces() -> Result<()> {
     nothing_left(&[(here, "same0"), (there, "same1")])
 }
 
+/// The programs are loaded again and again while packets are counted and generations
+/// flip as fast as they can.
+#[test]
+fn more_planes_while_packets_pass() -> Result<()> {
+    const SPACES: u8 = 6;
+    let rig = Rig::new()?;
+    let (here, there) = spaces(&rig.lab);
+    let base =
+        Pair::new(1, End { namespace: here, name: "same0", index: 301 }, End::new(there, "far0"))?;
+    let prefix = format!("flow-{}-plane", std::process::id());
+    let (first, glob) = (format!("{}/same0", here.name()), format!("{prefix}*/same*"));
+    let agent = agent(&rig, &[&first, &glob], &["--drain-interval", "10"])?;
+    let (done, more) = std::sync::mpsc::channel::<()>();
+    let (sent, others) = std::thread::scope(|scope| -> Result<_> {
+        let base = &base;
+        let sending = scope.spawn(move || -> Result<Count> {
+            let mut sent = Count::default();
+            while !matches!(more.try_recv(), Err(TryRecvError::Disconnected)) {
+                sent.add(base.send(500)?);
+            }
+            Ok(sent)
+        });
+        let others = loaded(&agent, there, &prefix, SPACES);
+        drop(done);
+        let sent = sending.join().map_err(|_| anyhow::anyhow!("the sender panicked"))??;
+        Ok((sent, others?))
+    })?;
+    agent.stop()?;
+    assert_eq!(stored(&rig, &first)?, sent);
+    for (number, sent) in others.iter().enumerate() {
+        assert_eq!(&stored(&rig, &format!("{prefix}{number}/same1"))?, sent, "{number}");
+    }
+    none_unknown(&rig)
+}
+
+/// Makes namespaces with an interface of the same index each, and sends from them.
+fn loaded(agent: &Agent, there: &Namespace, prefix: &str, spaces: u8) -> Result<Vec<Count>> {
+    let mut sent = Vec::new();
+    let mut namespaces = Vec::new();
+    for number in 0..spaces {
+        let namespace = Namespace::create(&format!("{prefix}{number}"))?;
+        let far = format!("other{number}");
+        let end = End { namespace: &namespace, name: "same1", index: 301 };
+        let pair = Pair::new(10 + number, end, End::new(there, &far))?;
+        agent.wait_log(&format!("metering {prefix}{number}/same1 by TC"), SOON)?;
+        sent.push(pair.send(u64::from(number) + 5)?);
+        namespaces.push(namespace);
+    }
+    Ok(sent)
+}
+
 #[test]
 fn a_namespace_that_comes_goes_and_comes_again() -> Result<()> {
     let rig = Rig::new()?;
@@ -343,11 +395,15 @@ fn a_hundred_interfaces() -> Result<()> {
         pairs.push(Pair::new(number, End::new(here, near), End::new(there, far))?);
     }
     let (near, far) = (format!("{}/many*", here.name()), format!("{}/far*", there.name()));
+    let expedited = || std::fs::read_to_string("/sys/kernel/rcu_expedited");
+    let before = expedited()?;
     let agent = agent(&rig, &[&near, &far], &[])?;
+    assert_eq!(expedited()?, before, "it is the host's again");
     // Another number for each, so that one is not taken for another.
     let sent: Vec<Count> =
         (1..).zip(&pairs).map(|(n, pair)| pair.send(n)).collect::<Result<_>>()?;
     let log = agent.stop()?;
+    assert_eq!(expedited()?, before);
     assert!(log.contains("metering 100 interfaces"), "{log}");
     let mut expected = String::new();
     for ((near, far), count) in names.iter().zip(&sent) {

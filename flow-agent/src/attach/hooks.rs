@@ -10,11 +10,15 @@ use std::time::{Duration, Instant};
 
 use flow_common::table::{InterfaceEntry, MAX_IFINDEX, PLANE_IFINDEXES, PLANES, index_base};
 
+use super::expedite::Expedited;
 use super::link::{Links, ifindexes};
 use super::{AttachError, Interface, Kernel, Numbers, Place};
 
 /// Before an interface that has refused is asked again.
 const ASK_AGAIN: Duration = Duration::from_secs(10);
+
+/// Interfaces to attach or detach at once that are worth hurrying the kernel for.
+const MANY: usize = 16;
 
 /// The interfaces that are metered, and those that are to be.
 pub struct Hooks {
@@ -26,6 +30,8 @@ pub struct Hooks {
     /// To be detached.
     leaving: Vec<Metered>,
     refused: HashMap<Place, Refused>,
+    /// While there are many to attach or to detach.
+    expedited: Option<Expedited>,
     /// Until the start is over: why interfaces refused.
     starting: Option<Vec<Failure>>,
 }
@@ -59,6 +65,7 @@ impl Hooks {
             queue: VecDeque::new(),
             leaving: Vec::new(),
             refused: HashMap::new(),
+            expedited: None,
             starting: Some(Vec::new()),
         }
     }
@@ -122,6 +129,9 @@ impl Hooks {
 
     /// Attaches or detaches one interface. What refuses is told, each on its own.
     pub fn step(&mut self, now: Instant) {
+        if self.expedited.is_none() && self.queue.len() + self.leaving.len() >= MANY {
+            self.expedited = Expedited::new();
+        }
         if let Some(Metered { interface, number, links, .. }) = self.leaving.pop() {
             links.detach(&interface.namespace);
             self.numbers.give_back(number, now);
@@ -129,9 +139,15 @@ impl Hooks {
             match self.attach(&interface, now) {
                 Ok(true) => {}
                 // Others meanwhile.
-                Ok(false) => self.queue.push_back(interface),
+                Ok(false) => {
+                    self.expedited = None;
+                    self.queue.push_back(interface);
+                }
                 Err(error) => self.refuse(interface, error, now),
             }
+        }
+        if !self.is_busy() {
+            self.expedited = None;
         }
     }
 
@@ -199,9 +215,9 @@ impl Hooks {
     }
 
     fn number_for(&mut self, interface: &Interface, now: Instant) -> Result<u16, AttachError> {
-        self.numbers.take(&interface.to_string(), now).ok_or_else(|| AttachError::TooMany {
-            what: format!("metering {interface}, too,"),
-            limit: u32::from(self.numbers.most()),
+        self.numbers.take(&interface.to_string(), now).ok_or_else(|| AttachError::NoNumber {
+            interface: interface.to_string(),
+            most: self.numbers.most(),
         })
     }
 

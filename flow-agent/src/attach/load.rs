@@ -4,10 +4,10 @@ use std::io::ErrorKind;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aya::maps::{Array, MapData, MapError};
+use aya::maps::{Array, Map, MapData, MapError};
 use aya::programs::{Program, ProgramError, SchedClassifier, Xdp};
 use aya::{Ebpf, EbpfError, EbpfLoader, include_bytes_aligned};
-use crossbeam::channel::{Receiver, RecvTimeoutError, bounded};
+use crossbeam::channel::{Receiver, RecvTimeoutError, bounded, never};
 use flow_common::hash::keys_from;
 use flow_common::table::{
     Entry, GENERATIONS, InterfaceEntry, Set, TunnelSet, WAYS, index_base, names,
@@ -19,6 +19,10 @@ use super::{AttachError, NEEDS_TO_JOIN, NEEDS_TO_LOAD};
 
 /// The compiled `flow-ebpf`.
 const OBJECT: &[u8] = include_bytes_aligned!(env!("FLOW_EBPF_OBJECT"));
+
+/// Verdicts of XDP programs (`enum xdp_action` in `linux/bpf.h`).
+const XDP_DROP: u32 = 1;
+const XDP_PASS: u32 = 2;
 
 /// How long [`Kernel::add_plane`] waits for a load: others have work to do meanwhile.
 const LOADING: Duration = Duration::from_millis(5);
@@ -47,10 +51,16 @@ impl TableSize {
     /// Interfaces that there may be at most.
     const MOST_INTERFACES: u32 = 4096;
 
-    /// Interface numbers for a host that has `found` interfaces to meter now.
-    pub fn interfaces_for(found: usize) -> u32 {
+    /// Interface numbers for a host that has `found` interfaces to meter now: for twice as
+    /// many, and for more if their counters take no more than a 16th of the memory.
+    pub fn interfaces_for(found: usize, cpus: u32, budget_bytes: u64) -> u32 {
+        let region = budget_bytes / 16 / u64::from(GENERATIONS * cpus);
+        let affordable = (region / size_of::<InterfaceCounters>() as u64).max(1).ilog2();
         let twice = u32::try_from(found).unwrap_or(u32::MAX).saturating_mul(2);
-        twice.clamp(Self::FEWEST_INTERFACES, Self::MOST_INTERFACES).next_power_of_two()
+        twice
+            .max(1 << affordable.min(31))
+            .clamp(Self::FEWEST_INTERFACES, Self::MOST_INTERFACES)
+            .next_power_of_two()
     }
 
     /// The largest tables that `cpus` CPUs can have in `budget_bytes` of memory.
@@ -137,8 +147,21 @@ impl Kernel {
     /// # Errors
     /// A missing privilege, a kernel that is too old, or the verifier's refusal with its log.
     pub fn load(size: TableSize, seed: u64) -> Result<Self, AttachError> {
+        Self::load_with(size, seed, XDP_PASS)
+    }
+
+    /// The same for a measurement whose packets nobody is to get: XDP drops them when it
+    /// has metered them.
+    ///
+    /// # Errors
+    /// As [`Kernel::load`].
+    pub fn load_dropping(size: TableSize, seed: u64) -> Result<Self, AttachError> {
+        Self::load_with(size, seed, XDP_DROP)
+    }
+
+    fn load_with(size: TableSize, seed: u64, verdict: u32) -> Result<Self, AttachError> {
         refuse_real_time()?;
-        let ebpf = Self::load_object(size, seed, 0, None)?;
+        let ebpf = Self::load_object(size, seed, verdict, 0, None)?;
         let shared = SharedMaps::new(&ebpf)
             .inspect_err(|error| tracing::debug!("tables cannot be shared: {error}"))
             .map(Arc::new)
@@ -154,6 +177,7 @@ impl Kernel {
     fn load_object(
         size: TableSize,
         seed: u64,
+        verdict: u32,
         plane: u32,
         shared: Option<&SharedMaps>,
     ) -> Result<Ebpf, AttachError> {
@@ -179,6 +203,7 @@ impl Kernel {
             .override_global(names::DECAPSULATE, &u32::from(size.tunnels), true)
             .override_global(names::HASH_KEYS, &keys_from(seed), true)
             .override_global(names::INDEX_BASE, &base, true)
+            .override_global(names::XDP_VERDICT, &verdict, true)
             .map_max_entries(names::SETS, regions * size.sets_per_region)
             .map_max_entries(names::DIRTY, regions * size.dirty_words())
             .map_max_entries(names::REGIONS, regions)
@@ -199,13 +224,19 @@ impl Kernel {
 
     /// Loads the programs once more, on the same tables, for interfaces whose index is in
     /// use already. That takes as long as the first load, in a thread: it is asked for
-    /// again and again until it says that there is one more plane.
+    /// again and again until it says that there is one more plane. It must be asked for
+    /// by the thread that flips the generation.
     ///
     /// # Errors
     /// As [`Kernel::load`]; or the tables cannot be shared, which `CAP_SYS_ADMIN` is needed for.
     pub fn add_plane(&mut self) -> Result<bool, AttachError> {
         let Some(loading) = &self.loading else {
-            self.loading = Some(self.start_loading()?);
+            if self.filling()? == 0 {
+                self.loading = Some(self.start_loading()?);
+            } else {
+                // The next flip is not far: the caller drains meanwhile.
+                let _ = never::<()>().recv_timeout(LOADING);
+            }
             return Ok(false);
         };
         let loaded = match loading.recv_timeout(LOADING) {
@@ -220,18 +251,31 @@ impl Kernel {
         Ok(true)
     }
 
+    /// The generation that is being filled, as the programs see it.
+    fn filling(&self) -> Result<u32, AttachError> {
+        let load = |error: MapError| AttachError::Load { problem: chain(&error) };
+        let path = self.shared()?.path(names::BSS);
+        let map = MapData::from_pin(path).map_err(load)?;
+        let map: Array<MapData, u32> = Map::Array(map).try_into().map_err(load)?;
+        map.get(&0, 0).map_err(load)
+    }
+
+    fn shared(&self) -> Result<&Arc<SharedMaps>, AttachError> {
+        self.shared.as_ref().ok_or_else(|| AttachError::Permission {
+            operation: "sharing the flow tables among network namespaces".into(),
+            needs: NEEDS_TO_JOIN,
+        })
+    }
+
     fn start_loading(&self) -> Result<Receiver<Result<Ebpf, AttachError>>, AttachError> {
-        let Some(shared) = self.shared.clone() else {
-            return Err(AttachError::Permission {
-                operation: "sharing the flow tables among network namespaces".into(),
-                needs: NEEDS_TO_JOIN,
-            });
-        };
-        let (size, seed, plane) = (self.size, self.seed, self.planes());
+        let shared = self.shared()?.clone();
+        // Not in the thread: this writes the programs' variables, with zeros. The one that
+        // says which generation is filled is 0 now, and stays so until this returns.
+        let mut ebpf =
+            Self::load_object(self.size, self.seed, XDP_PASS, self.planes(), Some(&shared))?;
         let (sender, loading) = bounded(1);
         let load = move || {
-            let loaded = Self::load_object(size, seed, plane, Some(&shared))
-                .and_then(|mut ebpf| load_programs(&mut ebpf).map(|()| ebpf));
+            let loaded = load_programs(&mut ebpf).map(|()| ebpf);
             // Without a receiver the agent has stopped meanwhile.
             let _ = sender.send(loaded);
         };

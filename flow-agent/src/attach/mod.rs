@@ -4,6 +4,7 @@
 //! programs fill the tables that `drain` reads. Dropping it detaches everything.
 //! `Selection -> Watcher -> Scan -> Hooks -> Links`, again whenever interfaces change.
 
+mod expedite;
 mod hooks;
 mod interface;
 mod link;
@@ -78,6 +79,12 @@ pub enum AttachError {
     /// Too many interfaces, or an index too large for the kernel side's table.
     #[error("{what} is above the limit of {limit}; name fewer interfaces with --interface")]
     TooMany { what: String, limit: u32 },
+    /// All numbers are in use, or the flows of the interfaces that had them are.
+    #[error(
+        "{interface} cannot be metered: all {most} places for interfaces are taken, or were a \
+         moment ago; raise table_memory_mib or start again"
+    )]
+    NoNumber { interface: String, most: u16 },
     /// A privilege is missing.
     #[error(
         "{operation} was refused by the kernel (EPERM): run as root or give the process {needs}"
@@ -135,6 +142,7 @@ impl AttachError {
             | Self::NoHardwareInterface
             | Self::Namespace { .. }
             | Self::ProcessGone { .. }
+            | Self::NoNumber { .. }
             | Self::TableMemory { .. }
             | Self::TooMany { .. } => Exit::Usage,
             Self::Several { first, .. } => first.exit(),

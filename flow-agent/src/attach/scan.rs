@@ -52,6 +52,8 @@ impl Scanner {
 
     /// Looks for something else from now on.
     pub fn select(&mut self, selection: Selection) {
+        // A process that is asked for now is the one that has its id now.
+        self.pids.clear();
         self.selection = selection;
     }
 

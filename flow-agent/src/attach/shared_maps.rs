@@ -40,7 +40,8 @@ impl SharedMaps {
         self.names.iter().map(|name| (name.as_str(), self.path(name)))
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    /// Where a map is.
+    pub fn path(&self, name: &str) -> PathBuf {
         // The file system takes no name with a dot.
         let name = name.trim_start_matches('.');
         format!("/proc/self/fd/{}/{name}", self.mount.as_raw_fd()).into()

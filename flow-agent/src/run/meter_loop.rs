@@ -22,7 +22,7 @@ use crate::shutdown::Requests;
 use crate::target::Store;
 
 /// How often the agent looks how full the kernel tables are.
-const LOOK: Duration = Duration::from_millis(10);
+pub const LOOK: Duration = Duration::from_millis(10);
 /// Drains that may fail one after the other before the agent stops.
 const FAILED_DRAINS: u32 = 10;
 
@@ -167,7 +167,7 @@ impl MeterLoop {
 
 /// True when the tables must not wait for the end of the interval: a flood could
 /// fill what is left before the next look.
-fn nearly_full(level: FillLevel) -> bool {
+pub fn nearly_full(level: FillLevel) -> bool {
     level.flows > 0.25 || level.evicted > 0.1
 }
 

@@ -118,7 +118,7 @@ impl Lab {
         let left = Side { namespace: Namespace::create(left)?, interface: "veth-left", number: 1 };
         let right =
             Side { namespace: Namespace::create(right)?, interface: "veth-right", number: 2 };
-        // Numbers of their own: the agent tells interfaces apart by them for now.
+        // Numbers of their own, so that the agent loads its programs once.
         left.namespace.ip(&format!(
             "link add veth-left index 101 type veth peer name veth-right index 102 netns {}\n",
             right.namespace.name()

@@ -59,7 +59,11 @@ impl Agent {
                         return Ok(());
                     }
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error)
+                    if matches!(
+                        error.kind(),
+                        io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
+                    ) => {}
                 Err(error) => return Err(error).context("cannot hear the agent"),
             }
             if let Some(status) = self.child.process.try_wait()? {

@@ -20,6 +20,7 @@ pub use ip::{Fragment, Marks};
 pub use tunnel::Tunnel;
 
 use fragments::Fragments;
+use ip::Packet;
 
 /// One direction of a flow. IPv4-mapped addresses are plain IPv4, as in `jsonl`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -111,24 +112,27 @@ pub struct Reading {
     pub octets: u64,
     /// VLAN ids, the outermost first.
     pub vlans: Vec<u16>,
+    /// What it came in, when tunnels are opened.
+    pub tunnel: Option<Tunnel>,
     /// What is not in the key.
     pub marks: Marks,
     /// Its place in a fragmented datagram.
     pub fragment: Option<Fragment>,
 }
 
-/// Reads one frame of Ethernet: `wire` octets, of which `data` can be seen.
-pub fn reading(data: &[u8], wire: usize) -> Result<Reading, Reason> {
+/// Reads one frame of Ethernet: `wire` octets, of which `data` can be seen. With `decapsulate`,
+/// what is in a tunnel.
+pub fn reading(data: &[u8], wire: usize, decapsulate: bool) -> Result<Reading, Reason> {
     let frame = Frame { time_ns: 0, interface: 0, link: 1, wire, data: data.to_vec() };
     let network = link::strip(&frame).unwrap_or(Err(Reason::Other))?;
     let packet = ip::read(&network)?;
-    Ok(Reading {
-        direction: packet.direction,
-        octets: packet.octets,
-        vlans: network.vlans,
-        marks: packet.marks,
-        fragment: packet.fragment,
-    })
+    let inside = decapsulate.then(|| tunnel::open(&frame, &network, &packet)).flatten();
+    let (vlans, packet, tunnel) = match inside {
+        Some(inside) => (inside.vlans, inside.packet, Some(inside.tunnel)),
+        None => (network.vlans, packet, None),
+    };
+    let Packet { direction, octets, fragment, marks } = packet;
+    Ok(Reading { direction, octets, vlans, tunnel, marks, fragment })
 }
 
 /// The totals of the capture at `path`; with `decapsulate`, of what is in tunnels.
