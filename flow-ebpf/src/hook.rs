@@ -5,6 +5,7 @@ use aya_ebpf::helpers::generated::bpf_xdp_get_buff_len;
 use aya_ebpf::programs::{TcContext, XdpContext};
 use flow_common::Direction;
 
+use crate::maps;
 use crate::meter::meter;
 
 /// Stack and drivers leave all headers in the linear part of a socket buffer; a
@@ -53,7 +54,9 @@ pub fn xdp(ctx: &XdpContext) {
 pub fn tc(ctx: &TcContext, direction: Direction) {
     let len = ctx.len();
     let linear = (ctx.data_end() - ctx.data()) as u32;
-    if linear < len && linear < LINEAR_HEADERS {
+    // The headers inside a tunnel may lie behind those that drivers look for.
+    let wanted = if maps::decapsulate() { PULLED_OCTETS } else { LINEAR_HEADERS };
+    if linear < len && linear < wanted {
         // On failure the linear part is parsed, and what is missing counts as truncated.
         let _ = ctx.pull_data(if len < PULLED_OCTETS { len } else { PULLED_OCTETS });
     }

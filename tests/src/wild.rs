@@ -266,7 +266,7 @@ fn udp_tunnel(dice: &mut Dice, payload: &mut Vec<u8>) {
         6081 => {
             let options = dice.below(4) as u8;
             let ethertype = carried(dice);
-            payload.extend([options | dice.below(20) as u8 / 19 * 0x40, 0]);
+            payload.extend([options | (dice.below(20) as u8 / 19 * 0x40), 0]);
             payload.extend(ethertype);
             payload.extend([0, 0, id, 0]);
             payload.extend(std::iter::repeat_n(0, usize::from(options) * 4));

@@ -216,6 +216,33 @@ fn inner_flows_are_stored_with_their_tunnels() -> Result<()> {
     Ok(())
 }
 
+/// At TC the headers inside may lie in a part of the packet that is not read at once.
+#[test]
+fn inner_headers_outside_the_linear_part_are_found() -> Result<()> {
+    const PAYLOAD: usize = 5_000;
+    let rig = Rig::new()?;
+    let left = &rig.lab.left;
+    for side in [left, &rig.lab.right] {
+        side.namespace.ip(&format!("link set {} mtu 9000\n", side.interface))?;
+    }
+    let agent = rig.agent_with(("tc", "tc"), &["--decapsulate"])?;
+    left.namespace.enter(|| {
+        let socket = PacketSocket::open(left.interface)?;
+        for made in tunnelled::frames(PAYLOAD, true) {
+            socket.send_split(&made.frame, 42)?;
+        }
+        Ok(())
+    })?;
+    rig.lab.wait_quiet()?;
+    agent.stop()?;
+    let question = "SELECT tunnel_type, count(), sum(bytes) FROM flow.flows \
+                    GROUP BY tunnel_type ORDER BY tunnel_type";
+    let octets = (2 * (PAYLOAD + INNER_HEADERS)).to_string();
+    let expected = ["vxlan", "geneve", "gre", "ipip", "gtpu"].map(|kind| [kind, "2", &octets]);
+    assert_eq!(sql::rows(rig.store.url(), question)?, expected);
+    Ok(())
+}
+
 /// A capture with a segment in each kind of tunnel, and an answer.
 fn capture() -> Vec<u8> {
     let mut pcap = Pcap::new();

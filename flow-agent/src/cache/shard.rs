@@ -101,7 +101,9 @@ impl Shard {
         // in the order of ending.
         if let Some(flow) = self.ended.peek_mut(&key) {
             let lingers = delta.first_ns < after(flow.ended_ns, self.timeouts.linger);
-            if lingers && delta.syn_packets == 0 && delta.sampling == flow.sampling {
+            // Of a connection that changed its CPU the end may be drained before the beginning.
+            let is_next = delta.syn_packets > 0 && delta.first_ns > flow.last_ns;
+            if lingers && !is_next && delta.sampling == flow.sampling {
                 self.stats.hits += 1;
                 flow.add(delta, side);
                 return;

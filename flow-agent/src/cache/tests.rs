@@ -124,6 +124,22 @@ fn handshake(direction: Direction, last_ack: bool) -> FlowRecord {
 }
 
 #[test]
+fn an_end_that_is_drained_before_its_beginning_is_the_same_flow() {
+    let mut shard = shard(10);
+    let mut rest = [tcp(CLIENT, SERVER, FIN | ACK, 1500), tcp(SERVER, CLIENT, FIN | ACK, 1600)];
+    rest[0].last_ns = 2000;
+    let begin = [tcp(CLIENT, SERVER, SYN, 1000), tcp(SERVER, CLIENT, SYN | ACK, 1100)];
+    let mut out = play(&mut shard, &rest);
+    out.extend(play(&mut shard, &begin));
+    assert!(out.is_empty(), "{out:?}");
+    // A later SYN is the next connection.
+    let out = play(&mut shard, &[tcp(CLIENT, SERVER, SYN, 2001)]);
+    let [record] = &out[..] else { panic!("one record: {out:?}") };
+    assert_eq!((record.packets, record.reverse_packets), (2, 2));
+    assert_eq!((record.initiator_by, record.handshake_rtt_ns), (InitiatorBy::Syn, 100));
+}
+
+#[test]
 fn the_handshake_is_timed_between_this_host_and_the_other_end() {
     for (direction, expected) in
         [(Direction::Egress, 500), (Direction::Unknown, 500), (Direction::Ingress, 200)]

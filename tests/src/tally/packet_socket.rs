@@ -120,6 +120,15 @@ impl PacketSocket {
         Ok(())
     }
 
+    /// The same with only the first `linear` octets where programs can read them at once; the
+    /// kernel does that with frames of more than a page.
+    pub fn send_split(&self, frame: &[u8], linear: u16) -> io::Result<()> {
+        let mut header = [0; VNET_HEADER];
+        header[2..4].copy_from_slice(&linear.to_ne_bytes());
+        rustix::net::send(&self.fd, &[&header, frame].concat(), SendFlags::empty())?;
+        Ok(())
+    }
+
     /// Frames that found no room since the last call.
     pub fn drops(&self) -> io::Result<u32> {
         let mut statistics = libc::tpacket_stats { tp_packets: 0, tp_drops: 0 };
