@@ -8,14 +8,15 @@ use std::convert::Infallible;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, bounded};
+use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, bounded, unbounded};
 use crossbeam::select;
 
-use super::{AttachError, Hooks, Interface, Watcher};
+use super::{AttachError, Hooks, Interface, Selection, Watcher};
 
 /// The running attacher.
 pub struct Attacher {
     started: Receiver<Result<usize, AttachError>>,
+    selections: Sender<Selection>,
     /// Dropped to stop it.
     stop: Option<Sender<Infallible>>,
     /// Without a sender when everything is detached.
@@ -35,6 +36,7 @@ impl Attacher {
     ) -> std::io::Result<Self> {
         let (started_sender, started) = bounded(1);
         let (stop, stopped) = bounded(0);
+        let (selections, selected) = unbounded();
         let (done_sender, done) = bounded(0);
         let work = move || {
             let _done: Sender<Infallible> = done_sender;
@@ -45,7 +47,7 @@ impl Attacher {
                 // Who does not listen is stopping.
                 let _ = started_sender.send(result);
                 if good {
-                    keep(&mut hooks, watcher, &stopped);
+                    keep(&mut hooks, watcher, &selected, &stopped);
                 }
             }
             hooks.want_none();
@@ -54,7 +56,7 @@ impl Attacher {
             }
         };
         let thread = std::thread::Builder::new().name("attach".into()).spawn(work)?;
-        Ok(Self { started, stop: Some(stop), done, thread })
+        Ok(Self { started, selections, stop: Some(stop), done, thread })
     }
 
     /// How the start went, once: interfaces that are metered.
@@ -65,6 +67,12 @@ impl Attacher {
     /// False when the thread has ended before it was told to: it panicked, or the start failed.
     pub fn is_alive(&self) -> bool {
         !self.thread.is_finished()
+    }
+
+    /// Meters what is asked for now, and nothing else.
+    pub fn select(&self, selection: Selection) {
+        // A thread that has ended has said why.
+        let _ = self.selections.send(selection);
     }
 
     /// Begins to detach everything.
@@ -90,8 +98,13 @@ fn attach_all(hooks: &mut Hooks, stopped: &Receiver<Infallible>) -> bool {
 }
 
 /// Attaches and detaches as interfaces come and go, until it is stopped.
-fn keep(hooks: &mut Hooks, watcher: Watcher, stopped: &Receiver<Infallible>) {
-    let watch = match watcher.watch() {
+fn keep(
+    hooks: &mut Hooks,
+    watcher: Watcher,
+    selected: &Receiver<Selection>,
+    stopped: &Receiver<Infallible>,
+) {
+    let mut watch = match watcher.watch() {
         Ok(watch) => watch,
         Err(error) => {
             tracing::warn!("interfaces are not watched: {error}");
@@ -105,6 +118,12 @@ fn keep(hooks: &mut Hooks, watcher: Watcher, stopped: &Receiver<Infallible>) {
         }
         let scan = select! {
             recv(stopped) -> _ => return,
+            recv(selected) -> selection => {
+                // Without a sender the agent is stopping.
+                let Ok(selection) = selection else { return };
+                watch.select(selection);
+                continue;
+            }
             recv(watch.scans()) -> scan => scan,
         };
         let Ok(scan) = scan else {
