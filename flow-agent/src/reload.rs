@@ -1,11 +1,20 @@
 //! Reading the configuration again while the agent runs.
 //!
-//! Enters: a request (SIGHUP). Leaves: other [`Rules`], when they have changed. It
-//! holds that a file with an error changes nothing, and that what cannot be changed
+//! Enters: a request (SIGHUP). Leaves: [`Changes`]. It holds that a file with an error changes nothing, and that what cannot be changed
 //! without a restart is named.
 
+use crate::attach::Selection;
 use crate::config::{Config, Source};
 use crate::filter::Rules;
+
+/// What is other than before.
+#[derive(Debug, Default)]
+pub struct Changes {
+    /// What is metered of the packets.
+    pub rules: Option<Rules>,
+    /// Which interfaces are metered.
+    pub selection: Option<Selection>,
+}
 
 /// The configuration that is in force and where it came from.
 pub struct Reloader {
@@ -27,18 +36,18 @@ impl Reloader {
         Rules { own_port, ..self.config.rules.clone() }
     }
 
-    /// Reads the file again; the rules when they are others than before.
-    pub fn reload(&mut self) -> Option<Rules> {
+    /// Reads the file again.
+    pub fn reload(&mut self) -> Changes {
         let Some(path) = &self.source.file else {
             tracing::warn!("SIGHUP: there is nothing to read again: run was given no --config");
-            return None;
+            return Changes::default();
         };
         let path = path.display();
         let new = match self.source.load() {
             Ok(new) => new,
             Err(error) => {
                 tracing::error!("SIGHUP: {error}; everything stays as it was");
-                return None;
+                return Changes::default();
             }
         };
         let restart = self.config.needs_restart(&new);
@@ -52,9 +61,17 @@ impl Reloader {
         self.config.rules = new.rules;
         self.config.exclude_own_traffic = new.exclude_own_traffic;
         let rules = self.rules();
-        let changed = before != rules;
-        let what = if changed { "are in force from the next drain" } else { "are as before" };
-        tracing::info!("SIGHUP: {path} was read again; filters and sampling {what}");
-        changed.then_some(rules)
+        let selection = (self.config.selection != new.selection).then_some(new.selection);
+        if let Some(selection) = &selection {
+            self.config.selection = selection.clone();
+        }
+        let changes = Changes { rules: (before != rules).then_some(rules), selection };
+        let is = |other: bool| if other { "others" } else { "as before" };
+        tracing::info!(
+            "SIGHUP: {path} was read again; filters and sampling are {}, interfaces are {}",
+            is(changes.rules.is_some()),
+            is(changes.selection.is_some())
+        );
+        changes
     }
 }

@@ -7,8 +7,8 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::Error;
 use crate::attach::{
-    AttachError, Attacher, Hooks, Interface, Kernel, KernelOptions, Missing, Numbers, PinFolder,
-    Scan, TableSize, Watcher,
+    AttachError, Attacher, Hooks, Interface, Kernel, Missing, Numbers, PinFolder, Scan, TableSize,
+    Watcher,
 };
 use crate::config::{Config, Source};
 use crate::drain::{self, Drain};
@@ -24,6 +24,8 @@ mod kernel_log;
 mod meter_loop;
 mod pipeline;
 mod recovery;
+
+pub(crate) use meter_loop::{LOOK, nearly_full};
 
 use kernel_log::KernelLog;
 use meter_loop::MeterLoop;
@@ -47,8 +49,8 @@ pub fn run(
     let seed = random_seed();
     let (cpus, memory) = (online_cpus(), config.table_memory_bytes);
     let numbers = TableSize::interfaces_for(interfaces.len(), cpus, memory);
-    let size = TableSize::for_budget(cpus, numbers, memory)?;
-    let mut kernel = Kernel::load(KernelOptions { size, seed, decapsulate: config.decapsulate })?;
+    let size = TableSize::for_budget(cpus, numbers, config.decapsulate, memory)?;
+    let mut kernel = Kernel::load(size, seed)?;
     let pins = pin(config, &kernel);
     let mut drain = Drain::new(&mut kernel, 0)?;
     let kernel_log = KernelLog::new(&mut kernel);

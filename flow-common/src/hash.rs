@@ -5,8 +5,8 @@
 //! without knowing the keys collide with a probability of 2^-32, and the
 //! products need not wait for each other. The end only spreads the sum.
 
-use crate::FlowKey;
 use crate::random::SplitMix64;
+use crate::{FlowKey, Tunnel};
 
 /// Secret words, drawn at each start.
 pub type HashKeys = [u32; 12];
@@ -32,6 +32,17 @@ pub fn flow_hash(key: &FlowKey, ipv4: bool, secret: impl Fn(usize) -> u32) -> u6
     }
     let spread = (sum ^ (sum >> 32)).wrapping_mul(MULTIPLIER);
     spread ^ (spread >> 32)
+}
+
+/// What a tunnel adds (by exclusive or) to the hash of a flow in it; 0 for none.
+#[inline(always)]
+pub fn tunnel_hash(tunnel: &Tunnel, secret: impl Fn(usize) -> u32) -> u64 {
+    let mark = tunnel.mark();
+    if mark == 0 {
+        return 0;
+    }
+    let product = u64::from(mark ^ secret(7)) * u64::from(secret(9) | 1);
+    (product ^ (product >> 32)).wrapping_mul(MULTIPLIER)
 }
 
 /// Keys from a random seed.

@@ -8,7 +8,7 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use crate::FlowKey;
+use crate::{FlowKey, Tunnel};
 
 /// Flows in a set.
 pub const WAYS: usize = 8;
@@ -31,6 +31,8 @@ pub mod names {
     pub const BSS: &str = ".bss";
     pub const INTERFACES: &str = "INTERFACES";
     pub const EVICTED: &str = "EVICTED";
+    pub const TUNNELS: &str = "TUNNELS";
+    pub const EVICTED_TUNNELS: &str = "EVICTED_TUNNELS";
     pub const FRAGMENTS: &str = "FRAGMENTS";
     pub const CLOCK: &str = "CLOCK";
     pub const FILTERS: &str = "FILTERS";
@@ -48,6 +50,7 @@ pub mod names {
     pub const MAX_INTERFACES: &str = "MAX_INTERFACES";
     pub const EVICTED_PER_REGION: &str = "EVICTED_PER_REGION";
     pub const HASH_KEYS: &str = "HASH_KEYS";
+    pub const XDP_VERDICT: &str = "XDP_VERDICT";
     pub const DECAPSULATE: &str = "DECAPSULATE";
     pub const INDEX_BASE: &str = "INDEX_BASE";
 }
@@ -128,6 +131,9 @@ pub struct Set {
     pub cold: [ColdLine; WAYS],
 }
 
+/// The tunnels that the flows of a [`Set`] came in, while tunnels are looked into.
+pub type TunnelSet = [Tunnel; WAYS];
+
 /// What a region says of itself.
 #[repr(C, align(64))]
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
@@ -172,6 +178,10 @@ pub struct Journal {
     pub sets_per_region: u32,
     /// Interface numbers are below this.
     pub interfaces: u32,
+    /// 1 if there are tables of tunnels, 0 if not.
+    pub tunnels: u32,
+    /// Pads to eight octets.
+    pub reserved: u32,
     /// A [`GenerationState`] for each generation.
     pub states: [u32; GENERATIONS as usize],
     /// How many packets each metered one of a generation stands for.

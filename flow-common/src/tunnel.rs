@@ -1,5 +1,7 @@
 //! The tunnel that a packet came in, as flow keys and the kernel tables hold it.
 
+use bytemuck::{Pod, Zeroable};
+
 use crate::Address;
 
 /// How a packet is carried inside another one; the numbers are those of the column `tunnel_type`.
@@ -50,7 +52,7 @@ impl TunnelKind {
 /// A tunnel in one direction. 40 octets without padding, so that two are equal exactly when
 /// their octets are; all zero for a packet that came in none.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Pod, Zeroable)]
 pub struct Tunnel {
     /// A [`TunnelKind`].
     pub kind: u32,
@@ -65,6 +67,10 @@ pub struct Tunnel {
 const _: () = assert!(size_of::<Tunnel>() == 40 && align_of::<Tunnel>() == 4);
 
 impl Tunnel {
+    /// No tunnel.
+    pub const NONE: Self =
+        Self { kind: TunnelKind::None as u32, id: 0, src: Address([0; 4]), dst: Address([0; 4]) };
+
     /// True when there is none.
     #[inline(always)]
     pub const fn is_none(&self) -> bool {

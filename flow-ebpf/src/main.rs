@@ -16,7 +16,7 @@ mod maps;
 mod meter;
 mod table;
 
-use aya_ebpf::bindings::{TC_ACT_UNSPEC, xdp_action::XDP_PASS};
+use aya_ebpf::bindings::TC_ACT_UNSPEC;
 use aya_ebpf::macros::{classifier, xdp};
 use aya_ebpf::programs::{TcContext, XdpContext};
 use flow_common::Direction;
@@ -25,7 +25,7 @@ use flow_common::Direction;
 #[xdp(frags)]
 pub fn xdp_ingress(ctx: XdpContext) -> u32 {
     hook::xdp(&ctx);
-    XDP_PASS
+    maps::xdp_verdict()
 }
 
 /// Packets entering the host, where XDP is not attached.

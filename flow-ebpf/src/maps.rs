@@ -16,9 +16,9 @@ use flow_common::filter::{
 use flow_common::hash::HashKeys;
 use flow_common::table::{
     ClockReading, Entry, GENERATIONS, INTERFACE_ENTRIES, InterfaceEntry, Journal, NAME_OCTETS,
-    Region, Set,
+    Region, Set, TunnelSet,
 };
-use flow_common::{Count, FragmentKey, FragmentPorts, InterfaceCounters};
+use flow_common::{Count, FragmentKey, FragmentPorts, InterfaceCounters, Tunnel};
 
 /// The flow tables: `SETS_PER_REGION` sets for each region. Read by mmap.
 #[map]
@@ -35,6 +35,15 @@ pub static REGIONS: Array<Region> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 /// Flows that had to leave a full set: `EVICTED_PER_REGION` for each region. Read by mmap.
 #[map]
 pub static EVICTED: Array<Entry> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+
+/// The tunnels of the flows in `SETS`; with one entry, and not used, where tunnels are
+/// not looked into. Read by mmap.
+#[map]
+pub static TUNNELS: Array<TunnelSet> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+
+/// The same for the flows in `EVICTED`.
+#[map]
+pub static EVICTED_TUNNELS: Array<Tunnel> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
 /// `MAX_INTERFACES` counters for each region. Read by mmap.
 #[map]
@@ -118,6 +127,8 @@ static HASH_KEYS: HashKeys = [0xffff_ff05; 12];
 static DECAPSULATE: u32 = 0xffff_ff06;
 #[unsafe(no_mangle)]
 static INDEX_BASE: u32 = 0xffff_ff07;
+#[unsafe(no_mangle)]
+static XDP_VERDICT: u32 = 0xffff_ff08;
 
 macro_rules! constant {
     ($(#[$doc:meta])* $name:ident, $static:ident, $ty:ty) => {
@@ -139,6 +150,8 @@ constant!(/// Interface numbers are below this.
     max_interfaces, MAX_INTERFACES, u32);
 constant!(/// Where the interfaces of this plane begin in `INTERFACES`.
     index_base, INDEX_BASE, u32);
+constant!(/// What XDP says of a metered packet: pass, except in one measurement.
+    xdp_verdict, XDP_VERDICT, u32);
 constant!(/// 1 for true, 0 for false.
     decapsulate_number, DECAPSULATE, u32);
 

@@ -1,9 +1,9 @@
 //! The flow table of one CPU: finds or makes the way of a packet's flow.
 
-use flow_common::hash::flow_hash;
+use flow_common::hash::{flow_hash, tunnel_hash};
 use flow_common::key::protocol;
-use flow_common::table::{ColdLine, Entry, HotLine, InterfaceEntry, Region, Set, WAYS};
-use flow_common::{FlowKey, Overflow, Packet};
+use flow_common::table::{ColdLine, Entry, HotLine, InterfaceEntry, Region, Set, TunnelSet, WAYS};
+use flow_common::{FlowKey, Overflow, Packet, Tunnel};
 
 use crate::{maps, meter};
 
@@ -15,20 +15,22 @@ const TCP_ACK: u8 = 0x10;
 /// many have left this region so far.
 #[inline(always)]
 pub fn update(region: u32, packet: &Packet, packets: u64, octets: u64) -> Option<u64> {
-    let hash = flow_hash(&packet.key, packet.ip_version == 4, maps::hash_key);
+    let mut hash = flow_hash(&packet.key, packet.ip_version == 4, maps::hash_key);
+    if maps::decapsulate() {
+        hash ^= tunnel_hash(&packet.tunnel, maps::hash_key);
+    }
     let tag = (hash >> 48) as u16 | 1; // 0 marks a free way
     let index = hash as u32 & (maps::sets_per_region() - 1);
-    // SAFETY: this CPU alone writes the region (see `meter::counters`).
-    let set = unsafe { &mut *maps::SETS.get_ptr_mut(region * maps::sets_per_region() + index)? };
+    let (set, tunnels) = place(region, index)?;
     // Most flows have the way that their hash prefers: its line is fetched together
     // with the tags. The others' lines, which may not be cached, only if a tag agrees.
     let preferred = (hash >> 32) as usize & (WAYS - 1);
-    if holds(set, preferred, tag, &packet.key) {
+    if holds(set, &tunnels, preferred, tag, packet) {
         add(set, preferred, packet, packets, octets);
         return None;
     }
     for way in 0..WAYS {
-        if holds(set, way, tag, &packet.key) {
+        if holds(set, &tunnels, way, tag, packet) {
             add(set, way, packet, packets, octets);
             return None;
         }
@@ -40,17 +42,47 @@ pub fn update(region: u32, packet: &Packet, packets: u64, octets: u64) -> Option
         }
         None => {
             let way = smallest(set);
-            (way, evict(region, set, way))
+            (way, evict(region, set, &tunnels, way))
         }
     };
     insert(set, way, tag, packet, packets, octets);
+    if let Some(tunnels) = tunnels {
+        words(&packet.tunnel, &mut tunnels[way & (WAYS - 1)]);
+    }
     evicted
+}
+
+/// A set, and the tunnels of its flows where tunnels are looked into.
+#[inline(always)]
+fn place(region: u32, index: u32) -> Option<(&'static mut Set, Option<&'static mut TunnelSet>)> {
+    let index = region * maps::sets_per_region() + index;
+    // SAFETY: this CPU alone writes the region (see `meter::counters`).
+    let set = unsafe { &mut *maps::SETS.get_ptr_mut(index)? };
+    let tunnels = if maps::decapsulate() {
+        // SAFETY: as above.
+        Some(unsafe { &mut *maps::TUNNELS.get_ptr_mut(index)? })
+    } else {
+        None
+    };
+    Some((set, tunnels))
 }
 
 /// True when a way's flow is the packet's.
 #[inline(always)]
-fn holds(set: &Set, way: usize, tag: u16, key: &FlowKey) -> bool {
-    set.tags[way] == tag && same(&set.hot[way].key, key)
+fn holds(
+    set: &Set,
+    tunnels: &Option<&'static mut TunnelSet>,
+    way: usize,
+    tag: u16,
+    packet: &Packet,
+) -> bool {
+    if set.tags[way] != tag || !same(&set.hot[way].key, &packet.key) {
+        return false;
+    }
+    match tunnels {
+        Some(tunnels) => same_tunnel(&tunnels[way], &packet.tunnel),
+        None => true,
+    }
 }
 
 /// A way without a flow, the preferred one if it is.
@@ -60,6 +92,18 @@ fn free(set: &Set, preferred: usize) -> Option<usize> {
         return Some(preferred);
     }
     (0..WAYS).find(|way| set.tags[*way] == 0)
+}
+
+/// Compares by words of four octets.
+#[inline(always)]
+fn same_tunnel(a: &Tunnel, b: &Tunnel) -> bool {
+    let (a, b) = ((&raw const *a).cast::<u32>(), (&raw const *b).cast::<u32>());
+    let mut difference = 0;
+    for word in 0..size_of::<Tunnel>() / 4 {
+        // SAFETY: tunnels are whole words in map memory, without padding.
+        difference |= unsafe { *a.add(word) ^ *b.add(word) };
+    }
+    difference == 0
 }
 
 /// Compares in words of eight octets, which are aligned so in both places.
@@ -208,7 +252,12 @@ fn smallest(set: &Set) -> usize {
 /// Puts a way's flow on the region's list of evicted flows, or among the overflow
 /// counts when that is full.
 #[inline(always)]
-fn evict(region: u32, set: &Set, way: usize) -> Option<u64> {
+fn evict(
+    region: u32,
+    set: &Set,
+    tunnels: &Option<&'static mut TunnelSet>,
+    way: usize,
+) -> Option<u64> {
     let way = way & (WAYS - 1);
     let hot = &set.hot[way];
     let entry = region_entry(region)?;
@@ -220,6 +269,11 @@ fn evict(region: u32, set: &Set, way: usize) -> Option<u64> {
         let kept = unsafe { &mut *kept };
         words(hot, &mut kept.hot);
         words(&set.cold[way], &mut kept.cold);
+        if let Some(tunnels) = tunnels {
+            // SAFETY: as above.
+            let kept = unsafe { &mut *maps::EVICTED_TUNNELS.get_ptr_mut(index)? };
+            words(&tunnels[way], kept);
+        }
         entry.evicted = place + 1;
     } else {
         overflow(region, hot);
@@ -238,13 +292,13 @@ fn overflow(region: u32, hot: &HotLine) {
     counters.overflow.counts[direction][class].add(u64::from(hot.packets), hot.octets);
 }
 
-/// Copies a line by words of eight octets: the BPF stack is too small for it.
+/// Copies by words of four octets: the BPF stack is too small for a value of its own.
 #[inline(always)]
 fn words<T>(from: &T, to: &mut T) {
-    const { assert!(size_of::<T>().is_multiple_of(8)) };
-    let (from, to) = ((&raw const *from).cast::<u64>(), (&raw mut *to).cast::<u64>());
-    for word in 0..size_of::<T>() / 8 {
-        // SAFETY: lines are whole words in map memory, without padding.
+    const { assert!(size_of::<T>().is_multiple_of(4)) };
+    let (from, to) = ((&raw const *from).cast::<u32>(), (&raw mut *to).cast::<u32>());
+    for word in 0..size_of::<T>() / 4 {
+        // SAFETY: lines and tunnels are whole words in map memory, without padding.
         unsafe { *to.add(word) = *from.add(word) };
     }
 }

@@ -9,7 +9,7 @@ use flow_agent::delta::Delta;
 use flow_agent::drain::Balance;
 use flow_common::NotMetered;
 
-use crate::reference::{self, Direction, Reading, Reason};
+use crate::reference::{self, Direction, Reading, Reason, Tunnel};
 
 /// One direction of a flow. Addresses as in the tables: IPv4 mapped into IPv6.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -26,6 +26,8 @@ pub struct Flow {
     pub dst_port: u16,
     /// Outer and inner VLAN id.
     pub vlans: [u16; 2],
+    /// The tunnel that it came in: kind, id, sender and receiver.
+    pub tunnel: Option<(&'static str, u32, [u8; 16], [u8; 16])>,
 }
 
 /// What a flow's packets sum up to.
@@ -83,6 +85,9 @@ impl Counted {
                 src_port: key.src_port,
                 dst_port: key.dst_port,
                 vlans: [key.vlan_id, key.inner_vlan_id],
+                tunnel: delta.tunnel.as_ref().map(|tunnel| {
+                    (tunnel.kind().label(), tunnel.id, tunnel.src.octets(), tunnel.dst.octets())
+                }),
             };
             let sums = Sums {
                 packets: delta.packets,
@@ -103,11 +108,14 @@ impl Counted {
     }
 
     /// By the reference: frames as `(octets on the wire, octets that can be seen)`, in order.
-    pub fn by_reference<'a>(frames: impl IntoIterator<Item = (usize, &'a [u8])>) -> Self {
+    pub fn by_reference<'a>(
+        frames: impl IntoIterator<Item = (usize, &'a [u8])>,
+        decapsulate: bool,
+    ) -> Self {
         let mut counted = Self::default();
         let mut firsts = HashMap::new();
         for (wire, data) in frames {
-            match reference::reading(data, wire) {
+            match reference::reading(data, wire, decapsulate) {
                 Ok(reading) => counted.meter(reading, &mut firsts),
                 Err(reason) => counted.refuse(reason),
             }
@@ -116,11 +124,11 @@ impl Counted {
     }
 
     fn meter(&mut self, reading: Reading, firsts: &mut HashMap<Datagram, (Direction, u16)>) {
-        let Reading { mut direction, octets, vlans, mut marks, fragment } = reading;
+        let Reading { mut direction, octets, vlans, tunnel, mut marks, fragment } = reading;
         let vlans = [0, 1].map(|nth: usize| vlans.get(nth).copied().unwrap_or(0));
         if let Some(fragment) = fragment {
             let (src, dst) = (direction.src, direction.dst);
-            let datagram = (vlans, src, dst, fragment.protocol, fragment.id);
+            let datagram = (vlans, tunnel, src, dst, fragment.protocol, fragment.id);
             if fragment.first {
                 firsts.insert(datagram, (direction, marks.icmp));
             } else if let Some(first) = firsts.get(&datagram) {
@@ -136,6 +144,8 @@ impl Counted {
             src_port: direction.src_port,
             dst_port: if marks.icmp == 0 { direction.dst_port } else { marks.icmp },
             vlans,
+            tunnel: tunnel
+                .map(|Tunnel { kind, id, src, dst }| (kind, id, mapped(src), mapped(dst))),
         };
         let sums = Sums {
             packets: 1,
@@ -174,8 +184,8 @@ impl Counted {
     }
 }
 
-/// VLAN ids, addresses, protocol, identification.
-type Datagram = ([u16; 2], IpAddr, IpAddr, u8, u32);
+/// VLAN ids, tunnel, addresses, protocol, identification.
+type Datagram = ([u16; 2], Option<Tunnel>, IpAddr, IpAddr, u8, u32);
 
 fn mapped(address: IpAddr) -> [u8; 16] {
     match address {
@@ -187,10 +197,10 @@ fn mapped(address: IpAddr) -> [u8; 16] {
 impl fmt::Display for Counted {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (flow, sums) in &self.flows {
-            let Flow { src, dst, protocol, src_port, dst_port, vlans } = flow;
+            let Flow { src, dst, protocol, src_port, dst_port, vlans, tunnel } = flow;
             let [src, dst] = [src, dst].map(|octets| IpAddr::from(*octets).to_canonical());
             write!(out, "  {src} {src_port} > {dst} {dst_port}, protocol {protocol}, ")?;
-            writeln!(out, "VLANs {vlans:?}: {sums:?}")?;
+            writeln!(out, "VLANs {vlans:?}, tunnel {tunnel:?}: {sums:?}")?;
         }
         for (reason, packets) in &self.not_metered {
             writeln!(out, "  not metered, {reason}: {packets}")?;

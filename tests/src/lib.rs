@@ -21,6 +21,7 @@ pub mod sql;
 pub mod store;
 pub mod tally;
 pub mod traffic;
+pub mod tunnelled;
 pub mod unattached;
 pub mod wild;
 

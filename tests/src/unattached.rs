@@ -5,7 +5,7 @@
 
 use aya::maps::{HashMap, MapData};
 use aya::programs::{ProgramError, SchedClassifier, TestRun, TestRunOptions, Xdp};
-use flow_agent::attach::{Kernel, KernelOptions, TableSize};
+use flow_agent::attach::{Kernel, TableSize};
 use flow_agent::drain::{Balance, Drain};
 use flow_common::parse::{FragmentKey, FragmentPorts};
 use flow_common::table::{InterfaceEntry, names};
@@ -46,13 +46,13 @@ const FRAGMENT_KEY: usize = size_of::<FragmentKey>();
 const FRAGMENT_VALUE: usize = size_of::<FragmentPorts>();
 
 impl Unattached {
-    /// New ones, with places for some hundred thousand flows.
-    pub fn new() -> Self {
+    /// New ones, with places for some hundred thousand flows. With `decapsulate`, tunnels are
+    /// opened.
+    pub fn new(decapsulate: bool) -> Self {
         let cpus = aya::util::nr_cpus().expect("the CPUs are known") as u32;
-        let size =
-            TableSize::for_budget(cpus, 16, 64 << 20).unwrap_or_else(|error| panic!("{error}"));
-        let mut kernel = Kernel::load(KernelOptions { size, seed: 7, decapsulate: false })
+        let size = TableSize::for_budget(cpus, 16, decapsulate, 64 << 20)
             .unwrap_or_else(|error| panic!("{error}"));
+        let mut kernel = Kernel::load(size, 7).unwrap_or_else(|error| panic!("{error}"));
         let entry = InterfaceEntry { number: 1, ..InterfaceEntry::default() };
         kernel.set_interface(TEST_RUN_IFINDEX, entry).unwrap_or_else(|error| panic!("{error}"));
         let drain = Drain::new(&mut kernel, 1).unwrap_or_else(|error| panic!("{error}"));
@@ -116,11 +116,5 @@ impl Unattached {
         for key in keys {
             map.remove(&key).expect("nobody else removes it");
         }
-    }
-}
-
-impl Default for Unattached {
-    fn default() -> Self {
-        Self::new()
     }
 }

@@ -139,7 +139,7 @@ fn tags(dice: &mut Dice, frame: &mut Vec<u8>, ethertype: [u8; 2], v6: bool) {
 
 fn ipv4(dice: &mut Dice, frame: &mut Vec<u8>) {
     let options = dice.below(6) / 5 * dice.below(11) * 4;
-    let protocol = dice.pick(&[1, 6, 6, 17, 17, 33, 47, 50, 51, 132, 136, 2, 253]);
+    let protocol = dice.pick(&[1, 6, 6, 17, 17, 33, 47, 47, 4, 41, 50, 51, 132, 136, 2, 253]);
     let payload = transport(dice, protocol);
     let header = 20 + options;
     let total = length(dice, header + payload.len());
@@ -157,7 +157,7 @@ fn ipv4(dice: &mut Dice, frame: &mut Vec<u8>) {
 }
 
 fn ipv6(dice: &mut Dice, frame: &mut Vec<u8>) {
-    let mut protocol = dice.pick(&[6, 6, 17, 17, 58, 132, 136, 33, 59, 47, 253]);
+    let mut protocol = dice.pick(&[6, 6, 17, 17, 58, 132, 136, 33, 59, 47, 4, 41, 253]);
     let mut payload = transport(dice, protocol);
     let mut fragmented = false;
     for _ in 0..[0, 0, 0, 1, 1, 2, 3, 8, 9][dice.below(9)] {
@@ -222,6 +222,10 @@ fn fragment_field(dice: &mut Dice) -> [u8; 2] {
 fn transport(dice: &mut Dice, protocol: u8) -> Vec<u8> {
     let mut payload = Vec::new();
     match protocol {
+        4 => ipv4(dice, &mut payload),
+        41 => ipv6(dice, &mut payload),
+        47 => gre(dice, &mut payload),
+        17 if dice.once_in(2) => udp_tunnel(dice, &mut payload),
         1 | 58 => payload.extend([dice.pick(&[0, 8, 3, 11, 128, 129, 135]), 0, 0, 0, 0, 1, 0, 1]),
         _ => {
             payload.extend([0x04, dice.below(4) as u8, 0, dice.pick(&[53, 80, 255])]);
@@ -235,6 +239,74 @@ fn transport(dice: &mut Dice, protocol: u8) -> Vec<u8> {
         payload.truncate(dice.below(8));
     }
     payload
+}
+
+/// A GRE header and what it says follows: mostly.
+fn gre(dice: &mut Dice, payload: &mut Vec<u8>) {
+    let flags = dice.pick(&[0, 0, 0x20, 0x20, 0x80, 0xa0, 0x30, 0xb0, 0x40]);
+    payload.extend([flags, dice.below(9) as u8 / 8]);
+    let ethertype = carried(dice);
+    payload.extend(ethertype);
+    for flag in [0x80, 0x20, 0x10] {
+        if flags & flag != 0 {
+            payload.extend([0, 0, 0, dice.below(3) as u8]);
+        }
+    }
+    content(dice, ethertype, payload);
+}
+
+/// UDP with VXLAN, GENEVE or GTP-U.
+fn udp_tunnel(dice: &mut Dice, payload: &mut Vec<u8>) {
+    let port: u16 = dice.pick(&[4789, 4789, 8472, 6081, 6081, 2152, 2152]);
+    payload.extend([0xc0, dice.below(4) as u8]);
+    payload.extend(port.to_be_bytes());
+    payload.extend([0, 8, 0, 0]);
+    let id = dice.below(3) as u8;
+    match port {
+        6081 => {
+            let options = dice.below(4) as u8;
+            let ethertype = carried(dice);
+            payload.extend([options | dice.below(20) as u8 / 19 * 0x40, 0]);
+            payload.extend(ethertype);
+            payload.extend([0, 0, id, 0]);
+            payload.extend(std::iter::repeat_n(0, usize::from(options) * 4));
+            content(dice, ethertype, payload);
+        }
+        2152 => {
+            let flags = dice.pick(&[0x30, 0x30, 0x32, 0x34, 0x34, 0x34, 0x36, 0x20]);
+            payload.extend([flags, dice.pick(&[255, 255, 255, 1]), 0, 0, 0, 0, 0, id]);
+            let mut extensions = if flags & 4 == 0 { 0 } else { dice.below(7) };
+            if flags & 7 != 0 {
+                payload.extend([0, 0, 0, u8::from(extensions > 0)]);
+            }
+            while extensions > 0 {
+                extensions -= 1;
+                let words = dice.pick(&[1, 1, 2, 3, 0]);
+                payload.push(words);
+                payload.extend(std::iter::repeat_n(7, (usize::from(words) * 4).saturating_sub(2)));
+                payload.push(u8::from(extensions > 0));
+            }
+            content(dice, [0x08, 0x00], payload);
+        }
+        _ => {
+            payload.extend([dice.pick(&[8, 8, 8, 8, 0]), 0, 0, 0, 0, 0, id, 0]);
+            content(dice, [0x65, 0x58], payload);
+        }
+    }
+}
+
+fn carried(dice: &mut Dice) -> [u8; 2] {
+    dice.pick(&[[0x08, 0x00], [0x08, 0x00], [0x86, 0xdd], [0x65, 0x58], [0x65, 0x58], [0x88, 0xbe]])
+}
+
+/// What a tunnel carries under this ethertype, rarely something else.
+fn content(dice: &mut Dice, ethertype: [u8; 2], payload: &mut Vec<u8>) {
+    match ethertype {
+        [0x65, 0x58] => payload.extend(frame(dice, 1)),
+        [0x86, 0xdd] => ipv6(dice, payload),
+        _ if dice.once_in(10) => ipv6(dice, payload),
+        _ => ipv4(dice, payload),
+    }
 }
 
 /// A classic capture of the frames, with nanoseconds, in little-endian order.

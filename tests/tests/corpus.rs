@@ -4,12 +4,13 @@
 //! Needs the `flow-agent` binary: `FLOW_AGENT_BIN`, else the one in this build's target folder.
 
 use std::collections::BTreeMap;
+use std::fmt::Debug;
 use std::io::Write;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use flow_tests::reference::{self, Direction, Refusal, Sum, Totals};
+use flow_tests::reference::{self, Direction, Refusal, Sum, Totals, Tunnel};
 use flow_tests::wild::{self, Dice};
 use serde_json::Value;
 
@@ -24,6 +25,21 @@ fn captures_of_every_link_type() {
         let frames = wild::frames(&mut dice, link, 20_000);
         assert_equal(&write(&folder, &format!("{link}.pcap"), &wild::pcap(link, &frames)));
     }
+}
+
+#[test]
+fn the_captures_built_here_have_every_tunnel() {
+    let folder = tempfile::tempdir().unwrap();
+    let frames = wild::frames(&mut Dice::new(1), 1, 20_000);
+    let file = write(&folder, "tunnels.pcap", &wild::pcap(1, &frames));
+    let totals = reference::totals(&file, true).unwrap();
+    let mut packets: BTreeMap<&str, u64> = BTreeMap::new();
+    for ((tunnel, _), sum) in &totals.tunnelled {
+        *packets.entry(tunnel.kind).or_default() += sum.packets;
+    }
+    let often = |kind: &&str| packets.get(kind).is_some_and(|packets| *packets > 50);
+    assert!(["vxlan", "geneve", "gre", "ipip", "gtpu"].iter().all(often), "{packets:?}");
+    println!("{packets:?}");
 }
 
 #[test]
@@ -45,7 +61,7 @@ fn a_link_type_that_is_not_supported_is_refused_by_name() {
     let frames = wild::frames(&mut Dice::new(3), 1, 10);
     let file = write(&folder, "radio.pcap", &wild::pcap(127, &frames));
     assert_equal(&file);
-    let output = replay(&file, folder.path());
+    let output = replay(&file, folder.path(), false);
     assert!(String::from_utf8_lossy(&output.stderr).contains("IEEE802_11_RADIOTAP"));
 }
 
@@ -53,9 +69,9 @@ fn a_link_type_that_is_not_supported_is_refused_by_name() {
 fn what_is_no_capture_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     for (name, bytes) in [("empty", &b""[..]), ("text", b"not a capture at all")] {
-        assert_refused(&replay(&write(&folder, name, bytes), folder.path()), name);
+        assert_refused(&replay(&write(&folder, name, bytes), folder.path(), false), name);
     }
-    assert_refused(&replay(&folder.path().join("missing"), folder.path()), "missing");
+    assert_refused(&replay(&folder.path().join("missing"), folder.path(), false), "missing");
 }
 
 #[test]
@@ -75,7 +91,8 @@ fn the_corpus() {
     };
     let captures = captures(&folder);
     assert!(!captures.is_empty(), "FLOW_PCAP_CORPUS={} has no captures", folder.display());
-    let differences: Vec<_> = captures.iter().filter_map(|file| compare(file).err()).collect();
+    let both = |file| [false, true].map(|decapsulate| compare(file, decapsulate).err());
+    let differences: Vec<_> = captures.iter().flat_map(|file| both(file)).flatten().collect();
     let count = differences.len();
     assert!(differences.is_empty(), "{count} of {}:\n{}", captures.len(), differences.join("\n"));
     println!("{} captures agree", captures.len());
@@ -103,16 +120,20 @@ fn write(folder: &tempfile::TempDir, name: &str, bytes: &[u8]) -> PathBuf {
 }
 
 fn assert_equal(file: &Path) {
-    if let Err(difference) = compare(file) {
-        panic!("{difference}");
+    for decapsulate in [false, true] {
+        if let Err(difference) = compare(file, decapsulate) {
+            panic!("decapsulate {decapsulate}: {difference}");
+        }
     }
 }
 
 /// Runs replay on `file`, the outputs in `folder`.
-fn replay(file: &Path, folder: &Path) -> Output {
+fn replay(file: &Path, folder: &Path, decapsulate: bool) -> Output {
     let agent = flow_tests::bin_path::flow_agent();
     Command::new(&agent)
-        .args(["replay", "--output"])
+        .arg("replay")
+        .args(decapsulate.then_some("--decapsulate"))
+        .arg("--output")
         .arg(format!("jsonl:{}", folder.join("rows").display()))
         .arg("--ledger")
         .arg(folder.join("ledger"))
@@ -122,12 +143,12 @@ fn replay(file: &Path, folder: &Path) -> Output {
 }
 
 /// Compares replay with the reference; the error says how they differ.
-fn compare(file: &Path) -> Result<(), String> {
+fn compare(file: &Path, decapsulate: bool) -> Result<(), String> {
     let name = file.display();
     let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
-    let output = replay(file, folder.path());
+    let output = replay(file, folder.path(), decapsulate);
     let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
-    let expected = match reference::totals(file) {
+    let expected = match reference::totals(file, decapsulate) {
         Ok(totals) => totals,
         Err(Refusal::NoCapture(_) | Refusal::LinkType(_)) => {
             return match (output.status.code(), stderr.trim().lines().count()) {
@@ -146,6 +167,7 @@ fn compare(file: &Path) -> Result<(), String> {
         serde_json::from_str(&ledger).map_err(|error| format!("{name}: {error}: {ledger}"))?;
     let mut differences = ledger_differences(&ledger, &expected, rows.count);
     differences.extend(sum_differences(&rows.directions, &expected.directions));
+    differences.extend(sum_differences(&rows.tunnelled, &expected.tunnelled));
     if differences.is_empty() {
         return Ok(());
     }
@@ -158,17 +180,28 @@ fn compare(file: &Path) -> Result<(), String> {
 struct Rows {
     count: u64,
     directions: BTreeMap<Direction, Sum>,
+    tunnelled: BTreeMap<(Tunnel, Direction), Sum>,
 }
 
 fn read_rows(path: &Path) -> Result<Rows, String> {
     let text = std::fs::read_to_string(path).map_err(|error| format!("rows: {error}"))?;
-    let mut rows = Rows { count: 0, directions: BTreeMap::new() };
+    let mut rows = Rows { count: 0, directions: BTreeMap::new(), tunnelled: BTreeMap::new() };
     for line in text.lines() {
         let row: Value = serde_json::from_str(line).map_err(|error| format!("{error}: {line}"))?;
         let number = |key: &str| row[key].as_u64().ok_or(format!("no {key}: {line}"));
         let address = |key: &str| -> Result<IpAddr, String> {
             let text = row[key].as_str().ok_or(format!("no {key}: {line}"))?;
             text.parse().map_err(|error| format!("{key}: {error}: {line}"))
+        };
+        let kinds = ["vxlan", "geneve", "gre", "ipip", "gtpu"];
+        let tunnel = match kinds.into_iter().find(|kind| row["tunnel_type"] == *kind) {
+            Some(kind) => Some(Tunnel {
+                kind,
+                id: number("tunnel_id")? as u32,
+                src: address("tunnel_src")?,
+                dst: address("tunnel_dst")?,
+            }),
+            None => None,
         };
         let forward = Direction {
             src: address("src_ip")?,
@@ -184,12 +217,18 @@ fn read_rows(path: &Path) -> Result<Rows, String> {
             dst_port: forward.src_port,
             ..forward
         };
-        for (direction, packets, octets) in [
-            (forward, number("packets")?, number("bytes")?),
-            (reverse, number("reverse_packets")?, number("reverse_bytes")?),
+        let back = tunnel.map(|tunnel| Tunnel { src: tunnel.dst, dst: tunnel.src, ..tunnel });
+        for (tunnel, direction, packets, octets) in [
+            (tunnel, forward, number("packets")?, number("bytes")?),
+            (back, reverse, number("reverse_packets")?, number("reverse_bytes")?),
         ] {
-            if packets > 0 || octets > 0 {
-                let sum = rows.directions.entry(direction).or_default();
+            if packets == 0 && octets == 0 {
+                continue;
+            }
+            let tunnelled = tunnel.map(|tunnel| (tunnel, direction));
+            let tunnelled = tunnelled.map(|key| rows.tunnelled.entry(key).or_default());
+            let all = rows.directions.entry(direction).or_default();
+            for sum in tunnelled.into_iter().chain([all]) {
                 sum.packets += packets;
                 sum.octets += octets;
             }
@@ -223,9 +262,9 @@ fn ledger_differences(ledger: &Value, expected: &Totals, rows: u64) -> Vec<Strin
     differences
 }
 
-fn sum_differences(
-    found: &BTreeMap<Direction, Sum>,
-    expected: &BTreeMap<Direction, Sum>,
+fn sum_differences<K: Ord + Debug>(
+    found: &BTreeMap<K, Sum>,
+    expected: &BTreeMap<K, Sum>,
 ) -> Vec<String> {
     let mut directions: Vec<_> = found.keys().chain(expected.keys()).collect();
     directions.sort_unstable();

@@ -7,9 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow, ensure};
-use flow_agent::attach::{
-    Hooks, Interface, Kernel, KernelOptions, Numbers, Scanner, Selection, TableSize,
-};
+use flow_agent::attach::{Hooks, Interface, Kernel, Numbers, Scanner, Selection, TableSize};
 use flow_agent::delta::Delta;
 use flow_agent::drain::{Balance, Drain};
 use flow_agent::names::{NameBook, Names};
@@ -36,11 +34,10 @@ fn exact(left: &str, right: &str) -> Result<()> {
     let selection = Selection { include, ..Selection::default() };
     let interfaces = Scanner::new(selection).scan()?.found;
     let cpus = thread::available_parallelism()?.get() as u32;
-    let mut kernel = Kernel::load(KernelOptions {
-        size: TableSize { cpus, sets_per_region: 1 << 12, interfaces: 256 },
-        seed: 7,
-        decapsulate: false,
-    })?;
+    let mut kernel = Kernel::load(
+        TableSize { cpus, sets_per_region: 1 << 12, interfaces: 256, tunnels: false },
+        7,
+    )?;
     let mut drain = Drain::new(&mut kernel, interfaces.len())?;
     let names = NameBook::new(Names::new("host", &[""; 0]));
     let mut hooks = Hooks::new(kernel, Numbers::new(255, Duration::ZERO, names));

@@ -1,14 +1,16 @@
 //! The rules in the running kernel, one by one, driven by test runs. Needs root.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, Instant};
 
 use aya::programs::{TestRun, TestRunOptions};
 use etherparse::PacketBuilder;
-use flow_agent::attach::{Kernel, KernelOptions, TableSize};
+use flow_agent::attach::{Kernel, TableSize};
 use flow_agent::config::Settings;
 use flow_agent::delta::Delta;
-use flow_agent::drain::{Balance, Drain};
-use flow_agent::filter::Rules;
+use flow_agent::drain::{Balance, Drain, own_connections};
+use flow_agent::filter::{OwnConnections, Rules};
+use flow_agent::sink::ConnectionWatch;
 use flow_common::NotMetered;
 use flow_common::table::{InterfaceEntry, names};
 
@@ -23,9 +25,8 @@ struct Bench {
 impl Bench {
     fn new(rules: Rules) -> Self {
         let cpus = aya::util::nr_cpus().expect("the CPUs are known") as u32;
-        let size = TableSize { cpus, sets_per_region: 1024, interfaces: 16 };
-        let mut kernel = Kernel::load(KernelOptions { size, seed: 7, decapsulate: false })
-            .unwrap_or_else(|error| panic!("{error}"));
+        let size = TableSize { cpus, sets_per_region: 1024, interfaces: 16, tunnels: false };
+        let mut kernel = Kernel::load(size, 7).unwrap_or_else(|error| panic!("{error}"));
         let entry = InterfaceEntry { number: 1, ..InterfaceEntry::default() };
         kernel.set_interface(TEST_RUN_IFINDEX, entry).expect("the map takes it");
         let mut drain = Drain::new(&mut kernel, 1).unwrap_or_else(|error| panic!("{error}"));
@@ -242,5 +243,65 @@ fn other_rules_count_from_a_flip_on_and_every_delta_has_its_weight() {
         let (_, balance) = bench.drain();
         assert_eq!(balance.metered.packets, expected);
         assert_eq!(balance.not_metered[NotMetered::Filtered as usize].packets, 10 - expected);
+    }
+}
+
+/// Packets of own connections and metered ones, of a frame each way.
+fn own_and_metered(bench: &mut Bench, local: &SocketAddr, remote: &SocketAddr) -> (u64, u64) {
+    let end = |address: &SocketAddr| (address.ip().to_string(), address.port());
+    let ((local, local_port), (remote, remote_port)) = (end(local), end(remote));
+    let (local, remote) = ((local.as_str(), local_port), (remote.as_str(), remote_port));
+    bench.run(names::TC_EGRESS, &frame("tcp", local, remote), 1);
+    bench.run(names::TC_INGRESS, &frame("tcp", remote, local), 1);
+    let (_, balance) = bench.drain();
+    let own = balance.not_metered[NotMetered::OwnTraffic as usize].packets;
+    (own, balance.metered.packets)
+}
+
+#[test]
+fn a_connection_is_own_from_its_opening_until_a_while_after_its_end() {
+    let mut bench = Bench::new(Rules { own_port: Some(8123), ..Rules::default() });
+    let own = OwnConnections::new(own_connections(&mut bench.kernel).expect("there"));
+    let start = Instant::now();
+    for (hour, local, other, remote) in [
+        (0u64, "10.0.0.1:40000", "10.0.0.1:40001", "10.0.0.2:8123"),
+        (1, "[fd00::1]:40000", "[fd00::1]:40001", "[fd00::2]:8123"),
+    ] {
+        let [local, other, remote] =
+            [local, other, remote].map(|text| text.parse::<SocketAddr>().expect("valid"));
+        assert_eq!(own_and_metered(&mut bench, &local, &remote), (0, 2));
+        let after = |seconds: u64| start + Duration::from_secs(3600 * hour + seconds);
+        own.opened(local, remote, after(0));
+        assert_eq!(own_and_metered(&mut bench, &local, &remote), (2, 0));
+        assert_eq!(own_and_metered(&mut bench, &other, &remote), (0, 2));
+        own.closed(local, remote, after(1));
+        // The same ports again, and their end.
+        own.opened(local, remote, after(2));
+        own.closed(local, remote, after(10));
+        own.opened(other, remote, after(69));
+        assert_eq!(own_and_metered(&mut bench, &local, &remote), (2, 0));
+        own.closed(other, remote, after(70));
+        assert_eq!(own_and_metered(&mut bench, &local, &remote), (0, 2));
+        assert_eq!(own_and_metered(&mut bench, &other, &remote), (2, 0));
+    }
+}
+
+/// A store that refuses every connection leaves many that have ended.
+#[test]
+fn many_ended_connections_do_not_keep_a_new_one_out() {
+    let mut bench = Bench::new(Rules { own_port: Some(8123), ..Rules::default() });
+    let own = OwnConnections::new(own_connections(&mut bench.kernel).expect("there"));
+    let remote = "10.0.0.2:8123".parse().expect("valid");
+    let now = Instant::now();
+    for port in 20_000..25_000 {
+        let local = SocketAddr::from(([10, 0, 0, 1], port));
+        own.opened(local, remote, now);
+        own.closed(local, remote, now);
+    }
+    let local = SocketAddr::from(([10, 0, 0, 1], 30_000));
+    own.opened(local, remote, now);
+    for (port, expected) in [(30_000, (2, 0)), (24_999, (2, 0)), (20_000, (0, 2))] {
+        let local = SocketAddr::from(([10, 0, 0, 1], port));
+        assert_eq!(own_and_metered(&mut bench, &local, &remote), expected, "port {port}");
     }
 }

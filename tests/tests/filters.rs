@@ -5,10 +5,11 @@
 use std::fs;
 use std::net::IpAddr;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use flow_tests::lab::Lab;
+use flow_tests::bin_path::flow_agent;
+use flow_tests::lab::{Lab, Side};
 use flow_tests::ledger::Ledger;
 use flow_tests::process::Agent;
 use flow_tests::rig::{self, Rig};
@@ -269,7 +270,7 @@ fn a_bad_file_changes_nothing_and_what_needs_a_restart_is_named() -> Result<()> 
     configuration.write(&format!("shards = 3\nqueue_rows = 7\n{good}"))?;
     agent.signal(Signal::HUP)?;
     agent.wait_log("values that need a restart: shards, queue_rows", PATIENCE)?;
-    agent.wait_log("filters and sampling are as before", PATIENCE)?;
+    agent.wait_log("filters and sampling are as before, interfaces are as before", PATIENCE)?;
     fs::remove_file(configuration.path())?;
     agent.signal(Signal::HUP)?;
     agent.wait_log("agent.toml cannot be read", PATIENCE)?;
@@ -285,6 +286,30 @@ fn a_bad_file_changes_nothing_and_what_needs_a_restart_is_named() -> Result<()> 
         check(rig.store.url(), side.interface, counts, "filtered", passes)?;
     }
     Ok(())
+}
+
+#[test]
+fn interfaces_follow_the_file_at_a_hangup() -> Result<()> {
+    let rig = Rig::new()?;
+    let (left, right) = (&rig.lab.left, &rig.lab.right);
+    let interfaces = |side: &Side| format!("interfaces = [\"{}\"]\n", side.spec("tc"));
+    let configuration = Configuration::new(&interfaces(left))?;
+    let path = configuration.path().display().to_string();
+    let agent = Agent::start(&flow_agent(), &["--config", &path, "--store", rig.store.url()])?;
+    let ask = |_: &Lab| traffic::ask(Ends::v4((left, 0), (right, 0), 53), 50, 2, 100, 100);
+    let (at_left, _) = rig::tally(&rig.lab, ask)?;
+    configuration.write(&interfaces(right))?;
+    agent.signal(Signal::HUP)?;
+    agent
+        .wait_log(&format!("metering {}/{}", right.namespace.name(), right.interface), PATIENCE)?;
+    let started = Instant::now();
+    while !hooks::attached(left)?.is_empty() {
+        ensure!(started.elapsed() < PATIENCE, "still attached:\n{}", agent.log());
+    }
+    let (_, at_right) = rig::tally(&rig.lab, ask)?;
+    agent.stop()?;
+    rig::exact_at(rig.store.url(), left.interface, &at_left)?;
+    rig::exact_at(rig.store.url(), right.interface, &at_right)
 }
 
 #[test]

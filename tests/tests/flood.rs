@@ -2,7 +2,7 @@
 //! and an independent program on the same interface agree to the packet, every loss has a
 //! reason, and flows that were there before stay exact. Needs root, the agent's binary, libchdb.
 //!
-//! `FLOW_FLOOD_PACKETS` sets how many packets (`cargo xtask test --long`: ten million).
+//! `FLOW_FLOOD_PACKETS` sets how many packets (`cargo xtask test --long`: four million).
 
 use std::collections::BTreeMap;
 use std::net::UdpSocket;
@@ -29,16 +29,29 @@ const PACKETS: u64 = 1_200_000;
 /// The counter is a TC program behind ours: XDP passes everything on to it.
 #[test]
 fn a_flood_metered_by_xdp_is_exact_or_lost_under_a_reason() -> Result<()> {
-    flood("xdp", Counter::TcIngress)
+    let (generator, rig, _) = flood("xdp", Counter::TcIngress, "")?;
+    watched_are_exact(&generator, &rig)
 }
 
 /// The counter is an XDP program before ours.
 #[test]
 fn a_flood_metered_by_tc_is_exact_or_lost_under_a_reason() -> Result<()> {
-    flood("tc", Counter::Xdp)
+    let (generator, rig, _) = flood("tc", Counter::Xdp, "")?;
+    watched_are_exact(&generator, &rig)
 }
 
-fn flood(attach: &str, counter: Counter) -> Result<()> {
+/// Tables that cannot hold it, emptied rarely: much is lost, and all of it is named.
+#[test]
+fn a_flood_into_tables_that_are_far_too_small_is_lost_under_a_reason() -> Result<()> {
+    let small = "table_memory_mib = 4\ndrain_interval_ms = 5000\n";
+    let (_, _, ledger) = flood("xdp", Counter::TcIngress, small)?;
+    ensure!(ledger.lost.packets > 0, "nothing was lost: {ledger:?}");
+    ensure!(ledger.lost.octets == 46 * ledger.lost.packets, "other octets were lost: {ledger:?}");
+    Ok(())
+}
+
+/// Sends a flood to an agent with this configuration; the books are compared with the counter.
+fn flood(attach: &str, counter: Counter, settings: &str) -> Result<(Generator, Rig, Ledger)> {
     let packets = setting("FLOW_FLOOD_PACKETS", PACKETS);
     let rig = Rig::new()?;
     let (left, right) = (&rig.lab.left, &rig.lab.right);
@@ -49,7 +62,7 @@ fn flood(attach: &str, counter: Counter) -> Result<()> {
     // How fast the store takes a million rows is not what is tested here.
     let folder = TempDir::new()?;
     let config = folder.path().join("patient.toml");
-    std::fs::write(&config, format!("queue_rows = {}\n", 2 * packets))?;
+    std::fs::write(&config, format!("queue_rows = {}\n{settings}", 2 * packets))?;
     let config = config.to_str().context("a path in UTF-8")?;
     let interface = left.spec(attach);
     let arguments = ["--config", config, "--interface", &interface, "--store", rig.store.url()];
@@ -87,11 +100,12 @@ fn flood(attach: &str, counter: Counter) -> Result<()> {
         ),
     )?;
     ensure!(stored == ledger.acknowledged.packets, "{stored} packets are stored: {}", said());
-    watched_are_exact(&generator, rig.store.url(), end).with_context(said)
+    Ok((generator, rig, ledger))
 }
 
 /// Each of the flows that were there before the flood has in the store what came of it.
-fn watched_are_exact(generator: &Generator, url: &str, interface: &str) -> Result<()> {
+fn watched_are_exact(generator: &Generator, rig: &Rig) -> Result<()> {
+    let interface = rig.lab.left.interface;
     let last = WATCHED_FIRST + WATCHED - 1;
     let query = format!(
         "SELECT if(dst_port = {WATCHED_PORT}, src_port, dst_port) AS port, \
@@ -102,7 +116,7 @@ fn watched_are_exact(generator: &Generator, url: &str, interface: &str) -> Resul
          GROUP BY port"
     );
     let mut stored = BTreeMap::new();
-    for row in sql::rows(url, &query)? {
+    for row in sql::rows(rig.store.url(), &query)? {
         let [port, packets, octets] = &row[..] else { anyhow::bail!("a row {row:?}") };
         let count = Count { packets: packets.parse()?, octets: octets.parse()? };
         stored.insert(port.parse::<u16>()?, count);

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use aya::programs::{TestRun, TestRunOptions, Xdp};
 use etherparse::PacketBuilder;
-use flow_agent::attach::{Kernel, KernelOptions, TableSize};
+use flow_agent::attach::{Kernel, TableSize};
 use flow_agent::delta::Delta;
 use flow_agent::drain::{Balance, Drain};
 use flow_common::table::{InterfaceEntry, WAYS, names};
@@ -27,9 +27,8 @@ impl Bench {
     }
 
     fn with_cpus(cpus: u32, sets_per_region: u32) -> Self {
-        let size = TableSize { cpus, sets_per_region, interfaces: 16 };
-        let mut kernel = Kernel::load(KernelOptions { size, seed: 7, decapsulate: false })
-            .unwrap_or_else(|error| panic!("{error}"));
+        let size = TableSize { cpus, sets_per_region, interfaces: 16, tunnels: false };
+        let mut kernel = Kernel::load(size, 7).unwrap_or_else(|error| panic!("{error}"));
         let entry = InterfaceEntry { number: 1, ..InterfaceEntry::default() };
         kernel.set_interface(TEST_RUN_IFINDEX, entry).expect("the map takes it");
         let drain = Drain::new(&mut kernel, 1).unwrap_or_else(|error| panic!("{error}"));

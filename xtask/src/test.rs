@@ -21,7 +21,7 @@ const TEST: [&str; 2] = ["test", "--no-fail-fast"];
 const LONG: [(&str, &str); 3] = [
     ("FLOW_DIFFERENTIAL_PACKETS", "20000000"),
     ("FLOW_EXACTNESS_PACKETS", "1000000000"),
-    ("FLOW_FLOOD_PACKETS", "10000000"),
+    ("FLOW_FLOOD_PACKETS", "4000000"),
 ];
 
 /// Runs all of it, or only the tests whose names contain `filter`.

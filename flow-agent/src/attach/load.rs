@@ -8,15 +8,21 @@ use aya::maps::{Array, Map, MapData, MapError};
 use aya::programs::{Program, ProgramError, SchedClassifier, Xdp};
 use aya::{Ebpf, EbpfError, EbpfLoader, include_bytes_aligned};
 use crossbeam::channel::{Receiver, RecvTimeoutError, bounded, never};
-use flow_common::InterfaceCounters;
 use flow_common::hash::keys_from;
-use flow_common::table::{Entry, GENERATIONS, InterfaceEntry, Set, WAYS, index_base, names};
+use flow_common::table::{
+    Entry, GENERATIONS, InterfaceEntry, Set, TunnelSet, WAYS, index_base, names,
+};
+use flow_common::{InterfaceCounters, Tunnel};
 
 use super::shared_maps::SharedMaps;
 use super::{AttachError, NEEDS_TO_JOIN, NEEDS_TO_LOAD};
 
 /// The compiled `flow-ebpf`.
 const OBJECT: &[u8] = include_bytes_aligned!(env!("FLOW_EBPF_OBJECT"));
+
+/// Verdicts of XDP programs (`enum xdp_action` in `linux/bpf.h`).
+const XDP_DROP: u32 = 1;
+const XDP_PASS: u32 = 2;
 
 /// How long [`Kernel::add_plane`] waits for a load: others have work to do meanwhile.
 const LOADING: Duration = Duration::from_millis(5);
@@ -30,6 +36,8 @@ pub struct TableSize {
     pub sets_per_region: u32,
     /// Interface numbers are below this.
     pub interfaces: u32,
+    /// Packets in tunnels are metered as what the tunnels carry, which takes more memory.
+    pub tunnels: bool,
 }
 
 impl TableSize {
@@ -59,8 +67,13 @@ impl TableSize {
     ///
     /// # Errors
     /// Not even the smallest tables fit.
-    pub fn for_budget(cpus: u32, interfaces: u32, budget_bytes: u64) -> Result<Self, AttachError> {
-        let size = |sets_per_region| Self { cpus, sets_per_region, interfaces };
+    pub fn for_budget(
+        cpus: u32,
+        interfaces: u32,
+        tunnels: bool,
+        budget_bytes: u64,
+    ) -> Result<Self, AttachError> {
+        let size = |sets_per_region| Self { cpus, sets_per_region, interfaces, tunnels };
         let mut sets = Self::MOST_SETS;
         while size(sets).bytes() > budget_bytes {
             sets /= 2;
@@ -78,7 +91,9 @@ impl TableSize {
         let region = of(self.sets_per_region, size_of::<Set>())
             + of(self.dirty_words(), size_of::<u64>())
             + of(self.evicted_per_region(), size_of::<Entry>())
-            + of(self.interfaces, size_of::<InterfaceCounters>());
+            + of(self.interfaces, size_of::<InterfaceCounters>())
+            + of(self.tunnel_sets(), size_of::<TunnelSet>())
+            + of(self.evicted_tunnels(), size_of::<Tunnel>());
         u64::from(self.regions()) * region
     }
 
@@ -97,21 +112,20 @@ impl TableSize {
         self.sets_per_region / 64
     }
 
+    /// Sets of tunnels in a region.
+    pub fn tunnel_sets(self) -> u32 {
+        if self.tunnels { self.sets_per_region } else { 0 }
+    }
+
+    /// Tunnels of evicted flows in a region.
+    pub fn evicted_tunnels(self) -> u32 {
+        if self.tunnels { self.evicted_per_region() } else { 0 }
+    }
+
     /// Flows that may leave the full sets of a region between two drains.
     pub fn evicted_per_region(self) -> u32 {
         self.sets_per_region
     }
-}
-
-/// What programs and tables are loaded with.
-#[derive(Clone, Copy, Debug)]
-pub struct KernelOptions {
-    /// The size of the tables.
-    pub size: TableSize,
-    /// Of the hashes: senders must not know it.
-    pub seed: u64,
-    /// Packets in tunnels are metered as what the tunnels carry.
-    pub decapsulate: bool,
 }
 
 /// The loaded kernel side: programs not yet attached, tables empty.
@@ -120,7 +134,7 @@ pub struct Kernel {
     pub ebpf: Ebpf,
     /// The size of its tables.
     pub size: TableSize,
-    options: KernelOptions,
+    seed: u64,
     /// More loads of the programs, on the same tables: planes 1 and up.
     planes: Vec<Ebpf>,
     loading: Option<Receiver<Result<Ebpf, AttachError>>>,
@@ -133,28 +147,42 @@ pub struct Kernel {
 }
 
 impl Kernel {
-    /// Loads programs and tables.
+    /// Loads programs and tables. Senders of packets must not know the `seed` of the hashes.
     ///
     /// # Errors
     /// A missing privilege, a kernel that is too old, or the verifier's refusal with its log.
-    pub fn load(options: KernelOptions) -> Result<Self, AttachError> {
+    pub fn load(size: TableSize, seed: u64) -> Result<Self, AttachError> {
+        Self::load_with(size, seed, XDP_PASS)
+    }
+
+    /// The same for a measurement whose packets nobody is to get: XDP drops them when it
+    /// has metered them.
+    ///
+    /// # Errors
+    /// As [`Kernel::load`].
+    pub fn load_dropping(size: TableSize, seed: u64) -> Result<Self, AttachError> {
+        Self::load_with(size, seed, XDP_DROP)
+    }
+
+    fn load_with(size: TableSize, seed: u64, verdict: u32) -> Result<Self, AttachError> {
         refuse_real_time()?;
-        let ebpf = Self::load_object(options, 0, None)?;
+        let ebpf = Self::load_object(size, seed, verdict, 0, None)?;
         let shared = SharedMaps::new(&ebpf)
             .inspect_err(|error| tracing::debug!("tables cannot be shared: {error}"))
             .map(Arc::new)
             .ok();
-        let (size, planes) = (options.size, Vec::new());
         let clock = Some(load_clock()?);
-        let (loading, flips) = (None, Arc::default());
-        let mut kernel = Self { ebpf, size, options, planes, loading, shared, clock, flips };
+        let (planes, loading, flips) = (Vec::new(), None, Arc::default());
+        let mut kernel = Self { ebpf, size, seed, planes, loading, shared, clock, flips };
         load_programs(&mut kernel.ebpf)?;
         Ok(kernel)
     }
 
     /// Creates the maps of a plane, or takes those of plane 0.
     fn load_object(
-        KernelOptions { size, seed, decapsulate }: KernelOptions,
+        size: TableSize,
+        seed: u64,
+        verdict: u32,
         plane: u32,
         shared: Option<&SharedMaps>,
     ) -> Result<Ebpf, AttachError> {
@@ -177,13 +205,16 @@ impl Kernel {
             .override_global(names::SETS_PER_REGION, &size.sets_per_region, true)
             .override_global(names::EVICTED_PER_REGION, &evicted, true)
             .override_global(names::MAX_INTERFACES, &size.interfaces, true)
-            .override_global(names::DECAPSULATE, &u32::from(decapsulate), true)
+            .override_global(names::DECAPSULATE, &u32::from(size.tunnels), true)
             .override_global(names::HASH_KEYS, &keys_from(seed), true)
             .override_global(names::INDEX_BASE, &base, true)
+            .override_global(names::XDP_VERDICT, &verdict, true)
             .map_max_entries(names::SETS, regions * size.sets_per_region)
             .map_max_entries(names::DIRTY, regions * size.dirty_words())
             .map_max_entries(names::REGIONS, regions)
             .map_max_entries(names::EVICTED, regions * evicted)
+            .map_max_entries(names::TUNNELS, (regions * size.tunnel_sets()).max(1))
+            .map_max_entries(names::EVICTED_TUNNELS, (regions * size.evicted_tunnels()).max(1))
             .map_max_entries(names::COUNTERS, regions * size.interfaces)
             .map_max_entries(names::NAMES, size.interfaces)
             .map_max_entries(names::STRAY, GENERATIONS * size.interfaces)
@@ -247,7 +278,8 @@ impl Kernel {
         let shared = self.shared()?.clone();
         // Not in the thread: this writes the programs' variables, with zeros. The one that
         // says which generation is filled is 0 now, and stays so: the caller holds `flips`.
-        let mut ebpf = Self::load_object(self.options, self.planes(), Some(&shared))?;
+        let mut ebpf =
+            Self::load_object(self.size, self.seed, XDP_PASS, self.planes(), Some(&shared))?;
         let (sender, loading) = bounded(1);
         let load = move || {
             let loaded = load_programs(&mut ebpf).map(|()| ebpf);
@@ -421,7 +453,7 @@ mod tests {
         for cpus in [1, 2, 3, 64, 256] {
             for mib in [8, 128, 1000, 1 << 16] {
                 let budget = mib << 20;
-                let Ok(size) = TableSize::for_budget(cpus, 512, budget) else {
+                let Ok(size) = TableSize::for_budget(cpus, 512, false, budget) else {
                     assert!(mib < u64::from(cpus), "{cpus} CPUs have a place in {mib} MiB");
                     continue;
                 };
@@ -438,7 +470,7 @@ mod tests {
 
     #[test]
     fn a_budget_that_is_too_small_says_what_is_needed() {
-        let error = TableSize::for_budget(64, 512, 1 << 20).expect_err("64 CPUs need more");
+        let error = TableSize::for_budget(64, 512, true, 1 << 20).expect_err("64 CPUs need more");
         assert!(error.to_string().contains("64 CPUs need at least"), "{error}");
     }
 }

@@ -23,7 +23,7 @@ pub use attacher::Attacher;
 pub use hooks::Hooks;
 pub use interface::{Interface, Place};
 pub use link::IngressHook;
-pub use load::{Kernel, KernelOptions, TableSize};
+pub use load::{Kernel, TableSize};
 pub use namespace::{NamespaceId, NetworkNamespace};
 pub use numbers::Numbers;
 pub use pins::PinFolder;

@@ -23,11 +23,13 @@ const BPF_FS: i64 = 0xcafe_4a11;
 const MOST: u32 = 1024;
 
 /// Tables that the next agent needs.
-pub(crate) const PINNED: [&str; 8] = [
+pub(crate) const PINNED: [&str; 10] = [
     names::SETS,
     names::DIRTY,
     names::REGIONS,
     names::EVICTED,
+    names::TUNNELS,
+    names::EVICTED_TUNNELS,
     names::COUNTERS,
     names::STRAY,
     names::JOURNAL,

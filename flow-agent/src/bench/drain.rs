@@ -105,7 +105,7 @@ pub fn measure(flows: u32, mut report: impl FnMut(DrainResult)) -> Result<(), Er
 }
 
 /// The cache that an agent with default settings has; its records go nowhere.
-fn start_cache() -> Result<Cache, Error> {
+pub fn start_cache() -> Result<Cache, Error> {
     let config = default_config()?;
     let (sender, _) = bounded(1);
     let config = CacheConfig {
@@ -115,4 +115,32 @@ fn start_cache() -> Result<Cache, Error> {
         seed: 7,
     };
     Cache::start(&config, &sender, &Latency::default()).map_err(Error::thread)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_result_begins_with_what_readers_look_for() {
+        let result = |touched| DrainResult {
+            bench: "drain",
+            flows: 65_536,
+            touched,
+            ns_per_entry: 4.1,
+            min_ns_per_entry: 4.0,
+            max_ns_per_entry: 4.2,
+            total_us: 268.7,
+            flip_us: 7000.0,
+            places: 262_144,
+            runs: RUNS,
+        };
+        for (touched, expected) in [
+            (None, r#"{"bench":"drain","flows":65536,"ns_per_entry":4.1,"#),
+            (Some(1000), r#"{"bench":"drain","flows":65536,"touched":1000,"ns_per_entry":4.1,"#),
+        ] {
+            let json = serde_json::to_string(&result(touched)).expect("plain values");
+            assert!(json.starts_with(expected), "{json}");
+        }
+    }
 }

@@ -210,3 +210,35 @@ fn ipv6(vlan_tags: u8) -> Frame {
     let flow_offset = 14 + 4 * u32::from(vlan_tags) + 8 + 12;
     Frame { octets, flow_offset, ip: 6, vlan_tags }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_result_begins_with_what_readers_look_for() {
+        let result = KernelResult {
+            bench: "kernel",
+            hook: Hook::Xdp.label(),
+            ip: 4,
+            flows: 65_536,
+            distribution: Distribution::Zipf.label(),
+            floor_ns: 28.0,
+            ns: 39.0,
+            over_floor_ns: 11.0,
+            min_over_floor_ns: 10.5,
+            max_over_floor_ns: 12.0,
+            wrapper_ns: 31.0,
+            raw_ns: 42.0,
+            vlan_tags: 0,
+            runs: RUNS,
+            places: 262_144,
+            evicted: 0.0,
+            lost: 0.0,
+            tag: "0123456789abcdef".into(),
+        };
+        let json = serde_json::to_string(&result).expect("plain values");
+        let expected = r#"{"bench":"kernel","hook":"xdp","ip":4,"flows":65536,"distribution":"zipf","floor_ns":28.0,"ns":39.0,"#;
+        assert!(json.starts_with(expected), "{json}");
+    }
+}

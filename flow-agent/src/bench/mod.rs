@@ -7,6 +7,7 @@
 mod drain;
 pub mod generator;
 mod kernel;
+mod live;
 pub mod rig;
 pub mod workload;
 
@@ -23,6 +24,8 @@ pub enum Stage {
     Kernel,
     /// ns a flow, from the kernel tables to deltas.
     Drain,
+    /// Packets a second on a live veth: metered and dropped, against only dropped.
+    Live,
     /// Everything.
     All,
 }
@@ -41,6 +44,9 @@ pub struct Bench {
 /// Working sets, in flows.
 const WORKING_SETS: [u32; 4] = [1, 1_000, 65_536, 1 << 20];
 
+/// The working set of the live measurement, in flows.
+const LIVE_FLOWS: u32 = 65_536;
+
 /// Each figure is the median of so many runs.
 const RUNS: usize = 7;
 
@@ -51,15 +57,20 @@ impl Bench {
     /// Programs cannot be loaded, or a count is wrong: then no figure is to be trusted.
     pub fn run(&self) -> Result<(), Error> {
         let sets = self.flows.map_or(WORKING_SETS.to_vec(), |flows| vec![flows]);
-        if self.stage != Stage::Drain {
+        let wanted = |stage| self.stage == stage || self.stage == Stage::All;
+        if wanted(Stage::Kernel) {
             for flows in &sets {
                 kernel::measure(*flows, |result| self.print(&result, &result.line()))?;
             }
         }
-        if self.stage != Stage::Kernel {
+        if wanted(Stage::Drain) {
             for flows in &sets {
                 drain::measure(*flows, |result| self.print(&result, &result.line()))?;
             }
+        }
+        if wanted(Stage::Live) {
+            let flows = self.flows.unwrap_or(LIVE_FLOWS);
+            live::measure(flows, |result| self.print(&result, &result.line()))?;
         }
         Ok(())
     }

@@ -12,12 +12,13 @@ use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use super::failed;
 use super::generator::{Hook, descriptor};
 use crate::Error;
-use crate::attach::{Kernel, KernelOptions, TableSize};
+use crate::attach::{Kernel, TableSize};
 use crate::cache::Intake;
 use crate::clock::wall_clock;
 use crate::config::{Config, Settings};
 use crate::delta::Delta;
 use crate::drain::{Balance, Drain, Drained};
+use crate::filter::Rules;
 use crate::host::online_cpus;
 
 /// Test runs say that packets come from `lo`.
@@ -68,10 +69,22 @@ impl Rig {
     /// # Errors
     /// Programs or tables cannot be loaded.
     pub fn with_tables(size: TableSize) -> Result<Self, Error> {
-        let mut kernel = Kernel::load(KernelOptions { size, seed: SEED, decapsulate: false })?;
-        let drain = Drain::new(&mut kernel, 1)?;
+        Self::metering(Kernel::load(size, SEED)?, TEST_RUN_IFINDEX)
+    }
+
+    /// Default tables, and an XDP program that drops what it has metered on this interface.
+    ///
+    /// # Errors
+    /// Programs or tables cannot be loaded.
+    pub fn dropping(ifindex: u32) -> Result<Self, Error> {
+        Self::metering(Kernel::load_dropping(default_tables()?, SEED)?, ifindex)
+    }
+
+    fn metering(mut kernel: Kernel, ifindex: u32) -> Result<Self, Error> {
+        let mut drain = Drain::new(&mut kernel, 1)?;
+        drain.install_rules(default_rules()?)?;
         let entry = InterfaceEntry { number: 1, ..InterfaceEntry::default() };
-        kernel.set_interface(TEST_RUN_IFINDEX, entry)?;
+        kernel.set_interface(ifindex, entry)?;
         Ok(Self { kernel, drain })
     }
 
@@ -114,7 +127,7 @@ pub fn drain_into(rig: &mut Rig, intake: &mut Intake) -> Result<(Sums, Duration)
     let flipped = rig.drain.flip(wall_clock)?;
     let interval = flipped.interval;
     let started = Instant::now();
-    let drained = rig.drain.read(flipped, |hot, cold| intake.add(hot, cold, &interval));
+    let drained = rig.drain.read(flipped, |entry| intake.add(entry, &interval));
     intake.flush(&interval);
     rig.drain.close(&drained).map_err(failed)?;
     let took = started.elapsed();
@@ -141,14 +154,24 @@ pub fn default_config() -> Result<Config, Error> {
     Settings::default().check("bench", cpus).map_err(failed)
 }
 
-/// The tables of an agent when nothing is configured.
+/// The rules of an agent when nothing is configured: only its own packets to the store are left
+/// out, which here are those of ClickHouse's port.
+fn default_rules() -> Result<Rules, Error> {
+    const STORE_PORT: u16 = 8123;
+    let config = default_config()?;
+    let own_port = config.exclude_own_traffic.then_some(STORE_PORT);
+    Ok(Rules { own_port, ..config.rules })
+}
+
+/// The tables of an agent that meters one interface, when nothing is configured.
 ///
 /// # Errors
 /// They cannot be made on this host.
 pub fn default_tables() -> Result<TableSize, Error> {
-    let budget = default_config()?.table_memory_bytes;
-    let cpus = online_cpus();
-    Ok(TableSize::for_budget(cpus, TableSize::interfaces_for(1, cpus, budget), budget)?)
+    let config = default_config()?;
+    let (cpus, budget) = (online_cpus(), config.table_memory_bytes);
+    let numbers = TableSize::interfaces_for(1, cpus, budget);
+    Ok(TableSize::for_budget(cpus, numbers, config.decapsulate, budget)?)
 }
 
 /// What the kernel says of a loaded program.
@@ -166,8 +189,7 @@ pub struct Identity {
 /// They cannot be loaded.
 pub fn attached_identities() -> Result<[Identity; 2], Error> {
     // What `run` does; the seed fills the hash keys, which are data and no code.
-    let size = default_tables()?;
-    let kernel = Kernel::load(KernelOptions { size, seed: SEED, decapsulate: false })?;
+    let kernel = Kernel::load(default_tables()?, SEED)?;
     identities(&kernel)
 }
 

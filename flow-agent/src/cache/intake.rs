@@ -6,41 +6,38 @@
 use crossbeam::channel::{Receiver, Sender};
 use flow_common::FlowKey;
 use flow_common::random::SplitMix64;
-use flow_common::table::{ColdLine, Entry, HotLine};
 
+use super::entry_batch::EntryBatch;
 use super::shards::{Message, send};
-use crate::drain::Interval;
-
-/// Entries in a batch: 48 KiB.
-const BATCH: usize = 512;
+use crate::drain::{FlowEntry, Interval};
 
 /// Where a drain's entries go in.
 pub struct Intake {
     shards: Vec<Sender<Message>>,
     /// What each shard will be sent next.
-    batches: Vec<Vec<Entry>>,
-    spare: Receiver<Vec<Entry>>,
+    batches: Vec<EntryBatch>,
+    spare: Receiver<EntryBatch>,
     router: Router,
 }
 
 impl Intake {
     pub(super) fn new(
         shards: Vec<Sender<Message>>,
-        spare: Receiver<Vec<Entry>>,
+        spare: Receiver<EntryBatch>,
         seed: u64,
     ) -> Self {
-        let batches = shards.iter().map(|_| Vec::with_capacity(BATCH)).collect();
+        let batches = shards.iter().map(|_| EntryBatch::new()).collect();
         let router = Router::new(seed, shards.len());
         Self { shards, batches, spare, router }
     }
 
     /// Puts an entry into the batch of the shard that owns its flow.
     #[inline]
-    pub fn add(&mut self, hot: &HotLine, cold: &ColdLine, interval: &Interval) {
-        let shard = self.router.shard(&hot.key);
+    pub fn add(&mut self, entry: FlowEntry<'_>, interval: &Interval) {
+        let shard = self.router.shard(&entry.hot.key);
         let batch = &mut self.batches[shard];
-        batch.push(Entry { hot: *hot, cold: *cold });
-        if batch.len() == BATCH {
+        batch.push(entry);
+        if batch.is_full() {
             self.send(shard, interval);
         }
     }
@@ -56,9 +53,9 @@ impl Intake {
 
     #[cold]
     fn send(&mut self, shard: usize, interval: &Interval) {
-        let next = self.spare.try_recv().unwrap_or_else(|_| Vec::with_capacity(BATCH));
-        let entries = std::mem::replace(&mut self.batches[shard], next);
-        send(&self.shards[shard], Message::Update { entries, interval: *interval });
+        let next = self.spare.try_recv().unwrap_or_else(|_| EntryBatch::new());
+        let batch = std::mem::replace(&mut self.batches[shard], next);
+        send(&self.shards[shard], Message::Update { batch, interval: *interval });
     }
 }
 
@@ -85,8 +82,8 @@ impl Router {
         let (src_port, dst_port) =
             if key.is_icmp() { (0, 0) } else { (key.src_port, key.dst_port) };
         let sum = self.end(&key.src.0, src_port).wrapping_add(self.end(&key.dst.0, dst_port));
-        let spread = (sum ^ sum >> 32).wrapping_mul(self.keys[2]) >> 32;
-        (spread * self.shards >> 32) as usize
+        let spread = (sum ^ (sum >> 32)).wrapping_mul(self.keys[2]) >> 32;
+        ((spread * self.shards) >> 32) as usize
     }
 
     /// The hash of one end.

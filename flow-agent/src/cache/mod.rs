@@ -4,6 +4,8 @@
 //! It holds that every packet that entered is in exactly one record that left
 //! or in one open flow.
 
+#[cfg(feature = "live")]
+mod entry_batch;
 mod flow;
 #[cfg(feature = "live")]
 mod intake;

@@ -5,12 +5,12 @@ use std::time::Instant;
 
 use crossbeam::channel::{Receiver, Sender, bounded};
 
+use super::entry_batch::EntryBatch;
 use super::intake::Intake;
 use super::shard::{Shard, ShardStats, Timeouts};
-use crate::drain::{Interval, delta};
+use crate::drain::Interval;
 use crate::latency::{Latency, Stage};
 use crate::record::FlowRecord;
-use flow_common::table::Entry;
 
 /// Messages that may wait for a shard; more make the drain wait, while the
 /// kernel tables go on counting.
@@ -32,7 +32,7 @@ pub struct CacheConfig {
 /// What a shard is told.
 pub(super) enum Message {
     /// Add these, all of one generation.
-    Update { entries: Vec<Entry>, interval: Interval },
+    Update { batch: EntryBatch, interval: Interval },
     /// Emit what is due.
     Expire {
         /// How late it is on the clock of the entries, ns.
@@ -47,7 +47,7 @@ pub struct Cache {
     shards: Vec<Sender<Message>>,
     threads: Vec<JoinHandle<ShardStats>>,
     /// Emptied batches, to be filled again.
-    spare: Receiver<Vec<Entry>>,
+    spare: Receiver<EntryBatch>,
     seed: u64,
 }
 
@@ -117,7 +117,7 @@ pub(super) fn send(shard: &Sender<Message>, message: Message) {
 fn run(
     mut shard: Shard,
     messages: &Receiver<Message>,
-    empty: &Sender<Vec<Entry>>,
+    empty: &Sender<EntryBatch>,
     records: &Sender<Vec<FlowRecord>>,
     latency: &Latency,
 ) -> ShardStats {
@@ -136,13 +136,13 @@ fn run(
     for message in messages {
         let started = Instant::now();
         match message {
-            Message::Update { mut entries, interval } => {
-                for Entry { hot, cold } in &entries {
-                    shard.update(&delta(hot, cold, &interval), &mut out);
+            Message::Update { mut batch, interval } => {
+                for entry in batch.iter() {
+                    shard.update(&entry.delta(&interval), &mut out);
                 }
-                entries.clear();
+                batch.clear();
                 // Where enough wait already it is freed.
-                let _ = empty.try_send(entries);
+                let _ = empty.try_send(batch);
             }
             Message::Expire { now_ns, drift_ns } => {
                 drift = drift_ns;

@@ -298,6 +298,44 @@ fn directions_at_the_interface_pair_up() {
     assert_eq!(out[0].direction, Direction::Egress);
 }
 
+#[test]
+fn a_record_has_one_weight() {
+    let mut shard = shard(10);
+    let weighted = |flags, second, sampling| Delta {
+        sampling,
+        ..tcp((1, 4000), (2, 80), flags, second * SECOND)
+    };
+    let answer = |flags, second, sampling| Delta {
+        sampling,
+        ..tcp((2, 80), (1, 4000), flags, second * SECOND)
+    };
+    let mut records = play(
+        &mut shard,
+        &[
+            weighted(SYN, 0, 1),
+            answer(SYN | ACK, 0, 1),
+            weighted(ACK, 1, 10),
+            answer(FIN | ACK, 2, 10),
+            weighted(FIN | ACK, 2, 10),
+            // The last answer, of an ended flow.
+            answer(ACK, 3, 1),
+        ],
+    );
+    shard.flush(&mut records);
+    let parts: Vec<_> = records
+        .iter()
+        .map(|r| (r.sampling, r.packets, r.reverse_packets, r.end_reason, r.initiator_by))
+        .collect();
+    assert_eq!(
+        parts,
+        [
+            (1, 1, 1, FlowEndReason::ActiveTimeout, InitiatorBy::Syn),
+            (10, 2, 1, FlowEndReason::EndOfFlow, InitiatorBy::Syn),
+            (1, 0, 1, FlowEndReason::ForcedEnd, InitiatorBy::ServicePort),
+        ]
+    );
+}
+
 /// Packets and octets per sender, receiver and protocol.
 type Sums = BTreeMap<([u8; 16], [u8; 16], u8), (u64, u64)>;
 

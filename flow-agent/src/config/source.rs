@@ -35,7 +35,6 @@ impl Config {
     /// The keys that differ and count only at the start.
     pub fn needs_restart(&self, other: &Self) -> Vec<&'static str> {
         let differences = [
-            ("interfaces, exclude_interfaces or attach", self.selection != other.selection),
             ("store", self.store != other.store),
             ("exporter", self.exporter != other.exporter),
             ("drain_interval_ms", self.drain_interval != other.drain_interval),
@@ -51,5 +50,39 @@ impl Config {
             ("queue_rows", self.batch.queued_rows != other.batch.queued_rows),
         ];
         differences.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::settings::{KEYS, SECTIONS};
+    use super::*;
+
+    fn config(text: &str) -> Config {
+        let settings = Settings::parse(text, "test").expect("valid");
+        settings.check("host", 2).expect("valid")
+    }
+
+    #[test]
+    fn every_key_is_followed_or_named_as_one_that_needs_a_restart() {
+        let followed = ["interfaces", "exclude_interfaces", "attach", "exclude_own_traffic"];
+        let values = [
+            ("store", "'http://db'"),
+            ("exporter", "'other'"),
+            ("decapsulate", "true"),
+            ("pin_dir", "'/sys/fs/bpf/other'"),
+        ];
+        for key in KEYS {
+            let value = values.iter().find(|(name, _)| *name == key).map_or("77", |(_, v)| v);
+            let value = if followed.contains(&key) { continue } else { value };
+            let changed = config(&format!("{key} = {value}"));
+            assert_eq!(config("").needs_restart(&changed), [key]);
+        }
+        // What is followed needs none.
+        let file = "interfaces = ['eth7']\nexclude_interfaces = ['eth8']\nattach = 'tc'\n\
+            exclude_own_traffic = false\n[filter]\nexclude = ['10.0.0.0/8']\n\
+            [sampling]\nmode = 'flow'\nrate = 2";
+        assert_eq!(config("").needs_restart(&config(file)), Vec::<&str>::new());
+        assert_eq!(SECTIONS.map(|(section, _)| section), ["filter", "sampling"]);
     }
 }

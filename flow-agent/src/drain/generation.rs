@@ -6,12 +6,12 @@ use aya::Ebpf;
 use aya::maps::{Array, ArrayOfMaps, HashMap, MapData};
 use aya::programs::SchedClassifier;
 use flow_common::filter::ConnectionKey;
-use flow_common::table::{ColdLine, GenerationState, HotLine, names};
+use flow_common::table::{GenerationState, names};
 
 use super::clock::ClockReader;
 use super::journal::JournalWriter;
 use super::tables::{FillLevel, Tables, take, take_map};
-use super::{Balance, DrainError, KernelClock, delta};
+use super::{Balance, DrainError, FlowEntry, KernelClock};
 use crate::attach::Kernel;
 use crate::delta::Delta;
 use crate::filter::{RuleTables, Rules};
@@ -132,7 +132,7 @@ impl Drain {
 
     /// Reads what was counted: each flow goes to `flow`. When they all have gone on,
     /// [`Drain::close`] the generation.
-    pub fn read(&mut self, flipped: Flipped, mut flow: impl FnMut(&HotLine, &ColdLine)) -> Drained {
+    pub fn read(&mut self, flipped: Flipped, mut flow: impl FnMut(FlowEntry<'_>)) -> Drained {
         let Flipped { generation, interval: Interval { clock, .. } } = flipped;
         let fresh = vec![Balance::default(); self.interfaces];
         let mut balances = std::mem::replace(&mut self.balances[generation as usize], fresh);
@@ -200,7 +200,7 @@ impl Drain {
     ) -> Result<Drained, DrainError> {
         let flipped = self.flip(wall_clock)?;
         let interval = flipped.interval;
-        let drained = self.read(flipped, |hot, cold| out.push(delta(hot, cold, &interval)));
+        let drained = self.read(flipped, |entry| out.push(entry.delta(&interval)));
         self.close(&drained)?;
         Ok(drained)
     }

@@ -9,7 +9,7 @@ use crate::attach::{Kernel, TableSize};
 
 /// The journal of the running agent.
 pub struct JournalWriter {
-    map: Array<MapData, [u32; 8]>,
+    map: Array<MapData, [u32; 10]>,
     names: Array<MapData, [u8; NAME_OCTETS]>,
     journal: Journal,
 }
@@ -20,13 +20,15 @@ impl JournalWriter {
     /// # Errors
     /// The kernel refuses.
     pub fn new(kernel: &mut Kernel) -> Result<Self, DrainError> {
-        let TableSize { cpus, sets_per_region, interfaces } = kernel.size;
+        let TableSize { cpus, sets_per_region, interfaces, tunnels } = kernel.size;
         let states = [GenerationState::Filling as u32, GenerationState::Drained as u32];
         let journal = Journal {
             layout: Journal::LAYOUT,
             cpus,
             sets_per_region,
             interfaces,
+            tunnels: tunnels.into(),
+            reserved: 0,
             states,
             sampling: [1; 2],
         };
@@ -78,7 +80,7 @@ impl JournalWriter {
     }
 
     fn write(&mut self) -> Result<(), DrainError> {
-        let words: [u32; 8] = bytemuck::cast(self.journal);
+        let words: [u32; 10] = bytemuck::cast(self.journal);
         self.map.set(0, words, 0).map_err(DrainError::map)
     }
 }

@@ -1,18 +1,16 @@
 //! What an agent that was killed had counted and not yet drained.
 
 use aya::maps::{Array, Map, MapData, MapError};
-use flow_common::table::{
-    ColdLine, GENERATIONS, GenerationState, HotLine, Journal, NAME_OCTETS, names,
-};
+use flow_common::table::{GENERATIONS, GenerationState, Journal, NAME_OCTETS, names};
 use flow_common::{Count, Lost};
 
 use super::tables::Tables;
-use super::{Balance, DrainError, Interval, KernelClock};
+use super::{Balance, DrainError, FlowEntry, Interval, KernelClock};
 use crate::attach::{PinFolder, TableSize};
 
 /// The tables of a dead agent.
 pub struct Leftover {
-    map: Array<MapData, [u32; 8]>,
+    map: Array<MapData, [u32; 10]>,
     journal: Journal,
     names: Array<MapData, [u8; NAME_OCTETS]>,
     tables: Tables,
@@ -24,14 +22,14 @@ impl Leftover {
     /// # Errors
     /// They are not there, or an agent with other layouts made them.
     pub fn open(folder: &PinFolder) -> Result<Self, DrainError> {
-        let map: Array<MapData, [u32; 8]> = pinned(folder, names::JOURNAL)?;
+        let map: Array<MapData, [u32; 10]> = pinned(folder, names::JOURNAL)?;
         let journal: Journal = bytemuck::cast(map.get(&0, 0).map_err(DrainError::map)?);
         if journal.layout != Journal::LAYOUT {
             let (found, known) = (journal.layout, Journal::LAYOUT);
             return Err(DrainError::Layout { found, known });
         }
-        let Journal { cpus, sets_per_region, interfaces, .. } = journal;
-        let size = TableSize { cpus, sets_per_region, interfaces };
+        let Journal { cpus, sets_per_region, interfaces, tunnels, .. } = journal;
+        let size = TableSize { cpus, sets_per_region, interfaces, tunnels: tunnels != 0 };
         let tables = Tables::new(size, |name| pinned_map(folder, name))?;
         Ok(Self { map, journal, names: pinned(folder, names::NAMES)?, tables })
     }
@@ -46,7 +44,7 @@ impl Leftover {
     pub fn read(
         &mut self,
         clock: &KernelClock,
-        mut flow: impl FnMut(&HotLine, &ColdLine, &Interval),
+        mut flow: impl FnMut(FlowEntry<'_>, &Interval),
     ) -> Result<Vec<(String, Balance)>, DrainError> {
         let interfaces = self.journal.interfaces as usize;
         self.mark_as_draining()?;
@@ -61,9 +59,9 @@ impl Leftover {
             let draining = state == GenerationState::Draining as u32;
             let sampling = self.journal.sampling[generation as usize];
             let interval = Interval { clock: *clock, sampling };
-            let mut take = |hot: &HotLine, cold: &ColdLine| {
+            let mut take = |entry: FlowEntry<'_>| {
                 if !draining {
-                    flow(hot, cold, &interval);
+                    flow(entry, &interval);
                 }
             };
             // SAFETY: the programs of a dead agent are gone: nothing held them but it.
@@ -96,7 +94,7 @@ impl Leftover {
                 *state = GenerationState::Draining as u32;
             }
         }
-        let words: [u32; 8] = bytemuck::cast(marked);
+        let words: [u32; 10] = bytemuck::cast(marked);
         self.map.set(0, words, 0).map_err(DrainError::map)
     }
 

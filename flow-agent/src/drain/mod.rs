@@ -14,7 +14,7 @@ mod tables;
 
 pub use balance::Balance;
 pub use clock::KernelClock;
-pub use entry::delta;
+pub use entry::FlowEntry;
 pub use generation::{Drain, Drained, Flipped, Interval, own_connections};
 pub use leftover::Leftover;
 pub use tables::FillLevel;

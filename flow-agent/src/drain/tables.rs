@@ -1,10 +1,12 @@
 //! The tables of the kernel side, mapped into this process.
 
 use aya::maps::{Map, MapData, PerCpuArray, PerCpuValues};
-use flow_common::table::{ClockReading, ColdLine, Entry, HotLine, Region, Set, WAYS, names};
-use flow_common::{Count, Direction, FlowKey, InterfaceCounters, Lost, Overflow};
+use flow_common::table::{
+    ClockReading, ColdLine, Entry, HotLine, Region, Set, TunnelSet, WAYS, names,
+};
+use flow_common::{Count, Direction, FlowKey, InterfaceCounters, Lost, Overflow, Tunnel};
 
-use super::{Balance, DrainError};
+use super::{Balance, DrainError, FlowEntry};
 use crate::attach::{Kernel, TableSize};
 use crate::mapped::{MappedArray, prefetch};
 
@@ -18,6 +20,8 @@ pub struct Tables {
     dirty: MappedArray<u64>,
     regions: MappedArray<Region>,
     evicted: MappedArray<Entry>,
+    tunnels: MappedArray<TunnelSet>,
+    evicted_tunnels: MappedArray<Tunnel>,
     counters: MappedArray<InterfaceCounters>,
     stray: PerCpuArray<MapData, [u64; 2]>,
 }
@@ -45,12 +49,20 @@ impl Tables {
         let sets = per_region(size.sets_per_region);
         let evicted = per_region(size.evicted_per_region());
         let counters = per_region(size.interfaces);
+        let tunnels = per_region(size.tunnel_sets()).max(1);
+        let evicted_tunnels = per_region(size.evicted_tunnels()).max(1);
         Ok(Self {
             size,
             sets: map(table(names::SETS)?, names::SETS, sets)?,
             dirty: map(table(names::DIRTY)?, names::DIRTY, per_region(size.dirty_words()))?,
             regions: map(table(names::REGIONS)?, names::REGIONS, regions)?,
             evicted: map(table(names::EVICTED)?, names::EVICTED, evicted)?,
+            tunnels: map(table(names::TUNNELS)?, names::TUNNELS, tunnels)?,
+            evicted_tunnels: map(
+                table(names::EVICTED_TUNNELS)?,
+                names::EVICTED_TUNNELS,
+                evicted_tunnels,
+            )?,
             counters: map(table(names::COUNTERS)?, names::COUNTERS, counters)?,
             stray: table(names::STRAY)?.try_into().map_err(DrainError::map)?,
         })
@@ -80,7 +92,7 @@ impl Tables {
         generation: u32,
         now: ClockReading,
         balances: &mut [Balance],
-        flow: &mut impl FnMut(&HotLine, &ColdLine),
+        flow: &mut impl FnMut(FlowEntry<'_>),
     ) -> u64 {
         let mut evicted = 0;
         for cpu in 0..self.size.cpus {
@@ -102,15 +114,17 @@ impl Tables {
         &mut self,
         region: usize,
         balances: &mut [Balance],
-        flow: &mut impl FnMut(&HotLine, &ColdLine),
+        flow: &mut impl FnMut(FlowEntry<'_>),
     ) {
         let sets_per_region = self.size.sets_per_region as usize;
         let words = self.size.dirty_words() as usize;
+        let tunnel_sets = self.size.tunnel_sets() as usize;
         // SAFETY: the caller's promise.
-        let (sets, dirty) = unsafe {
+        let (sets, dirty, tunnels) = unsafe {
             (
                 self.sets.idle(region * sets_per_region..(region + 1) * sets_per_region),
                 self.dirty.idle(region * words..(region + 1) * words),
+                self.tunnels.idle(region * tunnel_sets..(region + 1) * tunnel_sets),
             )
         };
         let mut ahead = Bits::new(dirty);
@@ -126,11 +140,12 @@ impl Tables {
                 if set.tags[way] == 0 {
                     continue;
                 }
-                let (hot, cold) = (&set.hot[way], &set.cold[way]);
-                if let Some(balance) = balances.get_mut(usize::from(hot.key.interface)) {
-                    balance.metered.add(u64::from(hot.packets), hot.octets);
-                    flow(hot, cold);
-                }
+                let tunnel = tunnels.get(index).map_or(&Tunnel::NONE, |tunnels| &tunnels[way]);
+                give(
+                    FlowEntry { hot: &set.hot[way], cold: &set.cold[way], tunnel },
+                    balances,
+                    flow,
+                );
             }
             set.tags = [0; WAYS];
         }
@@ -141,7 +156,7 @@ impl Tables {
         &mut self,
         region: usize,
         balances: &mut [Balance],
-        flow: &mut impl FnMut(&HotLine, &ColdLine),
+        flow: &mut impl FnMut(FlowEntry<'_>),
     ) -> u64 {
         let most = self.size.evicted_per_region() as usize;
         // SAFETY: the caller's promise.
@@ -149,12 +164,18 @@ impl Tables {
         let count = std::mem::take(&mut header.evicted) as usize;
         header.flows = 0;
         let first = region * most;
+        let first_tunnel = region * self.size.evicted_tunnels() as usize;
+        let tunnels = count.min(self.size.evicted_tunnels() as usize);
         // SAFETY: as above.
-        for entry in unsafe { self.evicted.idle(first..first + count.min(most)) } {
-            if let Some(balance) = balances.get_mut(usize::from(entry.hot.key.interface)) {
-                balance.metered.add(u64::from(entry.hot.packets), entry.hot.octets);
-                flow(&entry.hot, &entry.cold);
-            }
+        let (entries, tunnels) = unsafe {
+            (
+                self.evicted.idle(first..first + count.min(most)),
+                self.evicted_tunnels.idle(first_tunnel..first_tunnel + tunnels),
+            )
+        };
+        for (position, Entry { hot, cold }) in entries.iter().enumerate() {
+            let tunnel = tunnels.get(position).unwrap_or(&Tunnel::NONE);
+            give(FlowEntry { hot, cold, tunnel }, balances, flow);
         }
         count as u64
     }
@@ -208,6 +229,15 @@ impl Tables {
     }
 }
 
+/// Counts an entry as metered and gives it on.
+#[inline(always)]
+fn give(entry: FlowEntry<'_>, balances: &mut [Balance], flow: &mut impl FnMut(FlowEntry<'_>)) {
+    if let Some(balance) = balances.get_mut(usize::from(entry.hot.key.interface)) {
+        balance.metered.add(u64::from(entry.hot.packets), entry.hot.octets);
+        flow(entry);
+    }
+}
+
 /// What is read of a set with few flows.
 #[inline(always)]
 fn fetch(set: &Set) {
@@ -253,7 +283,7 @@ fn emit_overflow(
     interface: u16,
     overflow: &Overflow,
     now: ClockReading,
-    flow: &mut impl FnMut(&HotLine, &ColdLine),
+    flow: &mut impl FnMut(FlowEntry<'_>),
 ) {
     for (direction, counts) in overflow.counts.iter().enumerate() {
         for (protocol, count) in Overflow::PROTOCOLS.into_iter().zip(counts) {
@@ -277,7 +307,7 @@ fn emit_overflow(
                     ..bytemuck::Zeroable::zeroed()
                 };
                 let cold = ColdLine { first_ns: now.boot_ns, ..bytemuck::Zeroable::zeroed() };
-                flow(&hot, &cold);
+                flow(FlowEntry { hot: &hot, cold: &cold, tunnel: &Tunnel::NONE });
             }
         }
     }

@@ -17,12 +17,12 @@ use crate::drain::{Drain, FillLevel};
 use crate::latency::{Latency, Stage};
 use crate::ledger::Ledger;
 use crate::names::{NameBook, Names};
-use crate::reload::Reloader;
+use crate::reload::{Changes, Reloader};
 use crate::shutdown::Requests;
 use crate::target::Store;
 
 /// How often the agent looks how full the kernel tables are.
-const LOOK: Duration = Duration::from_millis(10);
+pub const LOOK: Duration = Duration::from_millis(10);
 /// Drains that may fail one after the other before the agent stops.
 const FAILED_DRAINS: u32 = 10;
 
@@ -69,10 +69,14 @@ impl MeterLoop {
                 None if !alive => return Err(Error::Stage { stage: "attach" }),
                 None => {}
             }
-            if requests.reload.try_recv().is_ok()
-                && let Some(rules) = self.reloader.reload()
-            {
-                self.drain.set_rules(rules);
+            if requests.reload.try_recv().is_ok() {
+                let Changes { rules, selection } = self.reloader.reload();
+                if let Some(rules) = rules {
+                    self.drain.set_rules(rules);
+                }
+                if let Some(selection) = selection {
+                    attacher.select(selection);
+                }
             }
             if let Some(stage) = pipeline.dead_stage() {
                 return Err(Error::Stage { stage });
@@ -140,7 +144,7 @@ impl MeterLoop {
         let names = self.names.current();
         self.drain.cover(names.highest());
         let (interval, intake) = (flipped.interval, &mut self.intake);
-        let drained = self.drain.read(flipped, |hot, cold| intake.add(hot, cold, &interval));
+        let drained = self.drain.read(flipped, |entry| intake.add(entry, &interval));
         intake.flush(&interval);
         self.drain.close(&drained)?;
         self.latency.record(Stage::Drain, started.elapsed());
@@ -158,7 +162,7 @@ impl MeterLoop {
 
 /// True when the tables must not wait for the end of the interval: a flood could
 /// fill what is left before the next look.
-fn nearly_full(level: FillLevel) -> bool {
+pub fn nearly_full(level: FillLevel) -> bool {
     level.flows > 0.25 || level.evicted > 0.1
 }
 

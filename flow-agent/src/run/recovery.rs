@@ -8,7 +8,7 @@ use super::books::post;
 use crate::attach::{Numbers, PinFolder};
 use crate::cache::Intake;
 use crate::clock::wall_clock;
-use crate::drain::{Drain, DrainError, Leftover};
+use crate::drain::{Drain, DrainError, FlowEntry, Leftover};
 use crate::ledger::Ledger;
 
 /// Takes over every folder of a dead agent under `parent`. What cannot be read stays
@@ -62,10 +62,10 @@ fn take_over(
         translated.push(number.unwrap_or(0));
     }
     let mut last = None;
-    let books = leftover.read(&clock, |hot, cold, interval| {
-        let mut hot = *hot;
+    let books = leftover.read(&clock, |entry, interval| {
+        let mut hot = *entry.hot;
         hot.key.interface = translated.get(usize::from(hot.key.interface)).copied().unwrap_or(0);
-        intake.add(&hot, cold, interval);
+        intake.add(FlowEntry { hot: &hot, ..entry }, interval);
         last = Some(*interval);
     })?;
     if let Some(interval) = last {

@@ -20,6 +20,9 @@ use tower_service::Service;
 /// As the `clickhouse` crate's own connector.
 const KEEPALIVE: Duration = Duration::from_secs(60);
 
+/// How long one of several addresses may take before the next is tried.
+const NEXT_ADDRESS: Duration = Duration::from_secs(3);
+
 /// Hears of the agent's own connections.
 pub trait ConnectionWatch: Send + Sync {
     /// A connection is about to be opened.
@@ -43,14 +46,22 @@ impl Connector {
         let host = uri.host().unwrap_or_default();
         let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
         let port = uri.port_u16().unwrap_or(80);
-        let mut last = io::Error::new(io::ErrorKind::NotFound, "the host has no address");
-        for remote in lookup_host((host, port)).await? {
-            match self.connect_to(remote).await {
+        let mut error = io::Error::new(io::ErrorKind::NotFound, "the host has no address");
+        let mut addresses = lookup_host((host, port)).await?.peekable();
+        while let Some(remote) = addresses.next() {
+            let connecting = self.connect_to(remote);
+            let connected = if addresses.peek().is_some() {
+                let timeout = tokio::time::timeout(NEXT_ADDRESS, connecting);
+                timeout.await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+            } else {
+                connecting.await
+            };
+            match connected {
                 Ok(stream) => return Ok(stream),
-                Err(error) => last = error,
+                Err(source) => error = source,
             }
         }
-        Err(last)
+        Err(error)
     }
 
     async fn connect_to(&self, remote: SocketAddr) -> io::Result<WatchedStream> {
@@ -162,5 +173,54 @@ impl Write for WatchedStream {
         octets: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write_vectored(context, octets)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Heard(Mutex<Vec<(&'static str, SocketAddr, SocketAddr)>>);
+
+    impl Heard {
+        fn take(&self) -> Vec<(&'static str, SocketAddr, SocketAddr)> {
+            std::mem::take(&mut self.0.lock().expect("no panic"))
+        }
+    }
+
+    impl ConnectionWatch for Heard {
+        fn opened(&self, local: SocketAddr, remote: SocketAddr, _: Instant) {
+            self.0.lock().expect("no panic").push(("opened", local, remote));
+        }
+
+        fn closed(&self, local: SocketAddr, remote: SocketAddr, _: Instant) {
+            self.0.lock().expect("no panic").push(("closed", local, remote));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_watch_hears_of_both_ends_of_each_connection() {
+        for host in ["127.0.0.1", "[::1]"] {
+            let listener = TcpListener::bind(format!("{host}:0")).await.expect("free");
+            let remote = listener.local_addr().expect("bound");
+            let heard = Arc::new(Heard::default());
+            let mut connector = Connector::new(heard.clone());
+            let uri: Uri = format!("http://{remote}/").parse().expect("valid");
+            let stream = connector.call(uri.clone()).await.expect("it listens");
+            let (_, local) = listener.accept().await.expect("connected");
+            assert_eq!(heard.take(), [("opened", local, remote)]);
+            drop(stream);
+            assert_eq!(heard.take(), [("closed", local, remote)]);
+            // A port where nobody listens any more: its SYN is known, too.
+            drop(listener);
+            assert!(connector.call(uri).await.is_err());
+            let words: Vec<_> = heard.take().iter().map(|(word, ..)| *word).collect();
+            assert_eq!(words, ["opened", "closed"]);
+        }
     }
 }

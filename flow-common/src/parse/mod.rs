@@ -181,8 +181,14 @@ impl Packet {
     }
 }
 
+/// A power of two above every link header: 20 + 4 tags + 8 labels are 68 octets.
+const MAX_LINK_OCTETS: usize = 128;
+
 /// The hop-by-hop header with nothing but the jumbo option (RFC 2675 section 2).
 const JUMBO_HEADER_OCTETS: u64 = 8;
+
+/// Octets of an Ethernet header without tags.
+const UNTAGGED: usize = 14;
 
 /// Reads one packet of a capture.
 ///
@@ -216,8 +222,13 @@ pub fn read<F: Frame + ?Sized>(
     packet: &mut Packet,
 ) -> Result<(), (NotMetered, u32)> {
     let after_link = |offset: usize| frame.wire_octets().saturating_sub(offset as u32);
-    let payload = link::read(frame, link, stripped_vlan, &mut packet.key)
+    let mut payload = link::read(frame, link, stripped_vlan, &mut packet.key)
         .map_err(|(reason, offset)| (reason, after_link(offset)))?;
+    if options.decapsulate || payload.offset != UNTAGGED {
+        // Without this the verifier would follow each way through the link headers to the
+        // end. Most packets are not tagged, and spared the way through memory.
+        payload.offset = frame.merge_paths(payload.offset, MAX_LINK_OCTETS);
+    }
     ip::read(frame, payload, packet).map_err(|reason| (reason, after_link(payload.offset)))?;
     if options.decapsulate {
         packet.tunnel = Tunnel::default();

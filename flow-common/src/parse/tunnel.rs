@@ -52,8 +52,8 @@ pub(super) struct Inner {
     offset: usize,
     /// Where the outer packet ends: behind that, Ethernet pads.
     end: usize,
-    vlan_id: u16,
-    inner_vlan_id: u16,
+    /// The first and the second.
+    vlan_ids: [u16; 2],
     /// A [`TunnelKind`].
     kind: u32,
     id: u32,
@@ -75,8 +75,7 @@ impl Inner {
     ) -> Result<(), NotMetered> {
         packet.tunnel =
             Tunnel { kind: self.kind, id: self.id, src: packet.key.src, dst: packet.key.dst };
-        packet.key.vlan_id = self.vlan_id;
-        packet.key.inner_vlan_id = self.inner_vlan_id;
+        [packet.key.vlan_id, packet.key.inner_vlan_id] = self.vlan_ids;
         // The version was checked; so the verifier need not follow three ways through what comes.
         let payload = Payload { offset: self.offset, version: 0 };
         ip::read(&Part { frame, end: self.end }, payload, packet)
@@ -178,8 +177,7 @@ pub(super) fn find<F: Frame + ?Sized>(frame: &F, offset: usize, packet: &Packet)
     Some(Inner {
         offset,
         end,
-        vlan_id: tags.vlan_id,
-        inner_vlan_id: tags.inner_vlan_id,
+        vlan_ids: [tags.vlan_id, tags.inner_vlan_id],
         kind: (said >> 2) as u32,
         id: header.id,
     })

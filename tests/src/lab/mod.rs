@@ -50,6 +50,19 @@ impl Side {
         format!("{}/{}:{attach}", self.namespace.name(), self.interface)
     }
 
+    /// Packets that its interface has received, and their octets behind the Ethernet headers, as
+    /// its driver counts them.
+    pub fn received(&self) -> Result<(u64, u64)> {
+        let list = || Ok(std::fs::read_to_string("/proc/thread-self/net/dev")?);
+        let list = self.namespace.enter(list)?;
+        let line = list.lines().find_map(|line| line.trim().strip_prefix(self.interface));
+        let line = line.context("the interface is not listed")?.trim_start_matches(':');
+        let mut numbers = line.split_whitespace().map(str::parse::<u64>);
+        let mut next = || numbers.next().context("a counter is missing");
+        let (octets, packets) = (next()??, next()??);
+        Ok((packets, octets - 14 * packets))
+    }
+
     /// Its Ethernet address.
     pub fn mac(&self) -> [u8; 6] {
         [2, 0, 0, 0, 0, self.number]

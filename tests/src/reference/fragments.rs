@@ -3,15 +3,15 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 
-use super::Direction;
 use super::capture::Frame;
 use super::ip::Fragment;
+use super::{Direction, Tunnel};
 
 /// How long after a first fragment a later one belongs to it, in nanoseconds.
 const LIFETIME_NS: i128 = 30_000_000_000;
 
-/// Interface, outer and inner VLAN id (0: none), addresses, protocol, id.
-type Datagram = (usize, u16, u16, IpAddr, IpAddr, u8, u32);
+/// Interface, tunnel, outer and inner VLAN id (0: none), addresses, protocol, id.
+type Datagram = (usize, Option<Tunnel>, u16, u16, IpAddr, IpAddr, u8, u32);
 
 /// First fragments, and when they were seen.
 #[derive(Debug, Default)]
@@ -25,13 +25,14 @@ impl Fragments {
         &mut self,
         frame: &Frame,
         vlans: &[u16],
+        tunnel: Option<Tunnel>,
         direction: &Direction,
         fragment: Fragment,
     ) -> Option<Direction> {
         let Direction { src, dst, .. } = *direction;
         let vlan = |nth: usize| vlans.get(nth).copied().unwrap_or(0);
         let datagram =
-            (frame.interface, vlan(0), vlan(1), src, dst, fragment.protocol, fragment.id);
+            (frame.interface, tunnel, vlan(0), vlan(1), src, dst, fragment.protocol, fragment.id);
         if fragment.first {
             self.seen.insert(datagram, (frame.time_ns, *direction));
             return Some(*direction);

@@ -9,6 +9,7 @@ mod capture;
 mod fragments;
 mod ip;
 mod link;
+mod tunnel;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -16,8 +17,10 @@ use std::path::Path;
 
 pub use capture::{Frame, NoCapture, read_frames};
 pub use ip::{Fragment, Marks};
+pub use tunnel::Tunnel;
 
 use fragments::Fragments;
+use ip::Packet;
 
 /// One direction of a flow. IPv4-mapped addresses are plain IPv4, as in `jsonl`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -81,6 +84,8 @@ pub struct Totals {
     pub seen: u64,
     /// The metered ones.
     pub directions: BTreeMap<Direction, Sum>,
+    /// Those of the metered ones that came in a tunnel, when tunnels are opened.
+    pub tunnelled: BTreeMap<(Tunnel, Direction), Sum>,
     /// The others, by the ledger's names.
     pub not_metered: BTreeMap<&'static str, u64>,
     /// Later fragments whose first one was not seen.
@@ -107,28 +112,31 @@ pub struct Reading {
     pub octets: u64,
     /// VLAN ids, the outermost first.
     pub vlans: Vec<u16>,
+    /// What it came in, when tunnels are opened.
+    pub tunnel: Option<Tunnel>,
     /// What is not in the key.
     pub marks: Marks,
     /// Its place in a fragmented datagram.
     pub fragment: Option<Fragment>,
 }
 
-/// Reads one frame of Ethernet: `wire` octets, of which `data` can be seen.
-pub fn reading(data: &[u8], wire: usize) -> Result<Reading, Reason> {
+/// Reads one frame of Ethernet: `wire` octets, of which `data` can be seen. With `decapsulate`,
+/// what is in a tunnel.
+pub fn reading(data: &[u8], wire: usize, decapsulate: bool) -> Result<Reading, Reason> {
     let frame = Frame { time_ns: 0, interface: 0, link: 1, wire, data: data.to_vec() };
     let network = link::strip(&frame).unwrap_or(Err(Reason::Other))?;
     let packet = ip::read(&network)?;
-    Ok(Reading {
-        direction: packet.direction,
-        octets: packet.octets,
-        vlans: network.vlans,
-        marks: packet.marks,
-        fragment: packet.fragment,
-    })
+    let inside = decapsulate.then(|| tunnel::open(&frame, &network, &packet)).flatten();
+    let (vlans, packet, tunnel) = match inside {
+        Some(inside) => (inside.vlans, inside.packet, Some(inside.tunnel)),
+        None => (network.vlans, packet, None),
+    };
+    let Packet { direction, octets, fragment, marks } = packet;
+    Ok(Reading { direction, octets, vlans, tunnel, marks, fragment })
 }
 
-/// The totals of the capture at `path`.
-pub fn totals(path: &Path) -> Result<Totals, Refusal> {
+/// The totals of the capture at `path`; with `decapsulate`, of what is in tunnels.
+pub fn totals(path: &Path, decapsulate: bool) -> Result<Totals, Refusal> {
     let frames = read_frames(path).map_err(Refusal::NoCapture)?;
     let mut totals = Totals::default();
     let mut fragments = Fragments::default();
@@ -136,23 +144,33 @@ pub fn totals(path: &Path) -> Result<Totals, Refusal> {
         totals.seen += 1;
         let metered = link::strip(frame)
             .map_err(Refusal::LinkType)?
-            .and_then(|network| ip::read(&network).map(|packet| (network.vlans, packet)));
-        let (vlans, mut packet) = match metered {
+            .and_then(|network| ip::read(&network).map(|packet| (network, packet)));
+        let (network, mut packet) = match metered {
             Ok(metered) => metered,
             Err(reason) => {
                 *totals.not_metered.entry(reason.name()).or_default() += 1;
                 continue;
             }
         };
+        let inside = decapsulate.then(|| tunnel::open(frame, &network, &packet)).flatten();
+        let (mut vlans, mut tunnel) = (network.vlans, None);
+        if let Some(inside) = inside {
+            (vlans, packet, tunnel) = (inside.vlans, inside.packet, Some(inside.tunnel));
+        }
         if let Some(fragment) = packet.fragment {
             totals.fragments_later += u64::from(!fragment.first);
-            let found = fragments.direction(frame, &vlans, &packet.direction, fragment);
+            let found = fragments.direction(frame, &vlans, tunnel, &packet.direction, fragment);
             totals.fragments_unmatched += u64::from(found.is_none());
             packet.direction = found.unwrap_or(packet.direction);
         }
-        let sum = totals.directions.entry(packet.direction).or_default();
-        sum.packets += 1;
-        sum.octets += packet.octets;
+        let tunnelled = tunnel.map(|tunnel| (tunnel, packet.direction));
+        let tunnelled = tunnelled.map(|key| totals.tunnelled.entry(key).or_default());
+        for sum in
+            tunnelled.into_iter().chain([totals.directions.entry(packet.direction).or_default()])
+        {
+            sum.packets += 1;
+            sum.octets += packet.octets;
+        }
     }
     Ok(totals)
 }
