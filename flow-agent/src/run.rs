@@ -7,7 +7,8 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::Error;
 use crate::attach::{
-    AttachError, Hooks, Interface, Kernel, Missing, Numbers, PinFolder, Scan, TableSize, Watcher,
+    AttachError, Attacher, Hooks, Interface, Kernel, Missing, Numbers, PinFolder, Scan, TableSize,
+    Watcher,
 };
 use crate::config::{Config, Source};
 use crate::drain::{self, Drain};
@@ -65,7 +66,7 @@ pub fn run(
     let mut numbers = Numbers::new(most, cool_down(config), names.clone());
     let mut intake = pipeline.cache.intake();
     if let Some(parent) = &config.pin_dir {
-        recovery::recover(parent, &kernel, &mut drain, &mut intake, &mut numbers, &pipeline.ledger);
+        recovery::recover(parent, &mut drain, &mut intake, &mut numbers, &pipeline.ledger);
     }
     let mut meter = MeterLoop {
         journaled: names.current(),
@@ -81,20 +82,18 @@ pub fn run(
         next: Instant::now() + config.drain_interval,
         failed: 0,
     };
-    let mut hooks = Hooks::new(kernel, numbers);
-    hooks.want(interfaces, Instant::now());
-    let metered = meter.live(&mut hooks, watcher, &pipeline, size, &requests);
+    let hooks = Hooks::new(kernel, numbers);
+    let mut attacher = Attacher::start(hooks, interfaces, watcher).map_err(Error::thread)?;
+    let metered = meter.live(&attacher, &pipeline, size, &requests);
     notify(sd_notify::NotifyState::Stopping);
     tracing::info!(
         "stopping: detaching, then everything goes to the store; waiting for it up to {} s",
         config.stop_patience.as_secs()
     );
-    let detached = meter.detach(&mut hooks, &pipeline);
+    let detached = meter.detach(&mut attacher, &pipeline);
     pipeline.begin_stopping();
     // Two passes, one for each generation: nothing fills them any more.
-    let drained = meter
-        .pass(hooks.kernel(), &pipeline.cache)
-        .and_then(|()| meter.pass(hooks.kernel(), &pipeline.cache));
+    let drained = meter.pass(&pipeline.cache).and_then(|()| meter.pass(&pipeline.cache));
     if drained.is_ok()
         && let Some(Err(error)) = pins.map(PinFolder::remove)
     {
@@ -156,10 +155,9 @@ fn raise_descriptor_limit() {
     }
 }
 
-fn announce(hooks: &Hooks, size: TableSize, store: &Store) {
+fn announce(interfaces: usize, size: TableSize, store: &Store) {
     tracing::info!(
-        "metering {} interfaces; kernel tables: {} MiB, {} flows for each of {} CPUs; store: {}",
-        hooks.metered(),
+        "metering {interfaces} interfaces; kernel tables: {} MiB, {} flows for each of {} CPUs; store: {}",
         size.bytes() >> 20,
         size.sets_per_region as usize * flow_common::table::WAYS,
         size.cpus,

@@ -99,7 +99,7 @@ impl Unattached {
         let mut deltas = Vec::new();
         let drained = self
             .drain
-            .drain(&self.kernel, flow_agent::clock::wall_clock, &mut deltas)
+            .drain(flow_agent::clock::wall_clock, &mut deltas)
             .unwrap_or_else(|error| panic!("{error}"));
         let [stray, balance] = &drained.balances[..] else { panic!("one interface is metered") };
         assert_eq!(*stray, Balance::default(), "nothing comes from another interface");

@@ -60,7 +60,7 @@ fn exact(left: &str, right: &str) -> Result<()> {
         let lab = &lab;
         scope.spawn(move || done.send(traffic::mixed(lab)));
         loop {
-            add(drain.drain(hooks.kernel(), || 0, &mut deltas)?.balances);
+            add(drain.drain(|| 0, &mut deltas)?.balances);
             match traffic_ends.recv_timeout(EVERY) {
                 Ok(sent) => return sent.map(|_| ()),
                 Err(RecvTimeoutError::Timeout) => {}
@@ -71,7 +71,7 @@ fn exact(left: &str, right: &str) -> Result<()> {
     let wire = tallies.map(Tally::stop);
     hooks.want_none();
     step(&mut hooks);
-    add(drain.drain(hooks.kernel(), || 0, &mut deltas)?.balances);
+    add(drain.drain(|| 0, &mut deltas)?.balances);
 
     for (side, counts) in [&lab.left, &lab.right].into_iter().zip(wire) {
         let counts = counts?;

@@ -21,7 +21,7 @@ fn every_packet_of_every_cpu_is_counted_while_draining() {
     let mut generator = Generator::load(plan).unwrap_or_else(|error| panic!("{error}"));
     let flows = workload(Distribution::Zipf, FLOWS, PACKETS as usize, 7);
     generator.set_workload(&flows).unwrap_or_else(|error| panic!("{error}"));
-    let Rig { kernel, mut drain } = {
+    let Rig { kernel: _kernel, mut drain } = {
         let rig = Rig::new(FLOWS).unwrap_or_else(|error| panic!("{error}"));
         for hook in Hook::ALL {
             let program = rig.program(hook).unwrap_or_else(|error| panic!("{error}"));
@@ -54,7 +54,7 @@ fn every_packet_of_every_cpu_is_counted_while_draining() {
             // After the last packet both generations have to be read.
             for _ in 0..=u8::from(last) {
                 deltas.clear();
-                let sums = rig::drain(&mut drain, &kernel, &mut deltas)
+                let sums = rig::drain(&mut drain, &mut deltas)
                     .unwrap_or_else(|error| panic!("drain {drains}: {error}"));
                 total.merge(&sums.balance);
                 // What was lost has no address.

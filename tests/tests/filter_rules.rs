@@ -45,7 +45,7 @@ impl Bench {
 
     fn drain(&mut self) -> (Vec<Delta>, Balance) {
         let mut deltas = Vec::new();
-        let drained = self.drain.drain(&self.kernel, flow_agent::clock::wall_clock, &mut deltas);
+        let drained = self.drain.drain(flow_agent::clock::wall_clock, &mut deltas);
         let balance = drained.unwrap_or_else(|error| panic!("{error}")).balances[1];
         assert_eq!(balance.unaccounted(), (0, 0), "{balance:?}");
         (deltas, balance)

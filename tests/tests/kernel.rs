@@ -52,7 +52,7 @@ impl Bench {
         let mut deltas = Vec::new();
         let balances = self
             .drain
-            .drain(&self.kernel, flow_agent::clock::wall_clock, &mut deltas)
+            .drain(flow_agent::clock::wall_clock, &mut deltas)
             .unwrap_or_else(|error| panic!("{error}"))
             .balances;
         for balance in &balances {
@@ -76,14 +76,16 @@ fn udp(src_port: u16, dst_port: u16, payload: usize) -> Vec<u8> {
 fn every_program_loads_within_the_verifiers_limit() {
     let bench = Bench::new(256);
     let mut programs = 0;
-    for (name, program) in bench.kernel.ebpf.programs() {
+    // The clock's is loaded by itself: the drain has it.
+    let attached = |name: &str| name != names::READ_CLOCK;
+    for (name, program) in bench.kernel.ebpf.programs().filter(|(name, _)| attached(name)) {
         let info = program.info().expect("loaded");
         let verified = info.verified_instruction_count().expect("5.16 or later");
         println!("{name}: {verified} instructions verified");
         assert!(verified < 900_000, "{name} is near the verifier's limit of a million");
         programs += 1;
     }
-    assert_eq!(programs, 4);
+    assert_eq!(programs, 3);
     // Constants outside .rodata are relocated wrongly by aya: a pointer to one reads garbage.
     let stray = bench.kernel.ebpf.maps().find(|(name, _)| name.starts_with(".rodata."));
     assert!(stray.is_none(), "constants in {:?}", stray.map(|(name, _)| name));
@@ -246,7 +248,7 @@ fn draining_under_load_loses_and_doubles_nothing() {
             for _ in 0..=u8::from(last) {
                 let mut deltas = Vec::new();
                 let drained = drain
-                    .drain(&kernel, flow_agent::clock::wall_clock, &mut deltas)
+                    .drain(flow_agent::clock::wall_clock, &mut deltas)
                     .unwrap_or_else(|error| panic!("{error}"));
                 assert_eq!(drained.balances[1].unaccounted(), (0, 0));
                 assert_eq!(drained.balances[1].lost, Balance::default().lost);

@@ -125,7 +125,7 @@ fn what_was_being_drained_is_lost_by_name() {
         let mut drain = Drain::new(&mut kernel, 1).unwrap_or_else(|error| panic!("{error}"));
         drain.set_name(1, "blue/eth7").unwrap_or_else(|error| panic!("{error}"));
         run(&mut kernel, 30);
-        let _never_read = drain.flip(&kernel, wall_clock).unwrap_or_else(|error| panic!("{error}"));
+        let _never_read = drain.flip(wall_clock).unwrap_or_else(|error| panic!("{error}"));
         run(&mut kernel, 12);
         drop(folder); // as at the end of a process: unlocked, not removed
     };
@@ -133,7 +133,7 @@ fn what_was_being_drained_is_lost_by_name() {
 
     let mut kernel = Kernel::load(size, 7).unwrap_or_else(|error| panic!("{error}"));
     let mut drain = Drain::new(&mut kernel, 1).unwrap_or_else(|error| panic!("{error}"));
-    let clock = drain.clock(&kernel, wall_clock).unwrap_or_else(|error| panic!("{error}"));
+    let clock = drain.clock(wall_clock).unwrap_or_else(|error| panic!("{error}"));
     for time in ["first", "second"] {
         let folders = PinFolder::abandoned(&pins.0).unwrap_or_else(|error| panic!("{error}"));
         let [folder] = &folders[..] else { panic!("one folder: {folders:?}") };

@@ -70,7 +70,7 @@ fn the_kernel_counts_repeated_segments() {
         program.test_run(options).expect("runs");
     }
     let mut deltas = Vec::new();
-    let drained = drain.drain(&kernel, wall_clock, &mut deltas);
+    let drained = drain.drain(wall_clock, &mut deltas);
     let drained = drained.unwrap_or_else(|error| panic!("{error}"));
     assert_eq!(drained.balances[1].unaccounted(), (0, 0));
     let [delta] = &deltas[..] else { panic!("one flow: {deltas:?}") };

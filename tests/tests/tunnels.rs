@@ -73,7 +73,7 @@ fn a_tunnels_super_packet_counts_as_its_segments() {
             let program = kernel.classifier(names::TC_EGRESS).expect("loaded");
             program.test_run(options).expect("runs");
             let mut deltas = Vec::new();
-            let drained = drain.drain(&kernel, || 0, &mut deltas);
+            let drained = drain.drain(|| 0, &mut deltas);
             let drained = drained.unwrap_or_else(|error| panic!("{error}"));
             assert_eq!(drained.balances[1].unaccounted(), (0, 0));
             let [delta] = &deltas[..] else { panic!("one flow: {deltas:?}") };

@@ -1,7 +1,7 @@
 //! Loading: the embedded object becomes programs and tables in the kernel.
 
 use std::io::ErrorKind;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use aya::maps::{Array, Map, MapData, MapError};
@@ -140,6 +140,11 @@ pub struct Kernel {
     planes: Vec<Ebpf>,
     loading: Option<Receiver<Result<Ebpf, AttachError>>>,
     shared: Option<Arc<SharedMaps>>,
+    /// The program that reads the clocks, in a load of its own, until the drain takes it:
+    /// hooks may be attached in another thread.
+    pub clock: Option<Ebpf>,
+    /// Held while the generation flips.
+    pub flips: Arc<Mutex<()>>,
 }
 
 impl Kernel {
@@ -167,10 +172,10 @@ impl Kernel {
             .inspect_err(|error| tracing::debug!("tables cannot be shared: {error}"))
             .map(Arc::new)
             .ok();
-        let mut kernel = Self { ebpf, size, seed, planes: Vec::new(), loading: None, shared };
+        let clock = Some(load_clock()?);
+        let (planes, loading, flips) = (Vec::new(), None, Arc::default());
+        let mut kernel = Self { ebpf, size, seed, planes, loading, shared, clock, flips };
         load_programs(&mut kernel.ebpf)?;
-        let name = names::READ_CLOCK;
-        kernel.classifier(name)?.load().map_err(|error| program_error(name, error))?;
         Ok(kernel)
     }
 
@@ -226,17 +231,19 @@ impl Kernel {
 
     /// Loads the programs once more, on the same tables, for interfaces whose index is in
     /// use already. That takes as long as the first load, in a thread: it is asked for
-    /// again and again until it says that there is one more plane. It must be asked for
-    /// by the thread that flips the generation.
+    /// again and again until it says that there is one more plane.
     ///
     /// # Errors
     /// As [`Kernel::load`]; or the tables cannot be shared, which `CAP_SYS_ADMIN` is needed for.
     pub fn add_plane(&mut self) -> Result<bool, AttachError> {
         let Some(loading) = &self.loading else {
+            let flips = self.flips.clone();
+            let flip = flips.lock().unwrap_or_else(PoisonError::into_inner);
             if self.filling()? == 0 {
                 self.loading = Some(self.start_loading()?);
             } else {
-                // The next flip is not far: the caller drains meanwhile.
+                drop(flip);
+                // The next flip is not far.
                 let _ = never::<()>().recv_timeout(LOADING);
             }
             return Ok(false);
@@ -272,7 +279,7 @@ impl Kernel {
     fn start_loading(&self) -> Result<Receiver<Result<Ebpf, AttachError>>, AttachError> {
         let shared = self.shared()?.clone();
         // Not in the thread: this writes the programs' variables, with zeros. The one that
-        // says which generation is filled is 0 now, and stays so until this returns.
+        // says which generation is filled is 0 now, and stays so: the caller holds `flips`.
         let mut ebpf =
             Self::load_object(self.size, self.seed, XDP_PASS, self.planes(), Some(&shared))?;
         let (sender, loading) = bounded(1);
@@ -326,16 +333,6 @@ impl Kernel {
         xdp(&mut self.ebpf)
     }
 
-    /// The program that reads the kernel's clocks.
-    ///
-    /// # Errors
-    /// It is not in the object.
-    pub fn clock(&self) -> Result<&SchedClassifier, AttachError> {
-        let name = names::READ_CLOCK;
-        let program = self.ebpf.program(name).ok_or_else(|| missing(name))?;
-        program.try_into().map_err(|error| program_error(name, error))
-    }
-
     /// Tells the programs what they must know of an interface; `index` is its ifindex, in
     /// planes above 0 with [`index_base`] added.
     ///
@@ -350,6 +347,17 @@ impl Kernel {
         let entry = u32::from_ne_bytes([low, high, entry.raw_ip, entry.undirected]);
         table.set(index, entry, 0).map_err(load)
     }
+}
+
+/// Loads the program that reads the kernel's clocks, with tables as small as can be.
+fn load_clock() -> Result<Ebpf, AttachError> {
+    let name = names::READ_CLOCK;
+    let mut ebpf = EbpfLoader::new()
+        .map_max_entries(names::INTERFACES, 1)
+        .load(OBJECT)
+        .map_err(|error| load_error(&error))?;
+    classifier(&mut ebpf, name)?.load().map_err(|error| program_error(name, error))?;
+    Ok(ebpf)
 }
 
 /// Loads what is attached: TC and XDP programs.

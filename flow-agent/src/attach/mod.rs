@@ -4,6 +4,7 @@
 //! programs fill the tables that `drain` reads. Dropping it detaches everything.
 //! `Selection -> Watcher -> Scan -> Hooks -> Links`, again whenever interfaces change.
 
+mod attacher;
 mod expedite;
 mod hooks;
 mod interface;
@@ -18,6 +19,7 @@ mod shared_maps;
 mod spec;
 mod watch;
 
+pub use attacher::Attacher;
 pub use hooks::Hooks;
 pub use interface::{Interface, Place};
 pub use link::IngressHook;

@@ -201,6 +201,11 @@ impl Watch {
         self.scans.try_iter().last()
     }
 
+    /// What there is, each time it has looked.
+    pub fn scans(&self) -> &Receiver<Scan> {
+        &self.scans
+    }
+
     /// Waits for the next look.
     pub fn wait(&self, limit: Duration) -> Option<Scan> {
         self.scans.recv_timeout(limit).ok()

@@ -106,7 +106,7 @@ impl Rig {
     /// # Errors
     /// The kernel refuses, or the books do not balance.
     pub fn drain(&mut self, out: &mut Vec<Delta>) -> Result<Sums, Error> {
-        drain(&mut self.drain, &self.kernel, out)
+        drain(&mut self.drain, out)
     }
 }
 
@@ -114,8 +114,8 @@ impl Rig {
 ///
 /// # Errors
 /// The kernel refuses, or the books do not balance.
-pub fn drain(drain: &mut Drain, kernel: &Kernel, out: &mut Vec<Delta>) -> Result<Sums, Error> {
-    let drained = drain.drain(kernel, wall_clock, out)?;
+pub fn drain(drain: &mut Drain, out: &mut Vec<Delta>) -> Result<Sums, Error> {
+    let drained = drain.drain(wall_clock, out)?;
     sums(&drained)
 }
 
@@ -124,7 +124,7 @@ pub fn drain(drain: &mut Drain, kernel: &Kernel, out: &mut Vec<Delta>) -> Result
 /// # Errors
 /// The kernel refuses, or the books do not balance.
 pub fn drain_into(rig: &mut Rig, intake: &mut Intake) -> Result<(Sums, Duration), Error> {
-    let flipped = rig.drain.flip(&rig.kernel, wall_clock)?;
+    let flipped = rig.drain.flip(wall_clock)?;
     let interval = flipped.interval;
     let started = Instant::now();
     let drained = rig.drain.read(flipped, |entry| intake.add(entry, &interval));

@@ -1,5 +1,8 @@
 //! The two generations: one is filled while the other is drained.
 
+use std::sync::{Arc, Mutex, PoisonError};
+
+use aya::Ebpf;
 use aya::maps::{Array, ArrayOfMaps, HashMap, MapData};
 use aya::programs::SchedClassifier;
 use flow_common::filter::ConnectionKey;
@@ -56,6 +59,10 @@ pub struct Drain {
     tables: Tables,
     journal: JournalWriter,
     clock: ClockReader,
+    /// The program that reads the clocks.
+    clock_side: Ebpf,
+    /// Held while the selector changes.
+    flips: Arc<Mutex<()>>,
     rules: RuleTables,
     /// Packets of CPUs without a region, until their generation is read.
     balances: [Vec<Balance>; 2],
@@ -68,7 +75,11 @@ impl Drain {
     /// # Errors
     /// A table cannot be used or mapped.
     pub fn new(kernel: &mut Kernel, interfaces: usize) -> Result<Self, DrainError> {
-        let clock_map = take(kernel, names::CLOCK)?;
+        let bug = || DrainError::Map { problem: "the clock was taken already".into() };
+        let mut clock_side = kernel.clock.take().ok_or_else(bug)?;
+        let missing = || DrainError::Map { problem: format!("map {} is missing", names::CLOCK) };
+        let clock_map = clock_side.take_map(names::CLOCK).ok_or_else(missing)?;
+        let clock_map = clock_map.try_into().map_err(DrainError::map)?;
         let size = kernel.size;
         let numbers = interfaces + 1; // number 0 is for packets of unknown interfaces
         Ok(Self {
@@ -79,7 +90,9 @@ impl Drain {
             inner: Array::create(1, 0).map_err(DrainError::map)?,
             journal: JournalWriter::new(kernel)?,
             tables: Tables::new(size, |name| take_map(kernel, name))?,
-            clock: ClockReader::new(clock_program(kernel)?, clock_map)?,
+            clock: ClockReader::new(clock_program(&clock_side)?, clock_map)?,
+            clock_side,
+            flips: kernel.flips.clone(),
             rules: RuleTables::new(
                 take(kernel, names::FILTERS)?,
                 take(kernel, names::PREFIXES)?,
@@ -94,23 +107,23 @@ impl Drain {
     ///
     /// # Errors
     /// The kernel refused; what was not read stays in its generation, for a later call.
-    pub fn flip(
-        &mut self,
-        kernel: &Kernel,
-        wall_clock: impl FnOnce() -> u64,
-    ) -> Result<Flipped, DrainError> {
+    pub fn flip(&mut self, wall_clock: impl FnOnce() -> u64) -> Result<Flipped, DrainError> {
         let generation = self.filling;
         let next = 1 - generation;
         self.rules.prepare(next).map_err(DrainError::map)?;
         self.journal.begin(next, self.rules.weight(next))?;
-        self.selector.set(0, next, 0).map_err(DrainError::map)?;
+        {
+            // Not while a load of the programs writes the variable, too.
+            let _flip = self.flips.lock().unwrap_or_else(PoisonError::into_inner);
+            self.selector.set(0, next, 0).map_err(DrainError::map)?;
+        }
         self.filling = next;
         if self.rules.flipped(next) {
             tracing::info!("the filters and sampling of the configuration are in force");
         }
         // Every program that began before this call has ended when it returns.
         self.grace.set(0, &self.inner, 0).map_err(DrainError::map)?;
-        let clock = self.clock.sample(clock_program(kernel)?, wall_clock)?;
+        let clock = self.clock.sample(clock_program(&self.clock_side)?, wall_clock)?;
         self.tables.read_stray(generation, &mut self.balances[generation as usize])?;
         self.journal.set_state(generation, GenerationState::Draining)?;
         let interval = Interval { clock, sampling: self.rules.weight(generation) };
@@ -172,12 +185,8 @@ impl Drain {
     ///
     /// # Errors
     /// The kernel refuses.
-    pub fn clock(
-        &mut self,
-        kernel: &Kernel,
-        wall_clock: impl FnOnce() -> u64,
-    ) -> Result<KernelClock, DrainError> {
-        self.clock.sample(clock_program(kernel)?, wall_clock)
+    pub fn clock(&mut self, wall_clock: impl FnOnce() -> u64) -> Result<KernelClock, DrainError> {
+        self.clock.sample(clock_program(&self.clock_side)?, wall_clock)
     }
 
     /// Flips, reads into a list of deltas, and closes.
@@ -186,11 +195,10 @@ impl Drain {
     /// As [`Drain::flip`].
     pub fn drain(
         &mut self,
-        kernel: &Kernel,
         wall_clock: impl FnOnce() -> u64,
         out: &mut Vec<Delta>,
     ) -> Result<Drained, DrainError> {
-        let flipped = self.flip(kernel, wall_clock)?;
+        let flipped = self.flip(wall_clock)?;
         let interval = flipped.interval;
         let drained = self.read(flipped, |entry| out.push(entry.delta(&interval)));
         self.close(&drained)?;
@@ -198,7 +206,8 @@ impl Drain {
     }
 
     /// From now on interfaces 1 to `interfaces` are metered, if that is more than until now.
-    /// Their packets are read only after this, so it comes before any hook is attached.
+    /// Their packets are read only after this: it comes between flip and reading, if hooks
+    /// are attached meanwhile.
     pub fn cover(&mut self, interfaces: usize) {
         self.interfaces = self.interfaces.max(interfaces + 1);
         for balances in &mut self.balances {
@@ -222,6 +231,7 @@ pub fn own_connections(
     take(kernel, names::OWN_CONNECTIONS)
 }
 
-fn clock_program(kernel: &Kernel) -> Result<&SchedClassifier, DrainError> {
-    kernel.clock().map_err(|error| DrainError::Clock { problem: error.to_string() })
+fn clock_program(side: &Ebpf) -> Result<&SchedClassifier, DrainError> {
+    let missing = || DrainError::Clock { problem: format!("no program {}", names::READ_CLOCK) };
+    side.program(names::READ_CLOCK).ok_or_else(missing)?.try_into().map_err(DrainError::clock)
 }

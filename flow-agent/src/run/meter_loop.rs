@@ -1,4 +1,4 @@
-//! The loop of the drain thread: attach, drain when it is time, until told to stop.
+//! The loop of the drain thread: drain when it is time, until told to stop.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,7 +10,7 @@ use super::kernel_log::KernelLog;
 use super::pipeline::Pipeline;
 use super::{announce, notify};
 use crate::Error;
-use crate::attach::{Hooks, Kernel, TableSize, Watcher};
+use crate::attach::{Attacher, TableSize};
 use crate::cache::{Cache, Intake};
 use crate::clock::wall_clock;
 use crate::drain::{Drain, FillLevel};
@@ -46,30 +46,28 @@ pub struct MeterLoop {
 }
 
 impl MeterLoop {
-    /// Attaches, and meters until told to stop or until it fails for good.
+    /// Meters until told to stop or until it fails for good.
     pub fn live(
         &mut self,
-        hooks: &mut Hooks,
-        watcher: Watcher,
+        attacher: &Attacher,
         pipeline: &Pipeline,
         size: TableSize,
         requests: &Requests,
     ) -> Result<(), Error> {
-        while hooks.is_busy() {
-            if requests.stop.try_recv().is_ok() {
-                return Ok(());
-            }
-            self.step(hooks, pipeline)?;
-        }
-        hooks.started()?;
-        announce(hooks, size, &self.store);
-        let mut watch = watcher.watch().map_err(Error::thread)?;
-        notify(sd_notify::NotifyState::Ready);
         loop {
-            let wait = if hooks.is_busy() { Duration::ZERO } else { self.until_look() };
-            match requests.stop.recv_timeout(wait) {
+            match requests.stop.recv_timeout(self.until_look()) {
                 Ok(()) | Err(RecvTimeoutError::Disconnected) => return Ok(()),
                 Err(RecvTimeoutError::Timeout) => {}
+            }
+            let alive = attacher.is_alive();
+            match attacher.news() {
+                Some(Ok(interfaces)) => {
+                    announce(interfaces, size, &self.store);
+                    notify(sd_notify::NotifyState::Ready);
+                }
+                Some(Err(error)) => return Err(error.into()),
+                None if !alive => return Err(Error::Stage { stage: "attach" }),
+                None => {}
             }
             if requests.reload.try_recv().is_ok() {
                 let Changes { rules, selection } = self.reloader.reload();
@@ -77,33 +75,28 @@ impl MeterLoop {
                     self.drain.set_rules(rules);
                 }
                 if let Some(selection) = selection {
-                    watch.select(selection);
+                    attacher.select(selection);
                 }
             }
             if let Some(stage) = pipeline.dead_stage() {
                 return Err(Error::Stage { stage });
             }
-            if let Some(scan) = watch.latest() {
-                hooks.want(scan.found, Instant::now());
-            }
-            self.step(hooks, pipeline)?;
+            self.step(pipeline)?;
         }
     }
 
     /// Detaches everything, and drains meanwhile.
-    pub fn detach(&mut self, hooks: &mut Hooks, pipeline: &Pipeline) -> Result<(), Error> {
-        hooks.want_none();
+    pub fn detach(&mut self, attacher: &mut Attacher, pipeline: &Pipeline) -> Result<(), Error> {
+        attacher.stop();
         let mut result = Ok(());
-        while hooks.is_busy() {
-            result = result.and(self.step(hooks, pipeline));
+        while !attacher.is_done(self.until_look()) {
+            result = result.and(self.step(pipeline));
         }
         result
     }
 
-    /// Attaches or detaches one interface, if there is one to, and drains when it is time.
-    fn step(&mut self, hooks: &mut Hooks, pipeline: &Pipeline) -> Result<(), Error> {
-        hooks.step(Instant::now());
-        self.drain.cover(hooks.highest());
+    /// Drains when it is time.
+    fn step(&mut self, pipeline: &Pipeline) -> Result<(), Error> {
         self.journal_names()?;
         let now = Instant::now();
         if now < self.next && !nearly_full(self.drain.fill_level()) {
@@ -111,7 +104,7 @@ impl MeterLoop {
         }
         self.next = now + self.interval;
         keep_running(&mut self.store);
-        match self.pass(hooks.kernel(), &pipeline.cache) {
+        match self.pass(&pipeline.cache) {
             Ok(()) => self.failed = 0,
             Err(error) if self.failed == FAILED_DRAINS => return Err(error),
             Err(error) => {
@@ -144,16 +137,18 @@ impl MeterLoop {
     }
 
     /// One drain: flows to the cache, counts to the ledger.
-    pub fn pass(&mut self, kernel: &Kernel, cache: &Cache) -> Result<(), Error> {
+    pub fn pass(&mut self, cache: &Cache) -> Result<(), Error> {
         let started = Instant::now();
-        let flipped = self.drain.flip(kernel, wall_clock)?;
+        let flipped = self.drain.flip(wall_clock)?;
+        // A number has a name before its interface is attached, so before its first packet.
+        let names = self.names.current();
+        self.drain.cover(names.highest());
         let (interval, intake) = (flipped.interval, &mut self.intake);
         let drained = self.drain.read(flipped, |entry| intake.add(entry, &interval));
         intake.flush(&interval);
         self.drain.close(&drained)?;
         self.latency.record(Stage::Drain, started.elapsed());
         cache.expire(drained.clock.now_ns(), drained.clock.drift_ns());
-        let names = self.names.current();
         for (number, balance) in drained.balances.iter().enumerate() {
             post(&self.ledger, names.interface(number as u16), balance);
         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::books::post;
-use crate::attach::{Kernel, Numbers, PinFolder};
+use crate::attach::{Numbers, PinFolder};
 use crate::cache::Intake;
 use crate::clock::wall_clock;
 use crate::drain::{Drain, DrainError, FlowEntry, Leftover};
@@ -15,7 +15,6 @@ use crate::ledger::Ledger;
 /// and is named.
 pub fn recover(
     parent: &Path,
-    kernel: &Kernel,
     drain: &mut Drain,
     intake: &mut Intake,
     numbers: &mut Numbers,
@@ -30,7 +29,7 @@ pub fn recover(
     };
     for folder in folders {
         let path = folder.path().display().to_string();
-        match take_over(&folder, kernel, drain, intake, numbers, ledger) {
+        match take_over(&folder, drain, intake, numbers, ledger) {
             Ok(packets) => {
                 tracing::info!("{path}: {packets} packets of an agent that was killed");
                 if let Err(error) = folder.remove() {
@@ -48,14 +47,13 @@ pub fn recover(
 /// Packets that were seen and are now in the books.
 fn take_over(
     folder: &PinFolder,
-    kernel: &Kernel,
     drain: &mut Drain,
     intake: &mut Intake,
     numbers: &mut Numbers,
     ledger: &Ledger,
 ) -> Result<u64, DrainError> {
     let mut leftover = Leftover::open(folder)?;
-    let clock = drain.clock(kernel, wall_clock)?;
+    let clock = drain.clock(wall_clock)?;
     // Its numbers become numbers of this agent, which rest afterwards like those of
     // interfaces that have gone. Without a free one the interface is unknown.
     let mut translated = Vec::new();

@@ -1,0 +1,136 @@
+//! The attacher: keeps the hooks as they are asked for, in a thread of its own.
+//!
+//! Attaching, detaching and looking at links wait for the lock of all network
+//! configuration, which the kernel may hold for seconds, for example while a namespace
+//! with hundreds of interfaces ends. The drain must not.
+
+use std::convert::Infallible;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, bounded, unbounded};
+use crossbeam::select;
+
+use super::{AttachError, Hooks, Interface, Selection, Watcher};
+
+/// The running attacher.
+pub struct Attacher {
+    started: Receiver<Result<usize, AttachError>>,
+    selections: Sender<Selection>,
+    /// Dropped to stop it.
+    stop: Option<Sender<Infallible>>,
+    /// Without a sender when everything is detached.
+    done: Receiver<Infallible>,
+    thread: JoinHandle<()>,
+}
+
+impl Attacher {
+    /// Attaches to the interfaces that were found, and then to those that come.
+    ///
+    /// # Errors
+    /// The system refuses the thread.
+    pub fn start(
+        mut hooks: Hooks,
+        found: Vec<Interface>,
+        watcher: Watcher,
+    ) -> std::io::Result<Self> {
+        let (started_sender, started) = bounded(1);
+        let (stop, stopped) = bounded(0);
+        let (selections, selected) = unbounded();
+        let (done_sender, done) = bounded(0);
+        let work = move || {
+            let _done: Sender<Infallible> = done_sender;
+            hooks.want(found, Instant::now());
+            if attach_all(&mut hooks, &stopped) {
+                let result = hooks.started().map(|()| hooks.metered());
+                let good = result.is_ok();
+                // Who does not listen is stopping.
+                let _ = started_sender.send(result);
+                if good {
+                    keep(&mut hooks, watcher, &selected, &stopped);
+                }
+            }
+            hooks.want_none();
+            while hooks.is_busy() {
+                hooks.step(Instant::now());
+            }
+        };
+        let thread = std::thread::Builder::new().name("attach".into()).spawn(work)?;
+        Ok(Self { started, selections, stop: Some(stop), done, thread })
+    }
+
+    /// How the start went, once: interfaces that are metered.
+    pub fn news(&self) -> Option<Result<usize, AttachError>> {
+        self.started.try_recv().ok()
+    }
+
+    /// False when the thread has ended before it was told to: it panicked, or the start failed.
+    pub fn is_alive(&self) -> bool {
+        !self.thread.is_finished()
+    }
+
+    /// Meters what is asked for now, and nothing else.
+    pub fn select(&self, selection: Selection) {
+        // A thread that has ended has said why.
+        let _ = self.selections.send(selection);
+    }
+
+    /// Begins to detach everything.
+    pub fn stop(&mut self) {
+        self.stop = None;
+    }
+
+    /// True when everything is detached, for which it waits so long.
+    pub fn is_done(&self, limit: Duration) -> bool {
+        matches!(self.done.recv_timeout(limit), Err(RecvTimeoutError::Disconnected))
+    }
+}
+
+/// False if it was stopped meanwhile.
+fn attach_all(hooks: &mut Hooks, stopped: &Receiver<Infallible>) -> bool {
+    while hooks.is_busy() {
+        if matches!(stopped.try_recv(), Err(TryRecvError::Disconnected)) {
+            return false;
+        }
+        hooks.step(Instant::now());
+    }
+    true
+}
+
+/// Attaches and detaches as interfaces come and go, until it is stopped.
+fn keep(
+    hooks: &mut Hooks,
+    watcher: Watcher,
+    selected: &Receiver<Selection>,
+    stopped: &Receiver<Infallible>,
+) {
+    let mut watch = match watcher.watch() {
+        Ok(watch) => watch,
+        Err(error) => {
+            tracing::warn!("interfaces are not watched: {error}");
+            let _ = stopped.recv();
+            return;
+        }
+    };
+    loop {
+        if !attach_all(hooks, stopped) {
+            return;
+        }
+        let scan = select! {
+            recv(stopped) -> _ => return,
+            recv(selected) -> selection => {
+                // Without a sender the agent is stopping.
+                let Ok(selection) = selection else { return };
+                watch.select(selection);
+                continue;
+            }
+            recv(watch.scans()) -> scan => scan,
+        };
+        let Ok(scan) = scan else {
+            // The watch has said why it has ended.
+            let _ = stopped.recv();
+            return;
+        };
+        hooks.want(watch.latest().unwrap_or(scan).found, Instant::now());
+    }
+}
