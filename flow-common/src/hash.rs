@@ -21,14 +21,16 @@ pub fn flow_hash(key: &FlowKey, ipv4: bool, secret: impl Fn(usize) -> u32) -> u6
     let product = |a: u32, b: u32, at: usize| {
         u64::from(a.wrapping_add(secret(at))) * u64::from(b.wrapping_add(secret(at + 1)))
     };
-    let [s0, s1, s2, s3, d0, d1, d2, d3, ports, tags, rest] = *key.words();
-    let mut sum =
-        product(s3, d3, 0).wrapping_add(product(ports, tags, 2)).wrapping_add(product(rest, 0, 4));
+    // Source in words 0 to 3, destination in 4 to 7, then ports, tags and the rest.
+    let words = key.words();
+    let mut sum = product(words[3], words[7], 0)
+        .wrapping_add(product(words[8], words[9], 2))
+        .wrapping_add(product(words[10], 0, 4));
     if !ipv4 {
         sum = sum
-            .wrapping_add(product(s0, s1, 6))
-            .wrapping_add(product(s2, d2, 8))
-            .wrapping_add(product(d0, d1, 10));
+            .wrapping_add(product(words[0], words[1], 6))
+            .wrapping_add(product(words[2], words[6], 8))
+            .wrapping_add(product(words[4], words[5], 10));
     }
     let spread = (sum ^ (sum >> 32)).wrapping_mul(MULTIPLIER);
     spread ^ (spread >> 32)

@@ -213,7 +213,7 @@ pub const NAME_OCTETS: usize = 128;
 
 /// What a program must know of an interface: looked up by ifindex.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct InterfaceEntry {
     /// The agent's number for it, from 1; 0 means not configured.
     pub number: u16,

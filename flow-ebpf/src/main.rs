@@ -23,6 +23,7 @@ use flow_common::Direction;
 
 /// Packets entering the host, in the driver (native) or just above it (generic).
 #[xdp(frags)]
+#[inline(always)]
 pub fn xdp_ingress(ctx: XdpContext) -> u32 {
     hook::xdp(&ctx);
     maps::xdp_verdict()
@@ -30,6 +31,7 @@ pub fn xdp_ingress(ctx: XdpContext) -> u32 {
 
 /// Packets entering the host, where XDP is not attached.
 #[classifier]
+#[inline(always)]
 pub fn tc_ingress(ctx: TcContext) -> i32 {
     hook::tc(&ctx, Direction::Ingress);
     TC_ACT_UNSPEC
@@ -37,6 +39,7 @@ pub fn tc_ingress(ctx: TcContext) -> i32 {
 
 /// Packets leaving the host.
 #[classifier]
+#[inline(always)]
 pub fn tc_egress(ctx: TcContext) -> i32 {
     hook::tc(&ctx, Direction::Egress);
     TC_ACT_UNSPEC
@@ -44,6 +47,7 @@ pub fn tc_egress(ctx: TcContext) -> i32 {
 
 /// Not attached: the agent runs it to read the clocks that only the kernel has.
 #[classifier]
+#[inline(always)]
 pub fn read_clock(_ctx: TcContext) -> i32 {
     maps::store_clock();
     TC_ACT_UNSPEC

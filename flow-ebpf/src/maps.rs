@@ -60,7 +60,19 @@ pub static STRAY: PerCpuArray<Count> = PerCpuArray::with_max_entries(1, 0);
 
 /// Interfaces by ifindex and plane.
 #[map]
-pub static INTERFACES: Array<InterfaceEntry> = Array::with_max_entries(INTERFACE_ENTRIES, 0);
+static INTERFACES: Array<u32> = Array::with_max_entries(INTERFACE_ENTRIES, 0);
+
+/// What is known of an interface; of one that is not metered, nothing.
+#[inline(always)]
+pub fn interface(ifindex: u32) -> InterfaceEntry {
+    // One load and shifts: of a structure the compiler makes loads and branches.
+    let word = INTERFACES.get(index_base() + ifindex).copied().unwrap_or(0);
+    InterfaceEntry {
+        number: word as u16,
+        raw_ip: (word >> 16) as u8,
+        undirected: (word >> 24) as u8,
+    }
+}
 
 /// Ports of first fragments. When it overflows, later fragments lose a port, no more.
 #[map]

@@ -17,8 +17,7 @@ use crate::{diagnose, filter, maps, table};
 #[inline(always)]
 pub fn meter(ctx: &impl Context, seen: &Observation) {
     let generation = maps::generation();
-    let index = maps::index_base() + seen.ifindex;
-    let interface = maps::INTERFACES.get(index).copied().unwrap_or_default();
+    let interface = maps::interface(seen.ifindex);
     // SAFETY: the helper has no preconditions.
     let cpu = unsafe { bpf_get_smp_processor_id() };
     if cpu >= maps::cpus() {
@@ -58,7 +57,7 @@ pub fn meter(ctx: &impl Context, seen: &Observation) {
         return;
     }
     // A number on every way: what the compiler may leave undefined is a pointer to the verifier.
-    let evicted = table::update(region, packet, packets, octets).unwrap_or(0);
+    let evicted = table::update(region, packet, packets, octets, options.decapsulate).unwrap_or(0);
     if evicted > 0 {
         diagnose::evicted(ctx, evicted);
     }

@@ -12,14 +12,20 @@ use crate::{maps, meter};
 /// Adds a packet to its flow. When another flow had to leave for it, says how
 /// many have left this region so far.
 #[inline(always)]
-pub fn update(region: u32, packet: &Packet, packets: u64, octets: u64) -> Option<u64> {
+pub fn update(
+    region: u32,
+    packet: &Packet,
+    packets: u64,
+    octets: u64,
+    decapsulate: bool,
+) -> Option<u64> {
     let mut hash = flow_hash(&packet.key, packet.ip_version == 4, maps::hash_key);
-    if maps::decapsulate() {
+    if decapsulate {
         hash ^= tunnel_hash(&packet.tunnel, maps::hash_key);
     }
     let tag = (hash >> 48) as u16 | 1; // 0 marks a free way
     let index = hash as u32 & (maps::sets_per_region() - 1);
-    let mut place = Place::new(region, index)?;
+    let mut place = Place::new(region, index, decapsulate)?;
     // Most flows have the way that their hash prefers: its line is fetched together
     // with the tags. The others' lines, which may not be cached, only if a tag agrees.
     let preferred = (hash >> 32) as usize & (WAYS - 1);
@@ -58,11 +64,11 @@ struct Place {
 
 impl Place {
     #[inline(always)]
-    fn new(region: u32, set: u32) -> Option<Self> {
+    fn new(region: u32, set: u32, decapsulate: bool) -> Option<Self> {
         let index = region * maps::sets_per_region() + set;
         // SAFETY: this CPU alone writes the region (see `meter::counters`).
         let set = unsafe { &mut *maps::SETS.get_ptr_mut(index)? };
-        let tunnels = if maps::decapsulate() {
+        let tunnels = if decapsulate {
             // SAFETY: as above.
             Some(unsafe { &mut *maps::TUNNELS.get_ptr_mut(index)? })
         } else {

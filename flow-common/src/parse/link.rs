@@ -31,7 +31,7 @@ const MAX_MPLS_LABELS: usize = 8;
 
 pub(super) const IPV4: u16 = 0x0800;
 const ARP: u16 = 0x0806;
-const VLAN: u16 = 0x8100; // IEEE 802.1Q
+pub(super) const VLAN: u16 = 0x8100; // IEEE 802.1Q
 const QINQ_OLD: u16 = 0x9100;
 const QINQ: u16 = 0x88a8; // IEEE 802.1ad
 pub(super) const IPV6: u16 = 0x86dd;

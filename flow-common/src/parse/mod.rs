@@ -10,6 +10,7 @@
 mod ip;
 mod link;
 mod transport;
+mod usual;
 mod tunnel;
 
 use crate::frame::Captured;
@@ -187,9 +188,6 @@ const MAX_LINK_OCTETS: usize = 128;
 /// The hop-by-hop header with nothing but the jumbo option (RFC 2675 section 2).
 const JUMBO_HEADER_OCTETS: u64 = 8;
 
-/// Octets of an Ethernet header without tags.
-const UNTAGGED: usize = 14;
-
 /// Reads one packet of a capture.
 ///
 /// `wire_octets` is the length of the whole frame on the wire, which the capture
@@ -221,14 +219,14 @@ pub fn read<F: Frame + ?Sized>(
     options: Options,
     packet: &mut Packet,
 ) -> Result<(), (NotMetered, u32)> {
+    if link == Link::Ethernet && usual::read(frame, stripped_vlan, options, packet) {
+        return Ok(());
+    }
     let after_link = |offset: usize| frame.wire_octets().saturating_sub(offset as u32);
     let mut payload = link::read(frame, link, stripped_vlan, &mut packet.key)
         .map_err(|(reason, offset)| (reason, after_link(offset)))?;
-    if options.decapsulate || payload.offset != UNTAGGED {
-        // Without this the verifier would follow each way through the link headers to the
-        // end. Most packets are not tagged, and spared the way through memory.
-        payload.offset = frame.merge_paths(payload.offset, MAX_LINK_OCTETS);
-    }
+    // Without this the verifier would follow each way through the link headers to the end.
+    payload.offset = frame.merge_paths(payload.offset, MAX_LINK_OCTETS);
     ip::read(frame, payload, packet).map_err(|reason| (reason, after_link(payload.offset)))?;
     if options.decapsulate {
         packet.tunnel = Tunnel::default();
