@@ -51,10 +51,11 @@ pub fn run(
     let numbers = TableSize::interfaces_for(interfaces.len(), cpus, memory);
     let size = TableSize::for_budget(cpus, numbers, config.decapsulate, memory)?;
     let mut kernel = Kernel::load(size, seed)?;
-    let pins = pin(config, &kernel);
+    // From here on the agent cannot be ended without removing its pins, but by a kill.
+    let requests = shutdown().map_err(Error::thread)?;
+    let mut pins = pin(config, &kernel);
     let mut drain = Drain::new(&mut kernel, 0)?;
     let kernel_log = KernelLog::new(&mut kernel);
-    let requests = shutdown().map_err(Error::thread)?;
 
     let own = OwnConnections::new(drain::own_connections(&mut kernel)?);
     let store = Store::open_watched(&config.store, Arc::new(own))?;
@@ -84,6 +85,9 @@ pub fn run(
     };
     let hooks = Hooks::new(kernel, numbers);
     let mut attacher = Attacher::start(hooks, interfaces, watcher).map_err(Error::thread)?;
+    if let Some(pins) = &mut pins {
+        pins.keep();
+    }
     let metered = meter.live(&attacher, &pipeline, size, &requests);
     notify(sd_notify::NotifyState::Stopping);
     tracing::info!(

@@ -3,15 +3,17 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use aya::programs::{TestRun, TestRunOptions};
 use flow_agent::attach::{Kernel, PinFolder, TableSize};
 use flow_agent::clock::wall_clock;
 use flow_agent::drain::{Drain, Leftover};
 use flow_common::Lost;
 use flow_common::table::{InterfaceEntry, names};
+use flow_tests::lab::Lab;
 use flow_tests::rig::{self, Rig};
 use flow_tests::tally::Tally;
 use flow_tests::traffic::{self, Ends};
@@ -76,6 +78,16 @@ fn the_next_agent_stores_what_a_killed_one_had_counted() -> Result<()> {
     Ok(())
 }
 
+/// Small tables.
+fn size() -> TableSize {
+    TableSize {
+        cpus: aya::util::nr_cpus().expect("the CPUs are known") as u32,
+        sets_per_region: 256,
+        interfaces: 16,
+        tunnels: false,
+    }
+}
+
 /// Two agents at a time have a folder each, and do not take each other's tables.
 #[test]
 fn a_living_agent_keeps_its_tables() -> Result<()> {
@@ -111,16 +123,13 @@ fn a_living_agent_keeps_its_tables() -> Result<()> {
 #[test]
 fn what_was_being_drained_is_lost_by_name() {
     let pins = Pins::new("draining");
-    let size = TableSize {
-        cpus: aya::util::nr_cpus().expect("the CPUs are known") as u32,
-        sets_per_region: 256,
-        interfaces: 16,
-        tunnels: false,
-    };
+    let size = size();
     let entry = InterfaceEntry { number: 1, ..InterfaceEntry::default() };
     let dead = |parent: &Path| {
         let mut kernel = Kernel::load(size, 7).unwrap_or_else(|error| panic!("{error}"));
-        let folder = PinFolder::create(parent, &kernel).unwrap_or_else(|error| panic!("{error}"));
+        let mut folder =
+            PinFolder::create(parent, &kernel).unwrap_or_else(|error| panic!("{error}"));
+        folder.keep();
         kernel.set_interface(1, entry).expect("the map takes it");
         let mut drain = Drain::new(&mut kernel, 1).unwrap_or_else(|error| panic!("{error}"));
         drain.set_name(1, "blue/eth7").unwrap_or_else(|error| panic!("{error}"));
@@ -157,6 +166,28 @@ fn what_was_being_drained_is_lost_by_name() {
     for folder in PinFolder::abandoned(&pins.0).unwrap_or_else(|error| panic!("{error}")) {
         folder.remove().unwrap_or_else(|error| panic!("{error}"));
     }
+}
+
+/// Neither a store that is away nor a table that cannot be pinned leaves memory behind.
+#[test]
+fn a_start_that_fails_leaves_no_tables() -> Result<()> {
+    const STORE: i32 = 4;
+    let pins = Pins::new("failed");
+    let lab = Lab::new()?;
+    let mut command = Command::new(flow_tests::bin_path::flow_agent());
+    command.args(["run", "--interface", &lab.left.spec("tc"), "--pin-dir", pins.path()]);
+    let output = command.args(["--store", "http://127.0.0.1:1"]).output()?;
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(STORE), "{errors}");
+    assert!(pins.0.is_dir(), "it did pin its tables: {errors}");
+    assert_eq!(pins.folders(), Vec::<String>::new());
+
+    let mut kernel = Kernel::load(size(), 7)?;
+    kernel.ebpf.take_map(names::NAMES).context("it is there")?;
+    let refused = PinFolder::create(&pins.0, &kernel).expect_err("a table is missing");
+    assert!(refused.to_string().contains(names::NAMES), "{refused}");
+    assert_eq!(pins.folders(), Vec::<String>::new());
+    Ok(())
 }
 
 /// Sends a datagram so many times through the XDP program.

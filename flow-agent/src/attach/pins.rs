@@ -1,9 +1,9 @@
 //! Pins: tables that outlive an agent that is killed.
 //!
 //! Every agent has a numbered folder of its own below one folder of a BPF file
-//! system, holds a lock on it while it lives, and removes it when it stops. A
-//! folder without a holder belongs to an agent that was killed: the next one
-//! reads what it had counted.
+//! system, holds a lock on it while it lives, and removes it when it stops, or when it
+//! cannot start. A folder without a holder belongs to an agent that was killed: the next
+//! one reads what it had counted.
 
 use std::fs::{self, File};
 use std::io;
@@ -42,6 +42,8 @@ pub(crate) const PINNED: [&str; 11] = [
 pub struct PinFolder {
     path: PathBuf,
     _lock: File,
+    /// Nothing can have been counted yet: it is removed when it is dropped.
+    unused: bool,
 }
 
 impl PinFolder {
@@ -54,22 +56,22 @@ impl PinFolder {
         let mut found = Vec::new();
         for number in 0..MOST {
             let path = parent.join(number.to_string());
-            if path.is_dir()
-                && let Some(folder) = Self::lock(path)?
-            {
-                found.push(folder);
+            if path.is_dir() {
+                found.extend(Self::lock(path)?);
             }
         }
         Ok(found)
     }
 
-    /// A folder of its own for this agent, with the tables of `kernel`.
+    /// A folder of its own for this agent, with the tables of `kernel`. Until
+    /// [`PinFolder::keep`] it is removed when it is dropped.
     ///
     /// # Errors
     /// The tables cannot be pinned.
     pub fn create(parent: &Path, kernel: &Kernel) -> Result<Self, AttachError> {
         prepare(parent)?;
-        let folder = Self::free(parent)?;
+        let mut folder = Self::free(parent)?;
+        folder.unused = true;
         for name in PINNED {
             let map = kernel.ebpf.map(name).ok_or_else(|| AttachError::Load {
                 problem: format!("{name} is not in the embedded object"),
@@ -100,11 +102,18 @@ impl PinFolder {
         Err(AttachError::Pin { path: parent.display().to_string(), problem })
     }
 
-    /// Takes the folder, unless another agent has it.
+    /// Takes the folder; none if there is none, or another agent has it.
     fn lock(path: PathBuf) -> Result<Option<Self>, AttachError> {
-        let lock = File::open(&path).map_err(|error| pin_error(&path, &error))?;
+        let lock = match File::open(&path) {
+            Ok(lock) => lock,
+            // Another agent has just removed it.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(pin_error(&path, &error)),
+        };
         match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(Some(Self { path, _lock: lock })),
+            // It may have been removed since it was opened.
+            Ok(()) if !path.is_dir() => Ok(None),
+            Ok(()) => Ok(Some(Self { path, _lock: lock, unused: false })),
             Err(Errno::WOULDBLOCK) => Ok(None),
             Err(errno) => Err(pin_error(&path, &errno.into())),
         }
@@ -120,11 +129,21 @@ impl PinFolder {
         &self.path
     }
 
+    /// From now on packets are counted: it outlives this process unless it is removed.
+    pub fn keep(&mut self) {
+        self.unused = false;
+    }
+
     /// Lets the kernel free the tables, once nobody else holds them.
     ///
     /// # Errors
     /// A file or the folder cannot be removed.
-    pub fn remove(self) -> Result<(), AttachError> {
+    pub fn remove(mut self) -> Result<(), AttachError> {
+        self.unused = false;
+        self.unlink()
+    }
+
+    fn unlink(&self) -> Result<(), AttachError> {
         for name in PINNED {
             match fs::remove_file(self.table(name)) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -134,6 +153,16 @@ impl PinFolder {
             }
         }
         fs::remove_dir(&self.path).map_err(|error| pin_error(&self.path, &error))
+    }
+}
+
+impl Drop for PinFolder {
+    fn drop(&mut self) {
+        if self.unused
+            && let Err(error) = self.unlink()
+        {
+            tracing::warn!("{error}; remove the folder to free its memory");
+        }
     }
 }
 
