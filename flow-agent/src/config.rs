@@ -71,8 +71,8 @@ pub struct Config {
     pub drain_interval: Duration,
     /// Meter packets in tunnels as what the tunnels carry.
     pub decapsulate: bool,
-    /// Memory for the kernel tables, in bytes.
-    pub table_memory_bytes: u64,
+    /// Memory for the kernel tables, in bytes; none for the default, which depends on the host.
+    pub table_memory_bytes: Option<u64>,
     /// Where the tables are kept for the next agent, should this one be killed.
     pub pin_dir: Option<PathBuf>,
     /// Cache threads.
@@ -93,7 +93,6 @@ pub struct Config {
 
 const DEFAULT_STORE: &str = "embedded:/var/lib/flow-agent/store";
 const DEFAULT_PIN_DIR: &str = "/sys/fs/bpf/flow-agent";
-const DEFAULT_TABLE_MEMORY_MIB: u64 = 128;
 const DEFAULT_MAX_FLOWS: u64 = 1_000_000;
 const STOP_PATIENCE: Duration = Duration::from_secs(30);
 
@@ -113,7 +112,8 @@ impl Settings {
             );
         }
         let drain_interval_ms = number(self.drain_interval_ms, 1000, 10, 60_000)?;
-        let memory = number(self.table_memory_mib, DEFAULT_TABLE_MEMORY_MIB, 1, 65_536)?;
+        let memory = self.table_memory_mib.map(|said| number(Some(said), 0, 1, 65_536));
+        let memory = memory.transpose()?;
         let age = number(self.batch_age_ms, defaults.1.age.as_millis() as u64, 10, 60_000)?;
         let most_rows = BatchLimits::MOST_ROWS as u64;
         let rows = number(self.batch_rows, defaults.1.rows as u64, 1, most_rows)?;
@@ -130,7 +130,7 @@ impl Settings {
             exporter: self.exporter.map_or(Ok(host_name.into()), exporter)?,
             drain_interval: Duration::from_millis(drain_interval_ms),
             decapsulate: self.decapsulate.is_some_and(|said| said.value),
-            table_memory_bytes: memory << 20,
+            table_memory_bytes: memory.map(|mib| mib << 20),
             pin_dir: pin_dir(self.pin_dir)?,
             shards: shards as usize,
             max_flows: max_flows as usize,

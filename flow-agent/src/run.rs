@@ -30,6 +30,7 @@ pub(crate) use meter_loop::{LOOK, nearly_full};
 use kernel_log::KernelLog;
 use meter_loop::MeterLoop;
 use pipeline::Pipeline;
+use recovery::Recovery;
 
 /// Meters until told to stop; then everything that was metered is in the store,
 /// or the error says how much is not. `shutdown` is asked for once the programs
@@ -48,8 +49,7 @@ pub fn run(
     let interfaces = first_look(&mut watcher)?;
     let seed = random_seed();
     let (cpus, memory) = (online_cpus(), config.table_memory_bytes);
-    let numbers = TableSize::interfaces_for(interfaces.len(), cpus, memory);
-    let size = TableSize::for_budget(cpus, numbers, config.decapsulate, memory)?;
+    let size = TableSize::of_host(cpus, interfaces.len(), config.decapsulate, memory)?;
     let mut kernel = Kernel::load(size, seed)?;
     // From here on the agent cannot be ended without removing its pins, but by a kill.
     let requests = shutdown().map_err(Error::thread)?;
@@ -63,14 +63,20 @@ pub fn run(
     drain.install_rules(reloader.rules())?;
     let names = NameBook::new(Names::new(&config.exporter, &[""; 0]));
     let pipeline = Pipeline::start(config, seed, &names, &store)?;
-    let most = (numbers - 1) as u16; // number 0 is for packets of unknown interfaces
+    let most = (size.interfaces - 1) as u16; // number 0 is for packets of unknown interfaces
     let mut numbers = Numbers::new(most, cool_down(config), names.clone());
     let mut intake = pipeline.cache.intake();
     if let Some(parent) = &config.pin_dir {
-        recovery::recover(parent, &mut drain, &mut intake, &mut numbers, &pipeline.ledger);
+        Recovery {
+            interfaces: &interfaces,
+            drain: &mut drain,
+            intake: &mut intake,
+            numbers: &mut numbers,
+            ledger: &pipeline.ledger,
+        }
+        .run(parent);
     }
     let mut meter = MeterLoop {
-        journaled: names.current(),
         names,
         ledger: pipeline.ledger.clone(),
         latency: pipeline.latency.clone(),

@@ -7,13 +7,15 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use aya::programs::tc::{self, NlOptions, TcAttachOptions, TcAttachType};
 use aya::programs::{TestRun, TestRunOptions};
-use flow_agent::attach::{Kernel, PinFolder, TableSize};
+use flow_agent::attach::{Kernel, PinFolder, Selection, TableSize, Watcher};
 use flow_agent::clock::wall_clock;
 use flow_agent::drain::{Drain, Leftover};
 use flow_common::Lost;
 use flow_common::table::{InterfaceEntry, names};
 use flow_tests::lab::Lab;
+use flow_tests::ledger::Ledger;
 use flow_tests::rig::{self, Rig};
 use flow_tests::tally::Tally;
 use flow_tests::traffic::{self, Ends};
@@ -78,6 +80,13 @@ fn the_next_agent_stores_what_a_killed_one_had_counted() -> Result<()> {
     Ok(())
 }
 
+/// The kernel's number of an interface.
+fn index_of(spec: &str) -> Result<u32> {
+    let selection = Selection { include: vec![spec.parse()?], ..Selection::default() };
+    let scan = Watcher::new(selection)?.scan()?;
+    Ok(scan.found.first().context("it is there")?.place.ifindex)
+}
+
 /// Small tables.
 fn size() -> TableSize {
     TableSize {
@@ -130,9 +139,9 @@ fn what_was_being_drained_is_lost_by_name() {
         let mut folder =
             PinFolder::create(parent, &kernel).unwrap_or_else(|error| panic!("{error}"));
         folder.keep();
+        kernel.set_name(1, "blue/eth7").expect("the map takes it");
         kernel.set_interface(1, entry).expect("the map takes it");
         let mut drain = Drain::new(&mut kernel, 1).unwrap_or_else(|error| panic!("{error}"));
-        drain.set_name(1, "blue/eth7").unwrap_or_else(|error| panic!("{error}"));
         run(&mut kernel, 30);
         let _never_read = drain.flip(wall_clock).unwrap_or_else(|error| panic!("{error}"));
         run(&mut kernel, 12);
@@ -146,7 +155,7 @@ fn what_was_being_drained_is_lost_by_name() {
     for time in ["first", "second"] {
         let folders = PinFolder::abandoned(&pins.0).unwrap_or_else(|error| panic!("{error}"));
         let [folder] = &folders[..] else { panic!("one folder: {folders:?}") };
-        let mut leftover = Leftover::open(folder).unwrap_or_else(|error| panic!("{error}"));
+        let mut leftover = Leftover::open(folder, &[]).unwrap_or_else(|error| panic!("{error}"));
         let mut packets = 0;
         let books = leftover
             .read(&clock, |flow, _| packets += u64::from(flow.hot.packets))
@@ -187,6 +196,55 @@ fn a_start_that_fails_leaves_no_tables() -> Result<()> {
     let refused = PinFolder::create(&pins.0, &kernel).expect_err("a table is missing");
     assert!(refused.to_string().contains(names::NAMES), "{refused}");
     assert_eq!(pins.folders(), Vec::<String>::new());
+    Ok(())
+}
+
+/// Before Linux 6.6 the filters of a killed agent stay: they are detached where the next
+/// agent meters, and what they had counted is stored. Elsewhere the tables are not touched.
+#[test]
+fn filters_that_a_killed_agent_left_are_detached_first() -> Result<()> {
+    let pins = Pins::new("filters");
+    let rig = Rig::new()?;
+    let side = &rig.lab.left;
+    let mut kernel = Kernel::load(size(), 7)?;
+    let mut folder = PinFolder::create(&pins.0, &kernel)?;
+    folder.keep();
+    let name = format!("{}/{}", side.namespace.name(), side.interface);
+    kernel.set_name(1, &name)?;
+    let drain = Drain::new(&mut kernel, 1)?;
+    side.namespace.enter(|| {
+        let entry = InterfaceEntry { number: 1, ..InterfaceEntry::default() };
+        kernel.set_interface(index_of(&side.spec("tc"))?, entry)?;
+        tc::qdisc_add_clsact(side.interface)?;
+        let program = kernel.classifier(names::TC_INGRESS)?;
+        let options = TcAttachOptions::Netlink(NlOptions::default());
+        let link = program.attach_with_options(side.interface, TcAttachType::Ingress, options)?;
+        // As in a process that is killed.
+        std::mem::forget(program.take_link(link)?);
+        Ok(())
+    })?;
+    drop((kernel, drain, folder));
+    let talk =
+        || traffic::ask(Ends::v4((&rig.lab.left, 0), (&rig.lab.right, 0), 53), 20, 3, 40, 200);
+    talk()?;
+    rig.lab.wait_quiet()?;
+
+    let start = |side: &flow_tests::lab::Side| {
+        let arguments = ["--interface", &side.spec("tc"), "--store", rig.store.url()];
+        let all = [&arguments[..], &["--pin-dir", pins.path()]].concat();
+        flow_tests::process::Agent::start(&flow_tests::bin_path::flow_agent(), &all)
+    };
+    let log = start(&rig.lab.right)?.stop()?;
+    assert!(log.contains("still count in them"), "{log}");
+    assert_eq!(pins.folders(), ["0"], "as they were");
+
+    let log = start(side)?.stop()?;
+    assert!(log.contains("a filter of a killed agent removed"), "{log}");
+    assert!(log.contains("packets of an agent that was killed"), "{log}");
+    assert_eq!(pins.folders(), Vec::<String>::new());
+    let ledger = Ledger::read(rig.store.url(), &name)?;
+    assert!(ledger.metered.packets >= 60, "{ledger:?}");
+    assert_eq!((ledger.unaccounted(), ledger.in_flight()), ((0, 0), (0, 0)), "{ledger:?}");
     Ok(())
 }
 

@@ -108,8 +108,7 @@ fn keep(
         Ok(watch) => watch,
         Err(error) => {
             tracing::warn!("interfaces are not watched: {error}");
-            let _ = stopped.recv();
-            return;
+            return ignore(selected, stopped);
         }
     };
     loop {
@@ -128,9 +127,27 @@ fn keep(
         };
         let Ok(scan) = scan else {
             // The watch has said why it has ended.
-            let _ = stopped.recv();
-            return;
+            return ignore(selected, stopped);
         };
         hooks.want(watch.latest().unwrap_or(scan).found, Instant::now());
+    }
+}
+
+/// Without a watch what is metered stays as it is; waits until it is stopped.
+fn ignore(selected: &Receiver<Selection>, stopped: &Receiver<Infallible>) {
+    loop {
+        select! {
+            recv(stopped) -> _ => return,
+            recv(selected) -> selection => {
+                // Without a sender the agent is stopping.
+                if selection.is_err() {
+                    return;
+                }
+                tracing::warn!(
+                    "the interfaces of the new configuration are not looked for, because \
+                     interfaces are not watched; restart the agent"
+                );
+            }
+        }
     }
 }

@@ -30,6 +30,8 @@ pub struct Hooks {
     /// To be detached.
     leaving: Vec<Metered>,
     refused: HashMap<Place, Refused>,
+    /// The numbers of those that have refused, for when they are asked again.
+    reserved: HashMap<Place, u16>,
     /// While there are many to attach or to detach.
     expedited: Option<Expedited>,
     /// Until the start is over: why interfaces refused.
@@ -50,6 +52,7 @@ struct Failure {
 }
 
 struct Refused {
+    /// As in the rows.
     name: String,
     why: String,
     since: Instant,
@@ -65,19 +68,10 @@ impl Hooks {
             queue: VecDeque::new(),
             leaving: Vec::new(),
             refused: HashMap::new(),
+            reserved: HashMap::new(),
             expedited: None,
             starting: Some(Vec::new()),
         }
-    }
-
-    /// The loaded kernel side.
-    pub fn kernel(&self) -> &Kernel {
-        &self.kernel
-    }
-
-    /// The largest interface number so far.
-    pub fn highest(&self) -> usize {
-        usize::from(self.numbers.highest())
     }
 
     /// These are to be metered from now on, and no others.
@@ -104,8 +98,11 @@ impl Hooks {
             self.leaving.push(metered);
         }
         self.refused.retain(|place, refused| {
-            wanted.get(place).is_some_and(|interface| interface.name == refused.name)
+            wanted.get(place).is_some_and(|interface| interface.to_string() == refused.name)
         });
+        for (_, number) in self.reserved.extract_if(|place, _| !self.refused.contains_key(place)) {
+            self.numbers.give_back(number, now);
+        }
         self.queue = wanted
             .into_values()
             .filter(|interface| !self.metered.contains_key(&interface.place))
@@ -182,9 +179,14 @@ impl Hooks {
         if plane >= self.kernel.planes() && !self.kernel.add_plane()? {
             return Ok(false);
         }
-        let number = self.number_for(interface, now)?;
+        let number = match self.reserved.remove(&interface.place) {
+            Some(number) => number,
+            None => self.number_for(interface, now)?,
+        };
         let attached = self.attach_as(interface, plane, number);
-        let links = attached.inspect_err(|_| self.numbers.give_back(number, now))?;
+        let links = attached.inspect_err(|_| {
+            self.reserved.insert(interface.place, number);
+        })?;
         let egress = if interface.loopback { "" } else { " and TC egress" };
         tracing::info!("metering {interface} by {}{egress}", links.ingress.label());
         self.refused.remove(&interface.place);
@@ -204,13 +206,15 @@ impl Hooks {
         interface.namespace.run(|| Links::attach(kernel, plane, interface))
     }
 
-    /// Tells the programs of a plane the number of an interface.
+    /// Tells the programs of a plane the number of an interface, and before that the next
+    /// agent the name that belongs to it.
     fn tell(&mut self, interface: &Interface, plane: u32, number: u16) -> Result<(), AttachError> {
         let entry = InterfaceEntry {
             number,
             raw_ip: interface.raw_ip.into(),
             undirected: interface.loopback.into(),
         };
+        self.kernel.set_name(number, &interface.to_string())?;
         self.kernel.set_interface(index_base(plane) + interface.place.ifindex, entry)
     }
 
@@ -247,7 +251,8 @@ impl Hooks {
         tracing::info!("{} is now {interface}", metered.interface);
         metered.interface = interface.clone();
         let renamed = self.number_for(interface, now).and_then(|number| {
-            self.tell(interface, metered.plane, number)?;
+            let told = self.tell(interface, metered.plane, number);
+            told.inspect_err(|_| self.numbers.give_back(number, now))?;
             Ok(number)
         });
         match renamed {
@@ -262,7 +267,7 @@ impl Hooks {
     fn refuse(&mut self, interface: Interface, error: AttachError, now: Instant) {
         let why = error.to_string();
         let told = self.refused.get(&interface.place).is_some_and(|refused| refused.why == why);
-        let refused = Refused { name: interface.name.clone(), why, since: now };
+        let refused = Refused { name: interface.to_string(), why, since: now };
         self.refused.insert(interface.place, refused);
         match &mut self.starting {
             Some(failures) => failures.push(Failure { exact: interface.exact, error }),

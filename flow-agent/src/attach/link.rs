@@ -214,7 +214,8 @@ fn ifindex_of(name: &str) -> Option<u32> {
     name_to_index(socket, name).ok()
 }
 
-fn has_tcx() -> bool {
+/// True if the kernel detaches TC programs when their descriptors are closed.
+pub(super) fn has_tcx() -> bool {
     KernelVersion::current().is_ok_and(|version| version >= TCX)
 }
 
@@ -257,7 +258,7 @@ fn attach_error(hook: &'static str, interface: &Interface, error: &ProgramError)
 }
 
 /// The system's error number among the causes of an error.
-fn errno(error: &ProgramError) -> Option<Errno> {
+pub(super) fn errno(error: &ProgramError) -> Option<Errno> {
     let mut source: Option<&dyn std::error::Error> = Some(error);
     while let Some(cause) = source {
         if let Some(io) = cause.downcast_ref::<std::io::Error>() {

@@ -9,13 +9,10 @@ use aya::programs::{Program, ProgramError, SchedClassifier, Xdp};
 use aya::{Ebpf, EbpfError, EbpfLoader, include_bytes_aligned};
 use crossbeam::channel::{Receiver, RecvTimeoutError, bounded, never};
 use flow_common::hash::keys_from;
-use flow_common::table::{
-    ColdSet, Entry, GENERATIONS, InterfaceEntry, Set, TunnelSet, WAYS, index_base, names,
-};
-use flow_common::{InterfaceCounters, Tunnel};
+use flow_common::table::{GENERATIONS, InterfaceEntry, NAME_OCTETS, index_base, names};
 
 use super::shared_maps::SharedMaps;
-use super::{AttachError, NEEDS_TO_JOIN, NEEDS_TO_LOAD};
+use super::{AttachError, NEEDS_TO_JOIN, NEEDS_TO_LOAD, TableSize};
 
 /// The compiled `flow-ebpf`.
 const OBJECT: &[u8] = include_bytes_aligned!(env!("FLOW_EBPF_OBJECT"));
@@ -26,108 +23,6 @@ const XDP_PASS: u32 = 2;
 
 /// How long [`Kernel::add_plane`] waits for a load: others have work to do meanwhile.
 const LOADING: Duration = Duration::from_millis(5);
-
-/// How large the flow tables are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TableSize {
-    /// CPUs that get a region of each generation.
-    pub cpus: u32,
-    /// Sets in a region, a power of two.
-    pub sets_per_region: u32,
-    /// Interface numbers are below this.
-    pub interfaces: u32,
-    /// Packets in tunnels are metered as what the tunnels carry, which takes more memory.
-    pub tunnels: bool,
-}
-
-impl TableSize {
-    /// Sets for 8 Mi flows a CPU: beyond this, more memory is of no use.
-    const MOST_SETS: u32 = 1 << 20;
-    /// Sets for 2 Ki flows a CPU: below this a table is of no use.
-    const FEWEST_SETS: u32 = 1 << 8;
-
-    /// Interfaces that there is always room for: they may come later.
-    const FEWEST_INTERFACES: u32 = 256;
-    /// Interfaces that there may be at most.
-    const MOST_INTERFACES: u32 = 4096;
-
-    /// Interface numbers for a host that has `found` interfaces to meter now: for twice as
-    /// many, and for more if their counters take no more than a 16th of the memory.
-    pub fn interfaces_for(found: usize, cpus: u32, budget_bytes: u64) -> u32 {
-        let region = budget_bytes / 16 / u64::from(GENERATIONS * cpus);
-        let affordable = (region / size_of::<InterfaceCounters>() as u64).max(1).ilog2();
-        let twice = u32::try_from(found).unwrap_or(u32::MAX).saturating_mul(2);
-        twice
-            .max(1 << affordable.min(31))
-            .clamp(Self::FEWEST_INTERFACES, Self::MOST_INTERFACES)
-            .next_power_of_two()
-    }
-
-    /// The largest tables that `cpus` CPUs can have in `budget_bytes` of memory.
-    ///
-    /// # Errors
-    /// Not even the smallest tables fit.
-    pub fn for_budget(
-        cpus: u32,
-        interfaces: u32,
-        tunnels: bool,
-        budget_bytes: u64,
-    ) -> Result<Self, AttachError> {
-        let size = |sets_per_region| Self { cpus, sets_per_region, interfaces, tunnels };
-        let mut sets = Self::MOST_SETS;
-        while size(sets).bytes() > budget_bytes {
-            sets /= 2;
-            if sets < Self::FEWEST_SETS {
-                let least = size(Self::FEWEST_SETS).bytes();
-                return Err(AttachError::TableMemory { cpus, least_mib: least.div_ceil(1 << 20) });
-            }
-        }
-        Ok(size(sets))
-    }
-
-    /// Kernel memory of all regions, in bytes.
-    pub fn bytes(self) -> u64 {
-        let of = |count: u32, size: usize| u64::from(count) * size as u64;
-        let region = of(self.sets_per_region, size_of::<Set>())
-            + of(self.sets_per_region, size_of::<ColdSet>())
-            + of(self.dirty_words(), size_of::<u64>())
-            + of(self.evicted_per_region(), size_of::<Entry>())
-            + of(self.interfaces, size_of::<InterfaceCounters>())
-            + of(self.tunnel_sets(), size_of::<TunnelSet>())
-            + of(self.evicted_tunnels(), size_of::<Tunnel>());
-        u64::from(self.regions()) * region
-    }
-
-    /// Regions of all generations.
-    pub fn regions(self) -> u32 {
-        GENERATIONS * self.cpus
-    }
-
-    /// Flows that a region's sets hold when all are full.
-    pub fn flows_per_region(self) -> u32 {
-        self.sets_per_region * WAYS as u32
-    }
-
-    /// Words of a region's bitmap of sets that hold a flow.
-    pub fn dirty_words(self) -> u32 {
-        self.sets_per_region / 64
-    }
-
-    /// Sets of tunnels in a region.
-    pub fn tunnel_sets(self) -> u32 {
-        if self.tunnels { self.sets_per_region } else { 0 }
-    }
-
-    /// Tunnels of evicted flows in a region.
-    pub fn evicted_tunnels(self) -> u32 {
-        if self.tunnels { self.evicted_per_region() } else { 0 }
-    }
-
-    /// Flows that may leave the full sets of a region between two drains.
-    pub fn evicted_per_region(self) -> u32 {
-        self.sets_per_region
-    }
-}
 
 /// The loaded kernel side: programs not yet attached, tables empty.
 pub struct Kernel {
@@ -333,6 +228,21 @@ impl Kernel {
         xdp(&mut self.ebpf)
     }
 
+    /// Writes down the name that belongs to a number, for the next agent, should this one
+    /// be killed; what is longer than 128 octets is cut.
+    ///
+    /// # Errors
+    /// The number is too large for the table.
+    pub fn set_name(&mut self, number: u16, name: &str) -> Result<(), AttachError> {
+        let load = |error: MapError| AttachError::Load { problem: chain(&error) };
+        let map = self.ebpf.map_mut(names::NAMES).ok_or_else(|| missing(names::NAMES))?;
+        let mut table: Array<&mut MapData, [u8; NAME_OCTETS]> = map.try_into().map_err(load)?;
+        let mut octets = [0; NAME_OCTETS];
+        let used = name.len().min(NAME_OCTETS);
+        octets[..used].copy_from_slice(&name.as_bytes()[..used]);
+        table.set(u32::from(number), octets, 0).map_err(load)
+    }
+
     /// Tells the programs what they must know of an interface; `index` is its ifindex, in
     /// planes above 0 with [`index_base`] added.
     ///
@@ -444,35 +354,4 @@ pub(super) fn chain(error: &dyn std::error::Error) -> String {
         source = cause.source();
     }
     text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn tables_use_the_budget_and_never_more() {
-        for cpus in [1, 2, 3, 64, 256] {
-            for mib in [8, 128, 1000, 1 << 16] {
-                let budget = mib << 20;
-                let Ok(size) = TableSize::for_budget(cpus, 512, false, budget) else {
-                    assert!(mib < u64::from(cpus), "{cpus} CPUs have a place in {mib} MiB");
-                    continue;
-                };
-                assert!(size.sets_per_region.is_power_of_two());
-                assert!(size.bytes() <= budget);
-                let larger = TableSize { sets_per_region: size.sets_per_region * 2, ..size };
-                assert!(
-                    larger.bytes() > budget || size.sets_per_region == TableSize::MOST_SETS,
-                    "{cpus} CPUs, {mib} MiB"
-                );
-            }
-        }
-    }
-
-    #[test]
-    fn a_budget_that_is_too_small_says_what_is_needed() {
-        let error = TableSize::for_budget(64, 512, true, 1 << 20).expect_err("64 CPUs need more");
-        assert!(error.to_string().contains("64 CPUs need at least"), "{error}");
-    }
 }

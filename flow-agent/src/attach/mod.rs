@@ -17,18 +17,22 @@ mod pins;
 mod scan;
 mod shared_maps;
 mod spec;
+mod stale;
+mod table_size;
 mod watch;
 
 pub use attacher::Attacher;
 pub use hooks::Hooks;
 pub use interface::{Interface, Place};
 pub use link::IngressHook;
-pub use load::{Kernel, TableSize};
+pub use load::Kernel;
 pub use namespace::{NamespaceId, NetworkNamespace};
 pub use numbers::Numbers;
 pub use pins::PinFolder;
 pub use scan::{Missing, Scan, Scanner};
 pub use spec::{InterfaceSpec, NamespaceSpec, Selection};
+pub use stale::end_counting;
+pub use table_size::TableSize;
 pub use watch::{Watch, Watcher};
 
 use crate::Exit;

@@ -50,11 +50,6 @@ impl Numbers {
         self.cooling.push_back((now, number));
     }
 
-    /// The largest number given so far.
-    pub fn highest(&self) -> u16 {
-        self.highest
-    }
-
     /// The largest number there is.
     pub fn most(&self) -> u16 {
         self.most
@@ -79,6 +74,6 @@ mod tests {
         assert_eq!(&**names.current().interface(1), "a", "its records may still be on their way");
         assert_eq!(numbers.take("c", start + minute), Some(1));
         assert_eq!(&**names.current().interface(1), "c");
-        assert_eq!((numbers.highest(), numbers.most()), (2, 2));
+        assert_eq!(numbers.most(), 2);
     }
 }

@@ -9,10 +9,13 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
+use aya::maps::MapData;
+use aya::programs::loaded_programs;
 use flow_common::table::names;
 use rustix::fs::{FlockOperation, flock, statfs};
 use rustix::io::Errno;
 
+use super::link::errno;
 use super::load::chain;
 use super::{AttachError, Kernel};
 
@@ -127,6 +130,29 @@ impl PinFolder {
     /// Its path, for messages.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// True while a program is loaded that counts in its tables: programs outlive their
+    /// agent where something else holds them, as filters of a clsact qdisc do.
+    ///
+    /// # Errors
+    /// The kernel does not say; `CAP_SYS_ADMIN` is needed for that.
+    pub fn is_written(&self) -> io::Result<bool> {
+        let sets = MapData::from_pin(self.table(names::SETS)).and_then(|map| map.info());
+        let sets = sets.map_err(io::Error::other)?.id();
+        for program in loaded_programs() {
+            match program.and_then(|program| program.map_ids()) {
+                Ok(maps) if maps.iter().flatten().any(|map| *map == sets) => return Ok(true),
+                Ok(_) => {}
+                Err(error) => match errno(&error) {
+                    // Unloaded since it was listed.
+                    Some(Errno::NOENT) => {}
+                    Some(errno) => return Err(errno.into()),
+                    None => return Err(io::Error::other(error)),
+                },
+            }
+        }
+        Ok(false)
     }
 
     /// From now on packets are counted: it outlives this process unless it is removed.

@@ -169,9 +169,7 @@ fn default_rules() -> Result<Rules, Error> {
 /// They cannot be made on this host.
 pub fn default_tables() -> Result<TableSize, Error> {
     let config = default_config()?;
-    let (cpus, budget) = (online_cpus(), config.table_memory_bytes);
-    let numbers = TableSize::interfaces_for(1, cpus, budget);
-    Ok(TableSize::for_budget(cpus, numbers, config.decapsulate, budget)?)
+    Ok(TableSize::of_host(online_cpus(), 1, config.decapsulate, config.table_memory_bytes)?)
 }
 
 /// What the kernel says of a loaded program.

@@ -173,14 +173,6 @@ impl Drain {
         self.rules.set(rules);
     }
 
-    /// Writes down the name of an interface for the next agent.
-    ///
-    /// # Errors
-    /// The kernel refuses.
-    pub fn set_name(&mut self, number: u16, name: &str) -> Result<(), DrainError> {
-        self.journal.set_name(number, name)
-    }
-
     /// The clocks, now.
     ///
     /// # Errors

@@ -1,7 +1,8 @@
-//! The journal: what the next agent must know of these tables if this one is killed.
+//! The journal: what the next agent must know of these tables if this one is killed, but
+//! for the names of interfaces, which the hooks write down.
 
 use aya::maps::{Array, MapData};
-use flow_common::table::{GenerationState, Journal, NAME_OCTETS, names};
+use flow_common::table::{GenerationState, Journal, names};
 
 use super::DrainError;
 use super::tables::take;
@@ -10,7 +11,6 @@ use crate::attach::{Kernel, TableSize};
 /// The journal of the running agent.
 pub struct JournalWriter {
     map: Array<MapData, [u32; 10]>,
-    names: Array<MapData, [u8; NAME_OCTETS]>,
     journal: Journal,
 }
 
@@ -32,11 +32,7 @@ impl JournalWriter {
             states,
             sampling: [1; 2],
         };
-        let mut writer = Self {
-            map: take(kernel, names::JOURNAL)?,
-            names: take(kernel, names::NAMES)?,
-            journal,
-        };
+        let mut writer = Self { map: take(kernel, names::JOURNAL)?, journal };
         writer.write()?;
         Ok(writer)
     }
@@ -66,17 +62,6 @@ impl JournalWriter {
     pub fn set_state(&mut self, generation: u32, state: GenerationState) -> Result<(), DrainError> {
         self.journal.states[generation as usize] = state as u32;
         self.write()
-    }
-
-    /// Writes down the name of an interface; what is longer than 128 octets is cut.
-    ///
-    /// # Errors
-    /// The kernel refuses.
-    pub fn set_name(&mut self, number: u16, name: &str) -> Result<(), DrainError> {
-        let mut octets = [0; NAME_OCTETS];
-        let used = name.len().min(NAME_OCTETS);
-        octets[..used].copy_from_slice(&name.as_bytes()[..used]);
-        self.names.set(u32::from(number), octets, 0).map_err(DrainError::map)
     }
 
     fn write(&mut self) -> Result<(), DrainError> {

@@ -6,7 +6,7 @@ use flow_common::{Count, Lost};
 
 use super::tables::Tables;
 use super::{Balance, DrainError, FlowEntry, Interval, KernelClock};
-use crate::attach::{PinFolder, TableSize};
+use crate::attach::{Interface, PinFolder, TableSize, end_counting};
 
 /// The tables of a dead agent.
 pub struct Leftover {
@@ -17,16 +17,20 @@ pub struct Leftover {
 }
 
 impl Leftover {
-    /// Opens the tables in a folder that a dead agent left.
+    /// Opens the tables in a folder that a dead agent left. Programs of it that still count
+    /// are detached from `interfaces`.
     ///
     /// # Errors
-    /// They are not there, or an agent with other layouts made them.
-    pub fn open(folder: &PinFolder) -> Result<Self, DrainError> {
+    /// They are not there, an agent with other layouts made them, or programs still count.
+    pub fn open(folder: &PinFolder, interfaces: &[Interface]) -> Result<Self, DrainError> {
         let map: Array<MapData, [u32; 10]> = pinned(folder, names::JOURNAL)?;
         let journal: Journal = bytemuck::cast(map.get(&0, 0).map_err(DrainError::map)?);
         if journal.layout != Journal::LAYOUT {
             let (found, known) = (journal.layout, Journal::LAYOUT);
             return Err(DrainError::Layout { found, known });
+        }
+        if !end_counting(folder, interfaces).map_err(|source| DrainError::Programs { source })? {
+            return Err(DrainError::Written);
         }
         let Journal { cpus, sets_per_region, interfaces, tunnels, .. } = journal;
         let size = TableSize { cpus, sets_per_region, interfaces, tunnels: tunnels != 0 };
@@ -40,22 +44,26 @@ impl Leftover {
     /// `crash`. Returns the books by interface name.
     ///
     /// # Errors
-    /// The kernel refuses a reading.
+    /// The kernel refuses; `flow` was given nothing.
     pub fn read(
         &mut self,
         clock: &KernelClock,
         mut flow: impl FnMut(FlowEntry<'_>, &Interval),
     ) -> Result<Vec<(String, Balance)>, DrainError> {
-        let interfaces = self.journal.interfaces as usize;
+        // Whatever can fail comes first: no flow is given on without its books.
+        let names = self.names()?;
         self.mark_as_draining()?;
-        let mut sum = vec![Balance::default(); interfaces];
-        for generation in 0..GENERATIONS {
-            let state = self.journal.states[generation as usize];
-            if state == GenerationState::Drained as u32 {
-                continue;
+        let (interfaces, states) = (names.len(), self.journal.states);
+        let mut undrained = Vec::new();
+        for (generation, state) in (0..GENERATIONS).zip(states) {
+            if state != GenerationState::Drained as u32 {
+                let mut balances = vec![Balance::default(); interfaces];
+                self.tables.read_stray(generation, &mut balances)?;
+                undrained.push((generation, state, balances));
             }
-            let mut balances = vec![Balance::default(); interfaces];
-            self.tables.read_stray(generation, &mut balances)?;
+        }
+        let mut sum = vec![Balance::default(); interfaces];
+        for (generation, state, mut balances) in undrained {
             let draining = state == GenerationState::Draining as u32;
             let sampling = self.journal.sampling[generation as usize];
             let interval = Interval { clock: *clock, sampling };
@@ -64,7 +72,8 @@ impl Leftover {
                     flow(entry, &interval);
                 }
             };
-            // SAFETY: the programs of a dead agent are gone: nothing held them but it.
+            // SAFETY: `open` has seen that no loaded program has these tables, and nobody
+            // loads one with the tables of a folder that this process has locked.
             unsafe { self.tables.read(generation, clock.reading(), &mut balances, &mut take) };
             for (sum, balance) in sum.iter_mut().zip(&mut balances) {
                 if draining {
@@ -76,13 +85,8 @@ impl Leftover {
                 sum.merge(balance);
             }
         }
-        let mut books = Vec::new();
-        for (number, balance) in sum.into_iter().enumerate() {
-            if balance != Balance::default() {
-                books.push((self.name(number as u32)?, balance));
-            }
-        }
-        Ok(books)
+        let books = names.into_iter().zip(sum);
+        Ok(books.filter(|(_, balance)| *balance != Balance::default()).collect())
     }
 
     /// From now on a part may have gone on: should this agent be killed as well, the

@@ -34,6 +34,18 @@ pub enum DrainError {
     /// The tables of a dead agent are of another kind.
     #[error("they have layout {found}, this agent knows {known}")]
     Layout { found: u32, known: u32 },
+    /// Programs of a dead agent count in its tables.
+    #[error(
+        "programs that it left attached still count in them: `tc qdisc del dev INTERFACE clsact` \
+         detaches them (`bpftool net` lists them); then start again"
+    )]
+    Written,
+    /// The kernel does not say whether programs count in the tables of a dead agent.
+    #[error(
+        "the kernel does not say whether programs still count in them ({source}); before Linux \
+         6.6 that takes CAP_SYS_ADMIN"
+    )]
+    Programs { source: std::io::Error },
     /// A table cannot be mapped into memory.
     #[error(
         "the kernel's {map} table ({bytes} bytes) cannot be mapped: {source}; lower table_memory_mib"
@@ -58,7 +70,11 @@ impl DrainError {
     /// The process exit code for this error.
     pub fn exit(&self) -> Exit {
         match self {
-            Self::Map { .. } | Self::Mapping { .. } | Self::Layout { .. } => Exit::Failed,
+            Self::Map { .. }
+            | Self::Mapping { .. }
+            | Self::Layout { .. }
+            | Self::Written
+            | Self::Programs { .. } => Exit::Failed,
             Self::Clock { .. } => Exit::Privilege,
         }
     }

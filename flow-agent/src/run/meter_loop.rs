@@ -1,6 +1,5 @@
 //! The loop of the drain thread: drain when it is time, until told to stop.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam::channel::RecvTimeoutError;
@@ -16,7 +15,7 @@ use crate::clock::wall_clock;
 use crate::drain::{Drain, FillLevel};
 use crate::latency::{Latency, Stage};
 use crate::ledger::Ledger;
-use crate::names::{NameBook, Names};
+use crate::names::NameBook;
 use crate::reload::{Changes, Reloader};
 use crate::shutdown::Requests;
 use crate::target::Store;
@@ -29,8 +28,6 @@ const FAILED_DRAINS: u32 = 10;
 /// What the drain thread works with.
 pub struct MeterLoop {
     pub names: NameBook,
-    /// As far as the journal has them.
-    pub journaled: Arc<Names>,
     pub ledger: Ledger,
     pub latency: Latency,
     pub kernel_log: KernelLog,
@@ -97,7 +94,6 @@ impl MeterLoop {
 
     /// Drains when it is time.
     fn step(&mut self, pipeline: &Pipeline) -> Result<(), Error> {
-        self.journal_names()?;
         let now = Instant::now();
         if now < self.next && !nearly_full(self.drain.fill_level()) {
             return Ok(());
@@ -112,22 +108,6 @@ impl MeterLoop {
                 tracing::warn!("{error}; trying again");
             }
         }
-        Ok(())
-    }
-
-    /// Writes down new names for the next agent.
-    fn journal_names(&mut self) -> Result<(), Error> {
-        let names = self.names.current();
-        if Arc::ptr_eq(&names, &self.journaled) {
-            return Ok(());
-        }
-        for number in (1..=names.highest()).map(|number| number as u16) {
-            let name = names.interface(number);
-            if name != self.journaled.interface(number) {
-                self.drain.set_name(number, name)?;
-            }
-        }
-        self.journaled = names;
         Ok(())
     }
 

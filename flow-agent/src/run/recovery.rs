@@ -5,81 +5,135 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::books::post;
-use crate::attach::{Numbers, PinFolder};
+use crate::attach::{Interface, Numbers, PinFolder};
 use crate::cache::Intake;
 use crate::clock::wall_clock;
-use crate::drain::{Drain, DrainError, FlowEntry, Leftover};
+use crate::drain::{Drain, DrainError, FlowEntry, Interval, Leftover};
 use crate::ledger::Ledger;
 
-/// Takes over every folder of a dead agent under `parent`. What cannot be read stays
-/// and is named.
-pub fn recover(
-    parent: &Path,
-    drain: &mut Drain,
-    intake: &mut Intake,
-    numbers: &mut Numbers,
-    ledger: &Ledger,
-) {
-    let folders = match PinFolder::abandoned(parent) {
-        Ok(folders) => folders,
-        Err(error) => {
-            tracing::warn!("what a killed agent had counted cannot be read: {error}");
-            return;
-        }
-    };
-    for folder in folders {
-        let path = folder.path().display().to_string();
-        match take_over(&folder, drain, intake, numbers, ledger) {
-            Ok(packets) => {
-                tracing::info!("{path}: {packets} packets of an agent that was killed");
-                if let Err(error) = folder.remove() {
-                    tracing::warn!("{error}");
-                }
+/// What recovery works with.
+pub struct Recovery<'a> {
+    /// Those to be metered: a killed agent may have left its programs there.
+    pub interfaces: &'a [Interface],
+    pub drain: &'a mut Drain,
+    pub intake: &'a mut Intake,
+    pub numbers: &'a mut Numbers,
+    pub ledger: &'a Ledger,
+}
+
+impl Recovery<'_> {
+    /// Takes over every folder of a dead agent under `parent`. What cannot be read stays
+    /// and is named.
+    pub fn run(&mut self, parent: &Path) {
+        let folders = match PinFolder::abandoned(parent) {
+            Ok(folders) => folders,
+            Err(error) => {
+                tracing::warn!("what a killed agent had counted cannot be read: {error}");
+                return;
             }
-            Err(error) => tracing::warn!(
-                "{path}: what a killed agent had counted cannot be read: {error}; \
-                 remove the folder to free its memory"
-            ),
+        };
+        for folder in folders {
+            let path = folder.path().display().to_string();
+            match self.take_over(&folder) {
+                Ok(packets) => {
+                    tracing::info!("{path}: {packets} packets of an agent that was killed");
+                    if let Err(error) = folder.remove() {
+                        tracing::warn!("{error}");
+                    }
+                }
+                Err(error) => tracing::warn!(
+                    "{path}: what a killed agent had counted cannot be read: {error}; \
+                     remove the folder to free its memory"
+                ),
+            }
+        }
+    }
+
+    /// Packets that were seen and are now in the books.
+    fn take_over(&mut self, folder: &PinFolder) -> Result<u64, DrainError> {
+        let mut leftover = Leftover::open(folder, self.interfaces)?;
+        let clock = self.drain.clock(wall_clock)?;
+        let mut translation = Translation::new(leftover.names()?, self.numbers);
+        let (intake, mut last) = (&mut *self.intake, None::<Interval>);
+        let books = leftover.read(&clock, |entry, interval| {
+            // A batch has one interval, and so one sampling weight: that of its generation.
+            if let Some(last) = last.filter(|last| last.sampling != interval.sampling) {
+                intake.flush(&last);
+            }
+            last = Some(*interval);
+            let mut hot = *entry.hot;
+            hot.key.interface = translation.number(hot.key.interface);
+            intake.add(FlowEntry { hot: &hot, ..entry }, interval);
+        });
+        if let Some(interval) = last {
+            intake.flush(&interval);
+        }
+        translation.give_back();
+        let mut packets = 0;
+        for (name, balance) in books? {
+            packets += balance.seen.packets;
+            let name: Arc<str> = if name.is_empty() { "unknown".into() } else { name.into() };
+            post(self.ledger, &name, &balance);
+        }
+        Ok(packets)
+    }
+}
+
+/// The interface numbers of a dead agent become numbers of this one, which rest afterwards
+/// like those of interfaces that have gone. Only those of flows are needed. Without a free
+/// one the interface is unknown.
+struct Translation<'a> {
+    /// By the dead agent's number.
+    names: Vec<String>,
+    numbers: &'a mut Numbers,
+    known: Vec<Option<u16>>,
+}
+
+impl<'a> Translation<'a> {
+    fn new(names: Vec<String>, numbers: &'a mut Numbers) -> Self {
+        let known = vec![None; names.len()];
+        Self { names, numbers, known }
+    }
+
+    fn number(&mut self, theirs: u16) -> u16 {
+        let theirs = usize::from(theirs);
+        let (Some(known), Some(name)) = (self.known.get_mut(theirs), self.names.get(theirs)) else {
+            return 0;
+        };
+        let take = || {
+            let number =
+                if name.is_empty() { None } else { self.numbers.take(name, Instant::now()) };
+            number.unwrap_or(0)
+        };
+        *known.get_or_insert_with(take)
+    }
+
+    fn give_back(self) {
+        let now = Instant::now();
+        for number in self.known.into_iter().flatten().filter(|number| *number != 0) {
+            self.numbers.give_back(number, now);
         }
     }
 }
 
-/// Packets that were seen and are now in the books.
-fn take_over(
-    folder: &PinFolder,
-    drain: &mut Drain,
-    intake: &mut Intake,
-    numbers: &mut Numbers,
-    ledger: &Ledger,
-) -> Result<u64, DrainError> {
-    let mut leftover = Leftover::open(folder)?;
-    let clock = drain.clock(wall_clock)?;
-    // Its numbers become numbers of this agent, which rest afterwards like those of
-    // interfaces that have gone. Without a free one the interface is unknown.
-    let mut translated = Vec::new();
-    for name in leftover.names()? {
-        let number = if name.is_empty() { None } else { numbers.take(&name, Instant::now()) };
-        translated.push(number.unwrap_or(0));
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::names::{NameBook, Names};
+
+    #[test]
+    fn only_interfaces_with_flows_take_a_number() {
+        let names = NameBook::new(Names::new("host", &[""; 0]));
+        let mut numbers = Numbers::new(3, Duration::from_mins(1), names.clone());
+        let theirs = ["", "a", "b", "c", "d", "e"].map(str::to_owned).to_vec();
+        let mut translation = Translation::new(theirs, &mut numbers);
+        let ours = [5, 0, 2, 5, 99].map(|number| translation.number(number));
+        assert_eq!(ours, [1, 0, 2, 1, 0]);
+        translation.give_back();
+        let now = Instant::now();
+        assert_eq!(&**names.current().interface(1), "e", "until its records have left");
+        assert_eq!([numbers.take("f", now), numbers.take("g", now)], [Some(3), None]);
     }
-    let mut last = None;
-    let books = leftover.read(&clock, |entry, interval| {
-        let mut hot = *entry.hot;
-        hot.key.interface = translated.get(usize::from(hot.key.interface)).copied().unwrap_or(0);
-        intake.add(FlowEntry { hot: &hot, ..entry }, interval);
-        last = Some(*interval);
-    })?;
-    if let Some(interval) = last {
-        intake.flush(&interval);
-    }
-    let now = Instant::now();
-    for number in translated.into_iter().filter(|number| *number != 0) {
-        numbers.give_back(number, now);
-    }
-    let mut packets = 0;
-    for (name, balance) in books {
-        packets += balance.seen.packets;
-        let name: Arc<str> = if name.is_empty() { "unknown".into() } else { name.into() };
-        post(ledger, &name, &balance);
-    }
-    Ok(packets)
 }
