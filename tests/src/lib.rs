@@ -23,6 +23,7 @@ pub mod tally;
 pub mod traffic;
 pub mod tunnelled;
 pub mod unattached;
+pub mod watched;
 pub mod wild;
 
 /// The number that an environment variable says, or else the usual one.

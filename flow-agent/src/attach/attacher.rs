@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, bounded, unbounded};
 use crossbeam::select;
 
+use super::expedite::Expedited;
 use super::{AttachError, Hooks, Interface, Selection, Watcher};
 
 /// The running attacher.
@@ -40,6 +41,7 @@ impl Attacher {
         let (done_sender, done) = bounded(0);
         let work = move || {
             let _done: Sender<Infallible> = done_sender;
+            Expedited::end_left_over();
             hooks.want(found, Instant::now());
             if attach_all(&mut hooks, &stopped) {
                 let result = hooks.started().map(|()| hooks.metered());

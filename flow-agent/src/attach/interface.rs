@@ -19,6 +19,8 @@ pub struct Interface {
     pub mode: AttachMode,
     /// A device of its own, not made by the kernel.
     pub hardware: bool,
+    /// Made of others, its members, at which its XDP programs run.
+    pub bond: bool,
     /// Packets begin with the IP header.
     pub raw_ip: bool,
     /// `lo`: each packet is metered once, on ingress.
@@ -53,6 +55,7 @@ impl Interface {
             name: device.name.clone(),
             mode,
             hardware: device.hardware,
+            bond: device.bond,
             raw_ip: device.kind != ARPHRD_ETHER && device.kind != ARPHRD_LOOPBACK,
             loopback: device.kind == ARPHRD_LOOPBACK,
             exact,

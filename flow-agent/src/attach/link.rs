@@ -12,6 +12,7 @@ use rustix::io::Errno;
 use rustix::net::netdevice::name_to_index;
 use rustix::net::{AddressFamily, SocketType, socket};
 
+use super::features::strips_vlan_tags;
 use super::load::chain;
 use super::{AttachError, AttachMode, Interface, Kernel, NEEDS_TO_LOAD, NetworkNamespace};
 
@@ -71,6 +72,15 @@ impl Links {
             AttachMode::Auto | AttachMode::Tc => IngressHook::Tc,
         };
         refuse_second_agent(interface)?;
+        if interface.bond && ingress == IngressHook::NativeXdp {
+            return Err(AttachError::Attach {
+                hook: ingress.label(),
+                interface: interface.to_string(),
+                problem: "the programs of a bond run at its members, which have names of their \
+                          own; use ':tc' for it, or name its members instead"
+                    .into(),
+            });
+        }
         let mut links = Self { ingress, descriptors: Vec::new(), filters: Vec::new() };
         match links.attach_ingress(kernel, plane, interface) {
             Err(error) if interface.mode == AttachMode::Auto && ingress != IngressHook::Tc => {
@@ -80,6 +90,9 @@ impl Links {
                 links.attach_ingress(kernel, plane, interface)?;
             }
             attached => attached?,
+        }
+        if links.ingress == IngressHook::NativeXdp {
+            warn_of_stripped_tags(interface);
         }
         if !interface.loopback {
             // What leaves through lo enters through lo: it is metered there.
@@ -236,6 +249,20 @@ fn refuse_second_agent(interface: &Interface) -> Result<(), AttachError> {
         }
     }
     Ok(())
+}
+
+/// XDP sees the packet without what the driver has taken out of it.
+fn warn_of_stripped_tags(interface: &Interface) {
+    match strips_vlan_tags(interface.place.ifindex) {
+        Ok(true) => tracing::warn!(
+            "{interface}: its driver may take VLAN tags out of packets before native XDP sees \
+             them; then they are metered without: run `ethtool -K {} rxvlan off` (for a veth \
+             `txvlan off` at its other end) or use ':tc'",
+            interface.name
+        ),
+        Ok(false) => {}
+        Err(error) => tracing::debug!("{interface}: its features are not known: {error}"),
+    }
 }
 
 fn attach_error(hook: &'static str, interface: &Interface, error: &ProgramError) -> AttachError {

@@ -6,6 +6,7 @@
 
 mod attacher;
 mod expedite;
+mod features;
 mod hooks;
 mod interface;
 mod link;

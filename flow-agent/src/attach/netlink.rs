@@ -8,7 +8,7 @@ use rtnetlink::packet_core::{
     NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload,
 };
 use rtnetlink::packet_route::RouteNetlinkMessage;
-use rtnetlink::packet_route::link::{LinkAttribute, LinkMessage};
+use rtnetlink::packet_route::link::{InfoKind, LinkAttribute, LinkInfo, LinkMessage};
 use rtnetlink::packet_route::nsid::{NsidAttribute, NsidMessage};
 use rtnetlink::sys::protocols::NETLINK_ROUTE;
 use rtnetlink::sys::{Socket, SocketAddr};
@@ -25,6 +25,8 @@ pub struct Device {
     pub kind: u16,
     /// A device of its own, not made by the kernel.
     pub hardware: bool,
+    /// Made of others.
+    pub bond: bool,
 }
 
 /// The interfaces of this thread's namespace. Sysfs would not do: a thread that joined
@@ -75,11 +77,16 @@ fn device(link: &LinkMessage) -> Option<Device> {
     })?;
     let of_its_own =
         |attribute: &LinkAttribute| matches!(attribute, LinkAttribute::ParentDevName(_));
+    let is_bond = |attribute: &LinkAttribute| {
+        let LinkAttribute::LinkInfo(infos) = attribute else { return false };
+        infos.iter().any(|info| matches!(info, LinkInfo::Kind(InfoKind::Bond)))
+    };
     Some(Device {
         name,
         ifindex: link.header.index,
         kind: u16::from(link.header.link_layer_type),
         hardware: link.attributes.iter().any(of_its_own),
+        bond: link.attributes.iter().any(is_bond),
     })
 }
 

@@ -8,6 +8,7 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use aya::programs::tc::{TcAttachType, qdisc_detach_program};
+use crossbeam::channel::never;
 use flow_common::table::names;
 
 use super::link::has_tcx;
@@ -53,7 +54,7 @@ pub fn end_counting(folder: &PinFolder, interfaces: &[Interface]) -> io::Result<
         if begin.elapsed() > DETACHING {
             return Ok(false);
         }
-        std::thread::sleep(DETACHING / 100);
+        let _ = never::<()>().recv_timeout(DETACHING / 100);
     }
     Ok(true)
 }
