@@ -7,16 +7,18 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use aya::maps::{Array, Map, MapData};
 use aya::programs::tc::{self, NlOptions, TcAttachOptions, TcAttachType};
 use aya::programs::{TestRun, TestRunOptions};
 use flow_agent::attach::{Kernel, PinFolder, Selection, TableSize, Watcher};
 use flow_agent::clock::wall_clock;
 use flow_agent::drain::{Drain, Leftover};
 use flow_common::Lost;
-use flow_common::table::{InterfaceEntry, names};
+use flow_common::table::{GenerationState, InterfaceEntry, Journal, names};
 use flow_tests::lab::Lab;
 use flow_tests::ledger::Ledger;
 use flow_tests::rig::{self, Rig};
+use flow_tests::sql;
 use flow_tests::tally::Tally;
 use flow_tests::traffic::{self, Ends};
 use rustix::process::Signal;
@@ -133,21 +135,11 @@ fn a_living_agent_keeps_its_tables() -> Result<()> {
 fn what_was_being_drained_is_lost_by_name() {
     let pins = Pins::new("draining");
     let size = size();
-    let entry = InterfaceEntry { number: 1, ..InterfaceEntry::default() };
-    let dead = |parent: &Path| {
-        let mut kernel = Kernel::load(size, 7).unwrap_or_else(|error| panic!("{error}"));
-        let mut folder =
-            PinFolder::create(parent, &kernel).unwrap_or_else(|error| panic!("{error}"));
-        folder.keep();
-        kernel.set_name(1, "blue/eth7").expect("the map takes it");
-        kernel.set_interface(1, entry).expect("the map takes it");
-        let mut drain = Drain::new(&mut kernel, 1).unwrap_or_else(|error| panic!("{error}"));
-        run(&mut kernel, 30);
-        let _never_read = drain.flip(wall_clock).unwrap_or_else(|error| panic!("{error}"));
-        run(&mut kernel, 12);
-        drop(folder); // as at the end of a process: unlocked, not removed
-    };
-    dead(&pins.0);
+    let (mut kernel, mut drain, folder) = dead(&pins.0);
+    run(&mut kernel, 53, 30);
+    let _never_read = drain.flip(wall_clock).unwrap_or_else(|error| panic!("{error}"));
+    run(&mut kernel, 53, 12);
+    drop((kernel, drain, folder)); // as at the end of a process: unlocked, not removed
 
     let mut kernel = Kernel::load(size, 7).unwrap_or_else(|error| panic!("{error}"));
     let mut drain = Drain::new(&mut kernel, 1).unwrap_or_else(|error| panic!("{error}"));
@@ -248,12 +240,55 @@ fn filters_that_a_killed_agent_left_are_detached_first() -> Result<()> {
     Ok(())
 }
 
+/// What an agent has that is to be killed: its interface 1 has the index 1.
+fn dead(parent: &Path) -> (Kernel, Drain, PinFolder) {
+    let mut kernel = Kernel::load(size(), 7).unwrap_or_else(|error| panic!("{error}"));
+    let mut folder = PinFolder::create(parent, &kernel).unwrap_or_else(|error| panic!("{error}"));
+    folder.keep();
+    kernel.set_name(1, "blue/eth7").expect("the map takes it");
+    let entry = InterfaceEntry { number: 1, ..InterfaceEntry::default() };
+    kernel.set_interface(1, entry).expect("the map takes it");
+    let drain = Drain::new(&mut kernel, 1).unwrap_or_else(|error| panic!("{error}"));
+    (kernel, drain, folder)
+}
+
+/// Killed while the sampling changes, between the flip and the end of the grace period:
+/// both generations are taken over, each with its own weight.
+#[test]
+fn each_generation_keeps_its_sampling_weight() -> Result<()> {
+    let pins = Pins::new("weights");
+    let rig = Rig::new()?;
+    let (mut kernel, mut drain, folder) = dead(&pins.0);
+    run(&mut kernel, 53, 30);
+    let _never_read = drain.flip(wall_clock)?;
+    run(&mut kernel, 5353, 12);
+    let map = Map::from_map_data(MapData::from_pin(folder.table(names::JOURNAL))?)?;
+    let mut map: Array<MapData, [u32; 10]> = map.try_into()?;
+    let mut journal: Journal = bytemuck::cast(map.get(&0, 0)?);
+    journal.states = [GenerationState::Filling as u32; 2];
+    journal.sampling = [1, 10];
+    map.set(0, bytemuck::cast::<_, [u32; 10]>(journal), 0)?;
+    drop((kernel, drain, folder));
+    // Killed before it had pinned anything.
+    fs::create_dir(pins.0.join("7"))?;
+
+    let agent = rig.agent_with(("tc", "tc"), &["--pin-dir", pins.path()])?;
+    let log = agent.stop()?;
+    assert!(log.contains("42 packets of an agent that was killed"), "{log}");
+    let rows = "SELECT interface, dst_port, sampling, sum(packets) FROM flow.flows \
+                GROUP BY ALL ORDER BY dst_port";
+    let rows = sql::text(rig.store.url(), rows)?;
+    assert_eq!(rows, "blue/eth7\t53\t1\t30\nblue/eth7\t5353\t10\t12\n", "{log}");
+    assert_eq!(pins.folders(), Vec::<String>::new());
+    Ok(())
+}
+
 /// Sends a datagram so many times through the XDP program.
-fn run(kernel: &mut Kernel, packets: u32) {
+fn run(kernel: &mut Kernel, port: u16, packets: u32) {
     let mut frame = Vec::new();
     etherparse::PacketBuilder::ethernet2([2; 6], [4; 6])
         .ipv4([10, 0, 0, 1], [10, 0, 0, 2], 64)
-        .udp(4000, 53)
+        .udp(4000, port)
         .write(&mut frame, &[0; 100])
         .expect("valid");
     let options =

@@ -17,6 +17,22 @@ pub struct Leftover {
 }
 
 impl Leftover {
+    /// True if there is nothing to take: the agent was killed before it had attached
+    /// anything, or while it removed tables that were read.
+    ///
+    /// # Errors
+    /// It cannot be looked at.
+    pub fn is_unused(folder: &PinFolder) -> Result<bool, DrainError> {
+        // The first to be pinned and to be removed, and the one that is written at last.
+        for name in [names::SETS, names::JOURNAL] {
+            if matches!(folder.table(name).try_exists(), Ok(false)) {
+                return Ok(true);
+            }
+        }
+        let map: Array<MapData, [u32; 10]> = pinned(folder, names::JOURNAL)?;
+        Ok(map.get(&0, 0).map_err(DrainError::map)? == [0; 10])
+    }
+
     /// Opens the tables in a folder that a dead agent left. Programs of it that still count
     /// are detached from `interfaces`.
     ///

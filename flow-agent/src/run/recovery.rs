@@ -36,7 +36,9 @@ impl Recovery<'_> {
             let path = folder.path().display().to_string();
             match self.take_over(&folder) {
                 Ok(packets) => {
-                    tracing::info!("{path}: {packets} packets of an agent that was killed");
+                    if let Some(packets) = packets {
+                        tracing::info!("{path}: {packets} packets of an agent that was killed");
+                    }
                     if let Err(error) = folder.remove() {
                         tracing::warn!("{error}");
                     }
@@ -49,8 +51,11 @@ impl Recovery<'_> {
         }
     }
 
-    /// Packets that were seen and are now in the books.
-    fn take_over(&mut self, folder: &PinFolder) -> Result<u64, DrainError> {
+    /// Packets that were seen and are now in the books; none if nothing was metered.
+    fn take_over(&mut self, folder: &PinFolder) -> Result<Option<u64>, DrainError> {
+        if Leftover::is_unused(folder)? {
+            return Ok(None);
+        }
         let mut leftover = Leftover::open(folder, self.interfaces)?;
         let clock = self.drain.clock(wall_clock)?;
         let mut translation = Translation::new(leftover.names()?, self.numbers);
@@ -75,7 +80,7 @@ impl Recovery<'_> {
             let name: Arc<str> = if name.is_empty() { "unknown".into() } else { name.into() };
             post(self.ledger, &name, &balance);
         }
-        Ok(packets)
+        Ok(Some(packets))
     }
 }
 
