@@ -219,8 +219,9 @@ pub struct InterfaceEntry {
     pub number: u16,
     /// 1 if packets begin with the IP header (tunnels), 0 for Ethernet.
     pub raw_ip: u8,
-    /// 1 if both directions pass the same hook (`lo`), so the hook says nothing.
-    pub undirected: u8,
+    /// What is left of the hook's direction: all bits, or none where both directions
+    /// pass the same hook (`lo`), which so says nothing.
+    pub direction_mask: u8,
 }
 
 const _: () = assert!(size_of::<HotLine>() == 64);
