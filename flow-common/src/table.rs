@@ -224,6 +224,13 @@ pub struct InterfaceEntry {
     pub direction_mask: u8,
 }
 
+impl InterfaceEntry {
+    /// An Ethernet device, both of whose directions have hooks of their own.
+    pub const fn ethernet(number: u16) -> Self {
+        Self { number, raw_ip: 0, direction_mask: u8::MAX }
+    }
+}
+
 const _: () = assert!(size_of::<HotLine>() == 64);
 const _: () = assert!(size_of::<ColdLine>() == 32);
 const _: () = assert!(size_of::<Set>() == 64 + WAYS * 64);
