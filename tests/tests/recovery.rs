@@ -205,7 +205,7 @@ fn filters_that_a_killed_agent_left_are_detached_first() -> Result<()> {
     kernel.set_name(1, &name)?;
     let drain = Drain::new(&mut kernel, 1)?;
     side.namespace.enter(|| {
-        let entry = InterfaceEntry { number: 1, ..InterfaceEntry::default() };
+        let entry = InterfaceEntry::ethernet(1);
         kernel.set_interface(index_of(&side.spec("tc"))?, entry)?;
         tc::qdisc_add_clsact(side.interface)?;
         let program = kernel.classifier(names::TC_INGRESS)?;
@@ -246,7 +246,7 @@ fn dead(parent: &Path) -> (Kernel, Drain, PinFolder) {
     let mut folder = PinFolder::create(parent, &kernel).unwrap_or_else(|error| panic!("{error}"));
     folder.keep();
     kernel.set_name(1, "blue/eth7").expect("the map takes it");
-    let entry = InterfaceEntry { number: 1, ..InterfaceEntry::default() };
+    let entry = InterfaceEntry::ethernet(1);
     kernel.set_interface(1, entry).expect("the map takes it");
     let drain = Drain::new(&mut kernel, 1).unwrap_or_else(|error| panic!("{error}"));
     (kernel, drain, folder)
