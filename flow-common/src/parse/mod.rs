@@ -10,8 +10,8 @@
 mod ip;
 mod link;
 mod transport;
-mod usual;
 mod tunnel;
+mod usual;
 
 use crate::frame::Captured;
 use crate::{Address, FlowKey, Frame, NotMetered, Tunnel};
