@@ -145,14 +145,16 @@ impl Drain {
     /// Forgets a generation whose flows have all gone on.
     ///
     /// # Errors
-    /// The kernel refuses to write the journal.
+    /// The kernel refuses to write the journal. The generation is empty all the same; an
+    /// agent that takes over after a crash would call it lost.
     pub fn close(&mut self, drained: &Drained) -> Result<(), DrainError> {
         let generation = drained.generation;
-        self.journal.set_state(generation, GenerationState::Drained)?;
+        let journaled = self.journal.set_state(generation, GenerationState::Drained);
+        // Also when the journal cannot be written: what went on must not be counted again.
         // SAFETY: as in `read`: the generation is not filled again before the next flip.
         unsafe { self.tables.clear_counters(generation, self.interfaces) };
         self.rules.drained(generation);
-        Ok(())
+        journaled
     }
 
     /// Before anything is attached: only what these rules allow is metered.
