@@ -14,8 +14,8 @@ use flow_common::table::ClockReading;
 
 use super::DrainError;
 
-/// Tick rates that Linux can be built with, in Hz.
-const KNOWN_HZ: [u64; 9] = [100, 128, 200, 250, 256, 300, 500, 1000, 1024];
+/// Tick rates that Linux can be built with on x86-64 and arm64, in Hz (kernel/Kconfig.hz).
+const KNOWN_HZ: [u64; 4] = [100, 250, 300, 1000];
 
 /// Converts kernel times; valid until the next drain.
 #[derive(Clone, Copy, Debug)]
