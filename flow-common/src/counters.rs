@@ -82,14 +82,17 @@ pub struct InterfaceCounters {
     pub no_interface: Count,
     /// Packets of flows that were lost for lack of memory.
     pub overflow: Overflow,
-    reserved: [u64; 3],
+    /// [`Filter::flags`](crate::filter::Filter::flags) of the generation: here they cost
+    /// a packet no look-up. Written by the agent.
+    pub rules: u32,
+    reserved: [u32; 5],
 }
 
 /// Size of [`InterfaceCounters::packet`], in words.
 pub const PACKET_WORDS: usize = 15;
 
 impl InterfaceCounters {
-    /// All counters at zero.
+    /// All counters at zero; without a rule everything is metered.
     pub const ZERO: Self = Self {
         seen: Count { packets: 0, octets: 0 },
         fragments_without_ports: 0,
@@ -98,7 +101,8 @@ impl InterfaceCounters {
         not_metered: [Count { packets: 0, octets: 0 }; 16],
         no_interface: Count { packets: 0, octets: 0 },
         overflow: Overflow::ZERO,
-        reserved: [0; 3],
+        rules: 0,
+        reserved: [0; 5],
     };
 }
 

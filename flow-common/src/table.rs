@@ -219,8 +219,16 @@ pub struct InterfaceEntry {
     pub number: u16,
     /// 1 if packets begin with the IP header (tunnels), 0 for Ethernet.
     pub raw_ip: u8,
-    /// 1 if both directions pass the same hook (`lo`), so the hook says nothing.
-    pub undirected: u8,
+    /// What is left of the hook's direction: all bits, or none where both directions
+    /// pass the same hook (`lo`), which so says nothing.
+    pub direction_mask: u8,
+}
+
+impl InterfaceEntry {
+    /// An Ethernet device, both of whose directions have hooks of their own.
+    pub const fn ethernet(number: u16) -> Self {
+        Self { number, raw_ip: 0, direction_mask: u8::MAX }
+    }
 }
 
 const _: () = assert!(size_of::<HotLine>() == 64);

@@ -13,13 +13,15 @@ use flow_common::{Address, FlowKey, NotMetered};
 
 use crate::maps;
 
-/// Why a packet with this key is not metered; `None` when it is.
+/// Why a packet with this key is not metered; `None` when it is. `rules` are the flags
+/// of the generation's filter.
 #[inline(always)]
-pub fn leaves_out(generation: u32, key: &FlowKey) -> Option<NotMetered> {
-    let filter = maps::FILTERS.get(generation)?;
-    if filter.flags == 0 {
+pub fn leaves_out(rules: u32, generation: u32, key: &FlowKey) -> Option<NotMetered> {
+    // What is left out when nothing is configured is TCP.
+    if rules == 0 || rules == flag::OWN_TRAFFIC && key.protocol != protocol::TCP {
         return None;
     }
+    let filter = maps::FILTERS.get(generation)?;
     if is_own(filter, key) {
         return Some(NotMetered::OwnTraffic);
     }

@@ -70,7 +70,7 @@ pub fn interface(ifindex: u32) -> InterfaceEntry {
     InterfaceEntry {
         number: word as u16,
         raw_ip: (word >> 16) as u8,
-        undirected: (word >> 24) as u8,
+        direction_mask: (word >> 24) as u8,
     }
 }
 

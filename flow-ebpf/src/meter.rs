@@ -5,9 +5,7 @@ use core::sync::atomic::{Ordering, compiler_fence};
 use aya_ebpf::helpers::generated::bpf_get_smp_processor_id;
 use flow_common::parse::{FragmentRole, read};
 use flow_common::table::InterfaceEntry;
-use flow_common::{
-    Count, Direction, FragmentPorts, InterfaceCounters, Link, NotMetered, Options, Packet,
-};
+use flow_common::{Count, FragmentPorts, InterfaceCounters, Link, NotMetered, Options, Packet};
 
 use crate::frame::PacketMemory;
 use crate::hook::{Context, Observation};
@@ -20,11 +18,12 @@ pub fn meter(ctx: &impl Context, seen: &Observation) {
     let interface = maps::interface(seen.ifindex);
     // SAFETY: the helper has no preconditions.
     let cpu = unsafe { bpf_get_smp_processor_id() };
-    if cpu >= maps::cpus() {
+    let cpus = maps::cpus();
+    if cpu >= cpus {
         stray(ctx, generation, interface, seen);
         return;
     }
-    let region = generation * maps::cpus() + cpu;
+    let region = generation * cpus + cpu;
     let Some(counters) = counters(region, interface) else { return };
     // SAFETY: a place of the right size in the memory of a map that this CPU alone
     // uses; all of its values are ones that the parser wrote, or 0, which is valid.
@@ -47,12 +46,11 @@ pub fn meter(ctx: &impl Context, seen: &Observation) {
         return;
     }
     packet.key.interface = interface.number;
-    let direction = if interface.undirected == 0 { seen.direction } else { Direction::Unknown };
-    packet.key.direction = direction as u8;
+    packet.key.direction = seen.direction as u8 & interface.direction_mask;
     if packet.fragment != FragmentRole::Whole {
         fragment(packet, &mut counters.fragments_without_ports);
     }
-    if let Some(reason) = filter::leaves_out(generation, &packet.key) {
+    if let Some(reason) = filter::leaves_out(counters.rules, generation, &packet.key) {
         not_metered(counters, reason).add(packets, octets);
         return;
     }

@@ -19,13 +19,14 @@ pub fn update(
     octets: u64,
     decapsulate: bool,
 ) -> Option<u64> {
-    let mut hash = flow_hash(&packet.key, packet.ip_version == 4, maps::hash_key);
+    let mut hash = flow_hash(&packet.key, packet.is_ipv4(), maps::hash_key);
     if decapsulate {
         hash ^= tunnel_hash(&packet.tunnel, maps::hash_key);
     }
     let tag = (hash >> 48) as u16 | 1; // 0 marks a free way
-    let index = hash as u32 & (maps::sets_per_region() - 1);
-    let mut place = Place::new(region, index, decapsulate)?;
+    let sets = maps::sets_per_region();
+    let index = hash as u32 & (sets - 1);
+    let mut place = Place::new(region * sets + index, decapsulate)?;
     // Most flows have the way that their hash prefers: its line is fetched together
     // with the tags. The others' lines, which may not be cached, only if a tag agrees.
     let preferred = (hash >> 32) as usize & (WAYS - 1);
@@ -64,8 +65,7 @@ struct Place {
 
 impl Place {
     #[inline(always)]
-    fn new(region: u32, set: u32, decapsulate: bool) -> Option<Self> {
-        let index = region * maps::sets_per_region() + set;
+    fn new(index: u32, decapsulate: bool) -> Option<Self> {
         // SAFETY: this CPU alone writes the region (see `meter::counters`).
         let set = unsafe { &mut *maps::SETS.get_ptr_mut(index)? };
         let tunnels = if decapsulate {
@@ -211,7 +211,7 @@ fn insert(place: &mut Place, way: usize, tag: u16, packet: &Packet, packets: u64
     hot.last_jiffies = maps::jiffies() as u32;
     copy(&packet.key, &mut hot.key);
     hot.tcp_flags = packet.tcp_flags;
-    hot.dscp = packet.dscp;
+    hot.dscp = packet.dscp();
     hot.min_ttl = packet.ttl;
     hot.max_ttl = packet.ttl;
     let cold = &mut cold[way];

@@ -53,7 +53,7 @@ impl Unattached {
         let size = TableSize::for_budget(cpus, 16, decapsulate, 64 << 20)
             .unwrap_or_else(|error| panic!("{error}"));
         let mut kernel = Kernel::load(size, 7).unwrap_or_else(|error| panic!("{error}"));
-        let entry = InterfaceEntry { number: 1, ..InterfaceEntry::default() };
+        let entry = InterfaceEntry::ethernet(1);
         kernel.set_interface(TEST_RUN_IFINDEX, entry).unwrap_or_else(|error| panic!("{error}"));
         let drain = Drain::new(&mut kernel, 1).unwrap_or_else(|error| panic!("{error}"));
         Self { kernel, drain }

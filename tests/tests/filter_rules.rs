@@ -27,7 +27,7 @@ impl Bench {
         let cpus = aya::util::nr_cpus().expect("the CPUs are known") as u32;
         let size = TableSize { cpus, sets_per_region: 1024, interfaces: 16, tunnels: false };
         let mut kernel = Kernel::load(size, 7).unwrap_or_else(|error| panic!("{error}"));
-        let entry = InterfaceEntry { number: 1, ..InterfaceEntry::default() };
+        let entry = InterfaceEntry::ethernet(1);
         kernel.set_interface(TEST_RUN_IFINDEX, entry).expect("the map takes it");
         let mut drain = Drain::new(&mut kernel, 1).unwrap_or_else(|error| panic!("{error}"));
         drain.install_rules(rules).unwrap_or_else(|error| panic!("{error}"));

@@ -29,7 +29,7 @@ impl Bench {
     fn with_cpus(cpus: u32, sets_per_region: u32) -> Self {
         let size = TableSize { cpus, sets_per_region, interfaces: 16, tunnels: false };
         let mut kernel = Kernel::load(size, 7).unwrap_or_else(|error| panic!("{error}"));
-        let entry = InterfaceEntry { number: 1, ..InterfaceEntry::default() };
+        let entry = InterfaceEntry::ethernet(1);
         kernel.set_interface(TEST_RUN_IFINDEX, entry).expect("the map takes it");
         let drain = Drain::new(&mut kernel, 1).unwrap_or_else(|error| panic!("{error}"));
         Self { kernel, drain }

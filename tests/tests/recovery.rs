@@ -117,7 +117,7 @@ fn what_was_being_drained_is_lost_by_name() {
         interfaces: 16,
         tunnels: false,
     };
-    let entry = InterfaceEntry { number: 1, ..InterfaceEntry::default() };
+    let entry = InterfaceEntry::ethernet(1);
     let dead = |parent: &Path| {
         let mut kernel = Kernel::load(size, 7).unwrap_or_else(|error| panic!("{error}"));
         let folder = PinFolder::create(parent, &kernel).unwrap_or_else(|error| panic!("{error}"));

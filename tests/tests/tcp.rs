@@ -61,7 +61,7 @@ fn the_kernel_counts_repeated_segments() {
     let cpus = aya::util::nr_cpus().expect("the CPUs are known") as u32;
     let size = TableSize { cpus, sets_per_region: 256, interfaces: 16, tunnels: false };
     let mut kernel = Kernel::load(size, 7).unwrap_or_else(|error| panic!("{error}"));
-    let entry = InterfaceEntry { number: 1, ..InterfaceEntry::default() };
+    let entry = InterfaceEntry::ethernet(1);
     kernel.set_interface(TEST_RUN_IFINDEX, entry).expect("the map takes it");
     let mut drain = Drain::new(&mut kernel, 1).unwrap_or_else(|error| panic!("{error}"));
     let program = kernel.classifier(names::TC_INGRESS).expect("loaded");

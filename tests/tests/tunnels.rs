@@ -63,7 +63,7 @@ fn a_tunnels_super_packet_counts_as_its_segments() {
     const SEGMENT: usize = 1_000;
     for (decapsulate, told) in [(false, 3), (false, 0), (true, 3)] {
         let mut kernel = kernel(decapsulate);
-        let entry = InterfaceEntry { number: 1, ..InterfaceEntry::default() };
+        let entry = InterfaceEntry::ethernet(1);
         kernel.set_interface(TEST_RUN_IFINDEX, entry).expect("the map takes it");
         let mut drain = Drain::new(&mut kernel, 1).unwrap_or_else(|error| panic!("{error}"));
         for Made { frame, tunnel, headers } in tunnelled::frames(PAYLOAD, true) {

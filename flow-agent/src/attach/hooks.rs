@@ -209,7 +209,7 @@ impl Hooks {
         let entry = InterfaceEntry {
             number,
             raw_ip: interface.raw_ip.into(),
-            undirected: interface.loopback.into(),
+            direction_mask: if interface.loopback { 0 } else { u8::MAX },
         };
         self.kernel.set_interface(index_base(plane) + interface.place.ifindex, entry)
     }

@@ -344,7 +344,7 @@ impl Kernel {
         let map = self.ebpf.map_mut(name).ok_or_else(|| missing(name))?;
         let mut table: Array<&mut MapData, u32> = map.try_into().map_err(load)?;
         let [low, high] = entry.number.to_ne_bytes();
-        let entry = u32::from_ne_bytes([low, high, entry.raw_ip, entry.undirected]);
+        let entry = u32::from_ne_bytes([low, high, entry.raw_ip, entry.direction_mask]);
         table.set(index, entry, 0).map_err(load)
     }
 }

@@ -83,7 +83,7 @@ impl Rig {
     fn metering(mut kernel: Kernel, ifindex: u32) -> Result<Self, Error> {
         let mut drain = Drain::new(&mut kernel, 1)?;
         drain.install_rules(default_rules()?)?;
-        let entry = InterfaceEntry { number: 1, ..InterfaceEntry::default() };
+        let entry = InterfaceEntry::ethernet(1);
         kernel.set_interface(ifindex, entry)?;
         Ok(Self { kernel, drain })
     }

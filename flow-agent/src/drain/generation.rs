@@ -110,7 +110,7 @@ impl Drain {
     pub fn flip(&mut self, wall_clock: impl FnOnce() -> u64) -> Result<Flipped, DrainError> {
         let generation = self.filling;
         let next = 1 - generation;
-        self.rules.prepare(next).map_err(DrainError::map)?;
+        self.prepare(next)?;
         self.journal.begin(next, self.rules.weight(next))?;
         {
             // Not while a load of the programs writes the variable, too.
@@ -164,8 +164,17 @@ impl Drain {
     pub fn install_rules(&mut self, rules: Rules) -> Result<(), DrainError> {
         self.rules.set(rules);
         for generation in 0..2 {
-            self.rules.prepare(generation).map_err(DrainError::map)?;
+            self.prepare(generation)?;
             self.journal.set_sampling(generation, self.rules.weight(generation))?;
+        }
+        Ok(())
+    }
+
+    /// Gives a generation that is not filled the rules that are wanted.
+    fn prepare(&mut self, generation: u32) -> Result<(), DrainError> {
+        if let Some(flags) = self.rules.prepare(generation).map_err(DrainError::map)? {
+            // SAFETY: nobody fills it: it was drained and closed, or nothing is attached yet.
+            unsafe { self.tables.set_rules(generation, flags) };
         }
         Ok(())
     }

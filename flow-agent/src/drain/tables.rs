@@ -200,7 +200,24 @@ impl Tables {
         for cpu in 0..self.size.cpus {
             let first = ((generation * self.size.cpus + cpu) * self.size.interfaces) as usize;
             // SAFETY: the caller's promise.
-            unsafe { self.counters.idle(first..first + interfaces) }.fill(InterfaceCounters::ZERO);
+            for counters in unsafe { self.counters.idle(first..first + interfaces) } {
+                let rules = counters.rules;
+                *counters = InterfaceCounters::ZERO;
+                counters.rules = rules;
+            }
+        }
+    }
+
+    /// Tells the programs which rules a generation has.
+    ///
+    /// # Safety
+    /// As [`Tables::read`].
+    pub unsafe fn set_rules(&mut self, generation: u32, rules: u32) {
+        let regions = (self.size.cpus * self.size.interfaces) as usize;
+        let first = generation as usize * regions;
+        // SAFETY: the caller's promise.
+        for counters in unsafe { self.counters.idle(first..first + regions) } {
+            counters.rules = rules;
         }
     }
 

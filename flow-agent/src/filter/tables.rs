@@ -50,15 +50,16 @@ impl RuleTables {
     }
 
     /// Before a flip: gives the generation that will be filled the wanted rules,
-    /// unless it still holds counts that met others.
+    /// unless it still holds counts that met others. Returns the flags of rules that
+    /// are new in it.
     ///
     /// # Errors
     /// The kernel refuses an entry; the generation must not be filled. A later
     /// call goes on where this one ended.
-    pub fn prepare(&mut self, generation: u32) -> Result<(), MapError> {
+    pub fn prepare(&mut self, generation: u32) -> Result<Option<u32>, MapError> {
         let part = &mut self.parts[generation as usize & 1];
         if !part.drained || part.rules == self.wanted {
-            return Ok(());
+            return Ok(None);
         }
         // The trie has room for the most prefixes of two generations, and no more: those that
         // are gone make room first. No packet meets an idle generation meanwhile.
@@ -90,9 +91,10 @@ impl RuleTables {
                 *old = *word;
             }
         }
-        self.filters.set(generation, self.wanted.filter().words(), 0)?;
+        let filter = self.wanted.filter();
+        self.filters.set(generation, filter.words(), 0)?;
         part.rules = self.wanted.clone();
-        Ok(())
+        Ok(Some(filter.flags))
     }
 
     /// After a flip: this generation is being filled. True when rules that were

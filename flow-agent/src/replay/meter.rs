@@ -199,7 +199,7 @@ impl CaptureMeter {
                     syn_ack_packets: u32::from(syn && ack),
                     retransmits: u32::from(repeats),
                     tcp_flags: parsed.tcp_flags,
-                    dscp: parsed.dscp,
+                    dscp: parsed.dscp(),
                     min_ttl: parsed.ttl,
                     max_ttl: parsed.ttl,
                     sampling: 1,

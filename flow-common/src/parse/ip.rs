@@ -71,11 +71,10 @@ fn ipv4<F: Frame + ?Sized>(
         return Err(NotMetered::Truncated);
     }
     let protocol = (third >> 16) as u8;
-    packet.ip_version = 4;
+    packet.ip_word = first;
     packet.key.src = Address::mapped(src);
     packet.key.dst = Address::mapped(dst);
     packet.key.protocol = protocol;
-    packet.dscp = (first >> 18 & 0x3f) as u8;
     packet.ttl = (third >> 24) as u8;
     packet.header_octets = header_octets as u16;
     // 0 is what offload engines write.
@@ -107,10 +106,9 @@ fn ipv6<F: Frame + ?Sized>(
     }
     let length = second >> 16;
     let next_header = (second >> 8) as u8;
-    packet.ip_version = 6;
+    packet.ip_word = first;
     packet.key.src = Address([s0, s1, s2, s3]);
     packet.key.dst = Address([d0, d1, d2, d3]);
-    packet.dscp = (first >> 22 & 0x3f) as u8;
     packet.ttl = second as u8;
     packet.fragment = FragmentRole::Whole;
     let jumbo = length == 0 && next_header == protocol::HOP_BY_HOP;

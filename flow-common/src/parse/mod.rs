@@ -32,13 +32,13 @@ pub struct Packet {
     pub tcp_seq: u32,
     /// Octets behind the TCP header, 0 for other protocols.
     pub payload_octets: u32,
+    /// First word of the IP header: its version and traffic class.
+    pub ip_word: u32,
     /// Octets from the IP header to the transport payload; as far as they were captured. Of a
     /// super-packet that is a tunnel's, to the inner transport payload.
     pub header_octets: u16,
     /// TCP flags, 0 for other protocols.
     pub tcp_flags: u8,
-    /// Differentiated services code point.
-    pub dscp: u8,
     /// IPv4 time to live or IPv6 hop limit.
     pub ttl: u8,
     /// Whether it is a fragment, and which.
@@ -46,8 +46,6 @@ pub struct Packet {
     /// The protocol that all fragments state: the IPv4 protocol, or the next
     /// header of the IPv6 fragment header. `key.protocol` may have reached further.
     pub fragment_protocol: u8,
-    /// 4 or 6.
-    pub ip_version: u8,
     /// What it was carried in; without [`Options::decapsulate`] left as it was.
     pub tunnel: Tunnel,
 }
@@ -149,6 +147,19 @@ impl Packet {
         }
     }
 
+    /// True for IPv4, false for IPv6.
+    #[inline(always)]
+    pub const fn is_ipv4(&self) -> bool {
+        self.ip_word >> 28 == 4
+    }
+
+    /// Differentiated services code point (RFC 2474).
+    #[inline(always)]
+    pub const fn dscp(&self) -> u8 {
+        let traffic_class = if self.is_ipv4() { self.ip_word >> 16 } else { self.ip_word >> 20 };
+        (traffic_class >> 2) as u8 & 0x3f
+    }
+
     /// Makes a later fragment part of its first fragment's flow.
     #[inline(always)]
     pub fn adopt(&mut self, ports: &FragmentPorts) {
@@ -167,7 +178,7 @@ impl Packet {
         if segment_size == 0 || octets <= headers {
             return (1, octets);
         }
-        if self.ip_version == 6 && octets > 40 + 0xffff {
+        if !self.is_ipv4() && octets > 40 + 0xffff {
             // Only a jumbo option can say so much (RFC 2675); Linux takes its own, with the
             // header around it, off when it segments (net/ipv6/ip6_offload.c).
             octets -= JUMBO_HEADER_OCTETS;

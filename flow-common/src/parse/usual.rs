@@ -83,8 +83,7 @@ fn ipv4<F: Frame + ?Sized>(frame: &F, offset: usize, packet: &mut Packet) -> Opt
     let FlowKey { src: key_src, dst: key_dst, .. } = &mut packet.key;
     *key_src = Address::mapped(src);
     *key_dst = Address::mapped(dst);
-    packet.ip_version = 4;
-    packet.dscp = (first >> 18 & 0x3f) as u8;
+    packet.ip_word = first;
     packet.ttl = (third >> 24) as u8;
     Some(Header {
         transport: offset + 20,
@@ -105,8 +104,7 @@ fn ipv6<F: Frame + ?Sized>(frame: &F, offset: usize, packet: &mut Packet) -> Opt
     }
     packet.key.src = Address([s0, s1, s2, s3]);
     packet.key.dst = Address([d0, d1, d2, d3]);
-    packet.ip_version = 6;
-    packet.dscp = (first >> 22 & 0x3f) as u8;
+    packet.ip_word = first;
     packet.ttl = second as u8;
     Some(Header {
         transport: offset + 40,
