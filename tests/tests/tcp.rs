@@ -8,6 +8,7 @@ use aya::programs::{TestRun, TestRunOptions};
 use etherparse::PacketBuilder;
 use flow_agent::attach::{Kernel, TableSize};
 use flow_agent::clock::wall_clock;
+use flow_agent::delta::Delta;
 use flow_agent::drain::Drain;
 use flow_common::table::{InterfaceEntry, names};
 use flow_tests::lab::Side;
@@ -48,6 +49,7 @@ fn frame((seq, payload, flags): Segment) -> Vec<u8> {
         builder = match flag {
             'S' => builder.syn(),
             'A' => builder.ack(1),
+            'R' => builder.rst(),
             _ => builder.fin(),
         };
     }
@@ -56,8 +58,8 @@ fn frame((seq, payload, flags): Segment) -> Vec<u8> {
     frame
 }
 
-#[test]
-fn the_kernel_counts_repeated_segments() {
+/// The one flow that the kernel side makes of these.
+fn metered(segments: &[Segment]) -> Delta {
     let cpus = aya::util::nr_cpus().expect("the CPUs are known") as u32;
     let size = TableSize { cpus, sets_per_region: 256, interfaces: 16, tunnels: false };
     let mut kernel = Kernel::load(size, 7).unwrap_or_else(|error| panic!("{error}"));
@@ -65,8 +67,8 @@ fn the_kernel_counts_repeated_segments() {
     kernel.set_interface(TEST_RUN_IFINDEX, entry).expect("the map takes it");
     let mut drain = Drain::new(&mut kernel, 1).unwrap_or_else(|error| panic!("{error}"));
     let program = kernel.classifier(names::TC_INGRESS).expect("loaded");
-    for segment in SEGMENTS {
-        let frame = frame(segment);
+    for segment in segments {
+        let frame = frame(*segment);
         let options = TestRunOptions { data_in: Some(&frame), ..TestRunOptions::default() };
         program.test_run(options).expect("runs");
     }
@@ -74,9 +76,36 @@ fn the_kernel_counts_repeated_segments() {
     let drained = drain.drain(wall_clock, &mut deltas);
     let drained = drained.unwrap_or_else(|error| panic!("{error}"));
     assert_eq!(drained.balances[1].unaccounted(), (0, 0));
-    let [delta] = &deltas[..] else { panic!("one flow: {deltas:?}") };
+    assert_eq!(deltas.len(), 1, "{deltas:?}");
+    deltas.remove(0)
+}
+
+#[test]
+fn the_kernel_counts_repeated_segments() {
+    let delta = metered(&SEGMENTS);
     assert_eq!((u64::from(delta.retransmits), delta.syn_packets), (REPEATED, 2));
     assert!(delta.first_ns <= delta.ack_ns && delta.syn_ns < delta.ack_ns, "{delta:?}");
+}
+
+/// A reset's sequence number may be anything: what begins with one is known from a SYN on.
+#[test]
+fn kernel_and_replay_agree_on_what_begins_with_a_reset() {
+    let twice = [(100, 500, "A"), (100, 500, "A")];
+    for (first, expected) in [("R", 0), ("AR", 0), ("A", 1), ("S", 1), ("", 1)] {
+        let mut segments = vec![(9_000, 0, first)];
+        if first == "A" || first == "S" {
+            segments[0].0 = 99;
+        }
+        segments.extend(twice);
+        let delta = metered(&segments);
+        let mut pcap = Pcap::new();
+        segments.iter().for_each(|segment| pcap.add(0, &frame(*segment)));
+        let (_folder, file) = folder_with("made.pcap", &pcap.0);
+        let rows = lines(&replay(&[], &file));
+        let replayed = rows.iter().map(|row| row["retransmits"].as_u64().expect("a number"));
+        let counts = (u64::from(delta.retransmits), replayed.sum::<u64>());
+        assert_eq!(counts, (expected, expected), "{first:?} first");
+    }
 }
 
 #[test]
