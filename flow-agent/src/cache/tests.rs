@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use flow_common::key::protocol;
+use flow_common::tcp::flags::{ACK, FIN, RST, SYN};
 use flow_common::{Direction, FlowKey, Tunnel};
 use proptest::prelude::*;
 
@@ -12,10 +13,6 @@ use crate::delta::Delta;
 use crate::record::{FlowEndReason, FlowRecord, InitiatorBy};
 
 const SECOND: u64 = 1_000_000_000;
-const SYN: u8 = 0x02;
-const FIN: u8 = 0x01;
-const ACK: u8 = 0x10;
-const RST: u8 = 0x04;
 
 fn shard(max_flows: usize) -> Shard {
     Shard::new(max_flows, Timeouts::default(), 1)
