@@ -99,7 +99,9 @@ fn kernel_and_replay_agree_on_what_begins_with_a_reset() {
         segments.extend(twice);
         let delta = metered(&segments);
         let mut pcap = Pcap::new();
-        segments.iter().for_each(|segment| pcap.add(0, &frame(*segment)));
+        for segment in &segments {
+            pcap.add(0, &frame(*segment));
+        }
         let (_folder, file) = folder_with("made.pcap", &pcap.0);
         let rows = lines(&replay(&[], &file));
         let replayed = rows.iter().map(|row| row["retransmits"].as_u64().expect("a number"));

@@ -20,8 +20,7 @@ fn shard(max_flows: usize) -> Shard {
 
 /// One packet of 100 octets from host `src` to host `dst` at `time_ns`.
 fn packet(protocol: u8, src: (u8, u16), dst: (u8, u16), flags: u8, time_ns: u64) -> Delta {
-    let syn = flags & SYN != 0;
-    let ack = flags & ACK != 0;
+    let (syn, ack) = (flags & SYN != 0, flags & ACK != 0);
     Delta {
         key: FlowKey {
             src: [src.0; 16].into(),

@@ -191,6 +191,15 @@ impl Drain {
         self.journal.set_name(number, name)
     }
 
+    /// Notices that the host was suspended: what was counted before has other times then.
+    /// To be called often.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn look_at_clocks(&mut self) -> Result<(), DrainError> {
+        self.clock.look(clock_program(&self.clock_side)?)
+    }
+
     /// The clocks, now.
     ///
     /// # Errors

@@ -11,6 +11,7 @@ mod generation;
 mod journal;
 mod leftover;
 mod overflow;
+mod suspend;
 mod tables;
 
 pub use balance::Balance;

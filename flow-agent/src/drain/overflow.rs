@@ -57,8 +57,9 @@ mod tests {
     #[test]
     fn overflow_rows_say_nothing_that_is_not_known() {
         let mut overflow = Overflow::ZERO;
-        let egress = &mut overflow.counts[Direction::Egress as usize];
-        egress.iter_mut().for_each(|count| count.add(3, 300));
+        for count in &mut overflow.counts[Direction::Egress as usize] {
+            count.add(3, 300);
+        }
         let now = ClockReading { jiffies: 1, boot_ns: 2 };
         let mut rows = Vec::new();
         emit(7, &overflow, now, &mut |FlowEntry { hot, .. }| {

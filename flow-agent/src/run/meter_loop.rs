@@ -98,7 +98,8 @@ impl MeterLoop {
     /// Drains when it is time.
     fn step(&mut self, pipeline: &Pipeline) -> Result<(), Error> {
         // Tried again at each look; told, if need be, with the next drain.
-        let journaled = self.journal_names();
+        let looked = self.drain.look_at_clocks().map_err(Error::from);
+        let journaled = looked.and(self.journal_names());
         let now = Instant::now();
         if now < self.next && !nearly_full(self.drain.fill_level()) {
             return Ok(());
