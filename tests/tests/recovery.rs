@@ -110,6 +110,7 @@ fn a_living_agent_keeps_its_tables() -> Result<()> {
 /// whole generation is lost, to the packet; the other one is taken over.
 #[test]
 fn what_was_being_drained_is_lost_by_name() {
+    const FLOWS: u64 = 6_000;
     let pins = Pins::new("draining");
     let size = TableSize {
         cpus: aya::util::nr_cpus().expect("the CPUs are known") as u32,
@@ -124,9 +125,12 @@ fn what_was_being_drained_is_lost_by_name() {
         kernel.set_interface(1, entry).expect("the map takes it");
         let mut drain = Drain::new(&mut kernel, 1).unwrap_or_else(|error| panic!("{error}"));
         drain.set_name(1, "blue/eth7").unwrap_or_else(|error| panic!("{error}"));
-        run(&mut kernel, 30);
+        run(&mut kernel, 30, 53);
+        // More flows than there is room for, even if a second CPU takes half of them.
+        (0..FLOWS as u16).for_each(|flow| run(&mut kernel, 1, 1_000 + flow));
+        assert!(drain.fill_level().evicted >= 1.0, "some were lost for lack of room");
         let _never_read = drain.flip(wall_clock).unwrap_or_else(|error| panic!("{error}"));
-        run(&mut kernel, 12);
+        run(&mut kernel, 12, 53);
         drop(folder); // as at the end of a process: unlocked, not removed
     };
     dead(&pins.0);
@@ -145,9 +149,11 @@ fn what_was_being_drained_is_lost_by_name() {
         if time == "first" {
             let [(name, balance)] = &books[..] else { panic!("one interface: {books:?}") };
             assert_eq!((name.as_str(), packets), ("blue/eth7", 12));
-            assert_eq!(balance.seen.packets, 42);
+            assert_eq!(balance.seen.packets, FLOWS + 42);
             assert_eq!(balance.metered.packets, 12);
-            assert_eq!(balance.lost[Lost::Crash as usize].packets, 30);
+            assert_eq!(balance.lost[Lost::Crash as usize].packets, FLOWS + 30);
+            // No overflow rows went on, so none may be expected in the store.
+            assert_eq!(balance.lost[Lost::RingFull as usize].packets, 0);
             assert_eq!(balance.unaccounted(), (0, 0));
         } else {
             // An agent that is killed while it takes over has perhaps stored them.
@@ -159,12 +165,12 @@ fn what_was_being_drained_is_lost_by_name() {
     }
 }
 
-/// Sends a datagram so many times through the XDP program.
-fn run(kernel: &mut Kernel, packets: u32) {
+/// Sends a datagram to this port so many times through the XDP program.
+fn run(kernel: &mut Kernel, packets: u32, port: u16) {
     let mut frame = Vec::new();
     etherparse::PacketBuilder::ethernet2([2; 6], [4; 6])
         .ipv4([10, 0, 0, 1], [10, 0, 0, 2], 64)
-        .udp(4000, 53)
+        .udp(4000, port)
         .write(&mut frame, &[0; 100])
         .expect("valid");
     let options =

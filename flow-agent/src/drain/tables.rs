@@ -1,12 +1,10 @@
 //! The tables of the kernel side, mapped into this process.
 
 use aya::maps::{Map, MapData, PerCpuArray, PerCpuValues};
-use flow_common::table::{
-    ClockReading, ColdLine, ColdSet, Entry, HotLine, Region, Set, TunnelSet, WAYS, names,
-};
-use flow_common::{Count, Direction, FlowKey, InterfaceCounters, Lost, Overflow, Tunnel};
+use flow_common::table::{ClockReading, ColdSet, Entry, Region, Set, TunnelSet, WAYS, names};
+use flow_common::{Count, InterfaceCounters, Lost, Tunnel};
 
-use super::{Balance, DrainError, FlowEntry};
+use super::{Balance, DrainError, FlowEntry, overflow};
 use crate::attach::{Kernel, TableSize};
 use crate::mapped::{MappedArray, prefetch};
 
@@ -26,7 +24,8 @@ pub struct Tables {
     tunnels: MappedArray<TunnelSet>,
     evicted_tunnels: MappedArray<Tunnel>,
     counters: MappedArray<InterfaceCounters>,
-    stray: PerCpuArray<MapData, [u64; 2]>,
+    /// `None` where every CPU that there can be has a region.
+    stray: Option<PerCpuArray<MapData, [u64; 2]>>,
 }
 
 /// How full the tables of a generation are, as shares of what they can hold.
@@ -47,6 +46,9 @@ impl Tables {
         size: TableSize,
         mut table: impl FnMut(&'static str) -> Result<Map, DrainError>,
     ) -> Result<Self, DrainError> {
+        // What cannot be found out is taken to be so.
+        let every_cpu = aya::util::nr_cpus().is_ok_and(|cpus| cpus <= size.cpus as usize);
+        let stray = if every_cpu { None } else { Some(table(names::STRAY)?) };
         let regions = size.regions() as usize;
         let per_region = |count: u32| regions * count as usize;
         let sets = per_region(size.sets_per_region);
@@ -68,7 +70,7 @@ impl Tables {
                 evicted_tunnels,
             )?,
             counters: map(table(names::COUNTERS)?, names::COUNTERS, counters)?,
-            stray: table(names::STRAY)?.try_into().map_err(DrainError::map)?,
+            stray: stray.map(PerCpuArray::try_from).transpose().map_err(DrainError::map)?,
         })
     }
 
@@ -109,7 +111,7 @@ impl Tables {
             }
         }
         for (number, balance) in balances.iter().enumerate() {
-            emit_overflow(number as u16, &balance.overflow, now, flow);
+            overflow::emit(number as u16, &balance.overflow, now, flow);
         }
         evicted
     }
@@ -226,28 +228,30 @@ impl Tables {
         }
     }
 
-    /// Packets on CPUs without a region: seen, and lost.
+    /// Packets on CPUs without a region: seen, and lost. One or two system calls for each
+    /// interface.
     ///
     /// # Errors
-    /// The kernel refuses; nothing was taken.
+    /// The kernel refuses; what is not in the balances stays for the next time.
     pub fn read_stray(
         &mut self,
         generation: u32,
         balances: &mut [Balance],
     ) -> Result<(), DrainError> {
+        let Some(stray) = &mut self.stray else { return Ok(()) };
         for (number, balance) in balances.iter_mut().enumerate() {
             let index = generation * self.size.interfaces + number as u32;
-            let values = self.stray.get(&index, 0).map_err(DrainError::map)?;
+            let values = stray.get(&index, 0).map_err(DrainError::map)?;
             let mut sum = Count::default();
             for [packets, octets] in values.iter() {
                 sum.add(*packets, *octets);
             }
             if sum != Count::default() {
-                balance.seen.merge(sum);
-                balance.lost[Lost::NoRegion as usize].merge(sum);
                 let zero = PerCpuValues::try_from(vec![[0; 2]; values.len()])
                     .map_err(|source| DrainError::Map { problem: source.to_string() })?;
-                self.stray.set(index, zero, 0).map_err(DrainError::map)?;
+                stray.set(index, zero, 0).map_err(DrainError::map)?;
+                balance.seen.merge(sum);
+                balance.lost[Lost::NoRegion as usize].merge(sum);
             }
         }
         Ok(())
@@ -314,42 +318,6 @@ impl Iterator for Bits<'_> {
         let bit = self.rest.trailing_zeros() as usize;
         self.rest &= self.rest - 1;
         Some((self.word - 1) * 64 + bit)
-    }
-}
-
-/// Packets whose flows had no place become flows without addresses and ports, so
-/// that totals by interface, direction and protocol still agree.
-fn emit_overflow(
-    interface: u16,
-    overflow: &Overflow,
-    now: ClockReading,
-    flow: &mut impl FnMut(FlowEntry<'_>),
-) {
-    for (direction, counts) in overflow.counts.iter().enumerate() {
-        for (protocol, count) in Overflow::PROTOCOLS.into_iter().zip(counts) {
-            let mut left = *count;
-            while left.packets > 0 {
-                let packets = left.packets.min(u64::from(u32::MAX));
-                // All octets with the last part.
-                let octets = if packets == left.packets { left.octets } else { 0 };
-                left = Count { packets: left.packets - packets, octets: left.octets - octets };
-                let key = FlowKey {
-                    interface,
-                    protocol,
-                    direction: Direction::from_number(direction as u8) as u8,
-                    ..FlowKey::default()
-                };
-                let hot = HotLine {
-                    octets,
-                    packets: packets as u32,
-                    last_jiffies: now.jiffies as u32,
-                    key,
-                    ..bytemuck::Zeroable::zeroed()
-                };
-                let cold = ColdLine { first_ns: now.boot_ns, ..bytemuck::Zeroable::zeroed() };
-                flow(FlowEntry { hot: &hot, cold: &cold, tunnel: &Tunnel::NONE });
-            }
-        }
     }
 }
 
