@@ -118,7 +118,7 @@ fn serve_store(args: cli::StoreArgs) -> Result<(), Error> {
         library: None,
         key: key.map_err(|source| StoreError::System { action: "read its key", source })?,
     };
-    Ok(store::serve(config, store::stop_signal(args.stop_on_stdin_eof))?)
+    Ok(store::serve(config, || store::stop_signal(args.stop_on_stdin_eof))?)
 }
 
 fn query(args: &QueryArgs) -> Result<(), Error> {

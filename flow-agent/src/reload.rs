@@ -1,7 +1,7 @@
 //! Reading the configuration again while the agent runs.
 //!
-//! Enters: a request (SIGHUP). Leaves: [`Changes`]. It holds that a file with an error changes nothing, and that what cannot be changed
-//! without a restart is named.
+//! Enters: a request (SIGHUP). Leaves: [`Changes`]. It holds that a file with an error
+//! changes nothing, and that what cannot be changed without a restart is named.
 
 use crate::attach::Selection;
 use crate::config::{Config, Source};

@@ -49,7 +49,7 @@ reasons! {
 reasons! {
     /// Why a packet that should have been metered has no flow record.
     Lost {
-        /// Its flow was evicted from a full bucket while the ring was full.
+        /// Its flow was evicted from a full set while the list of evicted flows was full.
         RingFull = "ring_full",
         /// It came on a CPU that has no table (hot-plugged after start).
         NoRegion = "no_region",

@@ -116,11 +116,12 @@ pub struct ColdLine {
     pub syn_ack_packets: u16,
 }
 
-/// The flows that share a hash bucket.
+/// The flows whose hashes choose the same set.
 #[repr(C, align(64))]
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 pub struct Set {
-    /// 16 bits of the hash of each way's flow; 0 means free. Ways fill from the first on.
+    /// 16 bits of the hash of each way's flow; 0 means free. A flow takes the way
+    /// that its hash prefers, or else the first that is free.
     pub tags: [u16; WAYS],
     /// The sequence number after the highest that each way's TCP flow has sent.
     pub next_seq: [u32; WAYS],

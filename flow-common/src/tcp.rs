@@ -15,6 +15,14 @@ pub mod flags {
 
 use flags::{ACK, FIN, RST, SYN};
 
+/// Whether segments that have these flags, taken together, say where the direction is: a SYN
+/// does; without one it takes an ACK, and no RST, whose sequence number may be anything. So
+/// a direction that is reset is known again from a SYN on.
+#[inline(always)]
+pub const fn known(flags: u8) -> bool {
+    flags & SYN != 0 || flags & (ACK | RST) == ACK
+}
+
 /// What counts of a segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Segment {
@@ -34,10 +42,12 @@ impl Segment {
         self.seq.wrapping_add(self.payload).wrapping_add(controls)
     }
 
-    /// Whether its sequence number says where the direction is: not without ACK, but for SYN.
+    /// Where the direction is after this segment, and whether the segment repeats what was
+    /// sent before. `before` are the flags of all segments so far, none at the first, and
+    /// `next` is what was expected after them.
     #[inline(always)]
-    pub const fn counts(self) -> bool {
-        self.flags & SYN != 0 || self.flags & (ACK | RST) == ACK
+    pub const fn follow(self, before: u8, next: u32) -> (u32, bool) {
+        if known(before) { self.after(next) } else { (self.end(), false) }
     }
 
     /// Where the direction is after this segment, when `next` was expected of it; and whether
@@ -46,11 +56,11 @@ impl Segment {
     /// A SYN begins anew; repeated ones are counted on their own. RST, and what has no ACK, says
     /// nothing. A probe that keeps the connection alive repeats at most one octet on purpose.
     #[inline(always)]
-    pub const fn after(self, next: u32) -> (u32, bool) {
+    const fn after(self, next: u32) -> (u32, bool) {
         if self.flags & SYN != 0 {
             return (self.end(), false);
         }
-        if !self.counts() {
+        if !known(self.flags) {
             return (next, false);
         }
         let end = self.end();

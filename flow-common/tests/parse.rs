@@ -1,6 +1,6 @@
 //! The parser on packets built here: what each layer must do, and never a panic.
 
-use etherparse::{PacketBuilder, SingleVlanHeader, VlanHeader, VlanId};
+use etherparse::{IpNumber, PacketBuilder, SingleVlanHeader, VlanHeader, VlanId};
 use flow_common::key::protocol;
 use flow_common::parse::FragmentRole;
 use flow_common::{FlowKey, Link, NotMetered, Options, Packet, parse};
@@ -294,6 +294,41 @@ fn super_packets_count_their_segments() {
     assert_eq!(packet.on_the_wire(0, 0), (1, 3041));
     assert_eq!(packet.on_the_wire(1000, 0), (4, 3001 + 4 * 40));
     assert_eq!(packet.on_the_wire(1000, 4), (4, 3001 + 4 * 40));
+}
+
+/// The kernel tells how many segments there are: each chunk is one, of its own size.
+#[test]
+fn segments_of_sctp_have_the_common_header_each() {
+    let mut frame = Vec::new();
+    let builder = builder().ipv4(SRC, DST, 64);
+    builder.write(&mut frame, IpNumber::SCTP, &[0; 12 + 3000]).expect("valid");
+    let packet = ethernet(&frame).expect("metered");
+    assert_eq!(packet.on_the_wire(0xffff, 3), (3, 3000 + 3 * 32));
+}
+
+/// Super-packets above 64 KiB have no length, and perhaps a jumbo option that is not sent.
+#[test]
+fn segments_of_big_tcp_over_ipv6_do_not_have_the_jumbo_option() {
+    const PAYLOAD: usize = 100_000;
+    const JUMBO: [u8; 8] = [6, 0, 0xc2, 4, 0, 1, 0x86, 0xbc]; // 20 + 100,000 and its own 8
+    let options = Options { super_packet: true, ..Options::default() };
+    let mut plain = Vec::new();
+    let header = |frame: &mut Vec<u8>| {
+        builder().ipv6([1; 16], [2; 16], 64).tcp(1, 2, 3, 4).write(frame, &[]).expect("valid");
+    };
+    header(&mut plain);
+    plain[18..20].fill(0);
+    plain.resize(plain.len() + PAYLOAD, 0);
+    let mut with_option = plain.clone();
+    with_option[20] = 0;
+    with_option.splice(54..54, JUMBO);
+    for frame in [plain, with_option] {
+        let wire = frame.len() as u32;
+        let packet = parse(&frame, Link::Ethernet, wire, None, options).expect("metered");
+        assert_eq!((packet.key.src_port, packet.payload_octets), (1, PAYLOAD as u32));
+        assert_eq!(packet.on_the_wire(1000, 100), (100, (PAYLOAD + 100 * 60) as u64));
+        assert_eq!(packet.on_the_wire(1000, 0), (100, (PAYLOAD + 100 * 60) as u64));
+    }
 }
 
 #[test]

@@ -5,16 +5,14 @@ use flow_common::tcp::flags::{ACK, FIN, RST, SYN};
 
 /// Plays segments (sequence number, payload, flags) of one direction; which repeat others?
 fn repeats(segments: &[(u32, u32, u8)]) -> Vec<bool> {
-    let mut next = None;
+    let (mut before, mut next) = (0, 0);
     segments
         .iter()
         .map(|(seq, payload, flags)| {
             let segment = Segment { seq: *seq, payload: *payload, flags: *flags };
-            let (after, repeats) = match next {
-                Some(next) => segment.after(next),
-                None => (segment.end(), false),
-            };
-            next = Some(after);
+            let repeats;
+            (next, repeats) = segment.follow(before, next);
+            before |= flags;
             repeats
         })
         .collect()
@@ -57,15 +55,20 @@ fn numbers_wrap_around() {
 }
 
 #[test]
-fn a_new_connection_begins_anew_and_a_reset_says_nothing() {
+fn a_new_connection_begins_anew_and_after_a_reset_only_a_syn_tells() {
     let segments = [
         (5000, 10, ACK),
-        (0, 0, RST),
-        (0, 10, 0),
+        (0, 10, 0),      // says nothing
         (5000, 10, ACK), // again
+        (9000, 0, RST | ACK),
+        (5000, 10, ACK),
+        (5000, 10, ACK), // nobody knows
         (100, 0, SYN),
         (101, 10, ACK),
-        (100, 0, SYN), // counted as a SYN
+        (101, 10, ACK), // again
+        (100, 0, SYN),  // counted as a SYN
     ];
-    assert_eq!(repeats(&segments), [false, false, false, true, false, false, false]);
+    let found = repeats(&segments);
+    let found: Vec<_> = (0..segments.len()).filter(|at| found[*at]).collect();
+    assert_eq!(found, [2, 8]);
 }

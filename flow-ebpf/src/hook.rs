@@ -12,6 +12,12 @@ use crate::meter::meter;
 /// buffer with less than Ethernet, IPv4 and UDP there has not been looked at yet.
 const LINEAR_HEADERS: u32 = 42;
 
+/// The same with IPv6. Headers of TCP, which are more, are there when the packet leaves.
+const LINEAR_HEADERS_IPV6: u32 = 62;
+
+/// Ethertype of IPv6, as it stands in a context.
+const IPV6: u32 = 0x86dd_u16.to_be() as u32;
+
 /// Such a buffer gets this much pulled in. Not others: pulling copies the headers
 /// of every TCP packet that leaves, which costs a tenth of the throughput.
 const PULLED_OCTETS: u32 = 192;
@@ -54,8 +60,16 @@ pub fn xdp(ctx: &XdpContext) {
 pub fn tc(ctx: &TcContext, direction: Direction) {
     let len = ctx.len();
     let linear = (ctx.data_end() - ctx.data()) as u32;
+    // SAFETY: the context is the one this program was called with.
+    let protocol = unsafe { (*ctx.skb.skb).protocol };
     // The headers inside a tunnel may lie behind those that drivers look for.
-    let wanted = if maps::decapsulate() { PULLED_OCTETS } else { LINEAR_HEADERS };
+    let wanted = if maps::decapsulate() {
+        PULLED_OCTETS
+    } else if protocol == IPV6 {
+        LINEAR_HEADERS_IPV6
+    } else {
+        LINEAR_HEADERS
+    };
     if linear < len && linear < wanted {
         // On failure the linear part is parsed, and what is missing counts as truncated.
         let _ = ctx.pull_data(if len < PULLED_OCTETS { len } else { PULLED_OCTETS });

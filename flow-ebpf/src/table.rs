@@ -160,12 +160,8 @@ fn tcp(place: &mut Place, way: usize, before: u8, packet: &Packet, packets: u64)
     let flags = packet.tcp_flags;
     let next = &mut place.set.next_seq[way];
     let segment = segment(packet);
-    let mut repeats = false;
-    if before & (SYN | ACK) == 0 {
-        *next = segment.end();
-    } else {
-        (*next, repeats) = segment.after(*next);
-    }
+    let repeats;
+    (*next, repeats) = segment.follow(before, *next);
     // The end of a handshake: what came before it were SYNs.
     let acks = flags & (SYN | ACK) == ACK && before & ACK == 0;
     if flags & SYN == 0 && !acks && !repeats {

@@ -62,8 +62,17 @@ impl Ledger {
 
     /// What was not metered at an interface for one reason.
     pub fn not_metered(url: &str, interface: &str, reason: &str) -> Result<Count> {
+        Self::of_reason(url, interface, "not_metered", reason)
+    }
+
+    /// What was lost in the kernel at an interface for one reason.
+    pub fn lost(url: &str, interface: &str, reason: &str) -> Result<Count> {
+        Self::of_reason(url, interface, "lost", reason)
+    }
+
+    fn of_reason(url: &str, interface: &str, stage: &str, reason: &str) -> Result<Count> {
         let query = format!(
-            "SELECT sum(packets), sum(octets) FROM flow.ledger WHERE stage = 'not_metered' \
+            "SELECT sum(packets), sum(octets) FROM flow.ledger WHERE stage = '{stage}' \
              AND reason = '{reason}' AND endsWith(interface, '{interface}')"
         );
         let rows = sql::rows(url, &query)?;

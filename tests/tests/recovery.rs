@@ -133,12 +133,16 @@ fn a_living_agent_keeps_its_tables() -> Result<()> {
 /// whole generation is lost, to the packet; the other one is taken over.
 #[test]
 fn what_was_being_drained_is_lost_by_name() {
+    const FLOWS: u64 = 6_000;
     let pins = Pins::new("draining");
     let size = size();
     let (mut kernel, mut drain, folder) = dead(&pins.0);
-    run(&mut kernel, 53, 30);
+    run(&mut kernel, 30, 53);
+    // More flows than there is room for, even if a second CPU takes half of them.
+    (0..FLOWS as u16).for_each(|flow| run(&mut kernel, 1, 1_000 + flow));
+    assert!(drain.fill_level().evicted >= 1.0, "some were lost for lack of room");
     let _never_read = drain.flip(wall_clock).unwrap_or_else(|error| panic!("{error}"));
-    run(&mut kernel, 53, 12);
+    run(&mut kernel, 12, 53);
     drop((kernel, drain, folder)); // as at the end of a process: unlocked, not removed
 
     let mut kernel = Kernel::load(size, 7).unwrap_or_else(|error| panic!("{error}"));
@@ -155,9 +159,11 @@ fn what_was_being_drained_is_lost_by_name() {
         if time == "first" {
             let [(name, balance)] = &books[..] else { panic!("one interface: {books:?}") };
             assert_eq!((name.as_str(), packets), ("blue/eth7", 12));
-            assert_eq!(balance.seen.packets, 42);
+            assert_eq!(balance.seen.packets, FLOWS + 42);
             assert_eq!(balance.metered.packets, 12);
-            assert_eq!(balance.lost[Lost::Crash as usize].packets, 30);
+            assert_eq!(balance.lost[Lost::Crash as usize].packets, FLOWS + 30);
+            // No overflow rows went on, so none may be expected in the store.
+            assert_eq!(balance.lost[Lost::RingFull as usize].packets, 0);
             assert_eq!(balance.unaccounted(), (0, 0));
         } else {
             // An agent that is killed while it takes over has perhaps stored them.
@@ -259,9 +265,9 @@ fn each_generation_keeps_its_sampling_weight() -> Result<()> {
     let pins = Pins::new("weights");
     let rig = Rig::new()?;
     let (mut kernel, mut drain, folder) = dead(&pins.0);
-    run(&mut kernel, 53, 30);
+    run(&mut kernel, 30, 53);
     let _never_read = drain.flip(wall_clock)?;
-    run(&mut kernel, 5353, 12);
+    run(&mut kernel, 12, 5353);
     let map = Map::from_map_data(MapData::from_pin(folder.table(names::JOURNAL))?)?;
     let mut map: Array<MapData, [u32; 10]> = map.try_into()?;
     let mut journal: Journal = bytemuck::cast(map.get(&0, 0)?);
@@ -283,8 +289,8 @@ fn each_generation_keeps_its_sampling_weight() -> Result<()> {
     Ok(())
 }
 
-/// Sends a datagram so many times through the XDP program.
-fn run(kernel: &mut Kernel, port: u16, packets: u32) {
+/// Sends a datagram to this port so many times through the XDP program.
+fn run(kernel: &mut Kernel, packets: u32, port: u16) {
     let mut frame = Vec::new();
     etherparse::PacketBuilder::ethernet2([2; 6], [4; 6])
         .ipv4([10, 0, 0, 1], [10, 0, 0, 2], 64)

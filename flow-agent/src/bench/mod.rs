@@ -22,7 +22,7 @@ use crate::Error;
 pub enum Stage {
     /// ns a packet, over an empty program.
     Kernel,
-    /// ns a flow, from the kernel tables to deltas.
+    /// ns a flow, from the kernel tables to entries.
     Drain,
     /// Packets a second on a live veth: metered and dropped, against only dropped.
     Live,

@@ -3,11 +3,12 @@
 
 use std::num::NonZero;
 use std::thread::available_parallelism;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use aya::programs::{Program, ProgramFd};
 use flow_common::table::{InterfaceEntry, WAYS, names};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+use rustix::time::{ClockId, clock_gettime};
 
 use super::failed;
 use super::generator::{Hook, descriptor};
@@ -126,12 +127,18 @@ pub fn drain(drain: &mut Drain, out: &mut Vec<Delta>) -> Result<Sums, Error> {
 pub fn drain_into(rig: &mut Rig, intake: &mut Intake) -> Result<(Sums, Duration), Error> {
     let flipped = rig.drain.flip(wall_clock)?;
     let interval = flipped.interval;
-    let started = Instant::now();
+    let started = cpu_time();
     let drained = rig.drain.read(flipped, |entry| intake.add(entry, &interval));
     intake.flush(&interval);
     rig.drain.close(&drained).map_err(failed)?;
-    let took = started.elapsed();
+    let took = cpu_time().saturating_sub(started);
     Ok((sums(&drained)?, took))
+}
+
+/// Time that this thread has had a CPU.
+fn cpu_time() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
 fn sums(drained: &Drained) -> Result<Sums, Error> {

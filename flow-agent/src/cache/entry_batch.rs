@@ -1,50 +1,61 @@
 //! Copies of table entries on their way to a shard.
 
+use bytemuck::Zeroable;
 use flow_common::Tunnel;
 use flow_common::table::Entry;
 
 use crate::drain::FlowEntry;
 
-/// Up to 512 entries, 48 KiB, and the tunnels of those that came in one.
+/// Up to 1,024 entries, 96 KiB, and the tunnels of those that came in one.
 #[derive(Debug)]
 pub struct EntryBatch {
-    entries: Vec<Entry>,
+    /// As many as there may be; those behind `len` mean nothing.
+    entries: Box<[Entry]>,
+    len: usize,
     /// With the positions of their entries, which ascend.
     tunnels: Vec<(usize, Tunnel)>,
 }
 
 impl EntryBatch {
-    const CAPACITY: usize = 512;
+    const CAPACITY: usize = 1024;
 
     /// An empty one.
     pub fn new() -> Self {
-        Self { entries: Vec::with_capacity(Self::CAPACITY), tunnels: Vec::new() }
+        let entries = vec![Entry::zeroed(); Self::CAPACITY].into();
+        Self { entries, len: 0, tunnels: Vec::new() }
     }
 
     /// Copies an entry.
-    #[inline]
+    ///
+    /// # Panics
+    /// When it is full.
+    #[inline(always)]
     pub fn push(&mut self, entry: FlowEntry<'_>) {
         if !entry.tunnel.is_none() {
-            self.tunnels.push((self.entries.len(), *entry.tunnel));
+            self.tunnels.push((self.len, *entry.tunnel));
         }
-        self.entries.push(Entry { hot: *entry.hot, cold: *entry.cold });
+        // Line by line: a whole entry would go over the stack.
+        let place = &mut self.entries[self.len];
+        place.hot = *entry.hot;
+        place.cold = *entry.cold;
+        self.len += 1;
     }
 
     /// True when it should be sent.
     #[inline]
     pub fn is_full(&self) -> bool {
-        self.entries.len() >= Self::CAPACITY
+        self.len == Self::CAPACITY
     }
 
     /// True when nothing is in it.
     pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+        self.len == 0
     }
 
     /// The entries in the order they came.
     pub fn iter(&self) -> impl Iterator<Item = FlowEntry<'_>> {
         let mut tunnels = self.tunnels.iter().peekable();
-        self.entries.iter().enumerate().map(move |(position, Entry { hot, cold })| {
+        self.entries[..self.len].iter().enumerate().map(move |(position, Entry { hot, cold })| {
             let own = tunnels.next_if(|(of, _)| *of == position);
             FlowEntry { hot, cold, tunnel: own.map_or(&Tunnel::NONE, |(_, tunnel)| tunnel) }
         })
@@ -52,7 +63,7 @@ impl EntryBatch {
 
     /// Empties it; its memory stays.
     pub fn clear(&mut self) {
-        self.entries.clear();
+        self.len = 0;
         self.tunnels.clear();
     }
 }

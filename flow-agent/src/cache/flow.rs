@@ -1,14 +1,12 @@
 //! One open flow: its counters in both directions, and who began it.
 
 use flow_common::Direction;
+use flow_common::tcp::flags::{FIN, RST};
 
 use super::key::{BiflowKey, Side, icmp_request, is_icmp_request};
 use crate::delta::Delta;
 use crate::record::{FlowEndReason, FlowRecord, InitiatorBy};
 use crate::services::service;
-
-const FIN: u8 = 0x01;
-const RST: u8 = 0x04;
 
 /// What one end sent.
 #[derive(Clone, Copy, Debug, Default)]

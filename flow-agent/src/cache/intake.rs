@@ -32,7 +32,7 @@ impl Intake {
     }
 
     /// Puts an entry into the batch of the shard that owns its flow.
-    #[inline]
+    #[inline(always)]
     pub fn add(&mut self, entry: FlowEntry<'_>, interval: &Interval) {
         let shard = self.router.shard(&entry.hot.key);
         let batch = &mut self.batches[shard];

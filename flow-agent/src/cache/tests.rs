@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use flow_common::key::protocol;
+use flow_common::tcp::flags::{ACK, FIN, RST, SYN};
 use flow_common::{Direction, FlowKey, Tunnel};
 use proptest::prelude::*;
 
@@ -12,10 +13,6 @@ use crate::delta::Delta;
 use crate::record::{FlowEndReason, FlowRecord, InitiatorBy};
 
 const SECOND: u64 = 1_000_000_000;
-const SYN: u8 = 0x02;
-const FIN: u8 = 0x01;
-const ACK: u8 = 0x10;
-const RST: u8 = 0x04;
 
 fn shard(max_flows: usize) -> Shard {
     Shard::new(max_flows, Timeouts::default(), 1)
@@ -23,8 +20,7 @@ fn shard(max_flows: usize) -> Shard {
 
 /// One packet of 100 octets from host `src` to host `dst` at `time_ns`.
 fn packet(protocol: u8, src: (u8, u16), dst: (u8, u16), flags: u8, time_ns: u64) -> Delta {
-    let syn = flags & SYN != 0;
-    let ack = flags & ACK != 0;
+    let (syn, ack) = (flags & SYN != 0, flags & ACK != 0);
     Delta {
         key: FlowKey {
             src: [src.0; 16].into(),

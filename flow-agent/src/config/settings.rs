@@ -247,7 +247,7 @@ impl Settings {
             "batch_rows" => self.batch_rows = Some(whole_number(place, value)?),
             "batch_age_ms" => self.batch_age_ms = Some(whole_number(place, value)?),
             "queue_rows" => self.queue_rows = Some(whole_number(place, value)?),
-            "exclude_own_traffic" => self.exclude_own_traffic = Some(truth(place, value)?),
+            "exclude_own_traffic" => self.exclude_own_traffic = Some(yes_or_no(place, value)?),
             key if SECTIONS.iter().any(|(section, _)| *section == key) => {
                 if !value.is_table() {
                     return Err(wrong_type(place, &value, "a section, with its keys below it"));
@@ -289,13 +289,6 @@ impl Settings {
             }
         }
         Ok(())
-    }
-}
-
-fn truth(place: String, value: Value) -> Result<Said<bool>, ConfigError> {
-    match value {
-        Value::Boolean(value) => Ok(Said { value, place }),
-        other => Err(wrong_type(place, &other, "true or false")),
     }
 }
 

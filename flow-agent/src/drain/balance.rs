@@ -69,6 +69,17 @@ impl Balance {
         self.fragments_without_ports += other.fragments_without_ports;
     }
 
+    /// What is in flows and overflow rows was perhaps given on already by an agent that was
+    /// killed, perhaps not: it is lost, reason `crash`.
+    pub fn lose_flows(&mut self) {
+        self.metered = Count::default();
+        self.overflow = Overflow::ZERO;
+        self.lost[Lost::RingFull as usize] = Count::default();
+        let (packets, octets) = self.unaccounted();
+        self.lost[Lost::Crash as usize] =
+            Count { packets: packets.max(0) as u64, octets: octets.max(0) as u64 };
+    }
+
     /// Packets and octets that no count explains; negative when too many were explained.
     pub fn unaccounted(&self) -> (i64, i64) {
         let mut packets = self.seen.packets as i64 - self.metered.packets as i64;

@@ -4,18 +4,18 @@
 //! packet of a flow is known to a tick (1 to 10 ms). *Agent time* is the boot
 //! clock plus the offset to the wall clock at start: it never steps, so timeouts
 //! do not either. How far the wall clock has moved since is sampled at each drain
-//! and added when a record leaves the cache. A host that was suspended between
-//! two drains shows packets of before as later: jiffies stood still, the boot
-//! clock did not.
+//! and added when a record leaves the cache. What suspends of the host do to jiffies is
+//! in [`super::suspend`].
 
 use aya::maps::{Array, MapData};
 use aya::programs::{SchedClassifier, TestRun, TestRunOptions};
 use flow_common::table::ClockReading;
 
 use super::DrainError;
+use super::suspend::{Suspend, SuspendWatch, suspended_ns};
 
-/// Tick rates that Linux can be built with, in Hz.
-const KNOWN_HZ: [u64; 9] = [100, 128, 200, 250, 256, 300, 500, 1000, 1024];
+/// Tick rates that Linux can be built with on x86-64 and arm64, in Hz (kernel/Kconfig.hz).
+const KNOWN_HZ: [u64; 4] = [100, 250, 300, 1000];
 
 /// Converts kernel times; valid until the next drain.
 #[derive(Clone, Copy, Debug)]
@@ -26,6 +26,7 @@ pub struct KernelClock {
     offset_ns: i64,
     /// Unix time minus agent time.
     drift_ns: i64,
+    suspend: Suspend,
 }
 
 impl KernelClock {
@@ -53,7 +54,8 @@ impl KernelClock {
     pub fn agent_ns_of_jiffies(&self, jiffies: u32) -> u64 {
         let age = (self.reading.jiffies as u32).wrapping_sub(jiffies) as i32;
         // A stamp may be newer than the reading by the ticks since.
-        let age_ns = i64::from(age) * self.tick_ns as i64;
+        let stamp = self.reading.jiffies.saturating_add_signed(-i64::from(age));
+        let age_ns = i64::from(age) * self.tick_ns as i64 + self.suspend.since(stamp) as i64;
         self.agent_ns(self.reading.boot_ns.saturating_add_signed(-age_ns))
     }
 }
@@ -64,6 +66,7 @@ pub struct ClockReader {
     tick_ns: u64,
     /// Agent time minus boot time, from the first sample on.
     offset_ns: Option<i64>,
+    suspends: SuspendWatch,
 }
 
 impl ClockReader {
@@ -75,7 +78,8 @@ impl ClockReader {
         program: &SchedClassifier,
         map: Array<MapData, [u64; 2]>,
     ) -> Result<Self, DrainError> {
-        let mut reader = Self { map, tick_ns: 0, offset_ns: None };
+        let mut reader =
+            Self { map, tick_ns: 0, offset_ns: None, suspends: SuspendWatch::default() };
         let mut rates = [0; 3];
         for rate in &mut rates {
             let first = reader.next_tick(program, 1)?;
@@ -100,10 +104,23 @@ impl ClockReader {
         wall_clock: impl FnOnce() -> u64,
     ) -> Result<KernelClock, DrainError> {
         let reading = self.read(program)?;
+        self.suspends.look(suspended_ns(), || Ok(reading.jiffies))?;
         let unix_offset_ns = wall_clock() as i64 - reading.boot_ns as i64;
         let offset_ns = *self.offset_ns.get_or_insert(unix_offset_ns);
         let drift_ns = unix_offset_ns - offset_ns;
-        Ok(KernelClock { reading, tick_ns: self.tick_ns, offset_ns, drift_ns })
+        let (tick_ns, suspend) = (self.tick_ns, self.suspends.last());
+        Ok(KernelClock { reading, tick_ns, offset_ns, drift_ns, suspend })
+    }
+
+    /// Looks whether the host was suspended; to be called often, costs two readings of clocks.
+    ///
+    /// # Errors
+    /// It was, and the program cannot be run.
+    pub fn look(&mut self, program: &SchedClassifier) -> Result<(), DrainError> {
+        let mut suspends = self.suspends;
+        suspends.look(suspended_ns(), || Ok(self.read(program)?.jiffies))?;
+        self.suspends = suspends;
+        Ok(())
     }
 
     fn next_tick(&self, program: &SchedClassifier, ticks: u64) -> Result<ClockReading, DrainError> {
@@ -135,6 +152,7 @@ mod tests {
         tick_ns: 4_000_000,
         offset_ns: 5_000_000_000,
         drift_ns: 0,
+        suspend: Suspend { found_jiffies: 0, length_ns: 0 },
     };
 
     #[test]
@@ -148,5 +166,15 @@ mod tests {
         assert_eq!(CLOCK.agent_ns_of_jiffies(5), 6_000_000_000);
         assert_eq!(CLOCK.agent_ns_of_jiffies(u32::MAX), 6_000_000_000 - 6 * 4_000_000);
         assert_eq!(CLOCK.agent_ns_of_jiffies(6), 6_004_000_000);
+    }
+    #[test]
+    fn stamps_from_before_a_suspend_are_older_by_its_length() {
+        // Found two ticks before the reading.
+        let suspend = Suspend { found_jiffies: 0x1_0000_0003, length_ns: 600_000_000 };
+        let clock = KernelClock { suspend, ..CLOCK };
+        assert_eq!(clock.agent_ns_of_jiffies(6), 6_004_000_000);
+        assert_eq!(clock.agent_ns_of_jiffies(3), 6_000_000_000 - 2 * 4_000_000);
+        assert_eq!(clock.agent_ns_of_jiffies(2), 5_400_000_000 - 3 * 4_000_000);
+        assert_eq!(clock.agent_ns_of_jiffies(u32::MAX), 5_400_000_000 - 6 * 4_000_000);
     }
 }

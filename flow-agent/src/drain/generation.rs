@@ -64,8 +64,6 @@ pub struct Drain {
     /// Held while the selector changes.
     flips: Arc<Mutex<()>>,
     rules: RuleTables,
-    /// Packets of CPUs without a region, until their generation is read.
-    balances: [Vec<Balance>; 2],
 }
 
 impl Drain {
@@ -98,7 +96,6 @@ impl Drain {
                 take(kernel, names::PREFIXES)?,
                 take(kernel, names::PORTS)?,
             ),
-            balances: [vec![Balance::default(); numbers], vec![Balance::default(); numbers]],
         })
     }
 
@@ -124,7 +121,6 @@ impl Drain {
         // Every program that began before this call has ended when it returns.
         self.grace.set(0, &self.inner, 0).map_err(DrainError::map)?;
         let clock = self.clock.sample(clock_program(&self.clock_side)?, wall_clock)?;
-        self.tables.read_stray(generation, &mut self.balances[generation as usize])?;
         self.journal.set_state(generation, GenerationState::Draining)?;
         let interval = Interval { clock, sampling: self.rules.weight(generation) };
         Ok(Flipped { generation, interval })
@@ -134,8 +130,11 @@ impl Drain {
     /// [`Drain::close`] the generation.
     pub fn read(&mut self, flipped: Flipped, mut flow: impl FnMut(FlowEntry<'_>)) -> Drained {
         let Flipped { generation, interval: Interval { clock, .. } } = flipped;
-        let fresh = vec![Balance::default(); self.interfaces];
-        let mut balances = std::mem::replace(&mut self.balances[generation as usize], fresh);
+        let mut balances = vec![Balance::default(); self.interfaces];
+        // Here and not at the flip, where the newest interfaces are not covered yet.
+        if let Err(error) = self.tables.read_stray(generation, &mut balances) {
+            tracing::warn!("packets on CPUs without a flow table are counted later: {error}");
+        }
         // SAFETY: `flip` has waited for every program that could write this generation.
         let evicted =
             unsafe { self.tables.read(generation, clock.reading(), &mut balances, &mut flow) };
@@ -145,14 +144,16 @@ impl Drain {
     /// Forgets a generation whose flows have all gone on.
     ///
     /// # Errors
-    /// The kernel refuses to write the journal.
+    /// The kernel refuses to write the journal. The generation is empty all the same; an
+    /// agent that takes over after a crash would call it lost.
     pub fn close(&mut self, drained: &Drained) -> Result<(), DrainError> {
         let generation = drained.generation;
-        self.journal.set_state(generation, GenerationState::Drained)?;
+        let journaled = self.journal.set_state(generation, GenerationState::Drained);
+        // Also when the journal cannot be written: what went on must not be counted again.
         // SAFETY: as in `read`: the generation is not filled again before the next flip.
         unsafe { self.tables.clear_counters(generation, self.interfaces) };
         self.rules.drained(generation);
-        Ok(())
+        journaled
     }
 
     /// Before anything is attached: only what these rules allow is metered.
@@ -180,6 +181,15 @@ impl Drain {
     /// From the next flip on, other rules.
     pub fn set_rules(&mut self, rules: Rules) {
         self.rules.set(rules);
+    }
+
+    /// Notices that the host was suspended: what was counted before has other times then.
+    /// To be called often.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn look_at_clocks(&mut self) -> Result<(), DrainError> {
+        self.clock.look(clock_program(&self.clock_side)?)
     }
 
     /// The clocks, now.
@@ -211,9 +221,6 @@ impl Drain {
     /// are attached meanwhile.
     pub fn cover(&mut self, interfaces: usize) {
         self.interfaces = self.interfaces.max(interfaces + 1);
-        for balances in &mut self.balances {
-            balances.resize(self.interfaces, Balance::default());
-        }
     }
 
     /// How full the tables are that are being filled.

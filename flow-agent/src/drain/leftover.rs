@@ -2,7 +2,6 @@
 
 use aya::maps::{Array, Map, MapData, MapError};
 use flow_common::table::{GENERATIONS, GenerationState, Journal, NAME_OCTETS, names};
-use flow_common::{Count, Lost};
 
 use super::tables::Tables;
 use super::{Balance, DrainError, FlowEntry, Interval, KernelClock};
@@ -93,10 +92,7 @@ impl Leftover {
             unsafe { self.tables.read(generation, clock.reading(), &mut balances, &mut take) };
             for (sum, balance) in sum.iter_mut().zip(&mut balances) {
                 if draining {
-                    balance.metered = Count::default();
-                    let (packets, octets) = balance.unaccounted();
-                    balance.lost[Lost::Crash as usize] =
-                        Count { packets: packets.max(0) as u64, octets: octets.max(0) as u64 };
+                    balance.lose_flows();
                 }
                 sum.merge(balance);
             }

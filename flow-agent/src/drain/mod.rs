@@ -1,6 +1,6 @@
 //! The drain: flips the generation, waits, and reads what the kernel counted.
 //!
-//! Enters: the tables of `attach`. Leaves: [`Delta`](crate::delta::Delta)s, and a [`Balance`] for
+//! Enters: the tables of `attach`. Leaves: [`FlowEntry`]s, and a [`Balance`] for
 //! each interface. It holds that a generation is read only after every program
 //! that could write it has ended, so nothing is lost or counted twice.
 
@@ -10,6 +10,8 @@ mod entry;
 mod generation;
 mod journal;
 mod leftover;
+mod overflow;
+mod suspend;
 mod tables;
 
 pub use balance::Balance;

@@ -1,17 +1,17 @@
 //! The tables of the kernel side, mapped into this process.
 
 use aya::maps::{Map, MapData, PerCpuArray, PerCpuValues};
-use flow_common::table::{
-    ClockReading, ColdLine, ColdSet, Entry, HotLine, Region, Set, TunnelSet, WAYS, names,
-};
-use flow_common::{Count, Direction, FlowKey, InterfaceCounters, Lost, Overflow, Tunnel};
+use flow_common::table::{ClockReading, ColdSet, Entry, Region, Set, TunnelSet, WAYS, names};
+use flow_common::{Count, InterfaceCounters, Lost, Tunnel};
 
-use super::{Balance, DrainError, FlowEntry};
+use super::{Balance, DrainError, FlowEntry, overflow};
 use crate::attach::{Kernel, TableSize};
 use crate::mapped::{MappedArray, prefetch};
 
-/// How many sets ahead of the reading one is fetched into the cache.
-const AHEAD: usize = 16;
+/// So many sets ahead of the reading, a set's tags are fetched into the cache;
+const TAGS_AHEAD: usize = 24;
+/// and so many ahead, when they say which, the lines of its flows.
+const LINES_AHEAD: usize = 12;
 
 /// The mapped tables of both generations.
 pub struct Tables {
@@ -24,7 +24,8 @@ pub struct Tables {
     tunnels: MappedArray<TunnelSet>,
     evicted_tunnels: MappedArray<Tunnel>,
     counters: MappedArray<InterfaceCounters>,
-    stray: PerCpuArray<MapData, [u64; 2]>,
+    /// `None` where every CPU that there can be has a region.
+    stray: Option<PerCpuArray<MapData, [u64; 2]>>,
 }
 
 /// How full the tables of a generation are, as shares of what they can hold.
@@ -45,6 +46,9 @@ impl Tables {
         size: TableSize,
         mut table: impl FnMut(&'static str) -> Result<Map, DrainError>,
     ) -> Result<Self, DrainError> {
+        // What cannot be found out is taken to be so.
+        let every_cpu = aya::util::nr_cpus().is_ok_and(|cpus| cpus <= size.cpus as usize);
+        let stray = if every_cpu { None } else { Some(table(names::STRAY)?) };
         let regions = size.regions() as usize;
         let per_region = |count: u32| regions * count as usize;
         let sets = per_region(size.sets_per_region);
@@ -66,7 +70,7 @@ impl Tables {
                 evicted_tunnels,
             )?,
             counters: map(table(names::COUNTERS)?, names::COUNTERS, counters)?,
-            stray: table(names::STRAY)?.try_into().map_err(DrainError::map)?,
+            stray: stray.map(PerCpuArray::try_from).transpose().map_err(DrainError::map)?,
         })
     }
 
@@ -107,7 +111,7 @@ impl Tables {
             }
         }
         for (number, balance) in balances.iter().enumerate() {
-            emit_overflow(number as u16, &balance.overflow, now, flow);
+            overflow::emit(number as u16, &balance.overflow, now, flow);
         }
         evicted
     }
@@ -130,19 +134,22 @@ impl Tables {
                 self.tunnels.idle(region * tunnel_sets..(region + 1) * tunnel_sets),
             )
         };
-        let mut ahead = Bits::new(dirty);
-        for index in ahead.by_ref().take(AHEAD) {
+        let (mut tags, mut lines) = (Bits::new(dirty), Bits::new(dirty));
+        for index in tags.by_ref().take(TAGS_AHEAD) {
+            prefetch(&sets[index].tags);
+        }
+        for index in lines.by_ref().take(LINES_AHEAD) {
             fetch(&sets[index], &cold[index]);
         }
         for index in Bits::new(dirty) {
-            if let Some(next) = ahead.next() {
+            if let Some(next) = tags.next() {
+                prefetch(&sets[next].tags);
+            }
+            if let Some(next) = lines.next() {
                 fetch(&sets[next], &cold[next]);
             }
             let set = &mut sets[index];
-            for way in 0..WAYS {
-                if set.tags[way] == 0 {
-                    continue;
-                }
+            for way in used_ways(set) {
                 let tunnel = tunnels.get(index).map_or(&Tunnel::NONE, |tunnels| &tunnels[way]);
                 give(
                     FlowEntry { hot: &set.hot[way], cold: &cold[index][way], tunnel },
@@ -221,28 +228,30 @@ impl Tables {
         }
     }
 
-    /// Packets on CPUs without a region: seen, and lost.
+    /// Packets on CPUs without a region: seen, and lost. One or two system calls for each
+    /// interface.
     ///
     /// # Errors
-    /// The kernel refuses; nothing was taken.
+    /// The kernel refuses; what is not in the balances stays for the next time.
     pub fn read_stray(
         &mut self,
         generation: u32,
         balances: &mut [Balance],
     ) -> Result<(), DrainError> {
+        let Some(stray) = &mut self.stray else { return Ok(()) };
         for (number, balance) in balances.iter_mut().enumerate() {
             let index = generation * self.size.interfaces + number as u32;
-            let values = self.stray.get(&index, 0).map_err(DrainError::map)?;
+            let values = stray.get(&index, 0).map_err(DrainError::map)?;
             let mut sum = Count::default();
             for [packets, octets] in values.iter() {
                 sum.add(*packets, *octets);
             }
             if sum != Count::default() {
-                balance.seen.merge(sum);
-                balance.lost[Lost::NoRegion as usize].merge(sum);
                 let zero = PerCpuValues::try_from(vec![[0; 2]; values.len()])
                     .map_err(|source| DrainError::Map { problem: source.to_string() })?;
-                self.stray.set(index, zero, 0).map_err(DrainError::map)?;
+                stray.set(index, zero, 0).map_err(DrainError::map)?;
+                balance.seen.merge(sum);
+                balance.lost[Lost::NoRegion as usize].merge(sum);
             }
         }
         Ok(())
@@ -258,11 +267,28 @@ fn give(entry: FlowEntry<'_>, balances: &mut [Balance], flow: &mut impl FnMut(Fl
     }
 }
 
-/// What is read of a set with few flows.
+/// What is read of a set whose tags are at hand.
 #[inline(always)]
 fn fetch(set: &Set, cold: &ColdSet) {
-    prefetch(&set.tags);
-    prefetch(&cold[0]);
+    for way in used_ways(set) {
+        prefetch(&set.hot[way]);
+        prefetch(&cold[way]);
+    }
+}
+
+/// The ways that hold a flow. Which they are is random, and eight branches on that
+/// would cost more than the reading.
+#[inline(always)]
+fn used_ways(set: &Set) -> impl Iterator<Item = usize> {
+    let mut used = 0u32;
+    for (way, tag) in set.tags.iter().enumerate() {
+        used |= u32::from(*tag != 0) << way;
+    }
+    std::iter::from_fn(move || {
+        let way = used.trailing_zeros() as usize;
+        used &= used.wrapping_sub(1);
+        (way < WAYS).then_some(way)
+    })
 }
 
 /// The positions of the bits that are 1.
@@ -292,42 +318,6 @@ impl Iterator for Bits<'_> {
         let bit = self.rest.trailing_zeros() as usize;
         self.rest &= self.rest - 1;
         Some((self.word - 1) * 64 + bit)
-    }
-}
-
-/// Packets whose flows had no place become flows without addresses and ports, so
-/// that totals by interface, direction and protocol still agree.
-fn emit_overflow(
-    interface: u16,
-    overflow: &Overflow,
-    now: ClockReading,
-    flow: &mut impl FnMut(FlowEntry<'_>),
-) {
-    for (direction, counts) in overflow.counts.iter().enumerate() {
-        for (protocol, count) in Overflow::PROTOCOLS.into_iter().zip(counts) {
-            let mut left = *count;
-            while left.packets > 0 {
-                let packets = left.packets.min(u64::from(u32::MAX));
-                // All octets with the last part.
-                let octets = if packets == left.packets { left.octets } else { 0 };
-                left = Count { packets: left.packets - packets, octets: left.octets - octets };
-                let key = FlowKey {
-                    interface,
-                    protocol,
-                    direction: Direction::from_number(direction as u8) as u8,
-                    ..FlowKey::default()
-                };
-                let hot = HotLine {
-                    octets,
-                    packets: packets as u32,
-                    last_jiffies: now.jiffies as u32,
-                    key,
-                    ..bytemuck::Zeroable::zeroed()
-                };
-                let cold = ColdLine { first_ns: now.boot_ns, ..bytemuck::Zeroable::zeroed() };
-                flow(FlowEntry { hot: &hot, cold: &cold, tunnel: &Tunnel::NONE });
-            }
-        }
     }
 }
 

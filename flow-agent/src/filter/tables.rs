@@ -61,13 +61,8 @@ impl RuleTables {
         if !part.drained || part.rules == self.wanted {
             return Ok(None);
         }
-        for (prefix, verdict) in &self.wanted.prefixes {
-            if part.rules.prefixes.get(prefix) != Some(verdict) {
-                let (bits, data) = prefix.key(generation);
-                self.prefixes.insert(&Key::new(bits, data), *verdict as u32, 0)?;
-                part.rules.prefixes.insert(*prefix, *verdict);
-            }
-        }
+        // The trie has room for the most prefixes of two generations, and no more: those that
+        // are gone make room first. No packet meets an idle generation meanwhile.
         let wanted = &self.wanted.prefixes;
         let gone: Vec<_> = part
             .rules
@@ -80,6 +75,13 @@ impl RuleTables {
             let (bits, data) = prefix.key(generation);
             self.prefixes.remove(&Key::new(bits, data))?;
             part.rules.prefixes.remove(&prefix);
+        }
+        for (prefix, verdict) in &self.wanted.prefixes {
+            if part.rules.prefixes.get(prefix) != Some(verdict) {
+                let (bits, data) = prefix.key(generation);
+                self.prefixes.insert(&Key::new(bits, data), *verdict as u32, 0)?;
+                part.rules.prefixes.insert(*prefix, *verdict);
+            }
         }
         let words = self.wanted.port_words();
         for (index, (word, old)) in words.iter().zip(&mut part.port_words).enumerate() {

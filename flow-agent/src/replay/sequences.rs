@@ -12,15 +12,24 @@ use lru::LruCache;
 /// Directions that are remembered at one time; one that was forgotten begins anew.
 const DIRECTIONS: NonZeroUsize = NonZeroUsize::new(1 << 18).expect("not zero");
 
-/// The next sequence number of each direction seen lately.
+/// Where each direction seen lately is.
 pub struct Sequences {
-    next: LruCache<(FlowKey, Tunnel), u32, FixedState>,
+    directions: LruCache<(FlowKey, Tunnel), Sent, FixedState>,
+}
+
+/// What one direction has sent so far.
+#[derive(Default)]
+struct Sent {
+    /// Flags of all segments.
+    flags: u8,
+    /// The next sequence number.
+    next: u32,
 }
 
 impl Default for Sequences {
     fn default() -> Self {
         // The seed is fixed: a replay gives the same rows each time.
-        Self { next: LruCache::with_hasher(DIRECTIONS, FixedState::with_seed(0)) }
+        Self { directions: LruCache::with_hasher(DIRECTIONS, FixedState::with_seed(0)) }
     }
 }
 
@@ -36,15 +45,10 @@ impl Sequences {
             payload: packet.payload_octets,
             flags: packet.tcp_flags,
         };
-        let direction = (packet.key, packet.tunnel);
-        if let Some(next) = self.next.get_mut(&direction) {
-            let (after, repeats) = segment.after(*next);
-            *next = after;
-            return repeats;
-        }
-        if segment.counts() {
-            self.next.put(direction, segment.end());
-        }
-        false
+        let sent = self.directions.get_or_insert_mut((packet.key, packet.tunnel), Sent::default);
+        let repeats;
+        (sent.next, repeats) = segment.follow(sent.flags, sent.next);
+        sent.flags |= segment.flags;
+        repeats
     }
 }

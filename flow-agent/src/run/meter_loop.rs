@@ -94,13 +94,15 @@ impl MeterLoop {
 
     /// Drains when it is time.
     fn step(&mut self, pipeline: &Pipeline) -> Result<(), Error> {
+        // Tried again at each look; told, if need be, with the next drain.
+        let looked = self.drain.look_at_clocks().map_err(Error::from);
         let now = Instant::now();
         if now < self.next && !nearly_full(self.drain.fill_level()) {
             return Ok(());
         }
         self.next = now + self.interval;
         keep_running(&mut self.store);
-        match self.pass(&pipeline.cache) {
+        match self.pass(&pipeline.cache).and(looked) {
             Ok(()) => self.failed = 0,
             Err(error) if self.failed == FAILED_DRAINS => return Err(error),
             Err(error) => {
@@ -126,7 +128,8 @@ impl MeterLoop {
         let (interval, intake) = (flipped.interval, &mut self.intake);
         let drained = self.drain.read(flipped, |entry| intake.add(entry, &interval));
         intake.flush(&interval);
-        self.drain.close(&drained)?;
+        // Its flows have gone on, so it is in the books even if it cannot be closed.
+        let closed = self.drain.close(&drained);
         self.latency.record(Stage::Drain, started.elapsed());
         cache.expire(drained.clock.now_ns(), drained.clock.drift_ns());
         for (number, balance) in drained.balances.iter().enumerate() {
@@ -136,7 +139,7 @@ impl MeterLoop {
             tracing::debug!("{} flows left full sets of the flow tables", drained.evicted);
         }
         self.kernel_log.flush();
-        Ok(())
+        Ok(closed?)
     }
 }
 

@@ -58,10 +58,14 @@ const CLIENT_STALLS_MS: u32 = 300_000;
 const STOP_REQUESTS: Duration = Duration::from_secs(20);
 const STOP_STATEMENTS: Duration = Duration::from_secs(20);
 
-/// Serves until `shutdown` is ready, then ends running requests and closes the
-/// engine. To be called before the process has other threads: a store that
-/// root starts becomes the owner of its folder.
-pub fn serve(config: StoreConfig, shutdown: impl Future<Output = ()>) -> Result<(), StoreError> {
+/// Serves until what `shutdown` gives is ready, then ends running requests and closes
+/// the engine. `shutdown` is called in the runtime before the store says that it is ready.
+/// To be called before the process has other threads: a store that root starts becomes the
+/// owner of its folder.
+pub fn serve<F: Future<Output = ()>>(
+    config: StoreConfig,
+    shutdown: impl FnOnce() -> io::Result<F>,
+) -> Result<(), StoreError> {
     let prepared = Prepared::new(config)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -112,7 +116,10 @@ impl Prepared {
     }
 }
 
-async fn run(prepared: Prepared, shutdown: impl Future<Output = ()>) -> Result<(), StoreError> {
+async fn run<F: Future<Output = ()>>(
+    prepared: Prepared,
+    shutdown: impl FnOnce() -> io::Result<F>,
+) -> Result<(), StoreError> {
     let Prepared { listener, address, engine, folder, key, open_root } = prepared;
     let listener = TcpListener::from_std(listener)
         .map_err(|source| StoreError::Listen { listen: address, source })?;
@@ -128,6 +135,9 @@ async fn run(prepared: Prepared, shutdown: impl Future<Output = ()>) -> Result<(
             folder.path().display()
         );
     }
+    // Who reads that it is ready may ask it to stop at once.
+    let shutdown = shutdown()
+        .map_err(|source| StoreError::System { action: "catch signals to stop", source })?;
     announce(address)?;
     let result = accept(&listener, &state, shutdown).await;
     drop(listener);

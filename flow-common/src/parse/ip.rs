@@ -7,6 +7,8 @@ use crate::key::{Address, protocol};
 use crate::{Frame, NotMetered};
 
 const MAX_EXTENSION_HEADERS: usize = 8;
+/// The hop-by-hop header with nothing but the jumbo option (RFC 2675 section 2).
+const JUMBO_HEADER_OCTETS: u32 = 8;
 /// A power of two above every transport header's offset: link header, IPv6
 /// header and eight extension headers of at most 2,048 octets are 16,552.
 pub(super) const MAX_HEADER_OCTETS: usize = 1 << 15;
@@ -16,6 +18,7 @@ pub(super) const MAX_HEADER_OCTETS: usize = 1 << 15;
 pub(super) fn read<F: Frame + ?Sized>(
     frame: &F,
     payload: Payload,
+    super_packet: bool,
     packet: &mut Packet,
 ) -> Result<(), NotMetered> {
     let version = match payload.version {
@@ -24,7 +27,7 @@ pub(super) fn read<F: Frame + ?Sized>(
     };
     match version {
         4 => ipv4(frame, payload.offset, packet),
-        6 => ipv6(frame, payload.offset, packet),
+        6 => ipv6(frame, payload.offset, super_packet, packet),
         _ => Err(NotMetered::Malformed),
     }
 }
@@ -96,6 +99,7 @@ fn ipv4<F: Frame + ?Sized>(
 fn ipv6<F: Frame + ?Sized>(
     frame: &F,
     offset: usize,
+    super_packet: bool,
     packet: &mut Packet,
 ) -> Result<(), NotMetered> {
     let words = frame.words(offset).ok_or_else(|| cut_short(frame, offset, 6))?;
@@ -111,14 +115,22 @@ fn ipv6<F: Frame + ?Sized>(
     packet.key.dst = Address([d0, d1, d2, d3]);
     packet.ttl = second as u8;
     packet.fragment = FragmentRole::Whole;
-    let jumbo = length == 0 && next_header == protocol::HOP_BY_HOP;
-    let octets = octets(frame, offset, 40 + length, !jumbo);
+    // Super-packets of more than 64 KiB state no length, newer kernels' not even with a
+    // jumbo option (RFC 2675).
+    let option = next_header == protocol::HOP_BY_HOP;
+    let believed = length != 0 || !(option || super_packet);
+    let octets = octets(frame, offset, 40 + length, believed);
     packet.octets = octets;
     let mut header =
         Header { offset: offset + 40, end: offset + octets as usize, protocol: next_header };
     extension_headers(frame, &mut header, packet);
     packet.key.protocol = header.protocol;
     packet.header_octets = (header.offset - offset) as u16;
+    if super_packet && option && octets > 40 + 0xffff {
+        // The kernel takes it off again when it segments (net/ipv6/ip6_offload.c).
+        packet.octets -= JUMBO_HEADER_OCTETS;
+        packet.header_octets -= JUMBO_HEADER_OCTETS as u16;
+    }
     transport::read(frame, header, packet.fragment, packet);
     Ok(())
 }

@@ -173,16 +173,10 @@ impl Packet {
     /// (0: not a super-packet) that share this packet's headers.
     #[inline(always)]
     pub fn on_the_wire(&self, segment_size: u32, segments: u32) -> (u64, u64) {
-        let mut octets = u64::from(self.octets);
-        let mut headers = u64::from(self.header_octets);
+        let octets = u64::from(self.octets);
+        let headers = u64::from(self.header_octets);
         if segment_size == 0 || octets <= headers {
             return (1, octets);
-        }
-        if !self.is_ipv4() && octets > 40 + 0xffff {
-            // Only a jumbo option can say so much (RFC 2675); Linux takes its own, with the
-            // header around it, off when it segments (net/ipv6/ip6_offload.c).
-            octets -= JUMBO_HEADER_OCTETS;
-            headers -= JUMBO_HEADER_OCTETS;
         }
         let segments = if segments > 0 {
             u64::from(segments)
@@ -195,9 +189,6 @@ impl Packet {
 
 /// A power of two above every link header: 20 + 4 tags + 8 labels are 68 octets.
 const MAX_LINK_OCTETS: usize = 128;
-
-/// The hop-by-hop header with nothing but the jumbo option (RFC 2675 section 2).
-const JUMBO_HEADER_OCTETS: u64 = 8;
 
 /// Reads one packet of a capture.
 ///
@@ -238,7 +229,8 @@ pub fn read<F: Frame + ?Sized>(
         .map_err(|(reason, offset)| (reason, after_link(offset)))?;
     // Without this the verifier would follow each way through the link headers to the end.
     payload.offset = frame.merge_paths(payload.offset, MAX_LINK_OCTETS);
-    ip::read(frame, payload, packet).map_err(|reason| (reason, after_link(payload.offset)))?;
+    ip::read(frame, payload, options.super_packet, packet)
+        .map_err(|reason| (reason, after_link(payload.offset)))?;
     if options.decapsulate {
         packet.tunnel = Tunnel::default();
     } else if !options.super_packet {

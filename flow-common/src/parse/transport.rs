@@ -51,7 +51,12 @@ pub(super) fn read<F: Frame + ?Sized>(
             ports(frame, header, packet);
             packet.header_octets += 8;
         }
-        protocol::UDP_LITE | protocol::SCTP | protocol::DCCP => ports(frame, header, packet),
+        protocol::SCTP => {
+            ports(frame, header, packet);
+            // RFC 9260 section 3.1: each segment of a super-packet has the common header.
+            packet.header_octets += 12;
+        }
+        protocol::UDP_LITE | protocol::DCCP => ports(frame, header, packet),
         protocol::ICMP | protocol::ICMPV6 => {
             if offset + 2 <= end
                 && let Some(type_and_code) = frame.u16(offset)

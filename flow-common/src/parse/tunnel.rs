@@ -78,7 +78,7 @@ impl Inner {
         [packet.key.vlan_id, packet.key.inner_vlan_id] = self.vlan_ids;
         // The version was checked; so the verifier need not follow three ways through what comes.
         let payload = Payload { offset: self.offset, version: 0 };
-        ip::read(&Part { frame, end: self.end }, payload, packet)
+        ip::read(&Part { frame, end: self.end }, payload, false, packet)
     }
 
     /// Where the headers of a super-packet's inner packet end: all its segments get them.

@@ -63,10 +63,21 @@ impl Counts {
     /// What came in, as if nothing had gone out: each packet of `lo` once.
     #[must_use]
     pub fn ingress(mut self) -> Self {
-        self.flows.retain(|(direction, _), _| *direction == Direction::Ingress);
+        self.super_egress = 0;
+        self.only(Direction::Ingress)
+    }
+
+    /// What went out, as if nothing had come in.
+    #[must_use]
+    pub fn egress(mut self) -> Self {
+        self.super_ingress = 0;
+        self.only(Direction::Egress)
+    }
+
+    fn only(mut self, wanted: Direction) -> Self {
+        self.flows.retain(|(direction, _), _| *direction == wanted);
         self.total = Count::default();
         self.flows.values().for_each(|count| self.total.add(*count));
-        self.super_egress = 0;
         self
     }
 
