@@ -12,6 +12,7 @@ use flow_agent::drain::{Balance, Drain, own_connections};
 use flow_agent::filter::{OwnConnections, Rules};
 use flow_agent::sink::ConnectionWatch;
 use flow_common::NotMetered;
+use flow_common::filter::MAX_PREFIXES;
 use flow_common::table::{InterfaceEntry, names};
 
 /// Test runs say that packets come from `lo`.
@@ -100,6 +101,22 @@ fn metered(bench: &mut Bench, text: &str, frame: &[u8]) -> bool {
     });
     assert_eq!(answers[0], answers[1], "the generations differ under {text}");
     answers[0]
+}
+
+/// Both generations hold the most prefixes there may be, and then all others.
+#[test]
+fn the_most_prefixes_can_be_replaced_by_others() {
+    let most = |net: u8| {
+        let address = |nth: u32| format!("'{net}.0.{}.{}'", nth >> 8, nth & 0xff);
+        let list: Vec<_> = (0..MAX_PREFIXES).map(address).collect();
+        format!("[filter]\ninclude = [{}]", list.join(","))
+    };
+    let mut bench = Bench::new(rules(&most(10)));
+    let packet = |to: &str| frame("udp", ("192.0.2.1", 1), (to, 2));
+    assert!(metered(&mut bench, &most(10), &packet("10.0.255.255")));
+    let other = most(11);
+    assert!(metered(&mut bench, &other, &packet("11.0.255.255")));
+    assert!(!metered(&mut bench, &other, &packet("10.0.255.255")));
 }
 
 #[test]
