@@ -11,7 +11,7 @@ use crate::tunnel::Tunnel;
 use crate::{FlowKey, Frame};
 
 /// What both versions of IP say.
-struct Header {
+struct IpHeader {
     /// Where the transport header is.
     transport: usize,
     /// Octets from the IP header to the end of the packet.
@@ -73,7 +73,7 @@ pub(super) fn read<F: Frame + ?Sized>(
 
 /// RFC 791 section 3.1.
 #[inline(always)]
-fn ipv4<F: Frame + ?Sized>(frame: &F, offset: usize, packet: &mut Packet) -> Option<Header> {
+fn ipv4<F: Frame + ?Sized>(frame: &F, offset: usize, packet: &mut Packet) -> Option<IpHeader> {
     let [first, second, third, src, dst, ports] = frame.words(offset)?;
     let (first, third) = (u32::from_be(first), u32::from_be(third));
     // Version and length of the header; more fragments and offset.
@@ -85,7 +85,7 @@ fn ipv4<F: Frame + ?Sized>(frame: &F, offset: usize, packet: &mut Packet) -> Opt
     *key_dst = Address::mapped(dst);
     packet.ip_word = first;
     packet.ttl = (third >> 24) as u8;
-    Some(Header {
+    Some(IpHeader {
         transport: offset + 20,
         octets: first & 0xffff,
         header_octets: 20,
@@ -96,7 +96,7 @@ fn ipv4<F: Frame + ?Sized>(frame: &F, offset: usize, packet: &mut Packet) -> Opt
 
 /// RFC 8200 section 3.
 #[inline(always)]
-fn ipv6<F: Frame + ?Sized>(frame: &F, offset: usize, packet: &mut Packet) -> Option<Header> {
+fn ipv6<F: Frame + ?Sized>(frame: &F, offset: usize, packet: &mut Packet) -> Option<IpHeader> {
     let [first, second, s0, s1, s2, s3, d0, d1, d2, d3, ports] = frame.words(offset)?;
     let (first, second) = (u32::from_be(first), u32::from_be(second));
     if first >> 28 != 6 {
@@ -106,7 +106,7 @@ fn ipv6<F: Frame + ?Sized>(frame: &F, offset: usize, packet: &mut Packet) -> Opt
     packet.key.dst = Address([d0, d1, d2, d3]);
     packet.ip_word = first;
     packet.ttl = second as u8;
-    Some(Header {
+    Some(IpHeader {
         transport: offset + 40,
         octets: 40 + (second >> 16),
         header_octets: 40,
@@ -117,7 +117,7 @@ fn ipv6<F: Frame + ?Sized>(frame: &F, offset: usize, packet: &mut Packet) -> Opt
 
 /// RFC 9293 section 3.1.
 #[inline(always)]
-fn tcp<F: Frame + ?Sized>(frame: &F, header: &Header, packet: &mut Packet) -> bool {
+fn tcp<F: Frame + ?Sized>(frame: &F, header: &IpHeader, packet: &mut Packet) -> bool {
     let Some([seq, _, flags]) = frame.words(header.transport + 4) else { return false };
     let flags = u32::from_be(flags);
     let headers = header.header_octets + (flags >> 28) as u16 * 4;
