@@ -116,6 +116,10 @@ impl Tables {
         evicted
     }
 
+    /// Reads and empties the sets of a region.
+    ///
+    /// # Safety
+    /// As [`Tables::read`].
     unsafe fn read_sets(
         &mut self,
         region: usize,
@@ -162,6 +166,10 @@ impl Tables {
         dirty.fill(0);
     }
 
+    /// Reads and empties the list of evicted flows of a region.
+    ///
+    /// # Safety
+    /// As [`Tables::read`].
     unsafe fn read_evicted(
         &mut self,
         region: usize,
@@ -190,6 +198,10 @@ impl Tables {
         count as u64
     }
 
+    /// Adds the counters of a region.
+    ///
+    /// # Safety
+    /// As [`Tables::read`].
     unsafe fn read_counters(&mut self, region: usize, balances: &mut [Balance]) {
         let first = region * self.size.interfaces as usize;
         // SAFETY: the caller's promise.
