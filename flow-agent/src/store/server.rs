@@ -108,9 +108,13 @@ impl Prepared {
         rustix::net::listen(&listener, BACKLOG).map_err(|error| failed(error.into()))?;
         let address = listener.local_addr().map_err(failed)?;
         let mut engine = Engine::load(&library)?;
-        // The port and the library may be root's; the data is the owner's.
+        // The port and the library may be root's; the data is the owner's, who may not
+        // enter the directory that root started it in, where the engine looks around.
+        let dir = dir.canonicalize().unwrap_or(dir);
         let root = become_owner(&dir)?;
         let folder = Folder::open(&dir)?;
+        std::env::set_current_dir(folder.path())
+            .map_err(|source| StoreError::System { action: "enter its data folder", source })?;
         engine.set_arguments(&arguments(&folder));
         Ok(Self { listener, address, engine, folder, open_root: root && key.is_none(), key })
     }

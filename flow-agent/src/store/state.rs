@@ -42,24 +42,10 @@ pub struct State {
     root: Mutex<Option<Connection>>,
 }
 
-/// Opens the engine. It gives no reason when it cannot, and on a machine that is busy
-/// it has been seen to refuse once and open a moment later.
-fn first_connection(engine: &Engine) -> Result<Connection, Failure> {
-    const TRIES: u32 = 3;
-    for _ in 1..TRIES {
-        match engine.connect() {
-            Ok(connection) => return Ok(connection),
-            Err(failure) => tracing::warn!("{failure}; trying again"),
-        }
-        std::thread::sleep(Duration::from_millis(300));
-    }
-    engine.connect()
-}
-
 impl State {
     /// Boots the engine with its first connection.
     pub fn boot(engine: Engine, key: Option<Key>) -> Result<Self, Failure> {
-        let mut root = first_connection(&engine)?;
+        let mut root = engine.connect()?;
         let about = b"SELECT version(), timezone(), displayName()";
         let (answer, _) = root.query(about, "TSVRaw", &[])?;
         let answer = String::from_utf8_lossy(&answer);
