@@ -4,7 +4,7 @@
 //! What must hold: the same seed gives the same octets on every machine. Few addresses, ports
 //! and identifications, so that packets share flows and fragments find each other.
 
-use crate::wild::Dice;
+use crate::wild::{Dice, fragment_field, length};
 
 /// Most octets of an ordinary frame; one that is longer needs several buffers.
 pub const ORDINARY: usize = 1514;
@@ -252,28 +252,6 @@ fn gre(dice: &mut Dice, depth: u8) -> Vec<u8> {
     }
     header.extend(inner);
     header
-}
-
-/// A length field: mostly right.
-fn length(dice: &mut Dice, right: usize) -> [u8; 2] {
-    let length = match dice.below(40) {
-        0 => 0,
-        1 => dice.below(64),
-        2 => right + dice.below(100),
-        3 => right.saturating_sub(dice.below(right + 1)),
-        _ => right,
-    };
-    (length as u16).to_be_bytes()
-}
-
-/// IPv4's flags and fragment offset: mostly a whole datagram.
-fn fragment_field(dice: &mut Dice) -> [u8; 2] {
-    match dice.below(10) {
-        0 => [0x20, 0],
-        1 => [0, 1 + dice.below(255) as u8],
-        2 => [0x20 | dice.below(32) as u8, dice.byte()],
-        _ => [dice.pick(&[0x40, 0]), 0],
-    }
 }
 
 /// Corrects the length field of a packet that has grown.

@@ -198,7 +198,7 @@ fn ipv6(dice: &mut Dice, frame: &mut Vec<u8>) {
 }
 
 /// A length field: mostly right.
-fn length(dice: &mut Dice, right: usize) -> [u8; 2] {
+pub(crate) fn length(dice: &mut Dice, right: usize) -> [u8; 2] {
     let length = match dice.below(30) {
         0 => 0,
         1 => dice.below(64),
@@ -210,7 +210,7 @@ fn length(dice: &mut Dice, right: usize) -> [u8; 2] {
 }
 
 /// IPv4's flags and fragment offset: mostly a whole datagram.
-fn fragment_field(dice: &mut Dice) -> [u8; 2] {
+pub(crate) fn fragment_field(dice: &mut Dice) -> [u8; 2] {
     match dice.below(8) {
         0 => [0x20, 0],
         1 => [0, 1 + dice.below(255) as u8],

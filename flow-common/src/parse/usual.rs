@@ -2,7 +2,7 @@
 //! IPv6 without extension headers, in Ethernet with at most one tag, not cut.
 //!
 //! Nearly all packets are like this. It says of each exactly what the stages would
-//! say, in half the instructions; whatever is not like this it leaves to them.
+//! say, in fewer instructions; whatever is not like this it leaves to them.
 
 use super::link::{IPV4, IPV6, VLAN};
 use super::{FragmentRole, Options, Packet};
