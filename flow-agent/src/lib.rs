@@ -41,5 +41,6 @@ pub mod shutdown;
 pub mod sink;
 pub mod store;
 pub mod target;
+pub mod waiting;
 
 pub use error::{Error, Exit};
