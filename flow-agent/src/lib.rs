@@ -28,6 +28,8 @@ pub mod ledger;
 #[cfg(feature = "live")]
 mod mapped;
 pub mod names;
+#[cfg(feature = "live")]
+pub mod pressure;
 pub mod record;
 #[cfg(feature = "live")]
 mod reload;

@@ -31,7 +31,7 @@ pub const KEYS: [&str; 17] = [
 ];
 
 /// Every section, with its keys.
-pub const SECTIONS: [(&str, &[&str]); 2] = [
+pub const SECTIONS: [(&str, &[&str]); 4] = [
     (
         "filter",
         &[
@@ -44,6 +44,11 @@ pub const SECTIONS: [(&str, &[&str]); 2] = [
         ],
     ),
     ("sampling", &["mode", "rate"]),
+    ("status", &["listen"]),
+    (
+        "memory",
+        &["enabled", "shrink_above_percent", "regrow_below_percent", "stall_percent", "floor_flows"],
+    ),
 ];
 
 /// A file that is larger is none of ours.
@@ -108,6 +113,33 @@ pub struct Settings {
     pub sampling_mode: Option<Said<String>>,
     /// 1 in so many.
     pub sampling_rate: Option<Said<i64>>,
+    /// Where the status is served, or empty for nowhere.
+    pub status_listen: Option<Said<String>>,
+    /// The section `memory`.
+    pub memory: MemorySettings,
+}
+
+/// The section `memory`.
+#[derive(Clone, Debug, Default)]
+#[allow(missing_docs, reason = "each is its key")]
+pub struct MemorySettings {
+    pub enabled: Option<Said<bool>>,
+    pub shrink_above_percent: Option<Said<i64>>,
+    pub regrow_below_percent: Option<Said<i64>>,
+    pub stall_percent: Option<Said<i64>>,
+    pub floor_flows: Option<Said<i64>>,
+}
+
+impl MemorySettings {
+    fn or(self, others: Self) -> Self {
+        Self {
+            enabled: self.enabled.or(others.enabled),
+            shrink_above_percent: self.shrink_above_percent.or(others.shrink_above_percent),
+            regrow_below_percent: self.regrow_below_percent.or(others.regrow_below_percent),
+            stall_percent: self.stall_percent.or(others.stall_percent),
+            floor_flows: self.floor_flows.or(others.floor_flows),
+        }
+    }
 }
 
 /// The section `filter`; numbers are given as texts.
@@ -142,6 +174,10 @@ struct Sections {
     filter: BTreeMap<String, Spanned<Value>>,
     #[serde(default)]
     sampling: BTreeMap<String, Spanned<Value>>,
+    #[serde(default)]
+    status: BTreeMap<String, Spanned<Value>>,
+    #[serde(default)]
+    memory: BTreeMap<String, Spanned<Value>>,
 }
 
 impl Settings {
@@ -193,7 +229,13 @@ impl Settings {
             path: name.into(),
             problem: format!(": {}", error.message()),
         })?;
-        for (section, values) in [("filter", sections.filter), ("sampling", sections.sampling)] {
+        let sections = [
+            ("filter", sections.filter),
+            ("sampling", sections.sampling),
+            ("status", sections.status),
+            ("memory", sections.memory),
+        ];
+        for (section, values) in sections {
             for (key, value) in values {
                 let key = format!("{section}.{key}");
                 settings.set_in_section(&key, place(&key, &value), value.into_inner())?;
@@ -226,6 +268,8 @@ impl Settings {
             filter: self.filter.or(others.filter),
             sampling_mode: self.sampling_mode.or(others.sampling_mode),
             sampling_rate: self.sampling_rate.or(others.sampling_rate),
+            status_listen: self.status_listen.or(others.status_listen),
+            memory: self.memory.or(others.memory),
         }
     }
 
@@ -268,7 +312,7 @@ impl Settings {
         place: String,
         value: Value,
     ) -> Result<(), ConfigError> {
-        let filter = &mut self.filter;
+        let (filter, memory) = (&mut self.filter, &mut self.memory);
         match key {
             "filter.include" => filter.include = Some(texts(place, value)?),
             "filter.exclude" => filter.exclude = Some(texts(place, value)?),
@@ -278,6 +322,16 @@ impl Settings {
             "filter.exclude_protocols" => filter.exclude_protocols = Some(numbers(place, value)?),
             "sampling.mode" => self.sampling_mode = Some(text(place, value)?),
             "sampling.rate" => self.sampling_rate = Some(whole_number(place, value)?),
+            "status.listen" => self.status_listen = Some(text(place, value)?),
+            "memory.enabled" => memory.enabled = Some(yes_or_no(place, value)?),
+            "memory.shrink_above_percent" => {
+                memory.shrink_above_percent = Some(whole_number(place, value)?);
+            }
+            "memory.regrow_below_percent" => {
+                memory.regrow_below_percent = Some(whole_number(place, value)?);
+            }
+            "memory.stall_percent" => memory.stall_percent = Some(whole_number(place, value)?),
+            "memory.floor_flows" => memory.floor_flows = Some(whole_number(place, value)?),
             _ => {
                 let known = SECTIONS
                     .iter()

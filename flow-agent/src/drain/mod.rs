@@ -10,6 +10,7 @@ mod entry;
 mod generation;
 mod journal;
 mod leftover;
+mod look;
 mod overflow;
 mod suspend;
 mod tables;
@@ -19,6 +20,7 @@ pub use clock::KernelClock;
 pub use entry::FlowEntry;
 pub use generation::{Drain, Drained, Flipped, Interval, own_connections};
 pub use leftover::Leftover;
+pub use look::{Look, SeenFlow};
 pub use tables::FillLevel;
 
 use aya::maps::MapError;
