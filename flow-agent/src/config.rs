@@ -350,7 +350,11 @@ mod tests {
             ("[status]\nlisten = '[2001:db8::1]:9469'", 2, "for this host alone"),
             ("[memory]\nfloor_flows = 0", 2, "memory.floor_flows is 0; it must be 1 to"),
             ("[memory]\nshrink_above_percent = 101", 2, "it must be 2 to 100"),
-            ("[memory]\nregrow_below_percent = 95", 2, "memory.regrow_below_percent is 95; it must"),
+            (
+                "[memory]\nregrow_below_percent = 95",
+                2,
+                "memory.regrow_below_percent is 95; it must",
+            ),
             ("[memory]\nstall_percent = 0", 2, "memory.stall_percent is 0; it must be 1 to 100"),
             ("[memory]\nenabled = 1", 2, "it must be true or false"),
             ("shards", 1, ""),

@@ -41,6 +41,8 @@ pub mod schema;
 pub mod services;
 pub mod shutdown;
 pub mod sink;
+#[cfg(feature = "live")]
+pub mod status;
 pub mod store;
 pub mod target;
 pub mod waiting;

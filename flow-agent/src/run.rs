@@ -1,8 +1,9 @@
 //! The live agent: every stage, from the hooks to the store, until it is told to stop.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use flow_common::hash::keys_from;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::Error;
@@ -10,13 +11,17 @@ use crate::attach::{
     AttachError, Attacher, Hooks, Interface, Kernel, Missing, Numbers, PinFolder, Scan, TableSize,
     Watcher,
 };
+use crate::cache::CacheControl;
+use crate::clock::wall_clock;
 use crate::config::{Config, Source};
-use crate::drain::{self, Drain};
+use crate::drain::{self, Drain, Look};
 use crate::filter::OwnConnections;
 use crate::host::online_cpus;
 use crate::names::{NameBook, Names};
+use crate::pressure::{Pressure, PressureBook, Reader, Resizable};
 use crate::reload::Reloader;
 use crate::shutdown::Requests;
+use crate::status::{Bound, Phase, RulesBook, Sources, Vitals};
 use crate::target::Store;
 
 mod books;
@@ -44,6 +49,7 @@ pub fn run(
     shutdown: impl FnOnce() -> std::io::Result<Requests>,
 ) -> Result<(), Error> {
     let config = &source.load()?;
+    let bound = Bound::new(config.status)?;
     raise_descriptor_limit();
     let mut watcher = Watcher::new(config.selection.clone())?;
     let interfaces = first_look(&mut watcher)?;
@@ -54,6 +60,7 @@ pub fn run(
     // From here on the agent cannot be ended without removing its pins, but by a kill.
     let requests = shutdown().map_err(Error::thread)?;
     let mut pins = pin(config, &kernel);
+    let look = Look::new(&kernel)?;
     let mut drain = Drain::new(&mut kernel, 0)?;
     let kernel_log = KernelLog::new(&mut kernel);
 
@@ -61,6 +68,9 @@ pub fn run(
     let store = Store::open_watched(&config.store, Arc::new(own))?;
     let reloader = Reloader::new(source, config.clone(), store.address().port());
     drain.install_rules(reloader.rules())?;
+    let rules = RulesBook::new(reloader.rules());
+    let vitals = Arc::new(Vitals::new(wall_clock(), config.drain_interval));
+    vitals.set_clock(drain.clock(wall_clock)?);
     let names = NameBook::new(Names::new(&config.exporter, &[""; 0]));
     let pipeline = Pipeline::start(config, seed, &names, &store)?;
     let most = (size.interfaces - 1) as u16; // number 0 is for packets of unknown interfaces
@@ -88,13 +98,43 @@ pub fn run(
         interval: config.drain_interval,
         next: Instant::now() + config.drain_interval,
         failed: 0,
+        vitals: vitals.clone(),
+        rules: rules.clone(),
     };
     let hooks = Hooks::new(kernel, numbers);
+    let control = pipeline.cache.control();
+    let pressure = config
+        .memory
+        .map(|limits| Pressure::start(limits, config.max_flows, Reader::new(), control.clone()));
+    let pressure = pressure.transpose().map_err(Error::thread)?;
+    let sources = Sources {
+        vitals: vitals.clone(),
+        ledger: pipeline.ledger.clone(),
+        latency: pipeline.latency.clone(),
+        waiting: pipeline.waiting.clone(),
+        cache: control,
+        names: meter.names.clone(),
+        metered: hooks.book(),
+        rules,
+        hash_keys: keys_from(seed),
+        look: Arc::new(Mutex::new(look)),
+        tables: size,
+        store: meter.store.new_client(),
+        pressure: pressure.as_ref().map_or_else(PressureBook::default, Pressure::book),
+        exporter: config.exporter.clone(),
+        patience: ANSWER,
+    };
+    let status = bound.map(|bound| {
+        tracing::info!("the status is at http://{}", bound.address());
+        bound.serve(sources)
+    });
+    let status = status.transpose().map_err(Error::thread)?;
     let mut attacher = Attacher::start(hooks, interfaces, watcher).map_err(Error::thread)?;
     if let Some(pins) = &mut pins {
         pins.keep();
     }
     let metered = meter.live(&attacher, &pipeline, size, &requests);
+    vitals.set_phase(Phase::Stopping);
     notify(sd_notify::NotifyState::Stopping);
     tracing::info!(
         "stopping: detaching, then everything goes to the store; waiting for it up to {} s",
@@ -110,11 +150,26 @@ pub fn run(
         tracing::warn!("{error}");
     }
     let MeterLoop { intake, ledger, store, .. } = meter;
+    drop(pressure);
     drop(intake); // the cache ends when nothing can come in any more
     let outcome = pipeline.finish();
     let stored = books::report(&ledger, outcome);
+    drop(status);
     let closed = store.close();
     metered.and(detached).and(drained).and(stored).and(closed)
+}
+
+/// How long the cache may take to answer a question of the status.
+const ANSWER: Duration = Duration::from_secs(5);
+
+impl Resizable for CacheControl {
+    fn open_flows(&self) -> usize {
+        self.stats().sum.flows as usize
+    }
+
+    fn resize(&self, max_flows: usize) {
+        Self::resize(self, max_flows);
+    }
 }
 
 /// Keeps the tables for the next agent, should this one be killed.

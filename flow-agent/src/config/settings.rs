@@ -47,7 +47,13 @@ pub const SECTIONS: [(&str, &[&str]); 4] = [
     ("status", &["listen"]),
     (
         "memory",
-        &["enabled", "shrink_above_percent", "regrow_below_percent", "stall_percent", "floor_flows"],
+        &[
+            "enabled",
+            "shrink_above_percent",
+            "regrow_below_percent",
+            "stall_percent",
+            "floor_flows",
+        ],
     ),
 ];
 

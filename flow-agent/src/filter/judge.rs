@@ -1,7 +1,7 @@
 //! What the rules say of one flow, as the programs in the kernel decide it
 //! (`flow-ebpf/src/filter.rs`), for people who ask why it is not there.
 
-use flow_common::filter::{connection_key, has_ports, sampling_hash, threshold};
+use flow_common::filter::{has_ports, sampling_hash, threshold};
 use flow_common::hash::HashKeys;
 use flow_common::key::protocol;
 use flow_common::{Address, FlowKey};
@@ -51,7 +51,8 @@ impl Rules {
     }
 
     fn is_perhaps_own(&self, key: &FlowKey) -> bool {
-        let to = |port| key.protocol == protocol::TCP && [key.src_port, key.dst_port].contains(&port);
+        let to =
+            |port| key.protocol == protocol::TCP && [key.src_port, key.dst_port].contains(&port);
         self.own_port.is_some_and(to)
     }
 

@@ -193,10 +193,10 @@ mod tests {
         let mut controller = Controller::new(PressureLimits::default(), 1_000_000);
         let step = controller.look(SECOND, &used(99), 40_000);
         assert_eq!(step, Some(Step::Shrink { from: 1_000_000, to: 30_000 }));
-        assert_eq!(controller.look(SECOND * 60, &used(99), 10), Some(Step::Shrink {
-            from: 30_000,
-            to: 10_000
-        }));
+        assert_eq!(
+            controller.look(SECOND * 60, &used(99), 10),
+            Some(Step::Shrink { from: 30_000, to: 10_000 })
+        );
     }
 
     #[test]

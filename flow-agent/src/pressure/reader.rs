@@ -176,8 +176,7 @@ mod tests {
         ]);
         let reading = made.reader().read().expect("a limit");
         let source = Source::ControlGroup;
-        let expected =
-            Reading { used_bytes: 600, limit_bytes: 1000, stall_percent: 12.5, source };
+        let expected = Reading { used_bytes: 600, limit_bytes: 1000, stall_percent: 12.5, source };
         assert_eq!(reading, expected);
         // A group above it is nearer to its limit.
         made.write("cgroup/system.slice/memory.max", "6000\n");

@@ -68,9 +68,22 @@ impl FlowName {
         }
     }
 
-    fn has_ports(&self) -> bool {
+    /// True for protocols whose ends have ports.
+    pub fn has_ports(&self) -> bool {
         has_ports(&FlowKey { protocol: self.protocol, ..FlowKey::default() })
     }
+}
+
+/// The name of a flow with this key.
+pub fn of(key: &FlowKey) -> FlowName {
+    let address = |address: Address| IpAddr::from(address.octets()).to_canonical();
+    let name =
+        FlowName { protocol: key.protocol, ends: [(address(key.src), 0), (address(key.dst), 0)] };
+    if !name.has_ports() {
+        return name;
+    }
+    let [(src, _), (dst, _)] = name.ends;
+    FlowName { ends: [(src, key.src_port), (dst, key.dst_port)], ..name }
 }
 
 /// As rows have it: IPv4 mapped.
@@ -211,6 +224,7 @@ mod tests {
             }
             prop_assert_eq!(name.to_string().parse(), Ok(name));
             let key = name.flow_key();
+            prop_assert_eq!(of(&key), name);
             let back = FlowKey {
                 src: key.dst,
                 dst: key.src,
