@@ -8,7 +8,7 @@ use clap::ValueEnum;
 use crate::Exit;
 use crate::attach::{AttachError, AttachMode, InterfaceSpec, Selection};
 use crate::batch::BatchLimits;
-use crate::cache::Timeouts;
+use crate::cache::{Limits, StatsLevel, Timeouts};
 use crate::filter::Rules;
 use crate::host::check_name;
 use crate::sink::{SinkError, StoreTarget};
@@ -77,10 +77,12 @@ pub struct Config {
     pub pin_dir: Option<PathBuf>,
     /// Cache threads.
     pub shards: usize,
-    /// Open flows in the cache.
-    pub max_flows: usize,
-    /// When flows are emitted.
-    pub timeouts: Timeouts,
+    /// What the cache may hold, and how long.
+    pub limits: Limits,
+    /// How much the cache counts.
+    pub level: StatsLevel,
+    /// Flows with most packets that the cache tells.
+    pub hot_flows: usize,
     /// When batches are frozen.
     pub batch: BatchLimits,
     /// How long a stopping agent waits for a store that is away.
@@ -133,12 +135,16 @@ impl Settings {
             table_memory_bytes: memory.map(|mib| mib << 20),
             pin_dir: pin_dir(self.pin_dir)?,
             shards: shards as usize,
-            max_flows: max_flows as usize,
-            timeouts: Timeouts {
-                idle: Duration::from_secs(idle),
-                active: Duration::from_secs(active),
-                ..Timeouts::default()
-            },
+            limits: Limits::new(
+                max_flows as usize,
+                Timeouts {
+                    idle: Duration::from_secs(idle),
+                    active: Duration::from_secs(active),
+                    ..Timeouts::default()
+                },
+            ),
+            level: StatsLevel::default(),
+            hot_flows: 20,
             batch: BatchLimits {
                 rows: rows as usize,
                 age: Duration::from_millis(age),
@@ -226,7 +232,7 @@ mod tests {
     fn an_empty_file_is_the_default() {
         let config = check("").expect("valid");
         assert_eq!(config.exporter, "host");
-        assert_eq!(config.timeouts, Timeouts::default());
+        assert_eq!(config.limits.timeouts, Timeouts::default());
         assert_eq!(config.batch, BatchLimits::default());
         assert_eq!(config.shards, 2);
         assert_eq!(config.store, StoreTarget::Embedded("/var/lib/flow-agent/store".into()));
@@ -254,7 +260,7 @@ mod tests {
         let file = Settings::parse("shards = 3\nmax_flows = 5", "agent.toml").expect("valid");
         let typed = Settings { shards: Said::typed("--shards", Some(7)), ..Settings::default() };
         let config = typed.or(file).check("host", 2).expect("valid");
-        assert_eq!((config.shards, config.max_flows), (7, 5));
+        assert_eq!((config.shards, config.limits.max_flows), (7, 5));
     }
 
     #[test]
