@@ -25,7 +25,7 @@ fn parse_tcp(bencher: Bencher<'_, '_>, vlan_tags: usize) {
 #[divan::bench(args = [1_000, 10_000, 100_000, 1_000_000], sample_count = 20)]
 fn cache_update(bencher: Bencher<'_, '_>, flows: u64) {
     let updates = deltas(flows, 1_000_000, 7);
-    let mut shard = Shard::new(Limits::new(flows as usize + 1, Timeouts::default()), 7);
+    let mut shard = Shard::new(Limits::new(2 * flows as usize, Timeouts::default()), 7);
     let mut out = Vec::new();
     for delta in &updates {
         shard.update(delta, &mut out);

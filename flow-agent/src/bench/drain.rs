@@ -110,9 +110,9 @@ pub fn start_cache() -> Result<Cache, Error> {
     let (sender, _) = bounded(1);
     let config = CacheConfig {
         shards: config.shards,
-        limits: config.limits,
-        level: config.level,
-        hot_flows: config.hot_flows,
+        limits: config.cache.limits,
+        level: config.cache.level,
+        hot_flows: config.cache.hot_flows,
         seed: 7,
     };
     Cache::start(&config, &sender, &Latency::default()).map_err(Error::thread)

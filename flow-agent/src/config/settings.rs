@@ -8,6 +8,7 @@ use std::path::Path;
 use toml::{Spanned, Value};
 
 use super::ConfigError;
+use super::cache::CacheSettings;
 
 /// Every key of the file.
 pub const KEYS: [&str; 17] = [
@@ -31,7 +32,7 @@ pub const KEYS: [&str; 17] = [
 ];
 
 /// Every section, with its keys.
-pub const SECTIONS: [(&str, &[&str]); 2] = [
+pub const SECTIONS: [(&str, &[&str]); 3] = [
     (
         "filter",
         &[
@@ -44,6 +45,7 @@ pub const SECTIONS: [(&str, &[&str]); 2] = [
         ],
     ),
     ("sampling", &["mode", "rate"]),
+    ("cache", &super::cache::KEYS),
 ];
 
 /// A file that is larger is none of ours.
@@ -108,6 +110,8 @@ pub struct Settings {
     pub sampling_mode: Option<Said<String>>,
     /// 1 in so many.
     pub sampling_rate: Option<Said<i64>>,
+    /// The section `cache`.
+    pub cache: CacheSettings,
 }
 
 /// The section `filter`; numbers are given as texts.
@@ -142,6 +146,8 @@ struct Sections {
     filter: BTreeMap<String, Spanned<Value>>,
     #[serde(default)]
     sampling: BTreeMap<String, Spanned<Value>>,
+    #[serde(default)]
+    cache: BTreeMap<String, Spanned<Value>>,
 }
 
 impl Settings {
@@ -193,7 +199,8 @@ impl Settings {
             path: name.into(),
             problem: format!(": {}", error.message()),
         })?;
-        for (section, values) in [("filter", sections.filter), ("sampling", sections.sampling)] {
+        let Sections { filter, sampling, cache } = sections;
+        for (section, values) in [("filter", filter), ("sampling", sampling), ("cache", cache)] {
             for (key, value) in values {
                 let key = format!("{section}.{key}");
                 settings.set_in_section(&key, place(&key, &value), value.into_inner())?;
@@ -226,6 +233,7 @@ impl Settings {
             filter: self.filter.or(others.filter),
             sampling_mode: self.sampling_mode.or(others.sampling_mode),
             sampling_rate: self.sampling_rate.or(others.sampling_rate),
+            cache: self.cache.or(others.cache),
         }
     }
 
@@ -268,6 +276,11 @@ impl Settings {
         place: String,
         value: Value,
     ) -> Result<(), ConfigError> {
+        if let Some(key) = key.strip_prefix("cache.")
+            && super::cache::KEYS.contains(&key)
+        {
+            return self.cache.set(key, place, value);
+        }
         let filter = &mut self.filter;
         match key {
             "filter.include" => filter.include = Some(texts(place, value)?),
@@ -292,21 +305,21 @@ impl Settings {
     }
 }
 
-fn whole_number(place: String, value: Value) -> Result<Said<i64>, ConfigError> {
+pub(super) fn whole_number(place: String, value: Value) -> Result<Said<i64>, ConfigError> {
     match value {
         Value::Integer(value) => Ok(Said { value, place }),
         other => Err(wrong_type(place, &other, "a whole number, without quotes")),
     }
 }
 
-fn yes_or_no(place: String, value: Value) -> Result<Said<bool>, ConfigError> {
+pub(super) fn yes_or_no(place: String, value: Value) -> Result<Said<bool>, ConfigError> {
     match value {
         Value::Boolean(value) => Ok(Said { value, place }),
         other => Err(wrong_type(place, &other, "true or false, without quotes")),
     }
 }
 
-fn text(place: String, value: Value) -> Result<Said<String>, ConfigError> {
+pub(super) fn text(place: String, value: Value) -> Result<Said<String>, ConfigError> {
     match value {
         Value::String(value) => Ok(Said { value, place }),
         other => Err(wrong_type(place, &other, "a text: \"...\"")),

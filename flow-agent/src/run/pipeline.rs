@@ -51,9 +51,9 @@ impl Pipeline {
         let (stopping_sender, stopping) = watch::channel(false);
         let cache = CacheConfig {
             shards: config.shards,
-            limits: config.limits,
-            level: config.level,
-            hot_flows: config.hot_flows,
+            limits: config.cache.limits,
+            level: config.cache.level,
+            hot_flows: config.cache.hot_flows,
             seed,
         };
         let cache = Cache::start(&cache, &record_sender, &latency).map_err(Error::thread)?;
