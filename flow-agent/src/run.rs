@@ -1,6 +1,6 @@
 //! The live agent: every stage, from the hooks to the store, until it is told to stop.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use flow_common::hash::keys_from;
@@ -11,22 +11,21 @@ use crate::attach::{
     AttachError, Attacher, Hooks, Interface, Kernel, Missing, Numbers, PinFolder, Scan, TableSize,
     Watcher,
 };
-use crate::cache::CacheControl;
 use crate::clock::wall_clock;
 use crate::config::{Config, Source};
 use crate::drain::{self, Drain, Look};
 use crate::filter::OwnConnections;
 use crate::host::online_cpus;
 use crate::names::{NameBook, Names};
-use crate::pressure::{Pressure, PressureBook, Reader, Resizable};
 use crate::reload::Reloader;
 use crate::shutdown::Requests;
-use crate::status::{Bound, Phase, RulesBook, Sources, Vitals};
+use crate::status::{Bound, Phase, RulesBook, Vitals};
 use crate::target::Store;
 
 mod books;
 mod kernel_log;
 mod meter_loop;
+mod observers;
 mod pipeline;
 mod recovery;
 
@@ -34,6 +33,7 @@ pub(crate) use meter_loop::{LOOK, nearly_full};
 
 use kernel_log::KernelLog;
 use meter_loop::MeterLoop;
+use observers::Observed;
 use pipeline::Pipeline;
 use recovery::Recovery;
 
@@ -102,33 +102,17 @@ pub fn run(
         rules: rules.clone(),
     };
     let hooks = Hooks::new(kernel, numbers);
-    let control = pipeline.cache.control();
-    let pressure = config
-        .memory
-        .map(|limits| Pressure::start(limits, config.max_flows, Reader::new(), control.clone()));
-    let pressure = pressure.transpose().map_err(Error::thread)?;
-    let sources = Sources {
+    let observed = Observed {
+        config,
+        bound,
         vitals: vitals.clone(),
-        ledger: pipeline.ledger.clone(),
-        latency: pipeline.latency.clone(),
-        waiting: pipeline.waiting.clone(),
-        cache: control,
-        names: meter.names.clone(),
-        metered: hooks.book(),
         rules,
+        metered: hooks.book(),
         hash_keys: keys_from(seed),
-        look: Arc::new(Mutex::new(look)),
+        look,
         tables: size,
-        store: meter.store.new_client(),
-        pressure: pressure.as_ref().map_or_else(PressureBook::default, Pressure::book),
-        exporter: config.exporter.clone(),
-        patience: ANSWER,
     };
-    let status = bound.map(|bound| {
-        tracing::info!("the status is at http://{}", bound.address());
-        bound.serve(sources)
-    });
-    let status = status.transpose().map_err(Error::thread)?;
+    let observers = observed.start(&meter, &pipeline)?;
     let mut attacher = Attacher::start(hooks, interfaces, watcher).map_err(Error::thread)?;
     if let Some(pins) = &mut pins {
         pins.keep();
@@ -150,26 +134,13 @@ pub fn run(
         tracing::warn!("{error}");
     }
     let MeterLoop { intake, ledger, store, .. } = meter;
-    drop(pressure);
+    let status = observers.keep_status();
     drop(intake); // the cache ends when nothing can come in any more
     let outcome = pipeline.finish();
     let stored = books::report(&ledger, outcome);
     drop(status);
     let closed = store.close();
     metered.and(detached).and(drained).and(stored).and(closed)
-}
-
-/// How long the cache may take to answer a question of the status.
-const ANSWER: Duration = Duration::from_secs(5);
-
-impl Resizable for CacheControl {
-    fn open_flows(&self) -> usize {
-        self.stats().sum.flows as usize
-    }
-
-    fn resize(&self, max_flows: usize) {
-        Self::resize(self, max_flows);
-    }
 }
 
 /// Keeps the tables for the next agent, should this one be killed.
@@ -206,8 +177,8 @@ fn first_look(watcher: &mut Watcher) -> Result<Vec<Interface>, AttachError> {
 fn cool_down(config: &Config) -> Duration {
     /// For drains and batches that wait for each other.
     const SLACK: Duration = Duration::from_secs(10);
-    let timeouts = config.timeouts;
-    let open = timeouts.idle.max(timeouts.active) + timeouts.linger;
+    let timeouts = config.cache.limits.timeouts;
+    let open = timeouts.longest() + timeouts.linger;
     open + 2 * config.drain_interval + config.batch.age + SLACK
 }
 

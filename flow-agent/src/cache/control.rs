@@ -11,8 +11,9 @@ use std::time::{Duration, Instant};
 use crossbeam::channel::{Receiver, Sender, bounded};
 
 use super::details::CacheDetails;
+use super::look::Mode;
 use super::query::{FlowQuery, Invalidated, Selection};
-use super::shard::{Mode, Shard};
+use super::shard::Shard;
 use super::stats::{CacheStats, ShardStats, SharedStats, StatsLevel};
 use crate::record::FlowRecord;
 

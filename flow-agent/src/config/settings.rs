@@ -8,6 +8,7 @@ use std::path::Path;
 use toml::{Spanned, Value};
 
 use super::ConfigError;
+use super::cache::CacheSettings;
 
 /// Every key of the file.
 pub const KEYS: [&str; 17] = [
@@ -31,7 +32,7 @@ pub const KEYS: [&str; 17] = [
 ];
 
 /// Every section, with its keys.
-pub const SECTIONS: [(&str, &[&str]); 4] = [
+pub const SECTIONS: [(&str, &[&str]); 5] = [
     (
         "filter",
         &[
@@ -55,6 +56,7 @@ pub const SECTIONS: [(&str, &[&str]); 4] = [
             "floor_flows",
         ],
     ),
+    ("cache", &super::cache::KEYS),
 ];
 
 /// A file that is larger is none of ours.
@@ -123,6 +125,8 @@ pub struct Settings {
     pub status_listen: Option<Said<String>>,
     /// The section `memory`.
     pub memory: MemorySettings,
+    /// The section `cache`.
+    pub cache: CacheSettings,
 }
 
 /// The section `memory`.
@@ -184,6 +188,7 @@ struct Sections {
     status: BTreeMap<String, Spanned<Value>>,
     #[serde(default)]
     memory: BTreeMap<String, Spanned<Value>>,
+    cache: BTreeMap<String, Spanned<Value>>,
 }
 
 impl Settings {
@@ -240,6 +245,7 @@ impl Settings {
             ("sampling", sections.sampling),
             ("status", sections.status),
             ("memory", sections.memory),
+            ("cache", sections.cache),
         ];
         for (section, values) in sections {
             for (key, value) in values {
@@ -276,6 +282,7 @@ impl Settings {
             sampling_rate: self.sampling_rate.or(others.sampling_rate),
             status_listen: self.status_listen.or(others.status_listen),
             memory: self.memory.or(others.memory),
+            cache: self.cache.or(others.cache),
         }
     }
 
@@ -318,6 +325,11 @@ impl Settings {
         place: String,
         value: Value,
     ) -> Result<(), ConfigError> {
+        if let Some(key) = key.strip_prefix("cache.")
+            && super::cache::KEYS.contains(&key)
+        {
+            return self.cache.set(key, place, value);
+        }
         let (filter, memory) = (&mut self.filter, &mut self.memory);
         match key {
             "filter.include" => filter.include = Some(texts(place, value)?),
@@ -352,21 +364,21 @@ impl Settings {
     }
 }
 
-fn whole_number(place: String, value: Value) -> Result<Said<i64>, ConfigError> {
+pub(super) fn whole_number(place: String, value: Value) -> Result<Said<i64>, ConfigError> {
     match value {
         Value::Integer(value) => Ok(Said { value, place }),
         other => Err(wrong_type(place, &other, "a whole number, without quotes")),
     }
 }
 
-fn yes_or_no(place: String, value: Value) -> Result<Said<bool>, ConfigError> {
+pub(super) fn yes_or_no(place: String, value: Value) -> Result<Said<bool>, ConfigError> {
     match value {
         Value::Boolean(value) => Ok(Said { value, place }),
         other => Err(wrong_type(place, &other, "true or false, without quotes")),
     }
 }
 
-fn text(place: String, value: Value) -> Result<Said<String>, ConfigError> {
+pub(super) fn text(place: String, value: Value) -> Result<Said<String>, ConfigError> {
     match value {
         Value::String(value) => Ok(Said { value, place }),
         other => Err(wrong_type(place, &other, "a text: \"...\"")),

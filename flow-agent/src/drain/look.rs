@@ -104,10 +104,8 @@ impl Look {
     fn entry(&self, index: usize, way: usize, mut hot: HotLine) -> Option<SeenFlow> {
         for _ in 0..TRIES {
             let cold = self.cold.glance(index)[way];
-            let tunnel = match self.size.tunnels {
-                true => self.tunnels.glance(index)[way],
-                false => Tunnel::NONE,
-            };
+            let tunnel =
+                if self.size.tunnels { self.tunnels.glance(index)[way] } else { Tunnel::NONE };
             let set = self.sets.glance(index);
             let again = set.hot[way];
             if set.tags[way] == 0 || again.key != hot.key {

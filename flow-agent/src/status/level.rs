@@ -28,6 +28,7 @@ pub struct FlowSummary {
 }
 
 /// A level of look-up and what it knows.
+#[expect(clippy::struct_field_names, reason = "the keys of the answer")]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Level {
     /// `kernel`, `cache`, `spool` or `store`.

@@ -115,9 +115,7 @@ async fn answer(
     let page = match path {
         "/healthz" => either(pages::health(sources)),
         "/readyz" => either(pages::readiness(sources)),
-        "/metrics" => {
-            metrics_page(work(sources, workers, |sources| metrics::collect(sources)).await?)?
-        }
+        "/metrics" => metrics_page(work(sources, workers, metrics::collect).await?)?,
         "/api/v1/status" => json_page(StatusCode::OK, &pages::status(sources)),
         "/api/v1/ledger" => json_page(StatusCode::OK, &pages::ledger(sources)),
         "/api/v1/latency" => json_page(StatusCode::OK, &pages::latency(sources)),

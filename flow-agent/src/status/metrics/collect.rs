@@ -6,6 +6,7 @@ use std::sync::Arc;
 use flow_common::Count;
 use hdrhistogram::Histogram;
 
+#[expect(clippy::wildcard_imports, reason = "every metric is collected here")]
 use super::*;
 use crate::cache::Counter;
 use crate::ledger::{Entry, InterfaceTotals};
@@ -127,7 +128,7 @@ fn cache(sources: &Sources, out: &mut Vec<Family>) {
         if configured == 0 { stats.sum.max_flows } else { configured },
     ));
     out.push(number(CACHE_BYTES, stats.sum.bytes));
-    out.push(number(CACHE_QUEUED, stats.sum.queued as u64));
+    out.push(number(CACHE_QUEUED, stats.sum.queued));
 }
 
 fn delivery(sources: &Sources, out: &mut Vec<Family>) {

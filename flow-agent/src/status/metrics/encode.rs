@@ -1,4 +1,4 @@
-//! Families become OpenMetrics text.
+//! Families become `OpenMetrics` text.
 
 use std::fmt;
 

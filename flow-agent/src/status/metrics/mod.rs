@@ -1,4 +1,4 @@
-//! The metrics: OpenMetrics text, made anew for each scrape.
+//! The metrics: `OpenMetrics` text, made anew for each scrape.
 //!
 //! [`METRICS`] names all of them, and `docs/metrics.md` has a row for each: a test compares
 //! the two, and that nothing else is written.
