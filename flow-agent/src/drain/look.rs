@@ -6,7 +6,7 @@
 //! direction and tags, which who asks does not know.
 
 use aya::maps::Map;
-use flow_common::table::{ColdLine, ColdSet, Entry, HotLine, Region, Set, TunnelSet, names};
+use flow_common::table::{Entry, Head, HotLine, Region, Set, TunnelSet, names};
 use flow_common::{FlowKey, Tunnel};
 
 use super::DrainError;
@@ -17,7 +17,7 @@ use crate::mapped::MappedArray;
 pub struct Look {
     size: TableSize,
     sets: MappedArray<Set>,
-    cold: MappedArray<ColdSet>,
+    heads: MappedArray<Head>,
     dirty: MappedArray<u64>,
     regions: MappedArray<Region>,
     evicted: MappedArray<Entry>,
@@ -30,8 +30,8 @@ pub struct Look {
 pub struct SeenFlow {
     /// Its counters.
     pub hot: HotLine,
-    /// Its beginning.
-    pub cold: ColdLine,
+    /// `CLOCK_BOOTTIME` in ns of its first packet.
+    pub first_ns: u64,
     /// The tunnel that it came in.
     pub tunnel: Tunnel,
 }
@@ -52,7 +52,7 @@ impl Look {
         Ok(Self {
             size,
             sets: map(kernel, names::SETS, sets)?,
-            cold: map(kernel, names::COLD, sets)?,
+            heads: map(kernel, names::HEADS, sets)?,
             dirty: map(kernel, names::DIRTY, per_region(size.dirty_words()))?,
             regions: map(kernel, names::REGIONS, regions)?,
             evicted: map(kernel, names::EVICTED, per_region(size.evicted_per_region()))?,
@@ -94,26 +94,24 @@ impl Look {
         index: usize,
         wanted: &'a impl Fn(&FlowKey) -> bool,
     ) -> impl Iterator<Item = SeenFlow> + 'a {
-        let set = self.sets.glance(index);
-        let used = set.tags.into_iter().zip(set.hot).enumerate();
-        let used = used.filter(|(_, (tag, hot))| *tag != 0 && wanted(&hot.key));
-        used.filter_map(move |(way, (_, hot))| self.entry(index, way, hot))
+        let ways = self.sets.glance(index).into_iter().enumerate();
+        let used = ways.filter(|(_, hot)| hot.packets > 0 && wanted(&hot.key));
+        used.filter_map(move |(way, hot)| self.entry(index, way, hot))
     }
 
     /// An entry whose key was the same before and after its other parts were read.
     fn entry(&self, index: usize, way: usize, mut hot: HotLine) -> Option<SeenFlow> {
         for _ in 0..TRIES {
-            let cold = self.cold.glance(index)[way];
+            let first_ns = self.heads.glance(index).first_ns[way];
             let tunnel =
                 if self.size.tunnels { self.tunnels.glance(index)[way] } else { Tunnel::NONE };
-            let set = self.sets.glance(index);
-            let again = set.hot[way];
-            if set.tags[way] == 0 || again.key != hot.key {
+            let again = self.sets.glance(index)[way];
+            if again.packets == 0 || again.key != hot.key {
                 // Its flow has left this place: for the list of evicted flows, or drained.
                 return None;
             }
             if again.packets >= hot.packets {
-                return Some(SeenFlow { hot: again, cold, tunnel });
+                return Some(SeenFlow { hot: again, first_ns, tunnel });
             }
             hot = again;
         }
@@ -129,13 +127,13 @@ impl Look {
         let count = (self.regions.glance(region).evicted as usize).min(most);
         let tunnels = self.size.evicted_tunnels() as usize;
         (0..count).filter_map(move |position| {
-            let Entry { hot, cold } = self.evicted.glance(region * most + position);
+            let Entry { hot, first_ns, .. } = self.evicted.glance(region * most + position);
             let tunnel = if position < tunnels {
                 self.evicted_tunnels.glance(region * tunnels + position)
             } else {
                 Tunnel::NONE
             };
-            wanted(&hot.key).then_some(SeenFlow { hot, cold, tunnel })
+            wanted(&hot.key).then_some(SeenFlow { hot, first_ns, tunnel })
         })
     }
 }

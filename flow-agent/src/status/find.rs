@@ -52,7 +52,7 @@ fn in_kernel(sources: &Sources, name: &FlowName, names: &Names) -> Level {
     for entry in seen {
         let (first, last) = clock.map_or((0, 0), |clock| {
             let drift = clock.drift_ns();
-            let first = clock.agent_ns(entry.cold.first_ns);
+            let first = clock.agent_ns(entry.first_ns);
             let last = clock.agent_ns_of_jiffies(entry.hot.last_jiffies).max(first);
             (first.saturating_add_signed(drift), last.saturating_add_signed(drift))
         });

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use flow_common::Count;
 use hdrhistogram::Histogram;
 
-#[expect(clippy::wildcard_imports, reason = "every metric is collected here")]
+#[allow(clippy::wildcard_imports, reason = "every metric is collected here")]
 use super::*;
 use crate::cache::Counter;
 use crate::ledger::{Entry, InterfaceTotals};
