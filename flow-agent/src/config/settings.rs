@@ -178,15 +178,12 @@ impl FilterSettings {
 }
 
 /// The sections alone; the keys above them have been read.
-#[derive(serde::Deserialize)]
+#[derive(Default, serde::Deserialize)]
+#[serde(default)]
 struct Sections {
-    #[serde(default)]
     filter: BTreeMap<String, Spanned<Value>>,
-    #[serde(default)]
     sampling: BTreeMap<String, Spanned<Value>>,
-    #[serde(default)]
     status: BTreeMap<String, Spanned<Value>>,
-    #[serde(default)]
     memory: BTreeMap<String, Spanned<Value>>,
     cache: BTreeMap<String, Spanned<Value>>,
 }
