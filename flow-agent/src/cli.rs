@@ -36,7 +36,7 @@ pub enum Command {
     /// Say where a flow is: kernel tables, cache, batches, store; and why it may be missing
     #[cfg(feature = "live")]
     Explain(ExplainArgs),
-    /// Measure what a packet and a flow cost on this host; needs root
+    /// Measure what a packet and a flow cost on this host; needs root, but for `cache`
     #[cfg(feature = "live")]
     Bench(BenchArgs),
     /// Show or apply the tables

@@ -4,6 +4,8 @@
 use std::collections::BTreeSet;
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
@@ -241,6 +243,102 @@ fn explain_says_why_a_flow_is_not_there() -> Result<()> {
     assert!(bad.contains("write PROTOCOL,END,END"), "{bad}");
     agent.stop()?;
     Ok(())
+}
+
+#[test]
+fn explain_knows_which_flows_are_in_the_sample() -> Result<()> {
+    let rig = Rig::new()?;
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("agent.toml");
+    std::fs::write(&file, "[sampling]\nmode = \"flow\"\nrate = 3\n")?;
+    let path = file.display().to_string();
+    let (agent, status) = agent(&rig, &["--config", &path, "--drain-interval", "100"])?;
+    let (left, right) = (&rig.lab.left, &rig.lab.right);
+    let (counts, _) = rig::tally(&rig.lab, |_| {
+        let mut sent = traffic::ask(Ends::v4((left, 0), (right, 0), 53), 40, 1, 40, 300)?;
+        sent.add(traffic::ask(Ends::v6((right, 1), (left, 1), 54), 40, 1, 40, 300)?);
+        Ok(sent)
+    })?;
+    let mut said = Vec::new();
+    for key in counts.by_key().into_keys() {
+        let found = status.json(&format!(
+            "/api/v1/flows?store=false&key={}",
+            name(&key).replace('[', "%5B").replace(']', "%5D")
+        ))?;
+        let reasons = found["reasons"].to_string();
+        said.push((key, !reasons.contains("it is not in the sample: 1 in 3 flows is metered")));
+    }
+    agent.stop()?;
+    let stored = rows::flows(rig.store.url(), left.interface)?;
+    assert!(said.len() >= 160, "{}", said.len());
+    for (key, in_sample) in &said {
+        assert_eq!(stored.contains_key(key), *in_sample, "{key:?}");
+    }
+    let in_sample = said.iter().filter(|(_, in_sample)| *in_sample).count();
+    assert!(in_sample > 0 && in_sample < said.len(), "{in_sample} of {}", said.len());
+    Ok(())
+}
+
+/// An agent for which another folder is the one of control groups.
+fn in_made_group(folder: &Path) -> Result<PathBuf> {
+    let script = folder.join("agent");
+    let group = folder.join("group");
+    std::fs::create_dir_all(&group)?;
+    let text = format!(
+        "#!/bin/sh\nexec unshare --mount --propagation private sh -c \
+         'mount --bind {} /sys/fs/cgroup && exec \"$0\" \"$@\"' '{}' \"$@\"\n",
+        group.display(),
+        flow_agent().display()
+    );
+    std::fs::write(&script, text)?;
+    std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755))?;
+    Ok(script)
+}
+
+#[test]
+fn a_short_memory_makes_the_cache_smaller_and_loses_no_packet() -> Result<()> {
+    let rig = Rig::new()?;
+    let folder = tempfile::tempdir()?;
+    let binary = in_made_group(folder.path())?;
+    let group =
+        |name: &str, text: &str| std::fs::write(folder.path().join("group").join(name), text);
+    group("memory.max", "1000000\n")?;
+    group("memory.high", "max\n")?;
+    group("memory.current", "500000\n")?;
+    group("memory.stat", "inactive_file 100000\n")?;
+    let file = folder.path().join("agent.toml");
+    std::fs::write(&file, "max_flows = 1000\n[memory]\nfloor_flows = 100\n")?;
+    let path = file.display().to_string();
+    let more = ["--config", &path, "--drain-interval", "100", "--idle-timeout", "60"];
+    let more = [&ANY_PORT[..], &more].concat();
+    let agent = rig::agent_of(&binary, &rig.lab, ("tc", "tc"), rig.store.url(), &more)?;
+    let status = Status::of(&agent)?;
+    let (left, right) = (&rig.lab.left, &rig.lab.right);
+    let counts = rig::tally(&rig.lab, |_| {
+        traffic::ask(Ends::v4((left, 0), (right, 0), 53), 200, 2, 40, 300)
+    })?;
+    let metrics = until(|| status.metrics(), |metrics| metrics["flow_agent_cache_flows"] == 400.0)?;
+    assert_eq!(metrics["flow_agent_memory_shrinks_total"], 0.0);
+    assert_eq!(metrics["flow_agent_memory_used_bytes{source=\"cgroup\"}"], 400_000.0);
+    assert_eq!(metrics["flow_agent_memory_limit_bytes{source=\"cgroup\"}"], 1_000_000.0);
+    group("memory.current", "1100000\n")?;
+    let shrunk = |metrics: &flow_tests::status::Samples| {
+        metrics["flow_agent_memory_shrinks_total"] >= 1.0
+            && metrics["flow_agent_cache_flows"] <= 300.0
+    };
+    let metrics = until(|| status.metrics(), shrunk)?;
+    assert!(metrics["flow_agent_cache_limit_flows"] <= 300.0);
+    assert_eq!(metrics["flow_agent_cache_configured_flows"], 1_000.0);
+    assert!(agent.log().contains("memory is short: 0 of 0 MiB in use (cgroup)"), "{}", agent.log());
+    let memory = &status.json("/api/v1/status")?["memory"];
+    assert_eq!(memory["configured_flows"], 1_000);
+    agent.stop()?;
+    let evicted = sql::number(
+        rig.store.url(),
+        "SELECT count() FROM flow.flows WHERE flow_end_reason = 'lack_of_resources'",
+    )?;
+    assert!(evicted >= 100, "{evicted}");
+    rig::exact(&rig.lab, rig.store.url(), &counts)
 }
 
 #[test]
