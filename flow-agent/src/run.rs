@@ -49,7 +49,7 @@ pub fn run(
     shutdown: impl FnOnce() -> std::io::Result<Requests>,
 ) -> Result<(), Error> {
     let config = &source.load()?;
-    let bound = Bound::new(config.status)?;
+    let bound = Bound::asked(config.status)?;
     raise_descriptor_limit();
     let mut watcher = Watcher::new(config.selection.clone())?;
     let interfaces = first_look(&mut watcher)?;

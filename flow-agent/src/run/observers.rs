@@ -21,7 +21,7 @@ const ANSWER: Duration = Duration::from_secs(5);
 /// What the observers need besides the stages.
 pub struct Observed<'a> {
     pub config: &'a Config,
-    /// Where the status is served, if anywhere.
+    /// Where the status is served, if that was asked for.
     pub bound: Option<Bound>,
     pub vitals: Arc<Vitals>,
     pub rules: RulesBook,
@@ -66,7 +66,8 @@ impl Observed<'_> {
             exporter: config.exporter.clone(),
             patience: ANSWER,
         };
-        let status = self.bound.map(|bound| {
+        let bound = self.bound.or_else(|| Bound::default(config.status));
+        let status = bound.map(|bound| {
             tracing::info!("the status is at http://{}", bound.address());
             bound.serve(sources)
         });

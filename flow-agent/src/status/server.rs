@@ -18,7 +18,7 @@ use tokio::task::JoinSet;
 
 use super::respond::respond;
 use super::{Sources, StatusError};
-use crate::config::StatusListen;
+use crate::config::{DEFAULT_STATUS, StatusListen};
 
 /// Connections at one time; more wait to be accepted.
 const MAX_CONNECTIONS: usize = 128;
@@ -42,21 +42,24 @@ pub struct Bound {
 }
 
 impl Bound {
-    /// Takes the address, if the status is to be served; none, with a warning, when only the
-    /// default one is meant and it is in use.
+    /// Takes the address that was asked for, if one was: before anything is started.
     ///
     /// # Errors
     /// The address cannot be taken.
-    pub fn new(listen: StatusListen) -> Result<Option<Self>, StatusError> {
-        let Some(address) = listen.address() else { return Ok(None) };
-        match Self::bind(address) {
-            Ok(bound) => Ok(Some(bound)),
-            Err(error) if listen == StatusListen::Default => {
-                tracing::warn!("{error}; this agent goes on without");
-                Ok(None)
-            }
-            Err(error) => Err(error),
+    pub fn asked(listen: StatusListen) -> Result<Option<Self>, StatusError> {
+        match listen {
+            StatusListen::At(address) => Self::bind(address).map(Some),
+            StatusListen::Default | StatusListen::Off => Ok(None),
         }
+    }
+
+    /// Takes the default address if it is meant and free; else there is a warning.
+    pub fn default(listen: StatusListen) -> Option<Self> {
+        if listen != StatusListen::Default {
+            return None;
+        }
+        let bound = Self::bind(DEFAULT_STATUS);
+        bound.inspect_err(|error| tracing::warn!("{error}; this agent goes on without")).ok()
     }
 
     fn bind(listen: SocketAddr) -> Result<Self, StatusError> {
