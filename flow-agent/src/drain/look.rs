@@ -1,8 +1,8 @@
 //! A look into the tables while they are written: for questions about single flows.
 //!
 //! Nothing is changed and nobody waits. What is read may be torn: packets and octets of an
-//! entry may differ by a packet that is being counted. It costs as much as there are flows
-//! in the tables (some ms for 100,000), because the hash of a flow needs its interface,
+//! entry may differ by a packet that is being counted. It costs more the more flows there are
+//! in the tables, because the hash of a flow needs its interface,
 //! direction and tags, which who asks does not know.
 
 use aya::maps::Map;
