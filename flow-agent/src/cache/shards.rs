@@ -8,7 +8,7 @@ use crossbeam::channel::{Receiver, Sender, bounded};
 use super::entry_batch::EntryBatch;
 use super::intake::Intake;
 use super::shard::{Shard, ShardStats, Timeouts};
-use crate::drain::Interval;
+use crate::drain::{Interval, Part, Partition};
 use crate::latency::{Latency, Stage};
 use crate::record::FlowRecord;
 
@@ -31,6 +31,8 @@ pub struct CacheConfig {
 
 /// What a shard is told.
 pub(super) enum Message {
+    /// Add this part of the kernel tables; the drain waits for it.
+    Read { part: Part },
     /// Add these, all of one generation.
     Update { batch: EntryBatch, interval: Interval },
     /// Emit what is due.
@@ -48,7 +50,6 @@ pub struct Cache {
     threads: Vec<JoinHandle<ShardStats>>,
     /// Emptied batches, to be filled again.
     spare: Receiver<EntryBatch>,
-    seed: u64,
 }
 
 impl Cache {
@@ -76,12 +77,21 @@ impl Cache {
             shards.push(sender);
             threads.push(thread);
         }
-        Ok(Self { shards, threads, spare, seed: config.seed })
+        Ok(Self { shards, threads, spare })
     }
 
-    /// Where the entries of a drain go in, in as many intakes as there are drains at once.
-    pub fn intake(&self) -> Intake {
-        Intake::new(self.shards.clone(), self.spare.clone(), self.seed)
+    /// Where the flows of a drain go in, whose tables are split so.
+    ///
+    /// # Panics
+    /// When there are more parts than shards.
+    pub fn intake(&self, partition: Partition) -> Intake {
+        assert!(partition.parts() <= self.shards.len(), "a shard for each part");
+        Intake::new(self.shards.clone(), self.spare.clone(), partition)
+    }
+
+    /// How many there are.
+    pub fn shards(&self) -> usize {
+        self.shards.len()
     }
 
     /// Lets every shard emit what is due at `now_ns`. Records that leave from now
@@ -121,6 +131,8 @@ fn run(
     records: &Sender<Vec<FlowRecord>>,
     latency: &Latency,
 ) -> ShardStats {
+    /// Records that leave together, if there are so many.
+    const RECORDS: usize = 1024;
     let mut out = Vec::new();
     let mut drift = 0;
     let emit = |out: &mut Vec<FlowRecord>, drift: i64| {
@@ -136,6 +148,12 @@ fn run(
     for message in messages {
         let started = Instant::now();
         match message {
+            Message::Read { part } => part.read(|entry, interval| {
+                shard.update(&entry.delta(interval), &mut out);
+                if out.len() >= RECORDS {
+                    emit(&mut out, drift);
+                }
+            }),
             Message::Update { mut batch, interval } => {
                 for entry in batch.iter() {
                     shard.update(&entry.delta(&interval), &mut out);
