@@ -30,7 +30,7 @@ pub struct Kernel {
     pub ebpf: Ebpf,
     /// The size of its tables.
     pub size: TableSize,
-    seed: u64,
+    pub(crate) seed: u64,
     /// More loads of the programs, on the same tables: planes 1 and up.
     planes: Vec<Ebpf>,
     loading: Option<Receiver<Result<Ebpf, AttachError>>>,
@@ -106,7 +106,8 @@ impl Kernel {
             .override_global(names::INDEX_BASE, &base, true)
             .override_global(names::XDP_VERDICT, &verdict, true)
             .map_max_entries(names::SETS, regions * size.sets_per_region)
-            .map_max_entries(names::COLD, regions * size.sets_per_region)
+            .map_max_entries(names::HEADS, regions * size.sets_per_region)
+            .map_max_entries(names::TCP, regions * size.sets_per_region)
             .map_max_entries(names::DIRTY, regions * size.dirty_words())
             .map_max_entries(names::REGIONS, regions)
             .map_max_entries(names::EVICTED, regions * evicted)
