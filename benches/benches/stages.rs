@@ -2,6 +2,7 @@
 //! Needs no privilege. One core; the median is what counts.
 
 use divan::Bencher;
+use divan::counter::ItemsCount;
 use flow_benches::tcp_frame;
 use flow_common::{Link, Options, parse};
 

@@ -12,6 +12,8 @@ mod journal;
 mod leftover;
 mod look;
 mod overflow;
+mod partition;
+mod sets;
 mod suspend;
 mod tables;
 
@@ -21,6 +23,8 @@ pub use entry::FlowEntry;
 pub use generation::{Drain, Drained, Flipped, Interval, own_connections};
 pub use leftover::Leftover;
 pub use look::{Look, SeenFlow};
+pub use partition::Partition;
+pub use sets::{Destination, Here, Part};
 pub use tables::FillLevel;
 
 use aya::maps::MapError;
