@@ -13,10 +13,12 @@ use tokio::sync::mpsc::{self, error::TrySendError};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use uuid::Uuid;
 
+use crate::enrich::{BatchLabels, Enricher};
 use crate::latency::{Latency, Stage};
 use crate::ledger::{Entry, Ledger, LostRecord};
 use crate::names::{NameBook, Names};
 use crate::record::FlowRecord;
+use crate::row::FlowRow;
 
 /// When a batch is frozen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,6 +52,8 @@ pub struct Batch {
     pub exported_at: u32,
     /// At least one.
     pub records: Vec<FlowRecord>,
+    /// What was known of the records when it was frozen.
+    pub labels: BatchLabels,
     /// What the records' interfaces were called when it was frozen.
     pub names: Arc<Names>,
     /// Room in the queue, one permit a row; free again when the batch is dropped.
@@ -57,14 +61,26 @@ pub struct Batch {
 }
 
 impl Batch {
-    /// Freezes records at a wall-clock time in Unix ns.
-    pub fn freeze(records: Vec<FlowRecord>, names: Arc<Names>, now_ns: u64) -> Self {
+    /// Freezes records at a wall-clock time in Unix ns, with what is known of them.
+    pub fn freeze(
+        records: Vec<FlowRecord>,
+        labels: BatchLabels,
+        names: Arc<Names>,
+        now_ns: u64,
+    ) -> Self {
         let exported_at = (now_ns / 1_000_000_000) as u32;
-        Self { id: Uuid::now_v7(), exported_at, records, names, room: None }
+        Self { id: Uuid::now_v7(), exported_at, records, labels, names, room: None }
+    }
+
+    /// The rows to be inserted, the same each time.
+    pub fn rows(&self) -> impl Iterator<Item = FlowRow<'_>> {
+        self.records.iter().enumerate().map(|(at, record)| {
+            FlowRow::new(record, &self.labels.row(at), &self.names, self.id, self.exported_at)
+        })
     }
 }
 
-/// Starts the batcher. It ends when every record sender is gone, with nothing held back.
+/// Starts the batcher; without an `enricher` rows have no labels. It ends when every record sender is gone, with nothing held back.
 ///
 /// # Errors
 /// The system refuses the thread.
@@ -73,6 +89,7 @@ pub fn start(
     records: Receiver<Vec<FlowRecord>>,
     batches: mpsc::Sender<Batch>,
     names: NameBook,
+    enricher: Option<Enricher>,
     ledger: Ledger,
     latency: Latency,
     wall_clock: fn() -> u64,
@@ -81,6 +98,7 @@ pub fn start(
         limits,
         batches,
         names,
+        enricher,
         ledger,
         latency,
         wall_clock,
@@ -97,6 +115,7 @@ struct Batcher {
     limits: BatchLimits,
     batches: mpsc::Sender<Batch>,
     names: NameBook,
+    enricher: Option<Enricher>,
     ledger: Ledger,
     latency: Latency,
     wall_clock: fn() -> u64,
@@ -147,7 +166,11 @@ impl Batcher {
             return;
         }
         let records = std::mem::take(&mut self.open);
-        let mut batch = Batch::freeze(records, self.names.current(), (self.wall_clock)());
+        let names = self.names.current();
+        let labels = self.enricher.as_mut().map_or_else(BatchLabels::default, |enricher| {
+            enricher.label(&records, &names, Instant::now())
+        });
+        let mut batch = Batch::freeze(records, labels, names, (self.wall_clock)());
         let rows = batch.records.len() as u32;
         batch.room = self.room.clone().try_acquire_many_owned(rows).ok();
         // When the store has been away for as long as the queue is: waiting here

@@ -9,14 +9,18 @@ use crate::Exit;
 use crate::attach::{AttachError, AttachMode, InterfaceSpec, Selection};
 use crate::batch::BatchLimits;
 use crate::cache::Timeouts;
+use crate::enrich::EnrichConfig;
 use crate::filter::Rules;
 use crate::host::check_name;
 use crate::sink::{SinkError, StoreTarget};
+use crate::state::StateConfig;
 
+mod enrich;
 mod rules;
 mod settings;
 mod source;
 
+pub use enrich::EnrichSettings;
 pub use settings::{Said, Settings};
 pub use source::Source;
 
@@ -89,6 +93,10 @@ pub struct Config {
     pub rules: Rules,
     /// They are left out.
     pub exclude_own_traffic: bool,
+    /// What is looked up beside the packets; none: nothing.
+    pub enrich: Option<EnrichConfig>,
+    /// What is kept over restarts; none: nothing.
+    pub state: Option<StateConfig>,
 }
 
 const DEFAULT_STORE: &str = "embedded:/var/lib/flow-agent/store";
@@ -101,7 +109,7 @@ impl Settings {
     ///
     /// # Errors
     /// The first value that is not allowed.
-    pub fn check(self, host_name: &str, cpus: usize) -> Result<Config, ConfigError> {
+    pub fn check(mut self, host_name: &str, cpus: usize) -> Result<Config, ConfigError> {
         let defaults = (Timeouts::default(), BatchLimits::default());
         let idle = number(self.idle_timeout_s, defaults.0.idle.as_secs(), 1, 86_400)?;
         let active = number(self.active_timeout_s, defaults.0.active.as_secs(), 1, 86_400)?;
@@ -147,6 +155,8 @@ impl Settings {
             stop_patience: STOP_PATIENCE,
             rules: rules::check(self.filter, self.sampling_mode, self.sampling_rate)?,
             exclude_own_traffic: self.exclude_own_traffic.is_none_or(|said| said.value),
+            enrich: self.enrich.check()?,
+            state: self.enrich.check_state()?,
         })
     }
 }

@@ -8,6 +8,7 @@ use std::path::Path;
 use toml::{Spanned, Value};
 
 use super::ConfigError;
+use super::enrich::{ENRICH_KEYS, EnrichSettings, STATE_KEYS};
 
 /// Every key of the file.
 pub const KEYS: [&str; 17] = [
@@ -30,8 +31,8 @@ pub const KEYS: [&str; 17] = [
     "exclude_own_traffic",
 ];
 
-/// Every section, with its keys.
-pub const SECTIONS: [(&str, &[&str]); 2] = [
+/// Every section, with its keys; those of `services` are free.
+pub const SECTIONS: [(&str, &[&str]); 5] = [
     (
         "filter",
         &[
@@ -44,6 +45,9 @@ pub const SECTIONS: [(&str, &[&str]); 2] = [
         ],
     ),
     ("sampling", &["mode", "rate"]),
+    ("services", &[]),
+    ("enrich", ENRICH_KEYS),
+    ("state", STATE_KEYS),
 ];
 
 /// A file that is larger is none of ours.
@@ -108,6 +112,8 @@ pub struct Settings {
     pub sampling_mode: Option<Said<String>>,
     /// 1 in so many.
     pub sampling_rate: Option<Said<i64>>,
+    /// The sections `services`, `enrich` and `state`.
+    pub enrich: EnrichSettings,
 }
 
 /// The section `filter`; numbers are given as texts.
@@ -142,6 +148,12 @@ struct Sections {
     filter: BTreeMap<String, Spanned<Value>>,
     #[serde(default)]
     sampling: BTreeMap<String, Spanned<Value>>,
+    #[serde(default)]
+    services: BTreeMap<String, Spanned<Value>>,
+    #[serde(default)]
+    enrich: BTreeMap<String, Spanned<Value>>,
+    #[serde(default)]
+    state: BTreeMap<String, Spanned<Value>>,
 }
 
 impl Settings {
@@ -193,7 +205,13 @@ impl Settings {
             path: name.into(),
             problem: format!(": {}", error.message()),
         })?;
-        for (section, values) in [("filter", sections.filter), ("sampling", sections.sampling)] {
+        for (section, values) in [
+            ("filter", sections.filter),
+            ("sampling", sections.sampling),
+            ("services", sections.services),
+            ("enrich", sections.enrich),
+            ("state", sections.state),
+        ] {
             for (key, value) in values {
                 let key = format!("{section}.{key}");
                 settings.set_in_section(&key, place(&key, &value), value.into_inner())?;
@@ -226,6 +244,7 @@ impl Settings {
             filter: self.filter.or(others.filter),
             sampling_mode: self.sampling_mode.or(others.sampling_mode),
             sampling_rate: self.sampling_rate.or(others.sampling_rate),
+            enrich: self.enrich.or(others.enrich),
         }
     }
 
@@ -268,6 +287,11 @@ impl Settings {
         place: String,
         value: Value,
     ) -> Result<(), ConfigError> {
+        if let Some((section @ ("services" | "enrich" | "state"), key)) = key.split_once('.')
+            && self.enrich.set(section, key, place.clone(), value.clone())?
+        {
+            return Ok(());
+        }
         let filter = &mut self.filter;
         match key {
             "filter.include" => filter.include = Some(texts(place, value)?),
@@ -292,28 +316,28 @@ impl Settings {
     }
 }
 
-fn whole_number(place: String, value: Value) -> Result<Said<i64>, ConfigError> {
+pub(super) fn whole_number(place: String, value: Value) -> Result<Said<i64>, ConfigError> {
     match value {
         Value::Integer(value) => Ok(Said { value, place }),
         other => Err(wrong_type(place, &other, "a whole number, without quotes")),
     }
 }
 
-fn yes_or_no(place: String, value: Value) -> Result<Said<bool>, ConfigError> {
+pub(super) fn yes_or_no(place: String, value: Value) -> Result<Said<bool>, ConfigError> {
     match value {
         Value::Boolean(value) => Ok(Said { value, place }),
         other => Err(wrong_type(place, &other, "true or false, without quotes")),
     }
 }
 
-fn text(place: String, value: Value) -> Result<Said<String>, ConfigError> {
+pub(super) fn text(place: String, value: Value) -> Result<Said<String>, ConfigError> {
     match value {
         Value::String(value) => Ok(Said { value, place }),
         other => Err(wrong_type(place, &other, "a text: \"...\"")),
     }
 }
 
-fn texts(place: String, value: Value) -> Result<Said<Vec<String>>, ConfigError> {
+pub(super) fn texts(place: String, value: Value) -> Result<Said<Vec<String>>, ConfigError> {
     let needed = "a list of texts: [\"eth0\"]";
     list(place, value, needed, |value| match value {
         Value::String(text) => Some(text),

@@ -48,6 +48,8 @@ impl Config {
             ("batch_rows", self.batch.rows != other.batch.rows),
             ("batch_age_ms", self.batch.age != other.batch.age),
             ("queue_rows", self.batch.queued_rows != other.batch.queued_rows),
+            ("enrich", self.enrich != other.enrich),
+            ("state", self.state != other.state),
         ];
         differences.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect()
     }
@@ -83,6 +85,14 @@ mod tests {
             exclude_own_traffic = false\n[filter]\nexclude = ['10.0.0.0/8']\n\
             [sampling]\nmode = 'flow'\nrate = 2";
         assert_eq!(config("").needs_restart(&config(file)), Vec::<&str>::new());
-        assert_eq!(SECTIONS.map(|(section, _)| section), ["filter", "sampling"]);
+        for (section, named) in [
+            ("[services]\nmine = ['tcp/1']", "enrich"),
+            ("[enrich]\nenabled = false", "enrich"),
+            ("[state]\ninterval_s = 77", "state"),
+        ] {
+            assert_eq!(config("").needs_restart(&config(section)), [named]);
+        }
+        let sections = ["filter", "sampling", "services", "enrich", "state"];
+        assert_eq!(SECTIONS.map(|(section, _)| section), sections);
     }
 }

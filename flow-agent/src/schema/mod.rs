@@ -9,8 +9,14 @@ struct Migration {
     sql: &'static str,
 }
 
-const MIGRATIONS: &[Migration] =
-    &[Migration { version: 1, name: "flows", sql: include_str!("migrations/0001_flows.sql") }];
+const MIGRATIONS: &[Migration] = &[
+    Migration { version: 1, name: "flows", sql: include_str!("migrations/0001_flows.sql") },
+    Migration {
+        version: 2,
+        name: "enrichment",
+        sql: include_str!("migrations/0002_enrichment.sql"),
+    },
+];
 
 /// Applied before the others: the list of what was applied.
 const BOOKKEEPING: &str = "\
