@@ -5,11 +5,14 @@
 
 use std::time::Duration;
 
+use flow_common::FlowKey;
 use foldhash::fast::FixedState;
 use lru::LruCache;
 
+use super::details::{CacheDetails, HotFlow};
 use super::flow::Flow;
 use super::key::{BiflowKey, Side};
+use super::stats::{Counter, ShardStats};
 use crate::delta::Delta;
 use crate::record::{FlowEndReason, FlowRecord};
 
@@ -34,17 +37,13 @@ impl Default for Timeouts {
     }
 }
 
-/// What a shard has done since it began.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ShardStats {
-    /// Deltas that found their flow.
-    pub hits: u64,
-    /// Deltas that opened a flow.
-    pub misses: u64,
-    /// Flows emitted because the shard was full.
-    pub evictions: u64,
-    /// Open and lingering flows.
-    pub flows: u64,
+/// What becomes of an invalidated flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// A record of what was counted leaves; the flow stays open and counts from zero.
+    Soft,
+    /// It is emitted and removed (`forced_end`).
+    Hard,
 }
 
 type List = LruCache<BiflowKey, Flow, FixedState>;
@@ -80,14 +79,14 @@ impl Shard {
             if let Some(reason) = due(flow, delta, &self.timeouts) {
                 out.push(flow.record(&key, reason));
                 if reason == FlowEndReason::ActiveTimeout {
-                    self.stats.hits += 1;
+                    self.stats.counts.add(Counter::Hits, 1);
                     *flow = flow.continued(&key, delta, side);
                 } else {
-                    self.stats.misses += 1;
+                    self.stats.counts.add(Counter::Misses, 1);
                     *flow = Flow::new(delta, side);
                 }
             } else {
-                self.stats.hits += 1;
+                self.stats.counts.add(Counter::Hits, 1);
                 flow.add(delta, side);
             }
             if flow.has_ended()
@@ -104,7 +103,7 @@ impl Shard {
             // Of a connection that changed its CPU the end may be drained before the beginning.
             let is_next = delta.syn_packets > 0 && delta.first_ns > flow.last_ns;
             if lingers && !is_next && delta.sampling == flow.sampling {
-                self.stats.hits += 1;
+                self.stats.counts.add(Counter::Hits, 1);
                 flow.add(delta, side);
                 return;
             }
@@ -120,13 +119,13 @@ impl Shard {
     }
 
     fn insert(&mut self, key: BiflowKey, delta: &Delta, side: Side, out: &mut Vec<FlowRecord>) {
-        self.stats.misses += 1;
+        self.stats.counts.add(Counter::Misses, 1);
         if self.len() >= self.max_flows {
             // A flow that has ended loses nothing by leaving early.
             if let Some((key, flow)) = self.ended.pop_lru() {
                 out.push(flow.record(&key, FlowEndReason::EndOfFlow));
             } else if let Some((key, flow)) = self.open.pop_lru() {
-                self.stats.evictions += 1;
+                self.stats.counts.add(Counter::EvictedFull, 1);
                 out.push(flow.record(&key, FlowEndReason::LackOfResources));
             }
         }
@@ -153,6 +152,56 @@ impl Shard {
         pop_while(&mut self.open, |_| true, FlowEndReason::ForcedEnd, out);
     }
 
+    /// Flows with these keys as the records they would be now, at most `most`.
+    pub fn find(&self, wanted: impl Fn(&FlowKey) -> bool, most: usize) -> Vec<FlowRecord> {
+        self.open
+            .iter()
+            .chain(self.ended.iter())
+            .filter(|(key, _)| wanted(&key.sent_by(Side::Low)))
+            .map(|(key, flow)| flow.record(key, FlowEndReason::ForcedEnd))
+            .take(most)
+            .collect()
+    }
+
+    /// Emits the flows with these keys; returns how many.
+    pub fn invalidate(
+        &mut self,
+        wanted: impl Fn(&FlowKey) -> bool,
+        _mode: Mode,
+        _now_ns: u64,
+        out: &mut Vec<FlowRecord>,
+    ) -> u64 {
+        let mut flows = 0;
+        for list in [&mut self.open, &mut self.ended] {
+            let keys: Vec<_> = list
+                .iter()
+                .filter(|(key, _)| wanted(&key.sent_by(Side::Low)))
+                .map(|(key, _)| key.clone())
+                .collect();
+            for key in keys {
+                if let Some(flow) = list.pop(&key) {
+                    flows += 1;
+                    out.push(flow.record(&key, FlowEndReason::ForcedEnd));
+                }
+            }
+        }
+        flows
+    }
+
+    /// Histograms and hot flows at `now_ns`.
+    pub fn details(&self, now_ns: u64, most: usize) -> CacheDetails {
+        let mut details = CacheDetails::default();
+        for (key, flow) in self.open.iter().chain(self.ended.iter()) {
+            let since = |ns: u64| Duration::from_nanos(now_ns.saturating_sub(ns));
+            details.add_flow(since(flow.start_ns), since(flow.last_ns));
+            let packets = flow.record(key, FlowEndReason::ForcedEnd).total_packets();
+            details.hot_flows.push(HotFlow { key: key.sent_by(Side::Low), packets, error: 0 });
+        }
+        details.hot_flows.sort_by_key(|flow| std::cmp::Reverse(flow.packets));
+        details.hot_flows.truncate(most);
+        details
+    }
+
     /// Open and lingering flows.
     pub fn len(&self) -> usize {
         self.open.len() + self.ended.len()
@@ -165,7 +214,7 @@ impl Shard {
 
     /// What it has done.
     pub fn stats(&self) -> ShardStats {
-        ShardStats { flows: self.len() as u64, ..self.stats }
+        ShardStats { flows: self.len() as u64, max_flows: self.max_flows as u64, ..self.stats }
     }
 }
 

@@ -294,7 +294,7 @@ fn a_full_shard_emits_the_flow_that_was_used_least_recently() {
     );
     assert_eq!(out.len(), 1);
     assert_eq!((out[0].end_reason, out[0].src[0]), (FlowEndReason::LackOfResources, 2));
-    assert_eq!(shard.stats().evictions, 1);
+    assert_eq!(shard.stats().counts.evictions(), 1);
 }
 
 #[test]

@@ -25,6 +25,14 @@ impl Prefix {
         let data = prefix::data(generation, &self.address);
         (prefix::HEAD_BITS + u32::from(self.bits), data)
     }
+
+    /// True for an address that begins so. `::/0` is all of IPv6 and nothing of IPv4.
+    pub fn contains(&self, address: &Address) -> bool {
+        let number = |address: &Address| u128::from_be_bytes(address.octets());
+        let mask = u128::MAX.checked_shl(128 - u32::from(self.bits)).unwrap_or(0);
+        address.is_mapped() == self.address.is_mapped()
+            && number(address) & mask == number(&self.address)
+    }
 }
 
 impl FromStr for Prefix {
