@@ -64,7 +64,7 @@ pub struct Flow {
     max_ttl: u8,
     /// Of every packet counted so far.
     pub sampling: u32,
-    /// Decided by an earlier record of the same flow.
+    /// Decided by an earlier record of the same flow, or known from before.
     initiator: Option<(Side, InitiatorBy)>,
 }
 
@@ -119,9 +119,17 @@ impl Flow {
         (low.tcp_flags & high.tcp_flags & FIN) != 0 || (low.tcp_flags | high.tcp_flags) & RST != 0
     }
 
-    /// Who began the flow, and which rule says so.
-    fn initiator(&self, key: &BiflowKey) -> (Side, InitiatorBy) {
-        if let Some(decided) = self.initiator {
+    /// It is known from elsewhere who began the flow.
+    pub fn decide(&mut self, decided: (Side, InitiatorBy)) {
+        self.initiator = Some(decided);
+    }
+
+    /// Who began the flow, and which rule says so. What no SYN decided gives way to one.
+    pub fn initiator(&self, key: &BiflowKey) -> (Side, InitiatorBy) {
+        let syn = self.sent.iter().any(|sent| sent.syn_packets > 0);
+        if let Some(decided) = self.initiator
+            && (decided.1 == InitiatorBy::Syn || !syn)
+        {
             return decided;
         }
         let first = self.first_sender();

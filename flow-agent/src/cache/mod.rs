@@ -13,6 +13,7 @@ mod flow;
 #[cfg(feature = "live")]
 mod intake;
 mod key;
+mod memory;
 #[cfg(feature = "live")]
 mod query;
 mod shard;
@@ -29,6 +30,7 @@ pub use details::{CacheDetails, HotFlow};
 #[cfg(feature = "live")]
 pub use intake::Intake;
 pub use key::{BiflowKey, Side};
+pub use memory::{Connection, Initiator, MOST_INITIATORS, Memory};
 #[cfg(feature = "live")]
 pub use query::{FlowQuery, Invalidated, Selection};
 pub use shard::{Mode, Shard, Timeouts};

@@ -12,6 +12,7 @@ use lru::LruCache;
 use super::details::{CacheDetails, HotFlow};
 use super::flow::Flow;
 use super::key::{BiflowKey, Side};
+use super::memory::{Initiator, Memory};
 use super::stats::{Counter, ShardStats};
 use crate::delta::Delta;
 use crate::record::{FlowEndReason, FlowRecord};
@@ -56,6 +57,7 @@ pub struct Shard {
     max_flows: usize,
     timeouts: Timeouts,
     stats: ShardStats,
+    memory: Memory,
 }
 
 impl Shard {
@@ -69,6 +71,7 @@ impl Shard {
             max_flows: max_flows.max(1),
             timeouts,
             stats: ShardStats::default(),
+            memory: Memory::default(),
         }
     }
 
@@ -129,7 +132,12 @@ impl Shard {
                 out.push(flow.record(&key, FlowEndReason::LackOfResources));
             }
         }
-        let flow = Flow::new(delta, side);
+        let mut flow = Flow::new(delta, side);
+        if delta.syn_packets == 0
+            && let Some(decided) = self.memory.initiator(&delta.key, side)
+        {
+            flow.decide(decided);
+        }
         if flow.has_ended() {
             self.linger(key, flow, delta.last_ns);
         } else {
@@ -200,6 +208,19 @@ impl Shard {
         details.hot_flows.sort_by_key(|flow| std::cmp::Reverse(flow.packets));
         details.hot_flows.truncate(most);
         details
+    }
+
+    /// Takes what is known of connections from before.
+    pub fn remember(&mut self, memory: Memory) {
+        self.memory = memory;
+    }
+
+    /// Who began the open flows, at most `most`, those with the latest packets.
+    pub fn initiators(&self, most: usize) -> Vec<Initiator> {
+        let initiator = |(key, flow): (&BiflowKey, &Flow)| {
+            Initiator::of(&key.sent_by(Side::Low), flow.initiator(key))
+        };
+        self.open.iter().filter_map(initiator).take(most).collect()
     }
 
     /// Open and lingering flows.

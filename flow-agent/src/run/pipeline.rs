@@ -10,6 +10,7 @@ use crate::batch;
 use crate::cache::{Cache, CacheConfig};
 use crate::clock::wall_clock;
 use crate::config::Config;
+use crate::enrich::Enricher;
 use crate::latency::Latency;
 use crate::ledger::Ledger;
 use crate::names::NameBook;
@@ -43,6 +44,7 @@ impl Pipeline {
         config: &Config,
         seed: u64,
         names: &NameBook,
+        enricher: Option<Enricher>,
         store: &Store,
     ) -> Result<Self, Error> {
         let (ledger, latency) = (Ledger::default(), Latency::default());
@@ -61,7 +63,7 @@ impl Pipeline {
             config.batch,
             record_receiver,
             batch_sender,
-            names.clone(),
+            (names.clone(), enricher),
             ledger.clone(),
             latency.clone(),
             wall_clock,

@@ -8,7 +8,9 @@
 mod file;
 mod keeper;
 mod part;
+mod parts;
 
 pub use file::{StateError, StateFile};
 pub use keeper::{Keeper, StateConfig};
 pub use part::{Part, State, decode, encode};
+pub use parts::{Initiators, ListeningPorts};
