@@ -92,13 +92,13 @@ fn a_table_of_the_version_before_gets_the_new_columns() -> Result<()> {
     ensure!(replayed.status.success(), "{}", String::from_utf8_lossy(&replayed.stderr));
     let rows = store.sql(
         "SELECT DISTINCT exporter, protocol, src_country, dst_country, src_asn, dst_asn, src_host, \
-         unit FROM flow.flows ORDER BY exporter, protocol",
+         unit, 'end' FROM flow.flows ORDER BY exporter, protocol",
     );
     let expected = [
-        "old\t0\t\t\t0\t0\t\t",
-        "probe\t1\tDE\t\t64500\t64500\t\t",
-        "probe\t6\tDE\t\t64500\t64500\t\t",
-        "probe\t17\tFR\tFR\t0\t0\t\t",
+        "old\t0\t\t\t0\t0\t\t\tend",
+        "probe\t1\tDE\t\t64500\t64500\t\t\tend",
+        "probe\t6\tDE\t\t64500\t64500\t\t\tend",
+        "probe\t17\tFR\tFR\t0\t0\t\t\tend",
     ];
     assert_eq!(rows.lines().collect::<Vec<_>>(), expected);
     Ok(())

@@ -23,7 +23,6 @@ use super::sockets::{LocalSocket, local_sockets};
 use super::units::{SocketKey, UnitNews};
 use crate::attach::{AttachError, NetworkNamespace};
 use crate::names::NameBook;
-use crate::services::KnownPorts;
 
 /// Namespaces looked at.
 const MOST_NAMESPACES: usize = 64;
@@ -39,8 +38,6 @@ pub struct LearnerConfig {
     /// How many sockets are remembered, and for how long units are believed; none: they are not
     /// learned.
     pub units: Option<(usize, Duration)>,
-    /// Ports that are known services by the configuration.
-    pub own_ports: Vec<(u8, u16)>,
 }
 
 /// The thread's work.
@@ -51,8 +48,6 @@ pub struct Learner {
     pub names: NameBook,
     /// Where listening ports are kept.
     pub listeners: Listeners,
-    /// Where they help to find who began a flow.
-    pub known_ports: KnownPorts,
     /// Where names of services go.
     pub service_news: Sender<ServiceNews>,
     /// Where units of sockets go.
@@ -173,9 +168,6 @@ impl Work {
         let Some(ttl) = self.learner.config.listeners_ttl else { return };
         self.learner.listeners.add(listening, now_s, ttl);
         let all = self.learner.listeners.all();
-        let own = self.learner.config.own_ports.iter().copied();
-        let learned = all.iter().map(|(listener, _)| (listener.protocol, listener.port));
-        self.learner.known_ports.set(own.chain(learned));
         let names: ServiceNews = all
             .iter()
             .filter_map(|(listener, seen)| {
@@ -266,11 +258,9 @@ mod tests {
                 interval: Duration::from_secs(5),
                 listeners_ttl: Some(Duration::from_secs(100)),
                 units: Some((1 << 20, Duration::from_secs(100))),
-                own_ports: vec![(TCP, 4711)],
             },
             names: NameBook::new(Names::new("host", &["eth0", "no-such-name/eth0"])),
             listeners: Listeners::default(),
-            known_ports: KnownPorts::default(),
             service_news,
             unit_news,
             wall_clock: || 7_000_000_000,
@@ -294,9 +284,6 @@ mod tests {
         };
         assert!(has(TCP, tcp));
         assert!(!has(UDP, chance), "a client's port");
-        let known = &work.learner.known_ports;
-        assert!(known.contains(TCP, tcp) && known.contains(TCP, 4711) && known.contains(TCP, 443));
-        assert!(!known.contains(UDP, chance));
         assert!(services.is_empty() && units.is_empty(), "the tree has no units");
     }
 

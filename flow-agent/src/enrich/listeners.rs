@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::services::KnownPorts;
+
 /// Listening ports that are remembered, at most.
 pub const MOST: usize = 4096;
 
@@ -33,9 +35,19 @@ pub struct Seen {
 #[derive(Clone, Debug, Default)]
 pub struct Listeners {
     ports: Arc<Mutex<BTreeMap<Listener, Seen>>>,
+    /// They and the configuration's own are known here.
+    known_ports: KnownPorts,
+    own: Arc<[(u8, u16)]>,
 }
 
 impl Listeners {
+    /// None yet. From now on `known_ports` has them, and these `own` ones.
+    pub fn new(known_ports: KnownPorts, own: Vec<(u8, u16)>) -> Self {
+        let listeners = Self { ports: Arc::default(), known_ports, own: own.into() };
+        listeners.known_ports.set(listeners.own.iter().copied());
+        listeners
+    }
+
     /// Every port, in order.
     pub fn all(&self) -> Vec<(Listener, Seen)> {
         let ports = self.ports.lock().unwrap_or_else(PoisonError::into_inner);
@@ -62,6 +74,8 @@ impl Listeners {
                 ports.remove(listener);
             }
         }
+        let learned = ports.keys().map(|listener| (listener.protocol, listener.port));
+        self.known_ports.set(self.own.iter().copied().chain(learned));
     }
 }
 
@@ -98,6 +112,17 @@ mod tests {
         assert_eq!(listeners.all().len(), 2);
         listeners.add([], 120, TTL);
         assert_eq!(listeners.all(), [(listener(81), seen(None, 119))]);
+    }
+
+    #[test]
+    fn they_are_known_ports_as_long_as_they_are_remembered() {
+        let known = KnownPorts::default();
+        let listeners = Listeners::new(known.clone(), vec![(17, 9998)]);
+        assert!(known.contains(17, 9998) && !known.contains(6, 9999));
+        listeners.add([(listener(9999), seen(None, 10))], 10, TTL);
+        assert!(known.contains(17, 9998) && known.contains(6, 9999) && known.contains(6, 443));
+        listeners.add([], 110, TTL);
+        assert!(known.contains(17, 9998) && !known.contains(6, 9999));
     }
 
     #[test]

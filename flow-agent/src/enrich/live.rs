@@ -101,18 +101,15 @@ impl Enrichment {
         let own_ports: Vec<_> =
             config.services.iter().map(|(protocol, port, _)| (protocol, port)).collect();
         let known_ports = KnownPorts::default();
-        known_ports.set(own_ports.iter().copied());
-        let listeners = Listeners::default();
+        let listeners = Listeners::new(known_ports.clone(), own_ports);
         let learner = Learner {
             config: LearnerConfig {
                 interval: config.sockets_interval,
                 listeners_ttl: config.listeners_ttl,
                 units: config.units.map(|lifetime| (lifetime.entries, lifetime.ttl)),
-                own_ports,
             },
             names: names.clone(),
             listeners: listeners.clone(),
-            known_ports: known_ports.clone(),
             service_news,
             unit_news,
             wall_clock,
