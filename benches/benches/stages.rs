@@ -37,3 +37,13 @@ fn cache_update(bencher: Bencher<'_, '_>, flows: u64) {
         assert!(out.is_empty(), "no flow ends");
     });
 }
+
+/// What it costs to label a batch of 50,000 rows whose ends are among so many hosts, with the
+/// caches that are on by default, and with places, too.
+#[divan::bench(args = [(100, false), (10_000, false), (100, true), (10_000, true)], sample_count = 20)]
+fn enrich(bencher: Bencher<'_, '_>, (hosts, places): (u32, bool)) {
+    let mut enriched = flow_benches::Enriched::new(hosts, places);
+    bencher
+        .counter(ItemsCount::new(enriched.rows()))
+        .bench_local(|| divan::black_box(enriched.label()));
+}

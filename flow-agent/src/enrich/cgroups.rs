@@ -32,7 +32,7 @@ impl Cgroups {
     /// Those of this host; none without the unified hierarchy.
     pub fn of_host() -> Option<Self> {
         let unified = |root: &&&str| Path::new(root).join("cgroup.controllers").exists();
-        ROOTS.iter().find(unified).map(|root| Self::below(root))
+        ROOTS.iter().find(unified).map(Self::below)
     }
 
     /// Those of a tree.

@@ -94,12 +94,12 @@ impl CheckedOutput<'_> {
         ledger: &Ledger,
     ) -> Result<Output, crate::Error> {
         match self {
-            Self::File(destination) => Ok(Output::JsonLines(JsonOutput {
+            Self::File(destination) => Ok(Output::JsonLines(Box::new(JsonOutput {
                 destination,
                 exporter: exporter.into(),
                 enricher,
                 records: Vec::new(),
-            })),
+            }))),
             Self::Store(target) => Ok(Output::Store(Box::new(StoreOutput {
                 store: Store::open(target)?,
                 exporter: exporter.into(),
@@ -115,7 +115,7 @@ impl CheckedOutput<'_> {
 /// A replay's open output.
 pub enum Output {
     /// Everything is kept until the end: the lines are sorted.
-    JsonLines(JsonOutput),
+    JsonLines(Box<JsonOutput>),
     /// Batches are inserted while the capture is read.
     Store(Box<StoreOutput>),
 }
@@ -174,7 +174,8 @@ impl Output {
     /// The file cannot be written, or the store did not take everything.
     pub fn finish(self, interfaces: &[Arc<str>]) -> Result<(), crate::Error> {
         match self {
-            Self::JsonLines(JsonOutput { destination, exporter, enricher, mut records }) => {
+            Self::JsonLines(output) => {
+                let JsonOutput { destination, exporter, enricher, mut records } = *output;
                 // Stable: flows that are equal here ended in a fixed order.
                 records.sort_by_key(sort_key);
                 let names = Arc::new(Names::new(&exporter, interfaces));
