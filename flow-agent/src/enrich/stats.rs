@@ -45,6 +45,7 @@ struct Published([AtomicU64; 7]);
 
 impl EnrichStats {
     /// For caches of these names.
+    #[cfg(feature = "live")]
     pub(super) fn new(names: &[&'static str]) -> Self {
         Self { caches: names.iter().map(|name| (*name, Published::default())).collect() }
     }
