@@ -3,7 +3,7 @@
 
 use divan::Bencher;
 use divan::counter::ItemsCount;
-use flow_agent::cache::{Shard, Timeouts};
+use flow_agent::cache::{Limits, Shard, Timeouts};
 use flow_benches::{deltas, tcp_frame};
 use flow_common::{Link, Options, parse};
 
@@ -25,15 +25,13 @@ fn parse_tcp(bencher: Bencher<'_, '_>, vlan_tags: usize) {
 #[divan::bench(args = [1_000, 10_000, 100_000, 1_000_000], sample_count = 20)]
 fn cache_update(bencher: Bencher<'_, '_>, flows: u64) {
     let updates = deltas(flows, 1_000_000, 7);
-    let mut shard = Shard::new(flows as usize + 1, Timeouts::default(), 7);
+    let mut shard = Shard::new(Limits::new(2 * flows as usize, Timeouts::default()), 7);
     let mut out = Vec::new();
     for delta in &updates {
         shard.update(delta, &mut out);
     }
     bencher.counter(ItemsCount::new(updates.len())).bench_local(|| {
-        for delta in &updates {
-            shard.update(delta, &mut out);
-        }
+        shard.update_all(&updates, &mut out);
         assert!(out.is_empty(), "no flow ends");
     });
 }

@@ -29,7 +29,7 @@ pub enum Command {
     Store(StoreArgs),
     /// Ask a store in SQL
     Query(QueryArgs),
-    /// Measure what a packet and a flow cost on this host; needs root
+    /// Measure what a packet and a flow cost on this host; needs root, but for `cache`
     #[cfg(feature = "live")]
     Bench(BenchArgs),
     /// Show or apply the tables

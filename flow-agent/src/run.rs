@@ -189,8 +189,8 @@ fn first_look(watcher: &mut Watcher) -> Result<Vec<Interface>, AttachError> {
 fn cool_down(config: &Config) -> Duration {
     /// For drains and batches that wait for each other.
     const SLACK: Duration = Duration::from_secs(10);
-    let timeouts = config.timeouts;
-    let open = timeouts.idle.max(timeouts.active) + timeouts.linger;
+    let timeouts = config.cache.limits.timeouts;
+    let open = timeouts.longest() + timeouts.linger;
     open + 2 * config.drain_interval + config.batch.age + SLACK
 }
 

@@ -11,9 +11,10 @@ use std::time::{Duration, Instant};
 use crossbeam::channel::{Receiver, Sender, bounded};
 
 use super::details::CacheDetails;
+use super::look::Mode;
 use super::memory::{Initiator, Memory};
 use super::query::{FlowQuery, Invalidated, Selection};
-use super::shard::{Mode, Shard};
+use super::shard::Shard;
 use super::stats::{CacheStats, ShardStats, SharedStats, StatsLevel};
 use crate::record::FlowRecord;
 
@@ -189,7 +190,7 @@ impl CacheControl {
         self.ask(patience, move |shard, _, _| shard.remember(memory.clone())).map(drop)
     }
 
-    /// Who began the open flows, at most `most`, those with the latest packets of each shard.
+    /// Who began the open flows, at most `most`.
     ///
     /// # Errors
     /// A shard does not answer within `patience`.

@@ -15,8 +15,8 @@ const LONGEST_LATENCY_NS: u64 = 60_000_000_000;
 pub struct HotFlow {
     /// As its low end sends it.
     pub key: FlowKey,
-    /// Packets of both directions in the last five to ten minutes, those of the open record included. At most
-    /// `error` too many.
+    /// Packets of both directions in the last five to ten minutes, the open record included; at
+    /// levels below [`StatsLevel::Full`](super::StatsLevel::Full) those of the open record alone.
     pub packets: u64,
     /// How many of these may be another flow's.
     pub error: u64,
@@ -41,13 +41,13 @@ pub struct CacheDetails {
 
 impl Default for CacheDetails {
     fn default() -> Self {
-        let (age, latency) = (|| histogram(LONGEST_AGE_MS), || histogram(LONGEST_LATENCY_NS));
+        let age = || histogram(LONGEST_AGE_MS);
         Self {
             age_ms: age(),
             idle_ms: age(),
-            get_ns: latency(),
-            update_ns: latency(),
-            evict_ns: latency(),
+            get_ns: latencies(),
+            update_ns: latencies(),
+            evict_ns: latencies(),
             hot_flows: Vec::new(),
         }
     }
@@ -73,9 +73,19 @@ impl CacheDetails {
         }
         // A flow has one shard, so no flow is in both lists.
         self.hot_flows.extend(other.hot_flows);
+        self.keep_hottest(most);
+    }
+
+    /// Sorts the hot flows, most packets first, and drops all but `most`.
+    pub fn keep_hottest(&mut self, most: usize) {
         self.hot_flows.sort_by(|a, b| (b.packets, &b.key).cmp(&(a.packets, &a.key)));
         self.hot_flows.truncate(most);
     }
+}
+
+/// An empty histogram of latencies.
+pub fn latencies() -> Histogram<u64> {
+    histogram(LONGEST_LATENCY_NS)
 }
 
 fn histogram(most: u64) -> Histogram<u64> {

@@ -11,6 +11,9 @@ use foldhash::fast::FixedState;
 use serde::{Deserialize, Serialize};
 
 use super::key::Side;
+use super::shard::Shard;
+use super::timeouts::Class;
+use crate::delta::Delta;
 use crate::record::InitiatorBy;
 use crate::services::{KnownPorts, service};
 
@@ -99,17 +102,26 @@ impl Memory {
         self.remembered.iter().flat_map(|remembered| remembered.values())
     }
 
+    /// Who began the flow that opens with these packets of `sender`'s end, if that is known from
+    /// before. A SYN says it itself.
+    #[inline]
+    pub fn of_first(&self, delta: &Delta, sender: Side) -> Option<(Side, InitiatorBy)> {
+        if delta.syn_packets > 0 { None } else { self.initiator(&delta.key, sender) }
+    }
+
     /// Who began the flow that opens with packets of this key, which have no SYN and whose sender
     /// is at `sender`'s end of it, as far as that is known here and nowhere else.
     #[inline]
     pub fn initiator(&self, key: &FlowKey, sender: Side) -> Option<(Side, InitiatorBy)> {
         let known_ports = self.known_ports.as_ref()?;
-        let (connection, side) = Connection::of(key)?;
-        let as_flow = |end: Side| if end == side { sender } else { sender.other() };
         if let Some(remembered) = &self.remembered
+            && let Some((connection, side)) = Connection::of(key)
             && let Some((end, by)) = remembered.get(&connection).and_then(Initiator::decision)
         {
-            return Some((as_flow(end), by));
+            return Some((if end == side { sender } else { sender.other() }, by));
+        }
+        if key.is_icmp() {
+            return None;
         }
         let known = |port| known_ports.contains(key.protocol, port);
         let (src, dst) = (known(key.src_port), known(key.dst_port));
@@ -123,6 +135,27 @@ impl Memory {
         } else {
             (sender, InitiatorBy::FirstPacket)
         })
+    }
+}
+
+impl Shard {
+    /// Takes what is known of connections from before.
+    pub fn remember(&mut self, memory: Memory) {
+        self.memory = memory;
+    }
+
+    /// Who began the open flows, at most `most`. Where there are many more, not all are looked
+    /// at: updates wait meanwhile.
+    pub fn initiators(&self, most: usize) -> Vec<Initiator> {
+        /// Flows that are looked at for each that is told.
+        const LOOKS: usize = 4;
+        self.slab
+            .iter()
+            .take(LOOKS * most)
+            .filter(|(_, flow)| flow.class != Class::Ended)
+            .filter_map(|(_, flow)| Initiator::of(&flow.key, flow.initiator()))
+            .take(most)
+            .collect()
     }
 }
 

@@ -10,8 +10,9 @@ use crossbeam::select;
 use super::control::{CacheControl, Moment, Order, Shared};
 use super::entry_batch::EntryBatch;
 use super::intake::Intake;
-use super::shard::{Shard, Timeouts};
+use super::shard::Shard;
 use super::stats::{ShardStats, StatsLevel};
+use super::timeouts::Limits;
 use crate::drain::Interval;
 use crate::latency::{Latency, Stage};
 use crate::record::FlowRecord;
@@ -20,18 +21,20 @@ use crate::record::FlowRecord;
 /// kernel tables go on counting.
 const QUEUE: usize = 64;
 
-/// Flows with most packets that are told.
-const HOT_FLOWS: usize = 20;
+/// Flows that leave at once after the limit was lowered; messages come between.
+const SHED: usize = 4096;
 
 /// How the cache is made.
 #[derive(Clone, Copy, Debug)]
 pub struct CacheConfig {
     /// Threads, each with a part of the flows.
     pub shards: usize,
-    /// Open flows in all shards together.
-    pub max_flows: usize,
-    /// When flows are emitted.
-    pub timeouts: Timeouts,
+    /// What all shards together may hold.
+    pub limits: Limits,
+    /// How much is counted at first.
+    pub level: StatsLevel,
+    /// Flows with most packets that are told.
+    pub hot_flows: usize,
     /// Seed of the hashes.
     pub seed: u64,
 }
@@ -70,16 +73,16 @@ impl Cache {
         latency: &Latency,
     ) -> std::io::Result<Self> {
         let count = config.shards.max(1);
-        let flows = config.max_flows.div_ceil(count);
+        let limits = config.limits.divided(count);
         let (shards, receivers): (Vec<_>, Vec<_>) = (0..count).map(|_| bounded(QUEUE)).unzip();
         let (empty, spare) = bounded(count * QUEUE);
-        let shared = Arc::new(Shared::new(count, flows, StatsLevel::default()));
-        let (control, orders) = CacheControl::new(Arc::clone(&shared), HOT_FLOWS);
+        let shared = Arc::new(Shared::new(count, limits.max_flows, config.level));
+        let (control, orders) = CacheControl::new(Arc::clone(&shared), config.hot_flows);
         let mut threads = Vec::with_capacity(count);
         for (number, (messages, orders)) in receivers.into_iter().zip(orders).enumerate() {
             let shard = Worker {
                 number,
-                shard: Shard::new(flows, config.timeouts, config.seed),
+                shard: Shard::new(limits, config.seed),
                 shared: Arc::clone(&shared),
                 empty: empty.clone(),
                 records: records.clone(),
@@ -150,7 +153,10 @@ struct Worker {
 impl Worker {
     /// Until the cache lets go of it; then it emits everything.
     fn run(mut self, messages: &Receiver<Message>, mut orders: Receiver<Order>) -> ShardStats {
+        let mut shedding = self.heed();
         loop {
+            // Between two steps of shedding a message is taken if one is there.
+            let idle = if shedding { always() } else { never() };
             select! {
                 recv(messages) -> message => match message {
                     Ok(message) => self.handle(message),
@@ -160,7 +166,9 @@ impl Worker {
                     Ok(order) => order(&mut self.shard, &mut self.out, self.moment),
                     Err(_) => orders = never(),
                 },
+                recv(idle) -> _ => {}
             }
+            shedding = self.heed();
             let stats = ShardStats { queued: messages.len() as u64, ..self.shard.stats() };
             self.shared.shards[self.number].publish(&stats);
             self.emit();
@@ -170,13 +178,19 @@ impl Worker {
         self.shard.stats()
     }
 
+    /// Follows what the handles have set; true while flows have to leave for it.
+    fn heed(&mut self) -> bool {
+        self.shard.set_level(self.shared.level());
+        self.shard.resize(self.shared.max_flows());
+        self.shard.shed(SHED, self.moment.now_ns, &mut self.out)
+    }
+
     fn handle(&mut self, message: Message) {
         let started = Instant::now();
         match message {
             Message::Update { mut batch, interval } => {
-                for entry in batch.iter() {
-                    self.shard.update(&entry.delta(&interval), &mut self.out);
-                }
+                let deltas = batch.iter().map(|entry| entry.delta(&interval));
+                self.shard.update_all(deltas, &mut self.out);
                 batch.clear();
                 // Where enough wait already it is freed.
                 let _ = self.empty.try_send(batch);
@@ -198,4 +212,11 @@ impl Worker {
             let _ = self.records.send(std::mem::take(&mut self.out));
         }
     }
+}
+
+/// A channel that has something at once.
+fn always() -> Receiver<()> {
+    let (sender, receiver) = bounded(1);
+    drop(sender);
+    receiver
 }

@@ -8,6 +8,7 @@ use std::path::Path;
 use toml::{Spanned, Value};
 
 use super::ConfigError;
+use super::cache::CacheSettings;
 use super::enrich::{ENRICH_KEYS, EnrichSettings, STATE_KEYS};
 
 /// Every key of the file.
@@ -32,7 +33,7 @@ pub const KEYS: [&str; 17] = [
 ];
 
 /// Every section, with its keys; those of `services` are free.
-pub const SECTIONS: [(&str, &[&str]); 5] = [
+pub const SECTIONS: [(&str, &[&str]); 6] = [
     (
         "filter",
         &[
@@ -45,6 +46,7 @@ pub const SECTIONS: [(&str, &[&str]); 5] = [
         ],
     ),
     ("sampling", &["mode", "rate"]),
+    ("cache", &super::cache::KEYS),
     ("services", &[]),
     ("enrich", ENRICH_KEYS),
     ("state", STATE_KEYS),
@@ -114,6 +116,8 @@ pub struct Settings {
     pub sampling_rate: Option<Said<i64>>,
     /// The sections `services`, `enrich` and `state`.
     pub enrich: EnrichSettings,
+    /// The section `cache`.
+    pub cache: CacheSettings,
 }
 
 /// The section `filter`; numbers are given as texts.
@@ -148,6 +152,8 @@ struct Sections {
     filter: BTreeMap<String, Spanned<Value>>,
     #[serde(default)]
     sampling: BTreeMap<String, Spanned<Value>>,
+    #[serde(default)]
+    cache: BTreeMap<String, Spanned<Value>>,
     #[serde(default)]
     services: BTreeMap<String, Spanned<Value>>,
     #[serde(default)]
@@ -208,6 +214,7 @@ impl Settings {
         for (section, values) in [
             ("filter", sections.filter),
             ("sampling", sections.sampling),
+            ("cache", sections.cache),
             ("services", sections.services),
             ("enrich", sections.enrich),
             ("state", sections.state),
@@ -245,6 +252,7 @@ impl Settings {
             sampling_mode: self.sampling_mode.or(others.sampling_mode),
             sampling_rate: self.sampling_rate.or(others.sampling_rate),
             enrich: self.enrich.or(others.enrich),
+            cache: self.cache.or(others.cache),
         }
     }
 
@@ -291,6 +299,11 @@ impl Settings {
             && self.enrich.set(section, key, place.clone(), value.clone())?
         {
             return Ok(());
+        }
+        if let Some(key) = key.strip_prefix("cache.")
+            && super::cache::KEYS.contains(&key)
+        {
+            return self.cache.set(key, place, value);
         }
         let filter = &mut self.filter;
         match key {

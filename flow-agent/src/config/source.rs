@@ -1,8 +1,9 @@
 //! Where the configuration comes from, so that it can be read again.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
-use super::{Config, ConfigError, Settings};
+use super::{CacheChoice, Config, ConfigError, Settings};
 
 /// The file and what overrides it.
 #[derive(Clone, Debug)]
@@ -42,9 +43,13 @@ impl Config {
             ("pin_dir", self.pin_dir != other.pin_dir),
             ("table_memory_mib", self.table_memory_bytes != other.table_memory_bytes),
             ("shards", self.shards != other.shards),
-            ("max_flows", self.max_flows != other.max_flows),
-            ("idle_timeout_s", self.timeouts.idle != other.timeouts.idle),
-            ("active_timeout_s", self.timeouts.active != other.timeouts.active),
+            ("max_flows", self.cache.limits.max_flows != other.cache.limits.max_flows),
+            ("idle_timeout_s", self.cache.limits.timeouts.idle != other.cache.limits.timeouts.idle),
+            (
+                "active_timeout_s",
+                self.cache.limits.timeouts.active != other.cache.limits.timeouts.active,
+            ),
+            ("[cache]", self.cache_section() != other.cache_section()),
             ("batch_rows", self.batch.rows != other.batch.rows),
             ("batch_age_ms", self.batch.age != other.batch.age),
             ("queue_rows", self.batch.queued_rows != other.batch.queued_rows),
@@ -52,6 +57,15 @@ impl Config {
             ("state", self.state != other.state),
         ];
         differences.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect()
+    }
+
+    /// What the section `cache` says alone.
+    fn cache_section(&self) -> CacheChoice {
+        let mut choice = self.cache;
+        choice.limits.max_flows = 0;
+        choice.limits.timeouts.idle = Duration::ZERO;
+        choice.limits.timeouts.active = Duration::ZERO;
+        choice
     }
 }
 
@@ -85,6 +99,19 @@ mod tests {
             exclude_own_traffic = false\n[filter]\nexclude = ['10.0.0.0/8']\n\
             [sampling]\nmode = 'flow'\nrate = 2";
         assert_eq!(config("").needs_restart(&config(file)), Vec::<&str>::new());
+        for line in [
+            "enabled = false",
+            "policy = 'fifo'",
+            "max_memory_mib = 64",
+            "ttl_s = 5",
+            "linger_s = 5",
+            "statistics = 'full'",
+            "hot_flows = 5",
+            "udp_idle_timeout_s = 5",
+        ] {
+            let changed = config(&format!("[cache]\n{line}"));
+            assert_eq!(config("").needs_restart(&changed), ["[cache]"], "{line}");
+        }
         for (section, named) in [
             ("[services]\nmine = ['tcp/1']", "enrich"),
             ("[enrich]\nenabled = false", "enrich"),
@@ -92,7 +119,7 @@ mod tests {
         ] {
             assert_eq!(config("").needs_restart(&config(section)), [named]);
         }
-        let sections = ["filter", "sampling", "services", "enrich", "state"];
+        let sections = ["filter", "sampling", "cache", "services", "enrich", "state"];
         assert_eq!(SECTIONS.map(|(section, _)| section), sections);
     }
 }

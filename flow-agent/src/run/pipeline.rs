@@ -53,8 +53,9 @@ impl Pipeline {
         let (stopping_sender, stopping) = watch::channel(false);
         let cache = CacheConfig {
             shards: config.shards,
-            max_flows: config.max_flows,
-            timeouts: config.timeouts,
+            limits: config.cache.limits,
+            level: config.cache.level,
+            hot_flows: config.cache.hot_flows,
             seed,
         };
         let cache = Cache::start(&cache, &record_sender, &latency).map_err(Error::thread)?;
