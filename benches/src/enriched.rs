@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam::channel::bounded;
-use flow_agent::cache::{Shard, Timeouts};
+use flow_agent::cache::{Limits, Shard, Timeouts};
 use flow_agent::enrich::{
     BatchLabels, Enricher, GeoFiles, GeoIp, Lifetime, Local, OwnServices, ServiceNames, SocketKey,
     Units,
@@ -35,7 +35,7 @@ impl Enriched {
     /// # Panics
     /// A temporary file cannot be written.
     pub fn new(hosts: u32, places: bool) -> Self {
-        let mut shard = Shard::new(ROWS, Timeouts::default(), 7);
+        let mut shard = Shard::new(Limits::new(2 * ROWS, Timeouts::default()), 7);
         let mut records = Vec::new();
         for delta in deltas(1 << 40, ROWS, 7) {
             shard.update(&delta, &mut records);
