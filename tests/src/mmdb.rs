@@ -47,12 +47,14 @@ impl Mmdb {
         Self { kind, ip_version, networks: BTreeMap::new() }
     }
 
-    /// Adds a network of a country.
+    /// The same, and a network of a country.
+    #[must_use]
     pub fn country(self, address: IpAddr, length: u8, code: &str) -> Self {
         self.network(address, length, map(&[("country", map(&[("iso_code", text(code))]))]))
     }
 
-    /// Adds a network of an autonomous system.
+    /// The same, and a network of an autonomous system.
+    #[must_use]
     pub fn asn(self, address: IpAddr, length: u8, asn: u32) -> Self {
         self.network(address, length, map(&[("autonomous_system_number", uint32(asn))]))
     }

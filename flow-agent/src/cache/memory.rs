@@ -164,7 +164,7 @@ mod tests {
     use flow_common::key::protocol::{ICMP, TCP, UDP};
     use proptest::prelude::*;
 
-    use super::super::BiflowKey;
+    use super::super::{BiflowKey, Limits, Timeouts};
     use super::*;
 
     fn key(src: u8, dst: u8, src_port: u16, dst_port: u16, protocol: u8) -> FlowKey {
@@ -210,6 +210,79 @@ mod tests {
                     (began.src, began.src_port, began.dst, began.dst_port)
                 );
             }
+        }
+    }
+
+    fn delta(key: FlowKey, first_ns: u64, syn_packets: u32) -> Delta {
+        Delta {
+            key,
+            tunnel: None,
+            packets: 1,
+            octets: 40,
+            first_ns,
+            last_ns: first_ns,
+            syn_ns: if syn_packets > 0 { first_ns } else { 0 },
+            ack_ns: 0,
+            syn_packets,
+            syn_ack_packets: 0,
+            retransmits: 0,
+            tcp_flags: 0,
+            dscp: 0,
+            min_ttl: 64,
+            max_ttl: 64,
+            sampling: 1,
+        }
+    }
+
+    /// The initiator's port and the rule, of the one record that these become in a shard that has
+    /// this memory.
+    fn stored(memory: &Memory, deltas: &[Delta]) -> (u16, InitiatorBy) {
+        let mut shard = Shard::new(Limits::new(8, Timeouts::default()), 7);
+        shard.remember(memory.clone());
+        let mut out = Vec::new();
+        for delta in deltas {
+            shard.update(delta, &mut out);
+        }
+        shard.flush(&mut out);
+        assert_eq!(out.len(), 1);
+        assert_eq!(out[0].total_packets(), deltas.len() as u64);
+        (out[0].src_port, out[0].initiator_by)
+    }
+
+    #[test]
+    fn a_flow_that_opens_without_a_syn_has_its_old_initiator_and_a_syn_says_it_anew() {
+        let asked = key(1, 2, 40_000, 7003, TCP);
+        let (biflow, sender) = BiflowKey::new(&asked, None);
+        let began = |by| Initiator::of(&biflow.sent_by(Side::Low), (sender, by)).expect("ports");
+        let ports = KnownPorts::default();
+        let by_syn = Memory::new(ports.clone()).with([began(InitiatorBy::Syn)]);
+        let answer = turned(&asked);
+        assert_eq!(stored(&by_syn, &[delta(answer, 5, 0)]), (40_000, InitiatorBy::Syn));
+        let cold = Memory::new(ports.clone());
+        assert_eq!(stored(&cold, &[delta(answer, 5, 0)]), (7003, InitiatorBy::FirstPacket));
+        // Another connection with the same ends, begun by the other one.
+        let anew = delta(answer, 5, 1);
+        assert_eq!(stored(&by_syn, std::slice::from_ref(&anew)), (7003, InitiatorBy::Syn));
+        let by_chance = Memory::new(ports).with([began(InitiatorBy::FirstPacket)]);
+        let late = [delta(asked, 4, 0), anew];
+        assert_eq!(stored(&by_chance, &late), (7003, InitiatorBy::Syn));
+    }
+
+    #[test]
+    fn what_shards_export_is_what_they_are_told() {
+        let mut shard = Shard::new(Limits::new(8, Timeouts::default()), 7);
+        let keys = [key(1, 2, 40_000, 7003, TCP), key(3, 2, 50_000, 7003, TCP)];
+        for asked in keys {
+            shard.update(&delta(asked, 5, 1), &mut Vec::new());
+            shard.update(&delta(turned(&asked), 6, 0), &mut Vec::new());
+        }
+        shard.update(&delta(key(1, 2, 0, 8 << 8, ICMP), 5, 0), &mut Vec::new());
+        let told = shard.initiators(9);
+        assert_eq!((told.len(), shard.initiators(1).len()), (2, 1));
+        let memory = Memory::new(KnownPorts::default()).with(told);
+        for asked in keys {
+            let silent = delta(turned(&asked), 9, 0);
+            assert_eq!(stored(&memory, &[silent]), (asked.src_port, InitiatorBy::Syn));
         }
     }
 
