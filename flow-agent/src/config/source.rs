@@ -53,8 +53,8 @@ impl Config {
             ("batch_rows", self.batch.rows != other.batch.rows),
             ("batch_age_ms", self.batch.age != other.batch.age),
             ("queue_rows", self.batch.queued_rows != other.batch.queued_rows),
-            ("enrich", self.enrich != other.enrich),
-            ("state", self.state != other.state),
+            ("[enrich] or [services]", self.enrich != other.enrich),
+            ("[state]", self.state != other.state),
         ];
         differences.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect()
     }
@@ -113,9 +113,9 @@ mod tests {
             assert_eq!(config("").needs_restart(&changed), ["[cache]"], "{line}");
         }
         for (section, named) in [
-            ("[services]\nmine = ['tcp/1']", "enrich"),
-            ("[enrich]\nenabled = false", "enrich"),
-            ("[state]\ninterval_s = 77", "state"),
+            ("[services]\nmine = ['tcp/1']", "[enrich] or [services]"),
+            ("[enrich]\nenabled = false", "[enrich] or [services]"),
+            ("[state]\ninterval_s = 77", "[state]"),
         ] {
             assert_eq!(config("").needs_restart(&config(section)), [named]);
         }
