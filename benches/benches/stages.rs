@@ -1,10 +1,10 @@
-//! `cargo bench -p flow-benches`: the stages that run for every packet or drained flow.
+//! `cargo bench -p flow-benches`: the parser, which runs for every packet, and
+//! the labels of rows.
 //! Needs no privilege. One core; the median is what counts.
 
 use divan::Bencher;
 use divan::counter::ItemsCount;
-use flow_agent::cache::{Limits, Shard, Timeouts};
-use flow_benches::{deltas, tcp_frame};
+use flow_benches::tcp_frame;
 use flow_common::{Link, Options, parse};
 
 fn main() {
@@ -18,21 +18,6 @@ fn parse_tcp(bencher: Bencher<'_, '_>, vlan_tags: usize) {
     bencher.counter(ItemsCount::new(1u32)).bench(|| {
         let frame = divan::black_box(&frame[..]);
         parse(frame, Link::Ethernet, frame.len() as u32, None, Options::default())
-    });
-}
-
-/// One shard updating flows that it holds.
-#[divan::bench(args = [1_000, 10_000, 100_000, 1_000_000], sample_count = 20)]
-fn cache_update(bencher: Bencher<'_, '_>, flows: u64) {
-    let updates = deltas(flows, 1_000_000, 7);
-    let mut shard = Shard::new(Limits::new(2 * flows as usize, Timeouts::default()), 7);
-    let mut out = Vec::new();
-    for delta in &updates {
-        shard.update(delta, &mut out);
-    }
-    bencher.counter(ItemsCount::new(updates.len())).bench_local(|| {
-        shard.update_all(&updates, &mut out);
-        assert!(out.is_empty(), "no flow ends");
     });
 }
 

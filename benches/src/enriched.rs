@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam::channel::bounded;
+use flow_agent::bench::updates::updates;
 use flow_agent::cache::{Limits, Shard, Timeouts};
 use flow_agent::enrich::{
     BatchLabels, Enricher, GeoFiles, GeoIp, Lifetime, Local, OwnServices, ServiceNames, SocketKey,
@@ -14,7 +15,6 @@ use flow_agent::names::Names;
 use flow_agent::record::FlowRecord;
 use flow_common::random::SplitMix64;
 
-use crate::deltas;
 use crate::mmdb::{asn_database, country_database};
 
 /// Rows of a batch.
@@ -37,13 +37,16 @@ impl Enriched {
     pub fn new(hosts: u32, places: bool) -> Self {
         let mut shard = Shard::new(Limits::new(2 * ROWS, Timeouts::default()), 7);
         let mut records = Vec::new();
-        for delta in deltas(1 << 40, ROWS, 7) {
+        // Those with odd numbers are questions to this host.
+        let flows: Vec<_> = (0..ROWS as u32).map(|flow| 2 * flow + 1).collect();
+        for delta in updates(&flows, 1_700_000_000_000_000_000, 1000) {
             shard.update(&delta, &mut records);
         }
         shard.flush(&mut records);
         let mut random = SplitMix64::new(11);
         let other = |host: u64| Ipv4Addr::from_bits(0x0b00_0000 + (host as u32 % hosts) * 256);
-        for record in &mut records {
+        for (record, port) in records.iter_mut().zip(1024..) {
+            record.src_port = port;
             record.src = other(random.next()).to_ipv6_mapped().octets();
             record.interface = 1;
         }

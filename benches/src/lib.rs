@@ -1,4 +1,5 @@
-//! One workload generator for all measurements: seeded, so two runs see the same packets.
+//! What the measurements share. Updates of flows come from [`flow_agent::bench::updates`], as in
+//! the tests and in `flow-agent bench cache`.
 
 mod enriched;
 #[path = "../../tests/src/mmdb.rs"]
@@ -6,47 +7,31 @@ mod mmdb;
 
 pub use enriched::Enriched;
 
-use flow_agent::delta::Delta;
 use flow_common::key::protocol;
-use flow_common::random::SplitMix64;
-use flow_common::{Direction, FlowKey};
 
-/// Deltas of UDP packets, spread uniformly over `flows` flows, a microsecond apart.
-pub fn deltas(flows: u64, count: usize, seed: u64) -> Vec<Delta> {
-    let mut random = SplitMix64::new(seed);
-    (0..count as u64)
-        .map(|i| {
-            let flow = random.next() % flows;
-            let now = 1_700_000_000_000_000_000 + i * 1000;
-            Delta {
-                key: FlowKey {
-                    src: (flow as u32).to_be_bytes().into(),
-                    dst: [10, 0, 0, 1].into(),
-                    src_port: 40_000 + (flow >> 32) as u16,
-                    dst_port: 443,
-                    interface: 1,
-                    protocol: protocol::UDP,
-                    direction: Direction::Ingress as u8,
-                    ..FlowKey::default()
-                },
-                tunnel: None,
-                packets: 1,
-                octets: 500,
-                first_ns: now,
-                last_ns: now,
-                syn_ns: 0,
-                ack_ns: 0,
-                syn_packets: 0,
-                syn_ack_packets: 0,
-                retransmits: 0,
-                tcp_flags: 0,
-                dscp: 0,
-                min_ttl: 64,
-                max_ttl: 64,
-                sampling: 1,
-            }
-        })
-        .collect()
+/// A key as large as that of a flow, rounded up, for caches that know no flows.
+pub type Key = [u64; 6];
+
+/// A value as large as a flow's counters.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Value(pub [u64; 12]);
+
+/// The key of a flow with this number.
+#[must_use]
+pub const fn key(flow: u32) -> Key {
+    [0, 0xffff << 32 | flow as u64, 0, 0x0100_000a_ffff, 443 << 16 | 40_000, 17]
+}
+
+impl Value {
+    /// Adds a packet, as an update of a flow does.
+    pub const fn add(&mut self, now_ns: u64) {
+        self.0[0] += 1;
+        self.0[1] += 500;
+        if self.0[2] == 0 {
+            self.0[2] = now_ns;
+        }
+        self.0[3] = now_ns;
+    }
 }
 
 /// An Ethernet frame with `tags` VLAN tags, an IPv4 header and a TCP header.

@@ -227,7 +227,7 @@ impl CacheControl {
     }
 
     /// Has every shard do something, and waits for the answers, in no order.
-    fn ask<T: Send + 'static>(
+    pub(super) fn ask<T: Send + 'static>(
         &self,
         patience: Duration,
         what: impl Fn(&mut Shard, &mut Vec<FlowRecord>, Moment) -> T + Clone + Send + 'static,

@@ -41,11 +41,11 @@ impl Full {
         details.evict_ns.clone_from(&self.evict_ns);
     }
 
-    /// Memory taken by the histograms, octets; the lists of flows are 60 KiB at most.
+    /// Memory taken, octets.
     pub fn bytes(&self) -> u64 {
         let buckets = [&self.get_ns, &self.update_ns, &self.evict_ns];
         buckets.iter().map(|histogram| histogram.distinct_values() as u64 * 8).sum::<u64>()
-            + (60 << 10)
+            + Hot::bytes()
     }
 }
 

@@ -93,8 +93,9 @@ impl Shard {
 
     /// Adds packets to their flow; records that this ends go to `out`.
     pub fn update(&mut self, delta: &Delta, out: &mut Vec<FlowRecord>) {
-        let ready = self.ready(delta);
-        self.apply(ready, out);
+        let mut ready = self.ready(delta);
+        ready.slot = self.index.first(ready.hash).unwrap_or(NONE);
+        self.apply(&ready, out);
     }
 
     /// Adds many, in this order.
@@ -129,9 +130,10 @@ impl Shard {
                     self.slab.prefetch(slot);
                 }
             }
-            for ready in chunk.drain(..) {
+            for ready in &chunk {
                 self.apply(ready, out);
             }
+            chunk.clear();
         }
     }
 
@@ -143,7 +145,7 @@ impl Shard {
         let is = |slot| self.slab.get(slot).is(&ready.key, tunnel, ready.side);
         ready.slot = self.index.find(ready.hash, is).unwrap_or(NONE);
         let found = started.elapsed();
-        self.apply(ready, out);
+        self.apply(&ready, out);
         if let Some(full) = &mut self.full {
             full.time(found, started.elapsed());
         }
@@ -161,7 +163,7 @@ impl Shard {
     }
 
     #[inline(always)]
-    fn apply<D: Borrow<Delta>>(&mut self, ready: Ready<D>, out: &mut Vec<FlowRecord>) {
+    fn apply<D: Borrow<Delta>>(&mut self, ready: &Ready<D>, out: &mut Vec<FlowRecord>) {
         let (delta, side) = (ready.delta.borrow(), ready.side);
         if ready.slot != NONE {
             let flow = self.slab.get_mut(ready.slot);
@@ -352,6 +354,14 @@ impl Shard {
         if self.level != StatsLevel::Off {
             self.stats.counts.add(counter, 1);
         }
+    }
+
+    /// True when the flow of this update is held.
+    pub fn contains(&self, delta: &Delta) -> bool {
+        let ready = self.ready(delta);
+        let tunnel = delta.tunnel.as_deref();
+        let is = |slot| self.slab.get(slot).is(&ready.key, tunnel, ready.side);
+        self.index.find(ready.hash, is).is_some()
     }
 
     /// Open and lingering flows.

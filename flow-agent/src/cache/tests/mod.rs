@@ -1,12 +1,17 @@
-//! The cache against what it must do: conservation under any traffic, and the rules one by one.
+//! The cache against what it must do: the rules one by one here, in the modules what must hold
+//! whatever comes.
 
-use std::collections::BTreeMap;
-use std::time::Duration;
+#[cfg(feature = "live")]
+mod control;
+#[cfg(feature = "live")]
+mod hit_ratio;
+mod invalidation;
+mod limits;
+mod model;
 
 use flow_common::key::protocol;
 use flow_common::tcp::flags::{ACK, FIN, RST, SYN};
 use flow_common::{Direction, FlowKey, Tunnel};
-use proptest::prelude::*;
 
 use super::{Limits, Shard, Timeouts};
 use crate::delta::Delta;
@@ -346,54 +351,4 @@ fn a_record_has_one_weight() {
             (1, 0, 1, FlowEndReason::ForcedEnd, InitiatorBy::ServicePort),
         ]
     );
-}
-
-/// Packets and octets per sender, receiver and protocol.
-type Sums = BTreeMap<([u8; 16], [u8; 16], u8), (u64, u64)>;
-
-fn add(sums: &mut Sums, key: ([u8; 16], [u8; 16], u8), packets: u64, octets: u64) {
-    if packets > 0 {
-        let sum = sums.entry(key).or_default();
-        sum.0 += packets;
-        sum.1 += octets;
-    }
-}
-
-proptest! {
-    /// Whatever comes, every packet is in exactly one record, on its side.
-    #[test]
-    fn nothing_is_lost_or_counted_twice(
-        packets in proptest::collection::vec(
-            (0u8..6, 0u8..6, 0u16..3, any::<u8>(), 0u64..90, any::<bool>()), 1..400),
-        max_flows in 1usize..20,
-        expiry in 1usize..40,
-    ) {
-        let timeouts = Timeouts { active: Duration::from_secs(20), ..Timeouts::default() };
-        let mut shard = Shard::new(Limits::new(max_flows, timeouts), 7);
-        let mut sent = Sums::new();
-        let mut out = Vec::new();
-        for (i, (src, dst, port, flags, second, icmp)) in packets.iter().enumerate() {
-            let protocol = if *icmp { protocol::ICMP } else { protocol::TCP };
-            // ICMP types 0 to 15, so that some are answers; times go back and forth.
-            let port = if *icmp { u16::from(flags % 16) << 8 } else { *port };
-            let delta = packet(protocol, (*src, if *icmp { 0 } else { 7 }), (*dst, port), *flags,
-                               second * SECOND);
-            add(&mut sent, (delta.key.src.octets(), delta.key.dst.octets(), protocol), 1, 100);
-            shard.update(&delta, &mut out);
-            if i % expiry == 0 {
-                shard.expire(second * SECOND, &mut out);
-            }
-            prop_assert!(shard.len() <= max_flows.max(1));
-        }
-        shard.flush(&mut out);
-        prop_assert!(shard.is_empty());
-        let mut recorded = Sums::new();
-        for r in &out {
-            prop_assert!(r.start_ns <= r.end_ns);
-            prop_assert!(r.total_packets() > 0);
-            add(&mut recorded, (r.src, r.dst, r.protocol), r.packets, r.octets);
-            add(&mut recorded, (r.dst, r.src, r.protocol), r.reverse_packets, r.reverse_octets);
-        }
-        prop_assert_eq!(sent, recorded);
-    }
 }

@@ -1,0 +1,115 @@
+//! Policies, classes and limits one by one.
+
+use std::time::Duration;
+
+use flow_common::key::protocol;
+use flow_common::tcp::flags::{ACK, FIN};
+
+use super::super::{Class, ClassTimeouts, Counter, Limits, Policy, Shard, Timeouts};
+use super::{CLIENT, SECOND, SERVER, flush, packet, play, tcp};
+use crate::record::FlowEndReason;
+
+fn limited(max_flows: usize, policy: Policy) -> Shard {
+    Shard::new(Limits { policy, ..Limits::new(max_flows, Timeouts::default()) }, 1)
+}
+
+#[test]
+fn fifo_has_the_oldest_leave_even_if_it_was_just_used() {
+    for (policy, leaves) in [(Policy::Lru, 2), (Policy::Fifo, 1), (Policy::Ttl, 1)] {
+        let mut shard = limited(2, policy);
+        let updates = [(1, 1), (2, 2), (1, 3), (4, 4)];
+        let updates = updates.map(|(host, time)| tcp((host, 9), SERVER, ACK, time));
+        let out = play(&mut shard, &updates);
+        assert_eq!(out.len(), 1);
+        assert_eq!((out[0].src[0], out[0].end_reason), (leaves, FlowEndReason::LackOfResources));
+        let stats = shard.stats();
+        assert_eq!((stats.counts.get(Counter::EvictedFull), stats.last_eviction_ns), (1, 4));
+    }
+}
+
+#[test]
+fn an_entry_leaves_at_its_age_though_packets_come() {
+    for policy in Policy::ALL {
+        let ttl = Some(Duration::from_secs(5));
+        let mut shard =
+            Shard::new(Limits { policy, ttl, ..Limits::new(9, Timeouts::default()) }, 1);
+        let mut out = Vec::new();
+        for second in 0..12 {
+            out.extend(play(&mut shard, &[tcp(CLIENT, SERVER, ACK, second * SECOND)]));
+            shard.expire(second * SECOND, &mut out);
+        }
+        let records: Vec<_> = out.iter().map(|r| (r.packets, r.end_reason)).collect();
+        // Begun at 0, gone with the packet of 5 s; begun at 6 s, gone with that of 11 s.
+        assert_eq!(records, [(6, FlowEndReason::ActiveTimeout); 2], "{policy:?}");
+        assert_eq!(shard.stats().counts.get(Counter::LeftTtl), 2);
+    }
+}
+
+#[test]
+fn each_class_has_its_own_timeouts() {
+    let seconds = Duration::from_secs;
+    let mut timeouts = Timeouts::default();
+    for (class, own) in (1..).zip(&mut timeouts.classes) {
+        *own = ClassTimeouts { idle: Some(seconds(class)), active: Some(seconds(100 * class)) };
+    }
+    let flows = [
+        (protocol::TCP, ACK, Class::Tcp),
+        (protocol::TCP, FIN | ACK, Class::TcpClosing),
+        (protocol::UDP, 0, Class::Udp),
+        (protocol::ICMPV6, 0, Class::Icmp),
+        (protocol::GRE, 0, Class::Other),
+    ];
+    for ((protocol, flags, class), idle) in flows.into_iter().zip(1..) {
+        let mut shard = Shard::new(Limits::new(9, timeouts), 1);
+        let update = |time| packet(protocol, CLIENT, SERVER, flags, time);
+        play(&mut shard, &[update(0)]);
+        let mut out = Vec::new();
+        shard.expire(idle * SECOND - 1, &mut out);
+        assert!(out.is_empty(), "{class:?}");
+        shard.expire(idle * SECOND, &mut out);
+        assert_eq!(out[0].end_reason, FlowEndReason::IdleTimeout, "{class:?}");
+        // Twice a second for ten minutes: the active timeout cuts it into pieces.
+        let updates: Vec<_> = (0..1200).map(|i| update(i * SECOND / 2)).collect();
+        let out = play(&mut shard, &updates);
+        assert!(out.iter().all(|r| r.end_reason == FlowEndReason::ActiveTimeout));
+        assert_eq!(out.len() as u64, (600 - 1) / (100 * idle), "{class:?}");
+    }
+}
+
+#[test]
+fn nothing_is_held_when_the_cache_is_switched_off() {
+    let mut shard = Shard::new(Limits { enabled: false, ..Limits::new(9, Timeouts::default()) }, 1);
+    let updates = [(CLIENT, SERVER, ACK), (SERVER, CLIENT, ACK), (CLIENT, SERVER, FIN)];
+    let updates = updates.map(|(src, dst, flags)| tcp(src, dst, flags, 7));
+    let out = play(&mut shard, &updates);
+    assert_eq!(out.len(), 3);
+    assert!(out.iter().all(|record| record.total_packets() == 1) && shard.is_empty());
+}
+
+#[test]
+fn a_lower_limit_is_reached_in_steps_and_memory_is_given_back() {
+    let mut shard = limited(100_000, Policy::Lru);
+    let update = |flow: u32| {
+        let mut update = packet(protocol::UDP, CLIENT, SERVER, 0, u64::from(flow));
+        update.key.src = flow.to_be_bytes().into();
+        update
+    };
+    play(&mut shard, &(0..100_000).map(update).collect::<Vec<_>>());
+    let full = shard.stats().bytes;
+    shard.resize(1000);
+    let (mut out, mut steps) = (Vec::new(), 1);
+    while shard.shed(4096, 7, &mut out) {
+        steps += 1;
+        assert_eq!(out.len(), 4096 * (steps - 1));
+    }
+    assert_eq!((out.len(), shard.len(), steps), (99_000, 1000, 25));
+    assert_eq!(shard.stats().counts.get(Counter::EvictedResize), 99_000);
+    assert!(shard.stats().bytes < full / 50, "{} of {full}", shard.stats().bytes);
+    // The rest has moved and is still found, in its order.
+    assert!((99_000..100_000).all(|flow| shard.contains(&update(flow))));
+    shard.resize(100_000);
+    let mut records = play(&mut shard, &(99_000..150_000).map(update).collect::<Vec<_>>());
+    records.extend(flush(&mut shard));
+    assert_eq!(records.iter().filter(|record| record.packets == 2).count(), 1000);
+    assert_eq!(records.len(), 51_000);
+}
