@@ -244,10 +244,11 @@ impl Shard {
         if let Some(reason) = reason {
             self.emit(slot, reason, out);
         }
-        let known = self.memory.of_first(delta, side);
         let flow = self.slab.get_mut(slot);
         match reason {
-            Some(FlowEndReason::IdleTimeout) => flow.begin_anew(delta, side, known),
+            Some(FlowEndReason::IdleTimeout) => {
+                flow.begin_anew(delta, side, self.memory.of_first(delta, side));
+            }
             Some(_) => flow.go_on(delta, side),
             None => flow.add(delta, side),
         }

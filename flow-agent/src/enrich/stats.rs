@@ -45,7 +45,7 @@ struct Published([AtomicU64; 7]);
 
 impl EnrichStats {
     /// For caches of these names.
-    #[cfg(feature = "live")]
+    #[cfg(any(feature = "live", test))]
     pub(super) fn new(names: &[&'static str]) -> Self {
         Self { caches: names.iter().map(|name| (*name, Published::default())).collect() }
     }
