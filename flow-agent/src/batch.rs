@@ -13,6 +13,7 @@ use tokio::sync::mpsc::{self, error::TrySendError};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use uuid::Uuid;
 
+use crate::analytics::Tap;
 use crate::latency::{Latency, Stage};
 use crate::ledger::{Entry, Ledger, LostRecord};
 use crate::names::{NameBook, Names};
@@ -49,7 +50,7 @@ pub struct Batch {
     /// Unix seconds when it was frozen; partitions and TTLs derive from it.
     pub exported_at: u32,
     /// At least one.
-    pub records: Vec<FlowRecord>,
+    pub records: Arc<Vec<FlowRecord>>,
     /// What the records' interfaces were called when it was frozen.
     pub names: Arc<Names>,
     /// Room in the queue, one permit a row; free again when the batch is dropped.
@@ -60,8 +61,17 @@ impl Batch {
     /// Freezes records at a wall-clock time in Unix ns.
     pub fn freeze(records: Vec<FlowRecord>, names: Arc<Names>, now_ns: u64) -> Self {
         let exported_at = (now_ns / 1_000_000_000) as u32;
-        Self { id: Uuid::now_v7(), exported_at, records, names, room: None }
+        Self { id: Uuid::now_v7(), exported_at, records: records.into(), names, room: None }
     }
+}
+
+/// Where frozen batches go.
+#[derive(Debug)]
+pub struct Outlet {
+    /// The queue to the store.
+    pub batches: mpsc::Sender<Batch>,
+    /// The analytics look at every record, too.
+    pub tap: Option<Tap>,
 }
 
 /// Starts the batcher. It ends when every record sender is gone, with nothing held back.
@@ -71,7 +81,7 @@ impl Batch {
 pub fn start(
     limits: BatchLimits,
     records: Receiver<Vec<FlowRecord>>,
-    batches: mpsc::Sender<Batch>,
+    outlet: Outlet,
     names: NameBook,
     ledger: Ledger,
     latency: Latency,
@@ -79,7 +89,7 @@ pub fn start(
 ) -> std::io::Result<JoinHandle<()>> {
     let batcher = Batcher {
         limits,
-        batches,
+        outlet,
         names,
         ledger,
         latency,
@@ -95,7 +105,7 @@ pub fn start(
 
 struct Batcher {
     limits: BatchLimits,
-    batches: mpsc::Sender<Batch>,
+    outlet: Outlet,
     names: NameBook,
     ledger: Ledger,
     latency: Latency,
@@ -147,7 +157,11 @@ impl Batcher {
             return;
         }
         let records = std::mem::take(&mut self.open);
-        let mut batch = Batch::freeze(records, self.names.current(), (self.wall_clock)());
+        let now_ns = (self.wall_clock)();
+        let mut batch = Batch::freeze(records, self.names.current(), now_ns);
+        if let Some(tap) = &self.outlet.tap {
+            tap.show(&batch.records, &batch.names, now_ns);
+        }
         let rows = batch.records.len() as u32;
         batch.room = self.room.clone().try_acquire_many_owned(rows).ok();
         // When the store has been away for as long as the queue is: waiting here
@@ -155,14 +169,14 @@ impl Batcher {
         let (batch, reason) = if batch.room.is_none() {
             (batch, LostRecord::QueueFull)
         } else {
-            match self.batches.try_send(batch) {
+            match self.outlet.batches.try_send(batch) {
                 Ok(()) => return,
                 Err(TrySendError::Full(batch)) => (batch, LostRecord::QueueFull),
                 Err(TrySendError::Closed(batch)) => (batch, LostRecord::Undelivered),
             }
         };
         self.ledger.add_records(
-            &batch.records,
+            batch.records.iter(),
             |number| batch.names.interface(number),
             Entry::LostRecord(reason),
         );

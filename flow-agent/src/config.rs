@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::ValueEnum;
 
 use crate::Exit;
+use crate::analytics::AnalyticsConfig;
 use crate::attach::{AttachError, AttachMode, InterfaceSpec, Selection};
 use crate::batch::BatchLimits;
 use crate::cache::Timeouts;
@@ -13,6 +14,7 @@ use crate::filter::Rules;
 use crate::host::check_name;
 use crate::sink::{SinkError, StoreTarget};
 
+mod analytics;
 mod rules;
 mod settings;
 mod source;
@@ -89,6 +91,8 @@ pub struct Config {
     pub rules: Rules,
     /// They are left out.
     pub exclude_own_traffic: bool,
+    /// What is said of devices, scanners and floods.
+    pub analytics: AnalyticsConfig,
 }
 
 const DEFAULT_STORE: &str = "embedded:/var/lib/flow-agent/store";
@@ -120,7 +124,18 @@ impl Settings {
         let queued_rows = number(self.queue_rows, defaults.1.queued_rows as u64, 1, 1 << 30)?;
         let max_flows = number(self.max_flows, DEFAULT_MAX_FLOWS, 1, 1 << 30)?;
         let shards = number(self.shards, cpus.clamp(1, 64) as u64, 1, 1024)?;
+        let timeouts = Timeouts {
+            idle: Duration::from_secs(idle),
+            active: Duration::from_secs(active),
+            ..Timeouts::default()
+        };
+        let batch = BatchLimits {
+            rows: rows as usize,
+            age: Duration::from_millis(age),
+            queued_rows: queued_rows as usize,
+        };
         Ok(Config {
+            analytics: self.analytics.check(&timeouts, &batch)?,
             selection: Selection {
                 include: interfaces(self.interfaces, str::parse)?,
                 exclude: interfaces(self.exclude_interfaces, InterfaceSpec::exclusion)?,
@@ -134,16 +149,8 @@ impl Settings {
             pin_dir: pin_dir(self.pin_dir)?,
             shards: shards as usize,
             max_flows: max_flows as usize,
-            timeouts: Timeouts {
-                idle: Duration::from_secs(idle),
-                active: Duration::from_secs(active),
-                ..Timeouts::default()
-            },
-            batch: BatchLimits {
-                rows: rows as usize,
-                age: Duration::from_millis(age),
-                queued_rows: queued_rows as usize,
-            },
+            timeouts,
+            batch,
             stop_patience: STOP_PATIENCE,
             rules: rules::check(self.filter, self.sampling_mode, self.sampling_rate)?,
             exclude_own_traffic: self.exclude_own_traffic.is_none_or(|said| said.value),
@@ -332,6 +339,11 @@ mod tests {
             ("[sampling]\nrate = 10", 2, "sampling.rate: sampling needs a mode, too"),
             ("[sampling]\nrate = 0\nmode = 'flow'", 2, "rate is 0; it must be 1 to 1048576"),
             ("[sampling]\nrate = 1\nmode = 'all'", 3, "mode is \"all\"; it must be flow or packet"),
+            ("[analytics]\nscan_ports = 4", 2, "scan_ports is 4; it must be 5 to 65535"),
+            ("[analytics]\nscans = 1", 2, "analytics.scans is a whole number; it must be true"),
+            ("[analytics]\nscan = true", 2, "scan is no key; the keys are enabled, learning_s"),
+            ("[analytics]\nlocal_networks = ['x']", 2, "\"x\" is no prefix"),
+            ("[analytics]\ncool_down_s = '1'", 2, "it must be a whole number"),
             ("[sampling]\nevery = 2", 2, "sampling.every is no key; the keys are mode, rate"),
             ("shards", 1, ""),
             ("shards = 1\n=", 2, ""),

@@ -6,10 +6,12 @@ use std::time::{Duration, Instant};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::Error;
+use crate::analytics::NeighbourWatch;
 use crate::attach::{
     AttachError, Attacher, Hooks, Interface, Kernel, Missing, Numbers, PinFolder, Scan, TableSize,
     Watcher,
 };
+use crate::clock::wall_clock;
 use crate::config::{Config, Source};
 use crate::drain::{self, Drain};
 use crate::filter::OwnConnections;
@@ -76,8 +78,10 @@ pub fn run(
         }
         .run(parent);
     }
+    let neighbours = watch_neighbours(config, &pipeline)?;
     let mut meter = MeterLoop {
         names,
+        neighbours,
         ledger: pipeline.ledger.clone(),
         latency: pipeline.latency.clone(),
         kernel_log,
@@ -115,6 +119,18 @@ pub fn run(
     let stored = books::report(&ledger, outcome);
     let closed = store.close();
     metered.and(detached).and(drained).and(stored).and(closed)
+}
+
+/// Shows the neighbour tables of the metered interfaces to the analytics, if they want them.
+fn watch_neighbours(
+    config: &Config,
+    pipeline: &Pipeline,
+) -> Result<Option<NeighbourWatch>, Error> {
+    let Some(analytics) = pipeline.analytics() else { return Ok(None) };
+    let (selection, interval) = (config.selection.clone(), config.analytics.neighbour_interval);
+    NeighbourWatch::start(selection, interval, analytics.control(), wall_clock)
+        .map(Some)
+        .map_err(Error::thread)
 }
 
 /// Keeps the tables for the next agent, should this one be killed.

@@ -7,6 +7,7 @@ use std::path::Path;
 
 use toml::{Spanned, Value};
 
+use super::analytics::{self, AnalyticsSettings};
 use super::ConfigError;
 
 /// Every key of the file.
@@ -31,7 +32,7 @@ pub const KEYS: [&str; 17] = [
 ];
 
 /// Every section, with its keys.
-pub const SECTIONS: [(&str, &[&str]); 2] = [
+pub const SECTIONS: [(&str, &[&str]); 3] = [
     (
         "filter",
         &[
@@ -44,6 +45,7 @@ pub const SECTIONS: [(&str, &[&str]); 2] = [
         ],
     ),
     ("sampling", &["mode", "rate"]),
+    ("analytics", analytics::KEYS),
 ];
 
 /// A file that is larger is none of ours.
@@ -108,6 +110,8 @@ pub struct Settings {
     pub sampling_mode: Option<Said<String>>,
     /// 1 in so many.
     pub sampling_rate: Option<Said<i64>>,
+    /// The section `analytics`, which only the file has.
+    pub analytics: AnalyticsSettings,
 }
 
 /// The section `filter`; numbers are given as texts.
@@ -142,6 +146,8 @@ struct Sections {
     filter: BTreeMap<String, Spanned<Value>>,
     #[serde(default)]
     sampling: BTreeMap<String, Spanned<Value>>,
+    #[serde(default)]
+    analytics: BTreeMap<String, Spanned<Value>>,
 }
 
 impl Settings {
@@ -193,7 +199,11 @@ impl Settings {
             path: name.into(),
             problem: format!(": {}", error.message()),
         })?;
-        for (section, values) in [("filter", sections.filter), ("sampling", sections.sampling)] {
+        for (section, values) in [
+            ("filter", sections.filter),
+            ("sampling", sections.sampling),
+            ("analytics", sections.analytics),
+        ] {
             for (key, value) in values {
                 let key = format!("{section}.{key}");
                 settings.set_in_section(&key, place(&key, &value), value.into_inner())?;
@@ -226,6 +236,7 @@ impl Settings {
             filter: self.filter.or(others.filter),
             sampling_mode: self.sampling_mode.or(others.sampling_mode),
             sampling_rate: self.sampling_rate.or(others.sampling_rate),
+            analytics: others.analytics,
         }
     }
 
@@ -268,6 +279,12 @@ impl Settings {
         place: String,
         value: Value,
     ) -> Result<(), ConfigError> {
+        if let Some(name) = key.strip_prefix("analytics.") {
+            return match self.analytics.set(name, place.clone(), value)? {
+                true => Ok(()),
+                false => Err(unknown_in_section("analytics", place)),
+            };
+        }
         let filter = &mut self.filter;
         match key {
             "filter.include" => filter.include = Some(texts(place, value)?),
@@ -279,27 +296,32 @@ impl Settings {
             "sampling.mode" => self.sampling_mode = Some(text(place, value)?),
             "sampling.rate" => self.sampling_rate = Some(whole_number(place, value)?),
             _ => {
-                let known = SECTIONS
-                    .iter()
-                    .filter(|(section, _)| key.split('.').next() == Some(section))
-                    .flat_map(|(_, keys)| keys.iter().copied())
-                    .collect::<Vec<_>>()
-                    .join(", ");
-                return Err(ConfigError::UnknownKey { place, known });
+                let section = key.split('.').next().unwrap_or_default();
+                return Err(unknown_in_section(section, place));
             }
         }
         Ok(())
     }
 }
 
-fn whole_number(place: String, value: Value) -> Result<Said<i64>, ConfigError> {
+fn unknown_in_section(section: &str, place: String) -> ConfigError {
+    let known = SECTIONS
+        .iter()
+        .filter(|(name, _)| section == *name)
+        .flat_map(|(_, keys)| keys.iter().copied())
+        .collect::<Vec<_>>()
+        .join(", ");
+    ConfigError::UnknownKey { place, known }
+}
+
+pub(super) fn whole_number(place: String, value: Value) -> Result<Said<i64>, ConfigError> {
     match value {
         Value::Integer(value) => Ok(Said { value, place }),
         other => Err(wrong_type(place, &other, "a whole number, without quotes")),
     }
 }
 
-fn yes_or_no(place: String, value: Value) -> Result<Said<bool>, ConfigError> {
+pub(super) fn yes_or_no(place: String, value: Value) -> Result<Said<bool>, ConfigError> {
     match value {
         Value::Boolean(value) => Ok(Said { value, place }),
         other => Err(wrong_type(place, &other, "true or false, without quotes")),
@@ -313,7 +335,7 @@ fn text(place: String, value: Value) -> Result<Said<String>, ConfigError> {
     }
 }
 
-fn texts(place: String, value: Value) -> Result<Said<Vec<String>>, ConfigError> {
+pub(super) fn texts(place: String, value: Value) -> Result<Said<Vec<String>>, ConfigError> {
     let needed = "a list of texts: [\"eth0\"]";
     list(place, value, needed, |value| match value {
         Value::String(text) => Some(text),

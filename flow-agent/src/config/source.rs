@@ -1,8 +1,10 @@
 //! Where the configuration comes from, so that it can be read again.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use super::{Config, ConfigError, Settings};
+use crate::analytics::AnalyticsConfig;
 
 /// The file and what overrides it.
 #[derive(Clone, Debug)]
@@ -48,8 +50,14 @@ impl Config {
             ("batch_rows", self.batch.rows != other.batch.rows),
             ("batch_age_ms", self.batch.age != other.batch.age),
             ("queue_rows", self.batch.queued_rows != other.batch.queued_rows),
+            ("[analytics]", self.said_of_analytics() != other.said_of_analytics()),
         ];
         differences.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect()
+    }
+
+    /// Without what follows from other keys.
+    fn said_of_analytics(&self) -> AnalyticsConfig {
+        AnalyticsConfig { change_lag: Duration::ZERO, ..self.analytics.clone() }
     }
 }
 
@@ -83,6 +91,8 @@ mod tests {
             exclude_own_traffic = false\n[filter]\nexclude = ['10.0.0.0/8']\n\
             [sampling]\nmode = 'flow'\nrate = 2";
         assert_eq!(config("").needs_restart(&config(file)), Vec::<&str>::new());
-        assert_eq!(SECTIONS.map(|(section, _)| section), ["filter", "sampling"]);
+        assert_eq!(SECTIONS.map(|(section, _)| section), ["filter", "sampling", "analytics"]);
+        let changed = config("[analytics]\nscan_ports = 50");
+        assert_eq!(config("").needs_restart(&changed), ["[analytics]"]);
     }
 }

@@ -25,6 +25,11 @@ impl Prefix {
         let data = prefix::data(generation, &self.address);
         (prefix::HEAD_BITS + u32::from(self.bits), data)
     }
+
+    /// The first address, IPv4 mapped, and how many of its 128 bits count.
+    pub fn parts(&self) -> ([u8; 16], u8) {
+        (self.address.octets(), self.bits)
+    }
 }
 
 impl FromStr for Prefix {

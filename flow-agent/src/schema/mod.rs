@@ -9,8 +9,10 @@ struct Migration {
     sql: &'static str,
 }
 
-const MIGRATIONS: &[Migration] =
-    &[Migration { version: 1, name: "flows", sql: include_str!("migrations/0001_flows.sql") }];
+const MIGRATIONS: &[Migration] = &[
+    Migration { version: 1, name: "flows", sql: include_str!("migrations/0001_flows.sql") },
+    Migration { version: 2, name: "events", sql: include_str!("migrations/0002_events.sql") },
+];
 
 /// Applied before the others: the list of what was applied.
 const BOOKKEEPING: &str = "\
@@ -127,6 +129,6 @@ mod tests {
             assert!(!statement.contains('{'), "{statement}");
             count += 1;
         }
-        assert_eq!(count, 3);
+        assert_eq!(count, 5);
     }
 }
