@@ -122,10 +122,7 @@ pub fn run(
 }
 
 /// Shows the neighbour tables of the metered interfaces to the analytics, if they want them.
-fn watch_neighbours(
-    config: &Config,
-    pipeline: &Pipeline,
-) -> Result<Option<NeighbourWatch>, Error> {
+fn watch_neighbours(config: &Config, pipeline: &Pipeline) -> Result<Option<NeighbourWatch>, Error> {
     let Some(analytics) = pipeline.analytics() else { return Ok(None) };
     let (selection, interval) = (config.selection.clone(), config.analytics.neighbour_interval);
     NeighbourWatch::start(selection, interval, analytics.control(), wall_clock)

@@ -124,20 +124,23 @@ pub struct SavedSeries {
 #[derive(Debug)]
 pub struct Changes {
     series: Bounded<Key, Series>,
-    /// The oldest minute that is open; 0 before the first tick.
+    /// The oldest minute that is open; 0 before the first record.
     oldest: u64,
+    /// Up to this minute nothing is judged or learned: they were not seen whole.
+    unseen: u64,
 }
 
 impl Changes {
     /// Nothing seen yet.
     pub fn new() -> Self {
-        Self { series: Bounded::new(LIMIT), oldest: 0 }
+        Self { series: Bounded::new(LIMIT), oldest: 0, unseen: 0 }
     }
 
     /// Looks at a record.
     pub fn observe(&mut self, record: &FlowRecord, interface: InterfaceId, context: &Context<'_>) {
         if self.oldest == 0 {
-            self.oldest = (context.now_ns / MINUTE_NS).saturating_sub(OPEN - 1);
+            self.unseen = context.now_ns / MINUTE_NS;
+            self.oldest = self.unseen.saturating_sub(OPEN - 1);
         }
         let weight = f64::from(record.sampling);
         let octets = record.total_octets() as f64 * weight;
@@ -156,7 +159,7 @@ impl Changes {
         let complete = (context.now_ns.saturating_sub(lag) / MINUTE_NS)
             .clamp(newest.saturating_sub(OPEN - 1), newest);
         if self.oldest == 0 || complete > self.oldest + GAP || complete + GAP < self.oldest {
-            self.oldest = complete;
+            (self.oldest, self.unseen) = (complete, newest);
             self.series.iter_mut().for_each(|(_, series)| series.open = Default::default());
         }
         while self.oldest < complete {
@@ -172,6 +175,9 @@ impl Changes {
         let mut found = Vec::new();
         for (key, series) in self.series.iter_mut() {
             let sums = std::mem::take(&mut series.open[(minute % OPEN) as usize]);
+            if minute <= self.unseen {
+                continue;
+            }
             let mut said = false;
             for (position, (value, usual)) in sums.iter().zip(&mut series.usual).enumerate() {
                 let least = config.change_least[position] / MEASURES[position].scale;

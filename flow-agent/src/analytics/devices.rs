@@ -103,7 +103,9 @@ impl Devices {
     pub fn observe(&mut self, record: &FlowRecord, interface: InterfaceId, context: &Context<'_>) {
         let ends = [(record.src, record.packets), (record.dst, record.reverse_packets)];
         for (address, packets) in ends {
-            if packets > 0 && context.network.is_connected(interface, address) && is_unicast(address)
+            if packets > 0
+                && context.network.is_connected(interface, address)
+                && is_unicast(address)
             {
                 self.see(interface, address, record.start_ns, record.end_ns, context.now_ns);
             }
@@ -179,13 +181,13 @@ impl Devices {
             device.written_ns = 0;
         }
         let Some(before) = before.filter(|before| *before != mac) else { return };
-        (device.first_ns, device.written_ns, device.settled) = (now_ns, 0, true);
+        (device.first_ns, device.last_ns) = (now_ns, device.last_ns.max(now_ns));
+        (device.written_ns, device.settled) = (0, true);
         self.macs.entry(mac, || ());
         let (interface, address) = key;
         let kind = Kind::MacChanged;
         let subject = Subject { kind, src: address, dst: NONE, port: 0, protocol: 0, interface };
-        let details =
-            BTreeMap::from([("mac", mac_text(mac)), ("mac_before", mac_text(before))]);
+        let details = BTreeMap::from([("mac", mac_text(mac)), ("mac_before", mac_text(before))]);
         let texts = details.clone();
         let grow = |finding: &mut Finding| {
             finding.add(now_ns, now_ns);

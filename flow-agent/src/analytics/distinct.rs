@@ -29,7 +29,7 @@ impl Distinct {
     pub fn insert(&mut self, thing: &impl Hash) -> bool {
         // The seed is no secret: who makes hashes collide is counted too low, no more.
         let hash = FixedState::with_seed(0x5ca9).hash_one(thing);
-        self.insert_hash((hash >> 32) as u32 ^ hash as u32)
+        self.insert_hash((mix(hash) >> 32) as u32)
     }
 
     fn insert_hash(&mut self, hash: u32) -> bool {
@@ -72,6 +72,14 @@ impl Distinct {
     }
 }
 
+/// The sketch needs every bit to depend on all others, which a table's hash does not promise
+/// (the finalizer of MurmurHash3).
+fn mix(hash: u64) -> u64 {
+    let hash = (hash ^ (hash >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
+    let hash = (hash ^ (hash >> 33)).wrapping_mul(0xc4ce_b9fe_1a85_ec53);
+    hash ^ (hash >> 33)
+}
+
 fn raise(sketch: &mut [u8; REGISTERS], hash: u32) -> bool {
     let register = &mut sketch[(hash >> (32 - INDEX_BITS)) as usize];
     let rank = ((hash << INDEX_BITS).leading_zeros().min(32 - INDEX_BITS) + 1) as u8;
@@ -83,7 +91,9 @@ fn raise(sketch: &mut [u8; REGISTERS], hash: u32) -> bool {
 /// Flajolet, Fusy, Gandouet, Meunier: HyperLogLog (2007), with linear counting for few.
 fn estimate(sketch: &[u8; REGISTERS]) -> u64 {
     let registers = REGISTERS as f64;
-    let sum: f64 = sketch.iter().map(|rank| f64::powi(2.0, -i32::from(*rank))).sum();
+    // 2 to the power of -rank, exactly.
+    let power = |rank: &u8| f64::from_bits((1023 - u64::from(*rank)) << 52);
+    let sum: f64 = sketch.iter().map(power).sum();
     let raw = 0.7213 / (1.0 + 1.079 / registers) * registers * registers / sum;
     let empty = sketch.iter().filter(|rank| **rank == 0).count();
     if raw <= 2.5 * registers && empty > 0 {

@@ -115,11 +115,10 @@ impl Engine {
             if config.listeners {
                 self.listeners.observe(record, interface, &context, episodes);
             }
+            let is_flood =
+                config.syn_floods && self.floods.observe(record, interface, &context, episodes);
             if config.scans {
-                self.scans.observe(record, interface, &context, episodes);
-            }
-            if config.syn_floods {
-                self.floods.observe(record, interface, &context, episodes);
+                self.scans.observe(record, interface, is_flood, &context, episodes);
             }
             if config.changes {
                 self.changes.observe(record, interface, &context);

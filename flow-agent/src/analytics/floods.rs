@@ -87,29 +87,29 @@ impl Floods {
         Self { targets: Bounded::new(LIMIT) }
     }
 
-    /// Looks at a record.
+    /// Looks at a record; true if it belongs to a flood.
     pub fn observe(
         &mut self,
         record: &FlowRecord,
         interface: InterfaceId,
         context: &Context<'_>,
         episodes: &mut Episodes,
-    ) {
+    ) -> bool {
         let begun = record.protocol == TCP
             && record.tcp_flags & SYN != 0
             && record.initiator_by == InitiatorBy::Syn;
         if !begun {
-            return;
+            return false;
         }
         let now = context.now_ns;
         let completed = record.tcp_flags & ACK != 0;
         if !completed && record.reverse_tcp_flags & RST != 0 {
-            return;
+            return false;
         }
         let key = (interface, record.dst);
         // Completed handshakes matter only where there are others.
         let target = if completed {
-            let Some(target) = self.targets.get_mut(&key) else { return };
+            let Some(target) = self.targets.get_mut(&key) else { return false };
             target
         } else {
             self.targets.entry(key, || Target::new(now)).0
@@ -122,7 +122,7 @@ impl Floods {
         let weight = u64::from(record.sampling);
         if completed {
             target.completed += weight;
-            return;
+            return false;
         }
         let syns = record.packets * weight;
         target.half_open += syns;
@@ -134,9 +134,11 @@ impl Floods {
         let flooded = rate >= context.config.syn_flood_per_s as f64
             && target.half_open >= RATIO * target.completed
             && (target.sources.count() > FEW_SOURCES || target.has_main_port());
-        if flooded || target.found {
+        let belongs = flooded || target.found;
+        if belongs {
             report(target, rate, flooded, record, interface, context, episodes);
         }
+        belongs
     }
 
     /// Forgets what is over.

@@ -8,6 +8,7 @@
 
 use std::collections::BTreeMap;
 use std::hash::Hash;
+use std::time::Duration;
 
 use flow_common::tcp::flags::{ACK, RST, SYN};
 
@@ -40,8 +41,6 @@ struct Sweep {
     first_ns: u64,
     attempts: u64,
     different: Distinct,
-    /// In this or an earlier window: what comes belongs to the event.
-    found: bool,
 }
 
 /// What a sweep has come to.
@@ -54,40 +53,24 @@ struct Tried {
 
 impl Sweep {
     fn new(now_ns: u64) -> Self {
-        Self {
-            since_ns: now_ns,
-            first_ns: u64::MAX,
-            attempts: 0,
-            different: Distinct::default(),
-            found: false,
-        }
+        Self { since_ns: now_ns, first_ns: u64::MAX, attempts: 0, different: Distinct::default() }
     }
 
-    /// Adds an attempt at `thing`; leaves what there is if that is part of a scan.
-    fn add(
-        &mut self,
-        thing: &impl Hash,
-        record: &FlowRecord,
-        limit: u64,
-        context: &Context<'_>,
-    ) -> Option<Tried> {
+    /// Adds an attempt at `thing`; leaves what there is.
+    fn add(&mut self, thing: &impl Hash, record: &FlowRecord, context: &Context<'_>) -> Tried {
         let window = context.config.scan_window.as_nanos() as u64;
-        let age = context.now_ns.saturating_sub(self.since_ns);
-        if age >= window {
-            let cool_down = context.config.cool_down.as_nanos() as u64;
-            *self = Self { found: self.found && age < cool_down, ..Self::new(context.now_ns) };
+        if context.now_ns.saturating_sub(self.since_ns) >= window {
+            *self = Self::new(context.now_ns);
         }
         self.attempts += 1;
         self.first_ns = self.first_ns.min(record.start_ns);
         self.different.insert(thing);
-        let different = self.different.count();
-        self.found |= different >= limit;
-        self.found.then(|| Tried {
-            different,
+        Tried {
+            different: self.different.count(),
             attempts: self.attempts,
             first_ns: self.first_ns,
             exact: self.different.is_exact(),
-        })
+        }
     }
 }
 
@@ -112,30 +95,31 @@ impl Scans {
         }
     }
 
-    /// Looks at a record.
+    /// Looks at a record. Those of a flood only count for sources that are watched already:
+    /// invented addresses must not drive scanners out.
     pub fn observe(
         &mut self,
         record: &FlowRecord,
         interface: InterfaceId,
+        is_flood: bool,
         context: &Context<'_>,
         episodes: &mut Episodes,
     ) {
         if !is_attempt(record) || !is_unicast(record.dst) {
             return;
         }
-        let now = context.now_ns;
         let FlowRecord { src, dst, protocol, dst_port: port, .. } = *record;
         let any = Subject { kind: Kind::PortScan, src, dst, port: 0, protocol: 0, interface: 0 };
-        if port != 0 {
-            let sweep = self.ports.entry((src, dst), || Sweep::new(now)).0;
+        if port != 0
+            && let Some(sweep) = sweep(&mut self.ports, (src, dst), is_flood, context)
+        {
             let limit = context.config.scan_ports;
-            if let Some(tried) = sweep.add(&(protocol, port), record, limit, context) {
-                self.report(any, &tried, limit, record, interface, context, episodes);
-            }
+            let tried = sweep.add(&(protocol, port), record, context);
+            self.report(any, &tried, limit, record, interface, context, episodes);
         }
-        let sweep = self.hosts.entry((src, protocol, port), || Sweep::new(now)).0;
-        let limit = context.config.scan_hosts;
-        if let Some(tried) = sweep.add(&dst, record, limit, context) {
+        if let Some(sweep) = sweep(&mut self.hosts, (src, protocol, port), is_flood, context) {
+            let limit = context.config.scan_hosts;
+            let tried = sweep.add(&dst, record, context);
             let subject = Subject { kind: Kind::HostScan, dst: NONE, port, protocol, ..any };
             self.report(subject, &tried, limit, record, interface, context, episodes);
         }
@@ -144,11 +128,11 @@ impl Scans {
     /// Forgets what is over.
     pub fn tick(&mut self, context: &Context<'_>) {
         let (now, config) = (context.now_ns, context.config);
-        let rest = config.cool_down.max(config.scan_window).as_nanos() as u64;
-        let is_old = |since: u64| now.saturating_sub(since) >= rest;
-        self.ports.expire(|sweep| is_old(sweep.since_ns));
-        self.hosts.expire(|sweep| is_old(sweep.since_ns));
-        self.sources.expire(|(_, since)| is_old(*since));
+        let is_old =
+            |since: u64, rest: Duration| now.saturating_sub(since) >= rest.as_nanos() as u64;
+        self.ports.expire(|sweep| is_old(sweep.since_ns, config.scan_window));
+        self.hosts.expire(|sweep| is_old(sweep.since_ns, config.scan_window));
+        self.sources.expire(|(_, since)| is_old(*since, config.cool_down));
     }
 
     /// How full it is.
@@ -183,22 +167,13 @@ impl Scans {
             return;
         }
         let src = subject.src;
-        if context.config.ignores(src) {
+        if tried.different < limit || context.config.ignores(src) {
             return;
         }
         // A source that goes through a whole network is one more event, not hundreds.
-        let everything = Subject {
-            kind: Kind::HostScan,
-            dst: NONE,
-            port: 0,
-            protocol: 0,
-            ..subject
-        };
+        let everything =
+            Subject { kind: Kind::HostScan, dst: NONE, port: 0, protocol: 0, ..subject };
         if episodes.grow(&everything, now, |finding| finding.add(record.start_ns, record.end_ns)) {
-            return;
-        }
-        // What remains of a window whose event is over is no scan any more.
-        if tried.different < limit {
             return;
         }
         let (events, since) = self.sources.entry(src, || (0, now)).0;
@@ -229,6 +204,20 @@ impl Scans {
     }
 }
 
+/// What a source has tried; only if it is watched already, for a flood.
+fn sweep<'a, K: Hash + Eq>(
+    sweeps: &'a mut Bounded<K, Sweep>,
+    key: K,
+    is_flood: bool,
+    context: &Context<'_>,
+) -> Option<&'a mut Sweep> {
+    if is_flood {
+        sweeps.get_mut(&key)
+    } else {
+        Some(sweeps.entry(key, || Sweep::new(context.now_ns)).0)
+    }
+}
+
 /// True for a record of an attempt that came to nothing.
 fn is_attempt(record: &FlowRecord) -> bool {
     let silent = record.reverse_packets == 0;
@@ -242,9 +231,7 @@ fn is_attempt(record: &FlowRecord) -> bool {
             record.packets > 0 && sent & ACK == 0 && nothing && (opening || odd)
         }
         UDP => silent && record.packets <= FEW,
-        ICMP | ICMP6 => {
-            silent && record.packets <= FEW && record.initiator_by == InitiatorBy::Icmp
-        }
+        ICMP | ICMP6 => silent && record.packets <= FEW && record.initiator_by == InitiatorBy::Icmp,
         _ => false,
     }
 }

@@ -42,9 +42,8 @@ const CLASSES: [&str; 4] = ["tcp", "udp", "icmp", "other"];
 
 impl Half {
     fn new(since_ns: u64) -> Self {
-        let histogram = |_| {
-            Histogram::new_with_bounds(1, LONGEST_US, 2).expect("constant bounds are valid")
-        };
+        let histogram =
+            |_| Histogram::new_with_bounds(1, LONGEST_US, 2).expect("constant bounds are valid");
         Self {
             since_ns,
             talkers: SpaceSaving::new(PLACES),

@@ -98,8 +98,8 @@ impl Tap {
         let rows = records.len();
         let waiting = counters.waiting.fetch_add(rows, Ordering::Relaxed);
         let frozen = Frozen { records: records.clone(), names: names.clone(), now_ns };
-        let taken = (waiting == 0 || waiting + rows <= RECORDS)
-            && self.batches.try_send(frozen).is_ok();
+        let taken =
+            (waiting == 0 || waiting + rows <= RECORDS) && self.batches.try_send(frozen).is_ok();
         if !taken {
             counters.waiting.fetch_sub(rows, Ordering::Relaxed);
             counters.skipped.fetch_add(rows as u64, Ordering::Relaxed);

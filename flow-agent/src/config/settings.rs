@@ -7,8 +7,8 @@ use std::path::Path;
 
 use toml::{Spanned, Value};
 
-use super::analytics::{self, AnalyticsSettings};
 use super::ConfigError;
+use super::analytics::{self, AnalyticsSettings};
 
 /// Every key of the file.
 pub const KEYS: [&str; 17] = [

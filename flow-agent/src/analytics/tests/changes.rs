@@ -67,8 +67,7 @@ fn a_sudden_rise_is_one_event_of_the_service() {
         minutes.pass(USUAL);
     }
     let events = minutes.settle();
-    let rises: Vec<_> =
-        events.iter().filter(|e| e.finding.kind == Kind::TrafficRise).collect();
+    let rises: Vec<_> = events.iter().filter(|e| e.finding.kind == Kind::TrafficRise).collect();
     assert_eq!(rises.len(), 1, "{events:?}");
     let finding = &rises[0].finding;
     assert_eq!((finding.service, &*finding.interface), ("https", "eth0"));

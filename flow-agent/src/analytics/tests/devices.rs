@@ -7,12 +7,7 @@ const MAC_B: Mac = [2, 0, 0, 0, 0, 0xb];
 const OWN: Mac = [2, 0, 0, 0, 0, 1];
 
 fn link(neighbours: Vec<Neighbour>) -> LinkState {
-    LinkState {
-        name: "eth0".into(),
-        mac: Some(OWN),
-        addresses: vec![(host(1), 120)],
-        neighbours,
-    }
+    LinkState { name: "eth0".into(), mac: Some(OWN), addresses: vec![(host(1), 120)], neighbours }
 }
 
 fn neighbour(address: Address, mac: Mac, confirmed_ns: u64) -> Neighbour {

@@ -58,9 +58,8 @@ fn a_scan_of_many_ports_is_no_flood() {
 #[test]
 fn a_sampled_flood_counts_with_its_weight() {
     let mut engine = engine();
-    let flood: Vec<_> = (0..50)
-        .map(|n| FlowRecord { sampling: 100, ..syn(stranger(n), host(1), 80) })
-        .collect();
+    let flood: Vec<_> =
+        (0..50).map(|n| FlowRecord { sampling: 100, ..syn(stranger(n), host(1), 80) }).collect();
     engine.observe(&flood, &names(), START);
     assert_eq!(kinds(&said(&mut engine)), [Kind::SynFlood]);
 }

@@ -112,6 +112,22 @@ fn a_source_that_tries_a_whole_network_is_few_events() {
 }
 
 #[test]
+fn a_flood_of_invented_addresses_does_not_hide_a_scanner() {
+    let mut engine = engine();
+    for step in 0..150 {
+        let now = START + step * SECOND / 10;
+        let flood: Vec<_> =
+            (0..2_000).map(|n| syn(stranger(n + 2_000 * step as u32), host(1), 443)).collect();
+        engine.observe(&flood, &names(), now);
+        engine.observe(&[refused(host(7), host(8), 1 + step as u16)], &names(), now);
+    }
+    engine.finish(START + 20 * SECOND);
+    let events = said(&mut engine);
+    assert_eq!(kinds(&events), [Kind::SynFlood, Kind::PortScan]);
+    assert_eq!(events[1].finding.count, 150);
+}
+
+#[test]
 fn a_source_that_may_scan_is_left_alone() {
     let ignored_sources = vec![Prefix::around(host(1), 128)];
     let config = AnalyticsConfig { ignored_sources, ..AnalyticsConfig::default() };
@@ -165,10 +181,9 @@ fn ordinary_traffic_is_no_scan_and_no_flood() {
         ..request(host(7), 40_000, stranger(n), 443)
     }));
     // A traceroute.
-    records.extend((0..90).map(|n| FlowRecord {
-        protocol: 17,
-        ..syn(host(8), stranger(1), 33_434 + n)
-    }));
+    records.extend(
+        (0..90).map(|n| FlowRecord { protocol: 17, ..syn(host(8), stranger(1), 33_434 + n) }),
+    );
     // Multicast.
     records.extend((0..500).map(|n| FlowRecord {
         protocol: 17,

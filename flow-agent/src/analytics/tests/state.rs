@@ -27,12 +27,7 @@ fn learned() -> (Engine, u64) {
 }
 
 fn link(neighbours: Vec<Neighbour>) -> LinkState {
-    LinkState {
-        name: "eth0".into(),
-        mac: None,
-        addresses: vec![(host(1), 120)],
-        neighbours,
-    }
+    LinkState { name: "eth0".into(), mac: None, addresses: vec![(host(1), 120)], neighbours }
 }
 
 #[test]
@@ -48,15 +43,16 @@ fn the_next_agent_knows_what_this_one_knew() {
     let other = Neighbour { address: host(3), mac: [2, 0, 0, 0, 0, 7], confirmed_ns: Some(now) };
     next.set_network(&[link(vec![neighbour, other])], now);
     let old = FlowRecord {
-        start_ns: now,
-        end_ns: now + SECOND,
+        start_ns: now + 60 * SECOND,
+        end_ns: now + 61 * SECOND,
         octets: 75_000_000_000,
         ..request(stranger(1), 40_000, host(1), 443)
     };
     let new = request(stranger(1), 40_000, host(1), 8_443);
-    next.observe(&[old, new], &names(), now);
+    next.observe(&[new], &names(), now);
     assert_eq!(kinds(&said(&mut next)), [Kind::NewDevice, Kind::NewListener]);
     // The baseline goes on, too.
+    next.observe(&[old], &names(), now + 62 * SECOND);
     for minute in 1..5 {
         next.tick(now + minute * 60 * SECOND);
     }
