@@ -18,7 +18,8 @@ pub fn scan(from: (&Side, u8), to: IpAddr, ports: std::ops::Range<u16>) -> Resul
             let Err(error) = connect_tcp(side.v4(host), SocketAddr::new(to, port), None) else {
                 bail!("port {port} is open");
             };
-            let kind = error.root_cause().downcast_ref::<std::io::Error>().map(|e| e.kind());
+            let kind =
+                error.root_cause().downcast_ref::<std::io::Error>().map(std::io::Error::kind);
             ensure!(kind == Some(ErrorKind::ConnectionRefused), "port {port}: {error:#}");
         }
         Ok(())

@@ -82,7 +82,7 @@ pub struct SavedDevice {
 /// The inventory.
 #[derive(Debug)]
 pub struct Devices {
-    devices: Bounded<Key, Device>,
+    known: Bounded<Key, Device>,
     macs: Bounded<Mac, ()>,
     rows: Vec<DeviceRow>,
     refreshed_ns: u64,
@@ -92,7 +92,7 @@ impl Devices {
     /// Nothing seen yet.
     pub fn new(now_ns: u64) -> Self {
         Self {
-            devices: Bounded::new(LIMIT),
+            known: Bounded::new(LIMIT),
             macs: Bounded::new(MACS),
             rows: Vec::new(),
             refreshed_ns: now_ns,
@@ -129,7 +129,7 @@ impl Devices {
             settled: false,
             written_ns: 0,
         };
-        let device = self.devices.entry((interface, address), make).0;
+        let device = self.known.entry((interface, address), make).0;
         device.first_ns = device.first_ns.min(first_ns);
         device.last_ns = device.last_ns.max(last_ns);
         device
@@ -174,7 +174,7 @@ impl Devices {
         context: &Context<'_>,
         episodes: &mut Episodes,
     ) {
-        let Some(device) = self.devices.get_mut(&key) else { return };
+        let Some(device) = self.known.get_mut(&key) else { return };
         let before = device.mac.replace(mac);
         if before.is_none() {
             // The row without a MAC stays; this one has another key.
@@ -203,7 +203,7 @@ impl Devices {
 
     /// Says which devices are new: those that were heard of before the tables were read.
     fn settle(&mut self, taken_ns: u64, context: &Context<'_>, episodes: &mut Episodes) {
-        for (key, device) in self.devices.iter_mut() {
+        for (key, device) in self.known.iter_mut() {
             if device.settled || device.heard_ns > taken_ns {
                 continue;
             }
@@ -228,7 +228,7 @@ impl Devices {
             };
             episodes.open(subject, finding, taken_ns);
         }
-        for (_, device) in self.devices.iter() {
+        for (_, device) in self.known.iter() {
             // Touched, so that a MAC is remembered for as long as its device.
             device.mac.and_then(|mac| self.macs.get_mut(&mac));
         }
@@ -249,7 +249,7 @@ impl Devices {
     }
 
     fn write(&mut self, context: &Context<'_>, which: impl Fn(&Device) -> bool) {
-        for (key, device) in self.devices.iter_mut().filter(|(_, device)| which(device)) {
+        for (key, device) in self.known.iter_mut().filter(|(_, device)| which(device)) {
             device.written_ns = device.last_ns.max(1);
             self.rows.push(row(key, device, context));
         }
@@ -262,7 +262,7 @@ impl Devices {
 
     /// The devices seen last, at most so many.
     pub fn view(&self, most: usize, context: &Context<'_>) -> Vec<DeviceRow> {
-        self.devices.iter().take(most).map(|(key, device)| row(key, device, context)).collect()
+        self.known.iter().take(most).map(|(key, device)| row(key, device, context)).collect()
     }
 
     /// What is remembered, most recently seen first.
@@ -274,7 +274,7 @@ impl Devices {
             first_ns: device.first_ns,
             last_ns: device.last_ns,
         };
-        self.devices.iter().filter(|(_, device)| device.settled).map(saved).collect()
+        self.known.iter().filter(|(_, device)| device.settled).map(saved).collect()
     }
 
     /// Remembers what an earlier agent has seen.
@@ -298,7 +298,7 @@ impl Devices {
 
     /// How full it is.
     pub fn sizes(&self) -> [Size; 2] {
-        [self.devices.size("devices"), self.macs.size("device_macs")]
+        [self.known.size("devices"), self.macs.size("device_macs")]
     }
 }
 

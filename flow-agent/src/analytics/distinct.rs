@@ -1,7 +1,7 @@
 //! Counting different things: exactly while they are few, then by a sketch.
 //!
 //! Up to [`EXACT`] things the count is exact (two of them share a 32-bit hash once in half a
-//! million sets). Above that it is a HyperLogLog of [`REGISTERS`] registers: the standard
+//! million sets). Above that it is a `HyperLogLog` of [`REGISTERS`] registers: the standard
 //! error is 1.04 / sqrt(512), 4.6 %. A set never takes more than 512 octets beside itself.
 
 use std::hash::{BuildHasher, Hash};
@@ -73,7 +73,7 @@ impl Distinct {
 }
 
 /// The sketch needs every bit to depend on all others, which a table's hash does not promise
-/// (the finalizer of MurmurHash3).
+/// (the finalizer of `MurmurHash3`).
 fn mix(hash: u64) -> u64 {
     let hash = (hash ^ (hash >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
     let hash = (hash ^ (hash >> 33)).wrapping_mul(0xc4ce_b9fe_1a85_ec53);
@@ -88,16 +88,16 @@ fn raise(sketch: &mut [u8; REGISTERS], hash: u32) -> bool {
     higher
 }
 
-/// Flajolet, Fusy, Gandouet, Meunier: HyperLogLog (2007), with linear counting for few.
+/// Flajolet, Fusy, Gandouet, Meunier: `HyperLogLog` (2007), with linear counting for few.
 fn estimate(sketch: &[u8; REGISTERS]) -> u64 {
     let registers = REGISTERS as f64;
     // 2 to the power of -rank, exactly.
     let power = |rank: &u8| f64::from_bits((1023 - u64::from(*rank)) << 52);
     let sum: f64 = sketch.iter().map(power).sum();
     let raw = 0.7213 / (1.0 + 1.079 / registers) * registers * registers / sum;
-    let empty = sketch.iter().filter(|rank| **rank == 0).count();
+    let empty: u32 = sketch.iter().map(|rank| u32::from(*rank == 0)).sum();
     if raw <= 2.5 * registers && empty > 0 {
-        (registers * (registers / empty as f64).ln()) as u64
+        (registers * (registers / f64::from(empty)).ln()) as u64
     } else {
         raw as u64
     }

@@ -145,7 +145,9 @@ impl Episodes {
                 grown.push(revision(episode, now_ns));
             }
         }
-        grown.into_iter().flatten().for_each(|event| self.say(event));
+        for event in grown.into_iter().flatten() {
+            self.say(event);
+        }
         self.active.expire(|episode| now_ns.saturating_sub(episode.touched_ns) >= cool_down);
     }
 
@@ -153,7 +155,9 @@ impl Episodes {
     pub fn finish(&mut self, now_ns: u64) {
         let grown = self.active.iter_mut().filter_map(|(_, episode)| revision(episode, now_ns));
         let grown: Vec<_> = grown.collect();
-        grown.into_iter().for_each(|event| self.say(event));
+        for event in grown {
+            self.say(event);
+        }
     }
 
     /// What was said since the last call.

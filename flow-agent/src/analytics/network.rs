@@ -9,8 +9,7 @@ pub type Mac = [u8; 6];
 
 /// A MAC as people write it.
 pub fn mac_text(mac: Mac) -> String {
-    let [a, b, c, d, e, f] = mac;
-    format!("{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}")
+    mac.map(|octet| format!("{octet:02x}")).join(":")
 }
 
 /// Addresses that begin alike, IPv4 mapped.

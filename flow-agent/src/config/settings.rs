@@ -280,10 +280,8 @@ impl Settings {
         value: Value,
     ) -> Result<(), ConfigError> {
         if let Some(name) = key.strip_prefix("analytics.") {
-            return match self.analytics.set(name, place.clone(), value)? {
-                true => Ok(()),
-                false => Err(unknown_in_section("analytics", place)),
-            };
+            let known = self.analytics.set(name, place.clone(), value)?;
+            return if known { Ok(()) } else { Err(unknown_in_section("analytics", place)) };
         }
         let filter = &mut self.filter;
         match key {

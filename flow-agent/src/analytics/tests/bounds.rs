@@ -42,7 +42,7 @@ fn bounds_hold_under_random_records() {
         addresses: vec![(host(1), 104)],
         neighbours: Vec::new(),
     };
-    engine.set_network(&[link.clone()], START);
+    engine.set_network(std::slice::from_ref(&link), START);
     let mut source = SplitMix64::new(99);
     let mut records = vec![request(host(1), 1, host(2), 2); BATCH];
     let (mut events, mut devices) = (0, 0);
@@ -54,7 +54,7 @@ fn bounds_hold_under_random_records() {
         engine.observe(&records, &names(), now);
         engine.tick(now);
         if batch % 30 == 0 {
-            engine.set_network(&[link.clone()], now);
+            engine.set_network(std::slice::from_ref(&link), now);
         }
         let output = engine.take();
         // Each interval: what is said anew, and at most one revision of each episode.

@@ -42,7 +42,7 @@ fn a_device_of_a_flow_gets_its_mac_and_one_event() {
     engine.set_network(&[link(vec![])], START);
     engine.take();
     let flow = request(host(5), 40_000, stranger(1), 443);
-    engine.observe(&[flow.clone()], &names(), START + SECOND);
+    engine.observe(std::slice::from_ref(&flow), &names(), START + SECOND);
     engine.tick(START + 2 * SECOND);
     assert_eq!(engine.take(), Output::default(), "the neighbour table knows more");
     let by_hand = Neighbour { address: host(5), mac: MAC_A, confirmed_ns: None };

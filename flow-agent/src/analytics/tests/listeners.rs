@@ -6,14 +6,14 @@ use super::*;
 fn a_new_listener_is_said_once_and_only_after_learning() {
     let mut engine = engine_with(AnalyticsConfig::default());
     let old = request(stranger(1), 40_000, host(1), 443);
-    engine.observe(&[old.clone()], &names(), START);
+    engine.observe(std::slice::from_ref(&old), &names(), START);
     let later = START + 601 * SECOND;
     engine.tick(later);
     engine.observe(&[old], &names(), later);
     assert_eq!(said(&mut engine), [], "learned");
     let new = request(stranger(1), 40_000, host(1), 4_444);
     for second in 0..100 {
-        engine.observe(&[new.clone()], &names(), later + second * SECOND);
+        engine.observe(std::slice::from_ref(&new), &names(), later + second * SECOND);
         engine.tick(later + second * SECOND);
     }
     engine.finish(later + 100 * SECOND);
@@ -26,7 +26,7 @@ fn a_new_listener_is_said_once_and_only_after_learning() {
     const DAY: u64 = 86_400 * SECOND;
     let seen = later + 29 * DAY;
     engine.tick(seen);
-    engine.observe(&[new.clone()], &names(), seen);
+    engine.observe(std::slice::from_ref(&new), &names(), seen);
     assert_eq!(said(&mut engine), []);
     engine.tick(seen + 31 * DAY);
     engine.observe(&[new], &names(), seen + 31 * DAY);

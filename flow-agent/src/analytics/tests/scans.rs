@@ -67,8 +67,8 @@ fn who_looks_for_hosts_is_found_by_tcp_udp_and_ping() {
         dst_port: 0,
         ..syn(stranger(1), host(n), 0)
     };
-    let probes: [(&dyn Fn(u32) -> FlowRecord, u8, u16); 3] =
-        [(&tcp, 6, 445), (&udp, 17, 161), (&ping, 1, 0)];
+    type Probe<'a> = (&'a dyn Fn(u32) -> FlowRecord, u8, u16);
+    let probes: [Probe<'_>; 3] = [(&tcp, 6, 445), (&udp, 17, 161), (&ping, 1, 0)];
     for (probe, protocol, port) in probes {
         let mut engine = engine();
         let scan: Vec<_> = (0..254).map(probe).collect();
