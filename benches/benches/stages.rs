@@ -6,7 +6,7 @@ use std::sync::Arc;
 use divan::Bencher;
 use divan::counter::ItemsCount;
 use flow_agent::analytics::{Analytics, AnalyticsConfig, Engine, LinkState, mapped};
-use flow_agent::cache::{Shard, Timeouts};
+use flow_agent::cache::{Limits, Shard, Timeouts};
 use flow_agent::names::Names;
 use flow_benches::{deltas, records, tcp_frame};
 use flow_common::{Link, Options, parse};
@@ -29,15 +29,13 @@ fn parse_tcp(bencher: Bencher<'_, '_>, vlan_tags: usize) {
 #[divan::bench(args = [1_000, 10_000, 100_000, 1_000_000], sample_count = 20)]
 fn cache_update(bencher: Bencher<'_, '_>, flows: u64) {
     let updates = deltas(flows, 1_000_000, 7);
-    let mut shard = Shard::new(flows as usize + 1, Timeouts::default(), 7);
+    let mut shard = Shard::new(Limits::new(2 * flows as usize, Timeouts::default()), 7);
     let mut out = Vec::new();
     for delta in &updates {
         shard.update(delta, &mut out);
     }
     bencher.counter(ItemsCount::new(updates.len())).bench_local(|| {
-        for delta in &updates {
-            shard.update(delta, &mut out);
-        }
+        shard.update_all(&updates, &mut out);
         assert!(out.is_empty(), "no flow ends");
     });
 }
@@ -74,4 +72,14 @@ fn analytics_tap(bencher: Bencher<'_, '_>) {
     });
     drop((tap, rows));
     analytics.finish();
+}
+
+/// What it costs to label a batch of 50,000 rows whose ends are among so many hosts, with the
+/// caches that are on by default, and with places, too.
+#[divan::bench(args = [(100, false), (10_000, false), (100, true), (10_000, true)], sample_count = 20)]
+fn enrich(bencher: Bencher<'_, '_>, (hosts, places): (u32, bool)) {
+    let mut enriched = flow_benches::Enriched::new(hosts, places);
+    bencher
+        .counter(ItemsCount::new(enriched.rows()))
+        .bench_local(|| divan::black_box(enriched.label()));
 }

@@ -1,5 +1,11 @@
 //! One workload generator for all measurements: seeded, so two runs see the same packets.
 
+mod enriched;
+#[path = "../../tests/src/mmdb.rs"]
+mod mmdb;
+
+pub use enriched::Enriched;
+
 use std::net::Ipv4Addr;
 
 use flow_agent::delta::Delta;

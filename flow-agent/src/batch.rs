@@ -14,10 +14,12 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use uuid::Uuid;
 
 use crate::analytics::Tap;
+use crate::enrich::{BatchLabels, Enricher};
 use crate::latency::{Latency, Stage};
 use crate::ledger::{Entry, Ledger, LostRecord};
 use crate::names::{NameBook, Names};
 use crate::record::FlowRecord;
+use crate::row::FlowRow;
 
 /// When a batch is frozen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,6 +53,8 @@ pub struct Batch {
     pub exported_at: u32,
     /// At least one.
     pub records: Arc<Vec<FlowRecord>>,
+    /// What was known of the records when it was frozen.
+    pub labels: BatchLabels,
     /// What the records' interfaces were called when it was frozen.
     pub names: Arc<Names>,
     /// Room in the queue, one permit a row; free again when the batch is dropped.
@@ -58,10 +62,22 @@ pub struct Batch {
 }
 
 impl Batch {
-    /// Freezes records at a wall-clock time in Unix ns.
-    pub fn freeze(records: Vec<FlowRecord>, names: Arc<Names>, now_ns: u64) -> Self {
+    /// Freezes records at a wall-clock time in Unix ns, with what is known of them.
+    pub fn freeze(
+        records: Vec<FlowRecord>,
+        labels: BatchLabels,
+        names: Arc<Names>,
+        now_ns: u64,
+    ) -> Self {
         let exported_at = (now_ns / 1_000_000_000) as u32;
-        Self { id: Uuid::now_v7(), exported_at, records: records.into(), names, room: None }
+        Self { id: Uuid::now_v7(), exported_at, records: records.into(), labels, names, room: None }
+    }
+
+    /// The rows to be inserted, the same each time.
+    pub fn rows(&self) -> impl Iterator<Item = FlowRow<'_>> {
+        self.records.iter().enumerate().map(|(at, record)| {
+            FlowRow::new(record, &self.labels.row(at), &self.names, self.id, self.exported_at)
+        })
     }
 }
 
@@ -74,7 +90,8 @@ pub struct Outlet {
     pub tap: Option<Tap>,
 }
 
-/// Starts the batcher. It ends when every record sender is gone, with nothing held back.
+/// Starts the batcher; without an `enricher` rows have no labels. It ends when every record
+/// sender is gone, with nothing held back.
 ///
 /// # Errors
 /// The system refuses the thread.
@@ -82,7 +99,7 @@ pub fn start(
     limits: BatchLimits,
     records: Receiver<Vec<FlowRecord>>,
     outlet: Outlet,
-    names: NameBook,
+    (names, enricher): (NameBook, Option<Enricher>),
     ledger: Ledger,
     latency: Latency,
     wall_clock: fn() -> u64,
@@ -91,6 +108,7 @@ pub fn start(
         limits,
         outlet,
         names,
+        enricher,
         ledger,
         latency,
         wall_clock,
@@ -107,6 +125,7 @@ struct Batcher {
     limits: BatchLimits,
     outlet: Outlet,
     names: NameBook,
+    enricher: Option<Enricher>,
     ledger: Ledger,
     latency: Latency,
     wall_clock: fn() -> u64,
@@ -157,8 +176,12 @@ impl Batcher {
             return;
         }
         let records = std::mem::take(&mut self.open);
+        let names = self.names.current();
+        let labels = self.enricher.as_mut().map_or_else(BatchLabels::default, |enricher| {
+            enricher.label(&records, &names, Instant::now())
+        });
         let now_ns = (self.wall_clock)();
-        let mut batch = Batch::freeze(records, self.names.current(), now_ns);
+        let mut batch = Batch::freeze(records, labels, names, now_ns);
         if let Some(tap) = &self.outlet.tap {
             tap.show(&batch.records, &batch.names, now_ns);
         }

@@ -10,15 +10,21 @@ use crate::analytics::AnalyticsConfig;
 use crate::attach::{AttachError, AttachMode, InterfaceSpec, Selection};
 use crate::batch::BatchLimits;
 use crate::cache::Timeouts;
+use crate::enrich::EnrichConfig;
 use crate::filter::Rules;
 use crate::host::check_name;
 use crate::sink::{SinkError, StoreTarget};
+use crate::state::StateConfig;
 
 mod analytics;
+mod cache;
+mod enrich;
 mod rules;
 mod settings;
 mod source;
 
+pub use cache::CacheChoice;
+pub use enrich::EnrichSettings;
 pub use settings::{Said, Settings};
 pub use source::Source;
 
@@ -79,10 +85,8 @@ pub struct Config {
     pub pin_dir: Option<PathBuf>,
     /// Cache threads.
     pub shards: usize,
-    /// Open flows in the cache.
-    pub max_flows: usize,
-    /// When flows are emitted.
-    pub timeouts: Timeouts,
+    /// What the cache may hold and how long, and what it counts.
+    pub cache: CacheChoice,
     /// When batches are frozen.
     pub batch: BatchLimits,
     /// How long a stopping agent waits for a store that is away.
@@ -93,11 +97,14 @@ pub struct Config {
     pub exclude_own_traffic: bool,
     /// What is said of devices, scanners and floods.
     pub analytics: AnalyticsConfig,
+    /// What is looked up beside the packets; none: nothing.
+    pub enrich: Option<EnrichConfig>,
+    /// What is kept over restarts; none: nothing.
+    pub state: Option<StateConfig>,
 }
 
 const DEFAULT_STORE: &str = "embedded:/var/lib/flow-agent/store";
 const DEFAULT_PIN_DIR: &str = "/sys/fs/bpf/flow-agent";
-const DEFAULT_MAX_FLOWS: u64 = 1_000_000;
 const STOP_PATIENCE: Duration = Duration::from_secs(30);
 
 impl Settings {
@@ -105,7 +112,7 @@ impl Settings {
     ///
     /// # Errors
     /// The first value that is not allowed.
-    pub fn check(self, host_name: &str, cpus: usize) -> Result<Config, ConfigError> {
+    pub fn check(mut self, host_name: &str, cpus: usize) -> Result<Config, ConfigError> {
         let defaults = (Timeouts::default(), BatchLimits::default());
         let idle = number(self.idle_timeout_s, defaults.0.idle.as_secs(), 1, 86_400)?;
         let active = number(self.active_timeout_s, defaults.0.active.as_secs(), 1, 86_400)?;
@@ -122,20 +129,16 @@ impl Settings {
         let most_rows = BatchLimits::MOST_ROWS as u64;
         let rows = number(self.batch_rows, defaults.1.rows as u64, 1, most_rows)?;
         let queued_rows = number(self.queue_rows, defaults.1.queued_rows as u64, 1, 1 << 30)?;
-        let max_flows = number(self.max_flows, DEFAULT_MAX_FLOWS, 1, 1 << 30)?;
         let shards = number(self.shards, cpus.clamp(1, 64) as u64, 1, 1024)?;
-        let timeouts = Timeouts {
-            idle: Duration::from_secs(idle),
-            active: Duration::from_secs(active),
-            ..Timeouts::default()
-        };
+        let ages = [idle, active].map(Duration::from_secs);
+        let cache = self.cache.check(self.max_flows, ages, shards as usize)?;
         let batch = BatchLimits {
             rows: rows as usize,
             age: Duration::from_millis(age),
             queued_rows: queued_rows as usize,
         };
         Ok(Config {
-            analytics: self.analytics.check(&timeouts, &batch)?,
+            analytics: self.analytics.check(&cache.limits.timeouts, &batch)?,
             selection: Selection {
                 include: interfaces(self.interfaces, str::parse)?,
                 exclude: interfaces(self.exclude_interfaces, InterfaceSpec::exclusion)?,
@@ -148,12 +151,13 @@ impl Settings {
             table_memory_bytes: memory.map(|mib| mib << 20),
             pin_dir: pin_dir(self.pin_dir)?,
             shards: shards as usize,
-            max_flows: max_flows as usize,
-            timeouts,
+            cache,
             batch,
             stop_patience: STOP_PATIENCE,
             rules: rules::check(self.filter, self.sampling_mode, self.sampling_rate)?,
             exclude_own_traffic: self.exclude_own_traffic.is_none_or(|said| said.value),
+            enrich: self.enrich.check()?,
+            state: self.enrich.check_state()?,
         })
     }
 }
@@ -223,6 +227,7 @@ fn exporter(Said { value, place }: Said<String>) -> Result<String, ConfigError> 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cache::{Policy, StatsLevel};
 
     fn check(text: &str) -> Result<Config, String> {
         let settings = Settings::parse(text, "agent.toml").map_err(|error| error.to_string())?;
@@ -233,7 +238,7 @@ mod tests {
     fn an_empty_file_is_the_default() {
         let config = check("").expect("valid");
         assert_eq!(config.exporter, "host");
-        assert_eq!(config.timeouts, Timeouts::default());
+        assert_eq!(config.cache.limits.timeouts, Timeouts::default());
         assert_eq!(config.batch, BatchLimits::default());
         assert_eq!(config.shards, 2);
         assert_eq!(config.store, StoreTarget::Embedded("/var/lib/flow-agent/store".into()));
@@ -261,7 +266,24 @@ mod tests {
         let file = Settings::parse("shards = 3\nmax_flows = 5", "agent.toml").expect("valid");
         let typed = Settings { shards: Said::typed("--shards", Some(7)), ..Settings::default() };
         let config = typed.or(file).check("host", 2).expect("valid");
-        assert_eq!((config.shards, config.max_flows), (7, 5));
+        assert_eq!((config.shards, config.cache.limits.max_flows), (7, 5));
+    }
+
+    #[test]
+    fn the_section_cache_overrides_and_completes_what_is_said_above() {
+        let config = check(
+            "max_flows = 5\nidle_timeout_s = 7\n[cache]\nmax_flows = 6\npolicy = 'ttl'\n\
+             max_memory_mib = 64\nstatistics = 'full'\nenabled = false\nhot_flows = 3\n\
+             linger_s = 0\nttl_s = 9\nudp_idle_timeout_s = 3\ntcp_closing_active_timeout_s = 4",
+        );
+        let CacheChoice { limits, level, hot_flows } = config.expect("valid").cache;
+        assert_eq!((limits.max_flows, limits.policy), (6, Policy::Ttl));
+        assert_eq!((limits.max_memory, limits.enabled), (Some(64 << 20), false));
+        assert_eq!((level, hot_flows), (StatsLevel::Full, 3));
+        assert_eq!(limits.ttl(), Some(Duration::from_secs(9)));
+        let seconds = |values: [u64; 6]| values.map(|ns| ns / 1_000_000_000);
+        assert_eq!(seconds(limits.timeouts.idle_ns()), [7, 7, 3, 7, 7, 0]);
+        assert_eq!(seconds(limits.timeouts.active_ns())[..5], [60, 4, 60, 60, 60]);
     }
 
     #[test]
@@ -323,6 +345,16 @@ mod tests {
             ("exclude_own_traffic = 'no'", 1, "is a text; it must be true or false"),
             ("filter = 1", 1, "filter is a whole number; it must be a section"),
             ("[filter]\ninlude = []", 2, "filter.inlude is no key; the keys are include, exclude"),
+            ("[cache]\nmax_flow = 1", 2, "cache.max_flow is no key; the keys are enabled, policy"),
+            ("[cache]\nmax_flows = 0", 2, "cache.max_flows is 0; it must be 1 to 1073741824"),
+            ("[cache]\nmax_memory_mib = 1", 2, "max_memory_mib is 1; it must be 2 to 1048576"),
+            ("[cache]\npolicy = 'mru'", 2, "policy is \"mru\"; it must be lru or fifo or ttl"),
+            ("[cache]\npolicy = 1", 2, "cache.policy is a whole number; it must be a text"),
+            ("[cache]\nstatistics = 'all'", 2, "it must be off or counters or full"),
+            ("[cache]\nenabled = 1", 2, "cache.enabled is a whole number; it must be true or"),
+            ("[cache]\n\nudp_idle_timeout_s = 0", 3, "udp_idle_timeout_s is 0; it must be 1 to"),
+            ("[cache]\nttl_s = 86401", 2, "cache.ttl_s is 86401; it must be 1 to 86400"),
+            ("[cache]\nhot_flows = 0", 2, "cache.hot_flows is 0; it must be 1 to 256"),
             ("[filter]\n\ninclude = ['ten']", 3, "filter.include: \"ten\" is no prefix"),
             ("[filter]\ninclude = [10]", 2, "filter.include is a list of other values"),
             ("[filter]\nexclude = ['10.0.0.1/8']", 2, "write \"10.0.0.0/8\""),

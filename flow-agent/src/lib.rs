@@ -20,6 +20,7 @@ pub mod config;
 pub mod delta;
 #[cfg(feature = "live")]
 pub mod drain;
+pub mod enrich;
 pub mod error;
 #[cfg(feature = "live")]
 pub mod filter;
@@ -40,6 +41,8 @@ pub mod schema;
 pub mod services;
 pub mod shutdown;
 pub mod sink;
+#[cfg(feature = "live")]
+pub mod state;
 pub mod store;
 pub mod target;
 

@@ -123,6 +123,12 @@ impl FlowRecord {
         self.tunnel.as_deref().copied().unwrap_or_default()
     }
 
+    /// Moves its times by `drift_ns`, from one clock to another.
+    pub fn shift(&mut self, drift_ns: i64) {
+        self.start_ns = self.start_ns.saturating_add_signed(drift_ns);
+        self.end_ns = self.end_ns.saturating_add_signed(drift_ns);
+    }
+
     /// Packets of both directions.
     pub const fn total_packets(&self) -> u64 {
         self.packets + self.reverse_packets

@@ -2,9 +2,11 @@
 //!
 //! A *region* is the table of one CPU in one of two generations; its number is
 //! `generation * cpus + cpu`. A region is an array of [`Set`]s; a flow lives in
-//! one of the [`WAYS`] of the set that its hash chooses. Each region has one
+//! one of the [`WAYS`] of the set that its hash chooses. What a packet of a known
+//! flow touches is one [`HotLine`]; what only new flows, and what only TCP needs,
+//! are in tables beside it, [`Head`]s and [`TcpSet`]s. Each region has one
 //! writer, the programs on its CPU, until the agent has flipped the generation
-//! and waited for them; then it has one reader, which clears it.
+//! and waited for them; then each part of it has one reader, which clears it.
 
 use bytemuck::{Pod, Zeroable};
 
@@ -21,7 +23,8 @@ pub mod names {
     #![allow(missing_docs, reason = "documented where the maps are defined, in flow-ebpf")]
     pub const SETS: &str = "SETS";
     pub const REGIONS: &str = "REGIONS";
-    pub const COLD: &str = "COLD";
+    pub const HEADS: &str = "HEADS";
+    pub const TCP: &str = "TCP";
     pub const DIRTY: &str = "DIRTY";
     pub const COUNTERS: &str = "COUNTERS";
     pub const STRAY: &str = "STRAY";
@@ -75,13 +78,13 @@ pub const fn index_base(plane: u32) -> u32 {
     if plane == 0 { 0 } else { MAX_IFINDEX + (plane - 1) * PLANE_IFINDEXES }
 }
 
-/// What every packet of a flow updates: one cache line, as [`Set`] places it.
+/// What every packet of a flow updates: one cache line, since the tables begin with a page.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 pub struct HotLine {
     /// IP octets.
     pub octets: u64,
-    /// Packets.
+    /// Packets; 0 means that the way is free, whatever else is in the line.
     pub packets: u32,
     /// Low half of the jiffies of the last packet.
     pub last_jiffies: u32,
@@ -97,12 +100,29 @@ pub struct HotLine {
     pub max_ttl: u8,
 }
 
-/// What is written when a flow begins and at the marked moments of a TCP connection.
+/// The flows whose hashes choose the same set. A flow takes the way that its hash
+/// prefers, or else the first that is free. Ways become free by a drain only: when the
+/// preferred way is free, the flow is in no other one.
+pub type Set = [HotLine; WAYS];
+
+/// What is written, and looked at, when a packet's flow is not in its preferred way.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
-pub struct ColdLine {
-    /// `CLOCK_BOOTTIME` in ns of the first packet.
-    pub first_ns: u64,
+pub struct Head {
+    /// 16 bits of the hash of each way's flow; 0 means free.
+    pub tags: [u16; WAYS],
+    /// The sequence number after the highest that each way's TCP flow has sent.
+    pub next_seq: [u32; WAYS],
+    /// Pads to a cache line.
+    pub reserved: [u64; 2],
+    /// `CLOCK_BOOTTIME` in ns of the first packet of each way's flow.
+    pub first_ns: [u64; WAYS],
+}
+
+/// What is kept of a TCP connection, written at its marked moments.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+pub struct TcpLine {
     /// `CLOCK_BOOTTIME` in ns of the first packet with SYN; 0 if none.
     pub syn_ns: u64,
     /// `CLOCK_BOOTTIME` in ns of the first packet with ACK and without SYN, if no
@@ -116,24 +136,14 @@ pub struct ColdLine {
     pub syn_ack_packets: u16,
 }
 
-/// The flows whose hashes choose the same set.
-#[repr(C, align(64))]
-#[derive(Clone, Copy, Debug, Pod, Zeroable)]
-pub struct Set {
-    /// 16 bits of the hash of each way's flow; 0 means free. A flow takes the way
-    /// that its hash prefers, or else the first that is free.
-    pub tags: [u16; WAYS],
-    /// The sequence number after the highest that each way's TCP flow has sent.
-    pub next_seq: [u32; WAYS],
-    /// Pads both to a cache line of their own.
-    pub reserved: [u64; 2],
-    /// Updated by every packet.
-    pub hot: [HotLine; WAYS],
+impl TcpLine {
+    /// That of a flow of another protocol, whose place in the table means nothing.
+    pub const NONE: Self =
+        Self { syn_ns: 0, ack_ns: 0, retransmits: 0, syn_packets: 0, syn_ack_packets: 0 };
 }
 
-/// The cold lines of a [`Set`]'s ways: in a table of their own, so that what every
-/// packet may touch takes fewer pages.
-pub type ColdSet = [ColdLine; WAYS];
+/// The TCP lines of a [`Set`]'s ways.
+pub type TcpSet = [TcpLine; WAYS];
 
 /// The tunnels that the flows of a [`Set`] came in, while tunnels are looked into.
 pub type TunnelSet = [Tunnel; WAYS];
@@ -156,8 +166,10 @@ pub struct Region {
 pub struct Entry {
     /// Its counters.
     pub hot: HotLine,
-    /// Its beginning.
-    pub cold: ColdLine,
+    /// `CLOCK_BOOTTIME` in ns of its first packet.
+    pub first_ns: u64,
+    /// [`TcpLine::NONE`] if it is not TCP.
+    pub tcp: TcpLine,
 }
 
 /// One reading of the kernel's clocks, all at the same moment.
@@ -194,7 +206,7 @@ pub struct Journal {
 
 impl Journal {
     /// To be changed with every change of a layout in this module or in `counters`.
-    pub const LAYOUT: u32 = 1;
+    pub const LAYOUT: u32 = 2;
 }
 
 /// How far a generation is.
@@ -233,9 +245,8 @@ impl InterfaceEntry {
 }
 
 const _: () = assert!(size_of::<HotLine>() == 64);
-const _: () = assert!(size_of::<ColdLine>() == 32);
-const _: () = assert!(size_of::<Set>() == 64 + WAYS * 64);
+const _: () = assert!(size_of::<Head>() == 128);
+const _: () = assert!(size_of::<TcpLine>() == 24);
 const _: () = assert!(size_of::<Region>() == 64);
 const _: () = assert!(size_of::<Entry>() == 96);
-const _: () = assert!(core::mem::offset_of!(Set, hot) == 64);
 const _: () = assert!(size_of::<InterfaceEntry>() == 4);

@@ -15,8 +15,8 @@ use flow_common::filter::{
 };
 use flow_common::hash::HashKeys;
 use flow_common::table::{
-    ClockReading, ColdSet, Entry, GENERATIONS, INTERFACE_ENTRIES, InterfaceEntry, Journal,
-    NAME_OCTETS, Region, Set, TunnelSet,
+    ClockReading, Entry, GENERATIONS, Head, INTERFACE_ENTRIES, InterfaceEntry, Journal,
+    NAME_OCTETS, Region, Set, TcpSet, TunnelSet,
 };
 use flow_common::{Count, FragmentKey, FragmentPorts, InterfaceCounters, Tunnel};
 
@@ -24,9 +24,13 @@ use flow_common::{Count, FragmentKey, FragmentPorts, InterfaceCounters, Tunnel};
 #[map]
 pub static SETS: Array<Set> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
-/// The cold lines of `SETS`. Read by mmap.
+/// The heads of `SETS`. Read by mmap.
 #[map]
-pub static COLD: Array<ColdSet> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+pub static HEADS: Array<Head> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+
+/// What is kept of the TCP flows in `SETS`. Read by mmap.
+#[map]
+pub static TCP: Array<TcpSet> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
 /// One bit for each set of a region, 1 if it holds a flow: 64 to an entry. Read by mmap.
 #[map]

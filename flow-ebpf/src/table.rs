@@ -2,7 +2,9 @@
 
 use flow_common::hash::{flow_hash, tunnel_hash};
 use flow_common::key::protocol;
-use flow_common::table::{ColdSet, Entry, HotLine, InterfaceEntry, Region, Set, TunnelSet, WAYS};
+use flow_common::table::{
+    Entry, Head, HotLine, InterfaceEntry, Region, Set, TcpLine, TcpSet, TunnelSet, WAYS,
+};
 use flow_common::tcp::Segment;
 use flow_common::tcp::flags::{ACK, SYN};
 use flow_common::{FlowKey, Overflow, Packet, Tunnel};
@@ -23,34 +25,39 @@ pub fn update(
     if decapsulate {
         hash ^= tunnel_hash(&packet.tunnel, maps::hash_key);
     }
-    let tag = (hash >> 48) as u16 | 1; // 0 marks a free way
     let sets = maps::sets_per_region();
     let index = hash as u32 & (sets - 1);
     let mut place = Place::new(region * sets + index, decapsulate)?;
-    // Most flows have the way that their hash prefers: its line is fetched together
-    // with the tags. The others' lines, which may not be cached, only if a tag agrees.
+    // Most flows have the way that their hash prefers: of those, one line is touched.
     let preferred = (hash >> 32) as usize & (WAYS - 1);
-    if place.holds(preferred, tag, packet) {
+    if place.holds(preferred, packet) {
         add(&mut place, preferred, packet, packets, octets);
         return None;
     }
+    let head = head(place.index)?;
+    let tag = (hash >> 48) as u16 | 1; // 0 marks a free way
+    if place.set[preferred].packets == 0 {
+        open(region, index);
+        insert(&mut place, head, preferred, tag, packet, packets, octets);
+        return None;
+    }
     for way in 0..WAYS {
-        if place.holds(way, tag, packet) {
+        if head.tags[way] == tag && place.holds(way, packet) {
             add(&mut place, way, packet, packets, octets);
             return None;
         }
     }
-    let (way, evicted) = match free(place.set, preferred) {
+    let (way, evicted) = match (0..WAYS).find(|way| head.tags[*way] == 0) {
         Some(way) => {
             open(region, index);
             (way, None)
         }
         None => {
             let way = smallest(place.set);
-            (way, evict(region, &place, way))
+            (way, evict(region, &place, head, way))
         }
     };
-    insert(&mut place, way, tag, packet, packets, octets);
+    insert(&mut place, head, way, tag, packet, packets, octets);
     evicted
 }
 
@@ -79,8 +86,9 @@ impl Place {
 
     /// True when a way's flow is the packet's.
     #[inline(always)]
-    fn holds(&self, way: usize, tag: u16, packet: &Packet) -> bool {
-        if self.set.tags[way] != tag || !same(&self.set.hot[way].key, &packet.key) {
+    fn holds(&self, way: usize, packet: &Packet) -> bool {
+        let hot = &self.set[way];
+        if !same(&hot.key, &packet.key) || hot.packets == 0 {
             return false;
         }
         match &self.tunnels {
@@ -90,20 +98,18 @@ impl Place {
     }
 }
 
-/// The cold lines of the set with this index in all regions.
+/// The head of the set with this index in all regions.
 #[inline(always)]
-fn cold_set(index: u32) -> Option<&'static mut ColdSet> {
+fn head(index: u32) -> Option<&'static mut Head> {
     // SAFETY: this CPU alone writes the region (see `meter::counters`).
-    maps::COLD.get_ptr_mut(index).map(|cold| unsafe { &mut *cold })
+    maps::HEADS.get_ptr_mut(index).map(|head| unsafe { &mut *head })
 }
 
-/// A way without a flow, the preferred one if it is.
+/// The TCP lines of the set with this index in all regions.
 #[inline(always)]
-fn free(set: &Set, preferred: usize) -> Option<usize> {
-    if set.tags[preferred] == 0 {
-        return Some(preferred);
-    }
-    (0..WAYS).find(|way| set.tags[*way] == 0)
+fn tcp_set(index: u32) -> Option<&'static mut TcpSet> {
+    // SAFETY: as above.
+    maps::TCP.get_ptr_mut(index).map(|lines| unsafe { &mut *lines })
 }
 
 /// Compares by words of four octets.
@@ -136,7 +142,7 @@ fn same(a: &FlowKey, b: &FlowKey) -> bool {
 
 #[inline(always)]
 fn add(place: &mut Place, way: usize, packet: &Packet, packets: u64, octets: u64) {
-    let hot = &mut place.set.hot[way];
+    let hot = &mut place.set[way];
     hot.octets += octets;
     hot.packets += packets as u32;
     hot.last_jiffies = maps::jiffies() as u32;
@@ -158,7 +164,8 @@ fn add(place: &mut Place, way: usize, packet: &Packet, packets: u64, octets: u64
 #[inline(always)]
 fn tcp(place: &mut Place, way: usize, before: u8, packet: &Packet, packets: u64) {
     let flags = packet.tcp_flags;
-    let next = &mut place.set.next_seq[way];
+    let Some(head) = head(place.index) else { return };
+    let next = &mut head.next_seq[way];
     let segment = segment(packet);
     let repeats;
     (*next, repeats) = segment.follow(before, *next);
@@ -167,22 +174,22 @@ fn tcp(place: &mut Place, way: usize, before: u8, packet: &Packet, packets: u64)
     if flags & SYN == 0 && !acks && !repeats {
         return;
     }
-    let Some(cold) = cold_set(place.index) else { return };
-    let cold = &mut cold[way];
+    let Some(lines) = tcp_set(place.index) else { return };
+    let line = &mut lines[way];
     if flags & SYN != 0 {
-        if cold.syn_ns == 0 {
-            cold.syn_ns = maps::boot_ns();
+        if line.syn_ns == 0 {
+            line.syn_ns = maps::boot_ns();
         }
         let count =
-            if flags & ACK == 0 { &mut cold.syn_packets } else { &mut cold.syn_ack_packets };
+            if flags & ACK == 0 { &mut line.syn_packets } else { &mut line.syn_ack_packets };
         if *count < u16::MAX {
             *count += 1;
         }
     } else if acks {
-        cold.ack_ns = maps::boot_ns();
+        line.ack_ns = maps::boot_ns();
     }
     if repeats {
-        cold.retransmits += packets as u32;
+        line.retransmits += packets as u32;
     }
 }
 
@@ -192,16 +199,31 @@ fn segment(packet: &Packet) -> Segment {
 }
 
 #[inline(always)]
-fn insert(place: &mut Place, way: usize, tag: u16, packet: &Packet, packets: u64, octets: u64) {
+fn insert(
+    place: &mut Place,
+    head: &mut Head,
+    way: usize,
+    tag: u16,
+    packet: &Packet,
+    packets: u64,
+    octets: u64,
+) {
     let way = way & (WAYS - 1);
-    let Some(cold) = cold_set(place.index) else { return };
     let now = maps::boot_ns();
-    let syn = packet.tcp_flags & SYN != 0;
-    let ack = packet.tcp_flags & ACK != 0;
-    let set = &mut place.set;
-    set.tags[way] = tag;
-    set.next_seq[way] = segment(packet).end();
-    let hot = &mut set.hot[way];
+    if packet.key.protocol == protocol::TCP {
+        let Some(lines) = tcp_set(place.index) else { return };
+        let (syn, ack) = (packet.tcp_flags & SYN != 0, packet.tcp_flags & ACK != 0);
+        let line = &mut lines[way];
+        line.syn_ns = if syn { now } else { 0 };
+        line.ack_ns = if ack && !syn { now } else { 0 };
+        line.retransmits = 0;
+        line.syn_packets = u16::from(syn && !ack);
+        line.syn_ack_packets = u16::from(syn && ack);
+        head.next_seq[way] = segment(packet).end();
+    }
+    head.tags[way] = tag;
+    head.first_ns[way] = now;
+    let hot = &mut place.set[way];
     hot.octets = octets;
     hot.packets = packets as u32;
     hot.last_jiffies = maps::jiffies() as u32;
@@ -210,13 +232,6 @@ fn insert(place: &mut Place, way: usize, tag: u16, packet: &Packet, packets: u64
     hot.dscp = packet.dscp();
     hot.min_ttl = packet.ttl;
     hot.max_ttl = packet.ttl;
-    let cold = &mut cold[way];
-    cold.first_ns = now;
-    cold.syn_ns = if syn { now } else { 0 };
-    cold.ack_ns = if ack && !syn { now } else { 0 };
-    cold.retransmits = 0;
-    cold.syn_packets = u16::from(syn && !ack);
-    cold.syn_ack_packets = u16::from(syn && ack);
     if let Some(tunnels) = &mut place.tunnels {
         words(&packet.tunnel, &mut tunnels[way]);
     }
@@ -257,9 +272,9 @@ fn open(region: u32, set: u32) {
 #[inline(always)]
 fn smallest(set: &Set) -> usize {
     let mut smallest = 0;
-    let mut fewest = set.hot[0].packets;
+    let mut fewest = set[0].packets;
     for way in 1..WAYS {
-        let packets = set.hot[way].packets;
+        let packets = set[way].packets;
         if packets < fewest {
             fewest = packets;
             smallest = way;
@@ -271,9 +286,9 @@ fn smallest(set: &Set) -> usize {
 /// Puts a way's flow on the region's list of evicted flows, or among the overflow
 /// counts when that is full.
 #[inline(always)]
-fn evict(region: u32, from: &Place, way: usize) -> Option<u64> {
+fn evict(region: u32, from: &Place, head: &Head, way: usize) -> Option<u64> {
     let way = way & (WAYS - 1);
-    let hot = &from.set.hot[way];
+    let hot = &from.set[way];
     let entry = region_entry(region)?;
     let place = entry.evicted;
     if place < maps::evicted_per_region() {
@@ -282,7 +297,12 @@ fn evict(region: u32, from: &Place, way: usize) -> Option<u64> {
         // SAFETY: this CPU alone writes the region.
         let kept = unsafe { &mut *kept };
         words(hot, &mut kept.hot);
-        words(&cold_set(from.index)?[way], &mut kept.cold);
+        kept.first_ns = head.first_ns[way];
+        if hot.key.protocol == protocol::TCP {
+            words(&tcp_set(from.index)?[way], &mut kept.tcp);
+        } else {
+            words(&TcpLine::NONE, &mut kept.tcp);
+        }
         if let Some(tunnels) = &from.tunnels {
             // SAFETY: as above.
             let kept = unsafe { &mut *maps::EVICTED_TUNNELS.get_ptr_mut(index)? };

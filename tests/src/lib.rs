@@ -11,6 +11,7 @@ pub mod hooks;
 pub mod lab;
 pub mod ledger;
 pub mod made;
+pub mod mmdb;
 pub mod packets;
 pub mod pairs;
 pub mod process;

@@ -241,3 +241,39 @@ fn events_of_a_time_without_store_arrive_once() -> Result<()> {
     store.stop();
     Ok(())
 }
+
+#[test]
+fn what_was_learned_is_no_news_after_a_restart() -> Result<()> {
+    let folder = TempDir::new()?;
+    // Far longer than the test: what the second agent knows, it has from the first.
+    let learning = config(&folder, "learning_s = 600\n")?;
+    let state = folder.path().join("state");
+    let state = state.to_str().context("a path in UTF-8")?;
+    let Rig { lab, store } = Rig::new()?;
+    let (left, right) = (&lab.left, &lab.right);
+    let start = |config: &str| {
+        let more = ["--config", config, "--state-file", state];
+        rig::agent(&lab, ("tc", "tc"), store.url(), &more)
+    };
+    let agent = start(&learning)?;
+    talk_once((left, 2), (right, 2), 4_444)?;
+    let seen = "SELECT count() FROM flow.flows WHERE dst_port = 4444";
+    agent.wait_until("both ends' flows", PATIENCE, || Ok(number(store.url(), seen)? == 2))?;
+    // The analytics have seen them, too: they write the devices once a second.
+    let device = format!(
+        "SELECT count() FROM flow.devices WHERE endsWith(interface, 'veth-left') \
+         AND NOT own AND address = toIPv6('::ffff:{}')",
+        right.v4(2)
+    );
+    agent.wait_until("the device", PATIENCE, || Ok(number(store.url(), &device)? > 0))?;
+    agent.stop()?;
+    let knowing = config(&folder, "learning_s = 0\n")?;
+    let agent = start(&knowing)?;
+    talk_once((left, 2), (right, 2), 4_444)?;
+    talk_once((left, 2), (right, 2), 4_445)?;
+    let log = agent.stop()?;
+    let expected = [format!("new_listener {} {} 4445 ", left.v4(2), right.v4(2))];
+    assert_eq!(events(store.url())?, expected, "{log}");
+    store.stop();
+    Ok(())
+}

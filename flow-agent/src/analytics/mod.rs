@@ -15,6 +15,8 @@ mod episodes;
 mod event;
 mod floods;
 mod interfaces;
+#[cfg(feature = "live")]
+mod learned;
 mod listeners;
 mod message;
 #[cfg(feature = "live")]
@@ -37,6 +39,8 @@ pub use distinct::Distinct;
 pub use engine::{Context, Engine, Output};
 pub use episodes::KindCount;
 pub use event::{Address, Event, Finding, Kind, Severity, ip, mapped};
+#[cfg(feature = "live")]
+pub use learned::Learned;
 #[cfg(feature = "live")]
 pub use neighbours::NeighbourWatch;
 pub use network::{LinkState, Mac, Neighbour, Prefix};

@@ -10,7 +10,7 @@ use super::devices::SavedDevice;
 use super::listeners::Listener;
 
 /// The layout.
-const VERSION: u32 = 1;
+pub(super) const VERSION: u32 = 1;
 
 /// Why a saved state is not used.
 #[derive(Debug, thiserror::Error)]

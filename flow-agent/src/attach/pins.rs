@@ -26,9 +26,10 @@ const BPF_FS: i64 = 0xcafe_4a11;
 const MOST: u32 = 1024;
 
 /// Tables that the next agent needs.
-pub(crate) const PINNED: [&str; 11] = [
+pub(crate) const PINNED: [&str; 12] = [
     names::SETS,
-    names::COLD,
+    names::HEADS,
+    names::TCP,
     names::DIRTY,
     names::REGIONS,
     names::EVICTED,

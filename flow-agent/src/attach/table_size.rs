@@ -1,6 +1,6 @@
 //! How large the tables are: from memory, CPUs and interfaces to numbers of sets.
 
-use flow_common::table::{ColdSet, Entry, GENERATIONS, Set, TunnelSet, WAYS};
+use flow_common::table::{Entry, GENERATIONS, Head, Set, TcpSet, TunnelSet, WAYS};
 use flow_common::{InterfaceCounters, Tunnel};
 
 use super::AttachError;
@@ -90,7 +90,8 @@ impl TableSize {
     pub fn bytes(self) -> u64 {
         let of = |count: u32, size: usize| u64::from(count) * size as u64;
         let region = of(self.sets_per_region, size_of::<Set>())
-            + of(self.sets_per_region, size_of::<ColdSet>())
+            + of(self.sets_per_region, size_of::<Head>())
+            + of(self.sets_per_region, size_of::<TcpSet>())
             + of(self.dirty_words(), size_of::<u64>())
             + of(self.evicted_per_region(), size_of::<Entry>())
             + of(self.interfaces, size_of::<InterfaceCounters>())

@@ -110,8 +110,9 @@ pub fn start_cache() -> Result<Cache, Error> {
     let (sender, _) = bounded(1);
     let config = CacheConfig {
         shards: config.shards,
-        max_flows: config.max_flows,
-        timeouts: config.timeouts,
+        limits: config.cache.limits,
+        level: config.cache.level,
+        hot_flows: config.cache.hot_flows,
         seed: 7,
     };
     Cache::start(&config, &sender, &Latency::default()).map_err(Error::thread)

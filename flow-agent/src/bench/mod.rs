@@ -1,14 +1,17 @@
-//! Measurements on this host: what a packet costs in the kernel, what a flow costs to drain.
+//! Measurements on this host: what a packet costs in the kernel, what a flow costs to drain and to
+//! cache.
 //!
 //! Programs and tables are loaded privately and attached nowhere; the programs
 //! are the shipped ones. One JSON object a line, or a table for people. Generator and workload
 //! are also what tests make their packets with.
 
+mod cache;
 mod drain;
 pub mod generator;
 mod kernel;
 mod live;
 pub mod rig;
+pub mod updates;
 pub mod workload;
 
 use std::io::Write;
@@ -24,6 +27,8 @@ pub enum Stage {
     Kernel,
     /// ns a flow, from the kernel tables to entries.
     Drain,
+    /// Updates a second of the flow cache; needs no privilege.
+    Cache,
     /// Packets a second on a live veth: metered and dropped, against only dropped.
     Live,
     /// Everything.
@@ -66,6 +71,11 @@ impl Bench {
         if wanted(Stage::Drain) {
             for flows in &sets {
                 drain::measure(*flows, |result| self.print(&result, &result.line()))?;
+            }
+        }
+        if wanted(Stage::Cache) {
+            for flows in &sets {
+                cache::measure(*flows, |result| self.print(&result, &result.line()))?;
             }
         }
         if wanted(Stage::Live) {

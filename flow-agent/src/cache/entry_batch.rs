@@ -37,7 +37,8 @@ impl EntryBatch {
         // Line by line: a whole entry would go over the stack.
         let place = &mut self.entries[self.len];
         place.hot = *entry.hot;
-        place.cold = *entry.cold;
+        place.first_ns = entry.first_ns;
+        place.tcp = *entry.tcp;
         self.len += 1;
     }
 
@@ -55,9 +56,11 @@ impl EntryBatch {
     /// The entries in the order they came.
     pub fn iter(&self) -> impl Iterator<Item = FlowEntry<'_>> {
         let mut tunnels = self.tunnels.iter().peekable();
-        self.entries[..self.len].iter().enumerate().map(move |(position, Entry { hot, cold })| {
+        self.entries[..self.len].iter().enumerate().map(move |(position, entry)| {
             let own = tunnels.next_if(|(of, _)| *of == position);
-            FlowEntry { hot, cold, tunnel: own.map_or(&Tunnel::NONE, |(_, tunnel)| tunnel) }
+            let Entry { hot, first_ns, tcp } = entry;
+            let tunnel = own.map_or(&Tunnel::NONE, |(_, tunnel)| tunnel);
+            FlowEntry { hot, first_ns: *first_ns, tcp, tunnel }
         })
     }
 

@@ -1,141 +1,301 @@
-//! One open flow: its counters in both directions, and who began it.
+//! One open flow: its key, its counters in both directions, and who began it.
 
-use flow_common::Direction;
 use flow_common::tcp::flags::{FIN, RST};
+use flow_common::{Direction, FlowKey, Tunnel};
 
-use super::key::{BiflowKey, Side, icmp_request, is_icmp_request};
+use super::key::{Side, icmp_request, is_icmp_request, of_low, sent_by};
+use super::order::Placed;
+use super::timeouts::Class;
 use crate::delta::Delta;
 use crate::record::{FlowEndReason, FlowRecord, InitiatorBy};
 use crate::services::service;
 
-/// What one end sent.
-#[derive(Clone, Copy, Debug, Default)]
-struct Sent {
-    packets: u64,
-    octets: u64,
-    /// Unix ns of the first packet; meaningless while `packets` is 0.
-    first_ns: u64,
-    syn_ns: u64,
-    ack_ns: u64,
-    syn_packets: u32,
-    syn_ack_packets: u32,
-    retransmits: u32,
-    tcp_flags: u8,
-    dscp: u8,
-    /// An ICMP answer was among the packets.
-    answered: bool,
-}
+/// No packet has come.
+const NEVER: u64 = u64::MAX;
 
-impl Sent {
-    fn retransmits(&self) -> u32 {
-        let beyond_first = |packets: u32| packets.saturating_sub(1);
-        beyond_first(self.syn_packets) + beyond_first(self.syn_ack_packets) + self.retransmits
-    }
-}
-
-/// The round trip between this host and the other end, 0 if it was not seen: who sends first waits
-/// for the SYN-ACK, who answers for the ACK of it.
-fn handshake_rtt_ns(initiator: &Sent, responder: &Sent, direction: Direction) -> u64 {
-    if initiator.syn_packets == 0 || responder.syn_ack_packets == 0 {
-        return 0;
-    }
-    match direction {
-        Direction::Egress | Direction::Unknown => responder.syn_ns.saturating_sub(initiator.syn_ns),
-        Direction::Ingress => initiator.ack_ns.saturating_sub(responder.syn_ns),
-    }
-}
-
-/// The earlier of two times, where 0 is none.
-fn earliest(time_ns: &mut u64, other_ns: u64) {
-    if other_ns != 0 && (*time_ns == 0 || other_ns < *time_ns) {
-        *time_ns = other_ns;
-    }
-}
-
-/// An open flow.
+/// An open flow: three cache lines. An update that finds its flow reads the first and changes the
+/// second; the third is for beginnings, handshakes and retransmissions. Arrays have the low end's
+/// value, then the high end's.
+#[repr(C, align(64))]
 #[derive(Clone, Debug)]
 pub struct Flow {
-    sent: [Sent; 2],
-    pub start_ns: u64,
+    /// As the low end sends it.
+    pub key: FlowKey,
+    /// How many packets each counted one stands for.
+    pub sampling: u32,
+    /// As the low end's packets have it.
+    tunnel: Option<Box<Tunnel>>,
+    /// Last packet, ns.
     pub last_ns: u64,
-    /// When it ended; meaningless while it is open.
-    pub ended_ns: u64,
+
+    packets: [u64; 2],
+    octets: [u64; 2],
+    /// First packet, ns.
+    first_ns: [u64; 2],
+    tcp_flags: [u8; 2],
+    dscp: [u8; 2],
     min_ttl: u8,
     max_ttl: u8,
-    /// Of every packet counted so far.
-    pub sampling: u32,
-    /// Decided by an earlier record of the same flow.
-    initiator: Option<(Side, InitiatorBy)>,
+    pub class: Class,
+    notes: Notes,
+    pub placed: Placed,
+
+    /// First SYN, ns; 0 for none.
+    syn_ns: [u64; 2],
+    /// First ACK without SYN, ns; 0 for none.
+    ack_ns: [u64; 2],
+    syn_packets: [u32; 2],
+    syn_ack_packets: [u32; 2],
+    /// When the record began, or, of a flow that lingers, when it ended; ns.
+    pub since_ns: u64,
+    /// Repeated segments.
+    retransmits: u32,
+}
+
+const _: () = assert!(size_of::<Flow>() == 192);
+const _: () = assert!(std::mem::offset_of!(Flow, packets) == 64);
+const _: () = assert!(std::mem::offset_of!(Flow, syn_ns) == 128);
+
+/// Small facts: of which ends an ICMP answer was seen, and an ACK; and the initiator, if an
+/// earlier record of the flow decided it.
+#[derive(Clone, Copy, Debug, Default)]
+struct Notes(u8);
+
+impl Notes {
+    const ANSWERED: u8 = 1;
+    const ACKED: u8 = 1 << 2;
+    const DECIDED: u8 = 1 << 4;
+    const INITIATOR_IS_HIGH: u8 = 1 << 5;
+    const BY_SHIFT: u8 = 6;
+
+    /// A fact about one end.
+    #[inline(always)]
+    fn has(self, fact: u8, side: Side) -> bool {
+        self.0 & fact << side as u8 != 0
+    }
+
+    #[inline(always)]
+    fn set(&mut self, fact: u8, side: Side) {
+        self.0 |= fact << side as u8;
+    }
+
+    fn initiator(self) -> Option<(Side, InitiatorBy)> {
+        let side = if self.0 & Self::INITIATOR_IS_HIGH == 0 { Side::Low } else { Side::High };
+        let by = match self.0 >> Self::BY_SHIFT {
+            0 => InitiatorBy::Syn,
+            1 => InitiatorBy::Icmp,
+            2 => InitiatorBy::ServicePort,
+            _ => InitiatorBy::FirstPacket,
+        };
+        (self.0 & Self::DECIDED != 0).then_some((side, by))
+    }
+
+    fn of_initiator((side, by): (Side, InitiatorBy)) -> Self {
+        Self(
+            Self::DECIDED | Self::INITIATOR_IS_HIGH * side as u8 | (by as u8 - 1) << Self::BY_SHIFT,
+        )
+    }
 }
 
 impl Flow {
-    /// A flow that begins with `delta`, sent by `side`.
-    pub fn new(delta: &Delta, side: Side) -> Self {
-        let mut flow = Self {
-            sent: [Sent::default(); 2],
-            start_ns: delta.first_ns,
-            last_ns: delta.last_ns,
-            ended_ns: 0,
-            min_ttl: delta.min_ttl,
-            max_ttl: delta.max_ttl,
-            sampling: delta.sampling,
-            initiator: None,
-        };
-        flow.add(delta, side);
+    /// A slot without a flow, and the next such slot.
+    pub fn free(next: u32) -> Self {
+        Self {
+            key: FlowKey::default(),
+            sampling: 0,
+            tunnel: None,
+            last_ns: 0,
+            packets: [0; 2],
+            octets: [0; 2],
+            first_ns: [NEVER; 2],
+            tcp_flags: [0; 2],
+            dscp: [0; 2],
+            min_ttl: u8::MAX,
+            max_ttl: 0,
+            class: Class::Other,
+            notes: Notes::default(),
+            placed: Placed { tick: 0, turn: next },
+            syn_ns: [0; 2],
+            ack_ns: [0; 2],
+            syn_packets: [0; 2],
+            syn_ack_packets: [0; 2],
+            since_ns: 0,
+            retransmits: 0,
+        }
+    }
+
+    /// True for a slot without a flow.
+    #[inline]
+    pub fn is_free(&self) -> bool {
+        self.sampling == 0
+    }
+
+    /// The next slot without a flow.
+    pub fn next_free(&self) -> u32 {
+        self.placed.turn
+    }
+
+    /// A flow with the low end's key, which begins with `delta`, sent by `side`; and who began it,
+    /// if that is known from before.
+    pub fn new(
+        key: &FlowKey,
+        delta: &Delta,
+        side: Side,
+        known: Option<(Side, InitiatorBy)>,
+    ) -> Self {
+        let tunnel = delta.tunnel.as_deref().map(|tunnel| Box::new(of_low(tunnel, side)));
+        let notes = known.map_or_else(Notes::default, Notes::of_initiator);
+        let mut flow = Self { key: *key, tunnel, notes, ..Self::free(0) };
+        flow.begin(delta, side);
         flow
     }
 
-    /// The flow after its record was emitted for its age: the initiator stays.
-    pub fn continued(&self, key: &BiflowKey, delta: &Delta, side: Side) -> Self {
-        let initiator = Some(self.initiator(key));
-        Self { initiator, ..Self::new(delta, side) }
+    /// Counts from zero, with `delta` first.
+    fn begin(&mut self, delta: &Delta, side: Side) {
+        self.sampling = delta.sampling.max(1);
+        self.last_ns = delta.last_ns;
+        self.since_ns = delta.first_ns;
+        self.add(delta, side);
+        self.class = self.class_now();
+        if self.class == Class::Ended {
+            self.since_ns = delta.last_ns;
+        }
+    }
+
+    /// Forgets what was counted, after its record was emitted; the initiator stays.
+    pub fn reset(&mut self) {
+        *self = Self {
+            key: self.key,
+            sampling: self.sampling,
+            tunnel: self.tunnel.take(),
+            last_ns: self.last_ns,
+            class: self.class,
+            placed: self.placed,
+            since_ns: self.since_ns,
+            notes: Notes::of_initiator(self.initiator()),
+            ..Self::free(0)
+        };
+    }
+
+    /// Another flow with the same key.
+    pub fn begin_anew(&mut self, delta: &Delta, side: Side, known: Option<(Side, InitiatorBy)>) {
+        let (placed, tunnel) = (self.placed, self.tunnel.take());
+        let notes = known.map_or_else(Notes::default, Notes::of_initiator);
+        *self = Self { key: self.key, tunnel, placed, notes, ..Self::free(0) };
+        self.begin(delta, side);
+    }
+
+    /// The flow after its record was emitted for its age: the initiator stays, and the class is
+    /// that of the new record's packets.
+    pub fn go_on(&mut self, delta: &Delta, side: Side) {
+        self.reset();
+        self.begin(delta, side);
+    }
+
+    /// True for the flow with this key of the low end and this tunnel of `side`'s packets.
+    #[inline(always)]
+    pub fn is(&self, key: &FlowKey, tunnel: Option<&Tunnel>, side: Side) -> bool {
+        if self.key != *key || self.is_free() {
+            return false;
+        }
+        match (&self.tunnel, tunnel) {
+            (None, None) => true,
+            (Some(own), Some(tunnel)) => **own == of_low(tunnel, side),
+            _ => false,
+        }
+    }
+
+    /// The tunnel as the low end's packets have it.
+    pub fn tunnel(&self) -> Option<&Tunnel> {
+        self.tunnel.as_deref()
+    }
+
+    /// What an update changes, to be fetched ahead.
+    #[inline(always)]
+    pub fn counts(&self) -> &[u64; 2] {
+        &self.packets
     }
 
     /// Adds packets that `side` sent.
+    #[inline(always)]
     pub fn add(&mut self, delta: &Delta, side: Side) {
-        let sent = &mut self.sent[side as usize];
-        if sent.packets == 0 || delta.first_ns < sent.first_ns {
-            sent.first_ns = delta.first_ns;
-            sent.dscp = delta.dscp;
+        let end = side as usize;
+        if delta.first_ns < self.first_ns[end] {
+            self.first_ns[end] = delta.first_ns;
+            self.dscp[end] = delta.dscp;
         }
-        sent.packets += delta.packets;
-        sent.octets += delta.octets;
-        sent.tcp_flags |= delta.tcp_flags;
-        sent.syn_packets += delta.syn_packets;
-        sent.syn_ack_packets += delta.syn_ack_packets;
-        sent.retransmits += delta.retransmits;
-        earliest(&mut sent.syn_ns, delta.syn_ns);
-        earliest(&mut sent.ack_ns, delta.ack_ns);
-        sent.answered |= icmp_request(&delta.key).is_some();
-        self.start_ns = self.start_ns.min(delta.first_ns);
-        self.last_ns = self.last_ns.max(delta.last_ns);
+        self.packets[end] += delta.packets;
+        self.octets[end] += delta.octets;
+        self.tcp_flags[end] |= delta.tcp_flags;
         self.min_ttl = self.min_ttl.min(delta.min_ttl);
         self.max_ttl = self.max_ttl.max(delta.max_ttl);
+        // An ACK known before is not later than the last packet before: no need to look at it.
+        let acks = delta.ack_ns != 0
+            && !(self.notes.has(Notes::ACKED, side) && delta.ack_ns >= self.last_ns);
+        let rare = delta.syn_packets | delta.syn_ack_packets | delta.retransmits;
+        if acks | (rare != 0) {
+            self.add_tcp(delta, side);
+        }
+        if self.key.is_icmp() && icmp_request(&delta.key).is_some() {
+            self.notes.set(Notes::ANSWERED, side);
+        }
+        self.last_ns = self.last_ns.max(delta.last_ns);
     }
 
-    /// FIN from both ends, or RST from one.
-    pub fn has_ended(&self) -> bool {
-        let [low, high] = &self.sent;
-        (low.tcp_flags & high.tcp_flags & FIN) != 0 || (low.tcp_flags | high.tcp_flags) & RST != 0
+    /// Adds what is in the third line.
+    #[inline(never)]
+    fn add_tcp(&mut self, delta: &Delta, side: Side) {
+        let end = side as usize;
+        self.syn_packets[end] += delta.syn_packets;
+        self.syn_ack_packets[end] += delta.syn_ack_packets;
+        self.retransmits += delta.retransmits;
+        earliest(&mut self.syn_ns[end], delta.syn_ns);
+        earliest(&mut self.ack_ns[end], delta.ack_ns);
+        if delta.ack_ns != 0 {
+            self.notes.set(Notes::ACKED, side);
+        }
     }
 
-    /// Who began the flow, and which rule says so.
-    fn initiator(&self, key: &BiflowKey) -> (Side, InitiatorBy) {
-        if let Some(decided) = self.initiator {
+    /// The class that its flags say: ended by FIN from both ends, or RST from one.
+    pub fn class_now(&self) -> Class {
+        let [low, high] = self.tcp_flags;
+        if low & high & FIN != 0 || (low | high) & RST != 0 {
+            Class::Ended
+        } else {
+            Class::of(self.key.protocol, low | high)
+        }
+    }
+
+    /// The first packet of the record, ns; [`u64::MAX`] if none has come.
+    #[inline(always)]
+    pub fn start_ns(&self) -> u64 {
+        self.first_ns[0].min(self.first_ns[1])
+    }
+
+    /// Packets of both ends.
+    pub fn total_packets(&self) -> u64 {
+        self.packets[0] + self.packets[1]
+    }
+
+    /// Who began the flow, and which rule says so. What no SYN decided gives way to one.
+    pub fn initiator(&self) -> (Side, InitiatorBy) {
+        if let Some(decided) = self.notes.initiator()
+            && (decided.1 == InitiatorBy::Syn || self.syn_packets == [0, 0])
+        {
             return decided;
         }
-        let first = self.first_sender();
-        let [low, high] = &self.sent;
-        match (low.syn_packets > 0, high.syn_packets > 0) {
-            (true, false) => return (Side::Low, InitiatorBy::Syn),
-            (false, true) => return (Side::High, InitiatorBy::Syn),
-            (true, true) => return (first, InitiatorBy::Syn), // RFC 9293: simultaneous open
-            (false, false) => {}
+        let first = if self.first_ns[0] <= self.first_ns[1] { Side::Low } else { Side::High };
+        match self.syn_packets {
+            [0, 0] => {}
+            [_, 0] => return (Side::Low, InitiatorBy::Syn),
+            [0, _] => return (Side::High, InitiatorBy::Syn),
+            _ => return (first, InitiatorBy::Syn), // RFC 9293: simultaneous open
         }
-        let sent_key = key.sent_by(first);
+        let sent_key = sent_by(&self.key, first);
         if is_icmp_request(&sent_key) {
             // Both ends of a ping share the key; who answered did not begin.
-            let requester = match (low.answered, high.answered) {
+            let answered = |side| self.notes.has(Notes::ANSWERED, side);
+            let requester = match (answered(Side::Low), answered(Side::High)) {
                 (true, false) => Side::High,
                 (false, true) => Side::Low,
                 _ => first,
@@ -149,25 +309,36 @@ impl Flow {
         (first, InitiatorBy::FirstPacket)
     }
 
-    fn first_sender(&self) -> Side {
-        let [low, high] = &self.sent;
-        if high.packets == 0 || low.packets > 0 && low.first_ns <= high.first_ns {
-            Side::Low
-        } else {
-            Side::High
+    /// The round trip between this host and the other end, 0 if it was not seen: who sends first
+    /// waits for the SYN-ACK, who answers for the ACK of it.
+    fn handshake_rtt_ns(&self, initiator: Side, direction: Direction) -> u64 {
+        let (from, to) = (initiator as usize, initiator.other() as usize);
+        if self.syn_packets[from] == 0 || self.syn_ack_packets[to] == 0 {
+            return 0;
+        }
+        match direction {
+            Direction::Egress | Direction::Unknown => {
+                self.syn_ns[to].saturating_sub(self.syn_ns[from])
+            }
+            Direction::Ingress => self.ack_ns[from].saturating_sub(self.syn_ns[to]),
         }
     }
 
+    fn retransmits(&self) -> u32 {
+        let counts = self.syn_packets.iter().chain(&self.syn_ack_packets);
+        counts.map(|packets| packets.saturating_sub(1)).sum::<u32>() + self.retransmits
+    }
+
     /// The record of everything counted so far.
-    pub fn record(&self, key: &BiflowKey, end_reason: FlowEndReason) -> FlowRecord {
-        let (side, initiator_by) = self.initiator(key);
-        let (sent, answered) = (&self.sent[side as usize], &self.sent[side.other() as usize]);
-        let flow_key = key.sent_by(side);
+    pub fn record(&self, end_reason: FlowEndReason) -> FlowRecord {
+        let (side, initiator_by) = self.initiator();
+        let (from, to) = (side as usize, side.other() as usize);
+        let flow_key = sent_by(&self.key, side);
         let icmp = flow_key.is_icmp();
         let [icmp_type, icmp_code] = if icmp { flow_key.dst_port.to_be_bytes() } else { [0, 0] };
         let direction = Direction::from_number(flow_key.direction);
         FlowRecord {
-            start_ns: self.start_ns,
+            start_ns: self.start_ns().min(self.last_ns),
             end_ns: self.last_ns,
             interface: flow_key.interface,
             direction,
@@ -180,24 +351,31 @@ impl Flow {
             icmp_code,
             vlan_id: flow_key.vlan_id,
             inner_vlan_id: flow_key.inner_vlan_id,
-            packets: sent.packets,
-            octets: sent.octets,
-            reverse_packets: answered.packets,
-            reverse_octets: answered.octets,
-            tcp_flags: sent.tcp_flags,
-            reverse_tcp_flags: answered.tcp_flags,
-            dscp: if sent.packets > 0 { sent.dscp } else { answered.dscp },
+            packets: self.packets[from],
+            octets: self.octets[from],
+            reverse_packets: self.packets[to],
+            reverse_octets: self.octets[to],
+            tcp_flags: self.tcp_flags[from],
+            reverse_tcp_flags: self.tcp_flags[to],
+            dscp: self.dscp[if self.packets[from] > 0 { from } else { to }],
             min_ttl: self.min_ttl,
             max_ttl: self.max_ttl,
-            tunnel: key.tunnel_of(side),
+            tunnel: self.tunnel.as_deref().map(|tunnel| Box::new(of_low(tunnel, side))),
             handshake_rtt_ns: match initiator_by {
-                InitiatorBy::Syn => handshake_rtt_ns(sent, answered, direction),
+                InitiatorBy::Syn => self.handshake_rtt_ns(side, direction),
                 _ => 0,
             },
-            retransmits: self.sent.iter().map(Sent::retransmits).sum(),
+            retransmits: self.retransmits(),
             end_reason,
             initiator_by,
             sampling: self.sampling,
         }
+    }
+}
+
+/// The earlier of two times, where 0 is none.
+fn earliest(time_ns: &mut u64, other_ns: u64) {
+    if other_ns != 0 && (*time_ns == 0 || other_ns < *time_ns) {
+        *time_ns = other_ns;
     }
 }

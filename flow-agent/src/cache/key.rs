@@ -1,8 +1,6 @@
 //! The key of a flow in both directions.
 
 use flow_common::key::protocol;
-use std::hash::{Hash, Hasher};
-
 use flow_common::{Direction, FlowKey, Tunnel};
 
 use crate::delta::Delta;
@@ -36,16 +34,6 @@ pub struct BiflowKey {
     tunnel: Option<Box<Tunnel>>,
 }
 
-/// A flow in no tunnel, which most are, hashes nothing more than its key.
-impl Hash for BiflowKey {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.key.hash(state);
-        if let Some(tunnel) = &self.tunnel {
-            tunnel.hash(state);
-        }
-    }
-}
-
 impl BiflowKey {
     /// The biflow of these packets, and their sender's end.
     pub fn of(delta: &Delta) -> (Self, Side) {
@@ -54,38 +42,68 @@ impl BiflowKey {
 
     /// The biflow of a packet with this key in this tunnel, and its sender's end.
     pub fn new(key: &FlowKey, tunnel: Option<&Tunnel>) -> (Self, Side) {
-        let mut key = *key;
-        if let Some(request) = icmp_request(&key) {
-            key.dst_port = request;
-        }
-        // ICMP type and code belong to both ends, ports to one each.
-        let ports = if key.is_icmp() { (0, 0) } else { (key.src_port, key.dst_port) };
-        if (key.src, ports.0) <= (key.dst, ports.1) {
-            (Self { key, tunnel: tunnel.map(|tunnel| Box::new(*tunnel)) }, Side::Low)
-        } else {
-            let tunnel = tunnel.map(|tunnel| Box::new(tunnel.reversed()));
-            (Self { key: reversed(&key), tunnel }, Side::High)
-        }
+        let (key, side) = low_key(key);
+        (Self { key, tunnel: tunnel.map(|tunnel| Box::new(of_low(tunnel, side))) }, side)
     }
 
     /// The key as `side` sends it.
     pub fn sent_by(&self, side: Side) -> FlowKey {
-        match side {
-            Side::Low => self.key,
-            Side::High => reversed(&self.key),
-        }
+        sent_by(&self.key, side)
     }
 
     /// The tunnel as the packets of `side` have it.
     pub fn tunnel_of(&self, side: Side) -> Option<Box<Tunnel>> {
-        let tunnel = self.tunnel.as_deref()?;
-        Some(Box::new(match side {
-            Side::Low => *tunnel,
-            Side::High => tunnel.reversed(),
-        }))
+        Some(Box::new(of_low(self.tunnel.as_deref()?, side)))
     }
 }
 
+/// The key of a packet's flow as the low end sends it, ICMP answers mapped to their requests, and
+/// which end sent this one.
+#[inline(always)]
+pub fn low_key(key: &FlowKey) -> (FlowKey, Side) {
+    let mut key = *key;
+    let (mut src_port, mut dst_port) = (key.src_port, key.dst_port);
+    if key.is_icmp() {
+        if let Some(request) = icmp_request(&key) {
+            key.dst_port = request;
+        }
+        // Type and code belong to both ends, ports to one each.
+        (src_port, dst_port) = (0, 0);
+    }
+    let (src, dst) = (number(&key.src), number(&key.dst));
+    // Without a branch that nobody could predict.
+    if (src < dst) | ((src == dst) & (src_port <= dst_port)) {
+        (key, Side::Low)
+    } else {
+        (reversed(&key), Side::High)
+    }
+}
+
+/// An address as one number, in the order of [`Address`](flow_common::Address).
+#[inline(always)]
+fn number(address: &flow_common::Address) -> u128 {
+    let [a, b, c, d] = address.0.map(u128::from);
+    a << 96 | b << 64 | c << 32 | d
+}
+
+/// A key of the low end as `side` sends it.
+pub fn sent_by(low: &FlowKey, side: Side) -> FlowKey {
+    match side {
+        Side::Low => *low,
+        Side::High => reversed(low),
+    }
+}
+
+/// A tunnel of `side`'s packets as the low end's have it, and the other way round.
+#[inline]
+pub fn of_low(tunnel: &Tunnel, side: Side) -> Tunnel {
+    match side {
+        Side::Low => *tunnel,
+        Side::High => tunnel.reversed(),
+    }
+}
+
+#[inline(always)]
 fn reversed(key: &FlowKey) -> FlowKey {
     let (src_port, dst_port) =
         if key.is_icmp() { (key.src_port, key.dst_port) } else { (key.dst_port, key.src_port) };

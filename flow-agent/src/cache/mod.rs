@@ -5,21 +5,54 @@
 //! or in one open flow.
 
 #[cfg(feature = "live")]
+mod control;
+mod details;
+#[cfg(feature = "live")]
 mod entry_batch;
 mod flow;
+mod full;
+mod hash;
+mod hot;
+mod index;
 #[cfg(feature = "live")]
 mod intake;
 mod key;
+mod leave;
+mod look;
+mod memory;
+mod order;
+#[cfg(feature = "live")]
+mod query;
+mod rates;
 mod shard;
 #[cfg(feature = "live")]
 mod shards;
+mod slab;
+mod stats;
+mod timeouts;
 
 #[cfg(test)]
 mod tests;
 
 #[cfg(feature = "live")]
+pub use control::{CacheControl, Hook, Unanswered};
+pub use details::{CacheDetails, HotFlow};
+#[cfg(feature = "live")]
 pub use intake::Intake;
 pub use key::{BiflowKey, Side};
-pub use shard::{Shard, ShardStats, Timeouts};
+pub use look::Mode;
+pub use memory::{Connection, Initiator, MOST_INITIATORS, Memory};
+#[cfg(feature = "live")]
+pub use query::{FlowQuery, Invalidated, Selection};
+pub use shard::Shard;
 #[cfg(feature = "live")]
 pub use shards::{Cache, CacheConfig};
+pub use stats::{CacheStats, Counter, Counts, Rates, ShardStats, StatsLevel};
+pub use timeouts::{Class, ClassTimeouts, Limits, Policy, Timeouts};
+
+#[cfg(feature = "live")]
+use crate::mapped::prefetch;
+
+/// Nothing: a replay has a packet at a time.
+#[cfg(not(feature = "live"))]
+fn prefetch<T>(_: &T) {}

@@ -1,161 +1,362 @@
-//! One shard of the cache: an LRU list of open flows and one of ended flows.
+//! One shard of the cache: open flows, owned by one thread.
 //!
-//! Each list is in the order of last use, so the flows to expire are at its
-//! end and expiry costs what expires. Time is an argument.
+//! Enters: [`Delta`]s. Leaves: [`FlowRecord`]s. It holds that every packet that entered is in
+//! exactly one record that left or in one open flow. Time is an argument.
+//!
+//! Updates are taken by the chunk: first every key is hashed, then every flow is looked up, then
+//! every flow is updated. The cache misses of a chunk so overlap, instead of adding up.
 
-use std::time::Duration;
+use std::borrow::Borrow;
+use std::time::Instant;
 
-use foldhash::fast::FixedState;
-use lru::LruCache;
+use flow_common::FlowKey;
 
 use super::flow::Flow;
-use super::key::{BiflowKey, Side};
+use super::full::Full;
+use super::hash::FlowHasher;
+use super::index::Index;
+use super::key::{Side, low_key, of_low};
+use super::leave::Room;
+use super::memory::Memory;
+use super::order::{Orders, tick};
+use super::rates::Meter;
+use super::slab::{NONE, Slab};
+use super::stats::{Counter, ShardStats, StatsLevel};
+use super::timeouts::{Class, Limits, Policy};
 use crate::delta::Delta;
 use crate::record::{FlowEndReason, FlowRecord};
 
-/// When flows are emitted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Timeouts {
-    /// After this long without a packet.
-    pub idle: Duration,
-    /// At the first packet after the flow has lasted this long; it goes on.
-    pub active: Duration,
-    /// This long after FIN both ways or RST, so that the last ACK opens no new flow.
-    pub linger: Duration,
-}
+/// Updates of a chunk: their flows' lines fit into the first cache with room to spare.
+const CHUNK: usize = 32;
 
-impl Default for Timeouts {
-    fn default() -> Self {
-        Self {
-            idle: Duration::from_secs(15),
-            active: Duration::from_secs(60),
-            linger: Duration::from_secs(2),
-        }
-    }
-}
-
-/// What a shard has done since it began.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ShardStats {
-    /// Deltas that found their flow.
-    pub hits: u64,
-    /// Deltas that opened a flow.
-    pub misses: u64,
-    /// Flows emitted because the shard was full.
-    pub evictions: u64,
-    /// Open and lingering flows.
-    pub flows: u64,
-}
-
-type List = LruCache<BiflowKey, Flow, FixedState>;
+/// One update in so many is timed, where that is asked for.
+const SAMPLE: u32 = 1024;
 
 /// Some of the open flows, owned by one thread.
 pub struct Shard {
-    open: List,
-    /// Flows that ended and linger, in the order of ending.
-    ended: List,
-    max_flows: usize,
-    timeouts: Timeouts,
-    stats: ShardStats,
+    pub(super) hasher: FlowHasher,
+    pub(super) index: Index,
+    pub(super) slab: Slab,
+    pub(super) orders: Orders,
+    pub(super) limits: Limits,
+    pub(super) room: Room,
+    /// Boxes of flows in tunnels.
+    pub(super) tunnels: u64,
+    /// By class, ns.
+    pub(super) idle_ns: [u64; Class::COUNT],
+    active_ns: [u64; Class::COUNT],
+    /// By class: ticks after which a flow is placed again.
+    stale_ticks: [u32; Class::COUNT],
+    pub(super) stats: ShardStats,
+    pub(super) meter: Meter,
+    level: StatsLevel,
+    /// At level [`StatsLevel::Full`].
+    pub(super) full: Option<Box<Full>>,
+    until_sample: u32,
+    pub(super) memory: Memory,
+}
+
+/// An update on its way.
+struct Ready<D> {
+    delta: D,
+    key: FlowKey,
+    hash: u32,
+    side: Side,
+    /// Where its flow probably is.
+    slot: u32,
 }
 
 impl Shard {
-    /// An empty shard for at most `max_flows` flows (at least one). The `seed`
-    /// of the hash keeps senders from choosing colliding flows.
-    pub fn new(max_flows: usize, timeouts: Timeouts, seed: u64) -> Self {
-        let state = FixedState::with_seed(seed);
+    /// An empty shard. The `seed` of the hash keeps senders from choosing colliding flows.
+    pub fn new(limits: Limits, seed: u64) -> Self {
+        let by_age = limits.policy != Policy::Lru || limits.ttl().is_some();
+        let idle_ns = limits.timeouts.idle_ns();
         Self {
-            open: LruCache::unbounded_with_hasher(state.clone()),
-            ended: LruCache::unbounded_with_hasher(state),
-            max_flows: max_flows.max(1),
-            timeouts,
+            hasher: FlowHasher::new(seed),
+            index: Index::new(),
+            slab: Slab::new(),
+            orders: Orders::new(by_age),
+            room: Room::new(&limits, by_age),
+            limits,
+            tunnels: 0,
+            idle_ns,
+            active_ns: limits.timeouts.active_ns(),
+            stale_ticks: idle_ns.map(|ns| tick((ns / 4).min(1 << 55)).max(1)),
             stats: ShardStats::default(),
+            meter: Meter::default(),
+            level: StatsLevel::default(),
+            full: None,
+            until_sample: SAMPLE,
+            memory: Memory::default(),
         }
     }
 
     /// Adds packets to their flow; records that this ends go to `out`.
     pub fn update(&mut self, delta: &Delta, out: &mut Vec<FlowRecord>) {
-        let (key, side) = BiflowKey::of(delta);
-        if let Some(flow) = self.open.get_mut(&key) {
-            if let Some(reason) = due(flow, delta, &self.timeouts) {
-                out.push(flow.record(&key, reason));
-                if reason == FlowEndReason::ActiveTimeout {
-                    self.stats.hits += 1;
-                    *flow = flow.continued(&key, delta, side);
-                } else {
-                    self.stats.misses += 1;
-                    *flow = Flow::new(delta, side);
+        let ready = self.ready(delta);
+        self.apply(ready, out);
+    }
+
+    /// Adds many, in this order.
+    pub fn update_all<D: Borrow<Delta>>(
+        &mut self,
+        deltas: impl IntoIterator<Item = D>,
+        out: &mut Vec<FlowRecord>,
+    ) {
+        let mut deltas = deltas.into_iter();
+        let mut chunk: Vec<Ready<D>> = Vec::with_capacity(CHUNK);
+        loop {
+            if self.until_sample == 0 {
+                self.until_sample = SAMPLE;
+                if self.full.is_some()
+                    && let Some(delta) = deltas.next()
+                {
+                    self.update_timed(delta, out);
                 }
-            } else {
-                self.stats.hits += 1;
-                flow.add(delta, side);
             }
-            if flow.has_ended()
-                && let Some(flow) = self.open.pop(&key)
-            {
-                self.linger(key, flow, delta.last_ns);
+            for delta in deltas.by_ref().take(CHUNK) {
+                let ready = self.ready(delta);
+                self.index.prefetch(ready.hash);
+                chunk.push(ready);
             }
-            return;
-        }
-        // Packets of an ended flow do not make it linger longer: the list stays
-        // in the order of ending.
-        if let Some(flow) = self.ended.peek_mut(&key) {
-            let lingers = delta.first_ns < after(flow.ended_ns, self.timeouts.linger);
-            // Of a connection that changed its CPU the end may be drained before the beginning.
-            let is_next = delta.syn_packets > 0 && delta.first_ns > flow.last_ns;
-            if lingers && !is_next && delta.sampling == flow.sampling {
-                self.stats.hits += 1;
-                flow.add(delta, side);
+            if chunk.is_empty() {
                 return;
             }
-            out.push(flow.record(&key, FlowEndReason::EndOfFlow));
-            self.ended.pop(&key);
-        }
-        self.insert(key, delta, side, out);
-    }
-
-    fn linger(&mut self, key: BiflowKey, mut flow: Flow, now_ns: u64) {
-        flow.ended_ns = now_ns;
-        self.ended.put(key, flow);
-    }
-
-    fn insert(&mut self, key: BiflowKey, delta: &Delta, side: Side, out: &mut Vec<FlowRecord>) {
-        self.stats.misses += 1;
-        if self.len() >= self.max_flows {
-            // A flow that has ended loses nothing by leaving early.
-            if let Some((key, flow)) = self.ended.pop_lru() {
-                out.push(flow.record(&key, FlowEndReason::EndOfFlow));
-            } else if let Some((key, flow)) = self.open.pop_lru() {
-                self.stats.evictions += 1;
-                out.push(flow.record(&key, FlowEndReason::LackOfResources));
+            self.until_sample = self.until_sample.saturating_sub(chunk.len() as u32);
+            for ready in &mut chunk {
+                if let Some(slot) = self.index.first(ready.hash) {
+                    ready.slot = slot;
+                    self.slab.prefetch(slot);
+                }
+            }
+            for ready in chunk.drain(..) {
+                self.apply(ready, out);
             }
         }
-        let flow = Flow::new(delta, side);
-        if flow.has_ended() {
-            self.linger(key, flow, delta.last_ns);
-        } else {
-            self.open.put(key, flow);
+    }
+
+    /// One update by itself, whose latency is counted.
+    fn update_timed<D: Borrow<Delta>>(&mut self, delta: D, out: &mut Vec<FlowRecord>) {
+        let started = Instant::now();
+        let mut ready = self.ready(delta);
+        let tunnel = ready.delta.borrow().tunnel.as_deref();
+        let is = |slot| self.slab.get(slot).is(&ready.key, tunnel, ready.side);
+        ready.slot = self.index.find(ready.hash, is).unwrap_or(NONE);
+        let found = started.elapsed();
+        self.apply(ready, out);
+        if let Some(full) = &mut self.full {
+            full.time(found, started.elapsed());
         }
     }
 
-    /// Emits the flows whose timeout is over at `now_ns`.
-    pub fn expire(&mut self, now_ns: u64, out: &mut Vec<FlowRecord>) {
-        let Timeouts { idle, linger, .. } = self.timeouts;
-        let is_idle = |flow: &Flow| after(flow.last_ns, idle) <= now_ns;
-        let has_lingered = |flow: &Flow| after(flow.ended_ns, linger) <= now_ns;
-        pop_while(&mut self.open, is_idle, FlowEndReason::IdleTimeout, out);
-        pop_while(&mut self.ended, has_lingered, FlowEndReason::EndOfFlow, out);
+    #[inline(always)]
+    fn ready<D: Borrow<Delta>>(&self, delta: D) -> Ready<D> {
+        let update = delta.borrow();
+        let (key, side) = low_key(&update.key);
+        let hash = match update.tunnel.as_deref() {
+            None => self.hasher.hash(&key, None),
+            Some(tunnel) => self.hasher.hash(&key, Some(&of_low(tunnel, side))),
+        };
+        Ready { delta, key, hash, side, slot: NONE }
     }
 
-    /// Emits everything.
-    pub fn flush(&mut self, out: &mut Vec<FlowRecord>) {
-        pop_while(&mut self.ended, |_| true, FlowEndReason::EndOfFlow, out);
-        pop_while(&mut self.open, |_| true, FlowEndReason::ForcedEnd, out);
+    #[inline(always)]
+    fn apply<D: Borrow<Delta>>(&mut self, ready: Ready<D>, out: &mut Vec<FlowRecord>) {
+        let (delta, side) = (ready.delta.borrow(), ready.side);
+        if ready.slot != NONE {
+            let flow = self.slab.get_mut(ready.slot);
+            // Most updates: an open flow goes on. The slot may have another flow since.
+            if flow.is(&ready.key, delta.tunnel.as_deref(), side) {
+                let class = flow.class as usize;
+                let goes_on = flow.class != Class::Ended
+                    && delta.first_ns < flow.last_ns.saturating_add(self.idle_ns[class])
+                    && delta.first_ns < flow.start_ns().saturating_add(self.active_ns[class])
+                    && delta.sampling == flow.sampling
+                    && !Class::may_change(delta.tcp_flags);
+                if goes_on {
+                    if self.level != StatsLevel::Off {
+                        self.stats.counts.add(Counter::Hits, 1);
+                    }
+                    flow.add(delta, side);
+                    let stale = if self.room.is_scarce() {
+                        self.orders.turns_since(flow.placed) > self.room.near()
+                    } else {
+                        let age = tick(flow.last_ns).wrapping_sub(flow.placed.tick) as i32;
+                        age > self.stale_ticks[class] as i32
+                    };
+                    if stale {
+                        self.orders.place(ready.slot, flow);
+                    }
+                    return;
+                }
+            }
+        }
+        self.apply_rare(delta, &ready.key, ready.hash, side, out);
+    }
+
+    /// Whatever is not just an open flow that goes on.
+    #[inline(never)]
+    fn apply_rare(
+        &mut self,
+        delta: &Delta,
+        key: &FlowKey,
+        hash: u32,
+        side: Side,
+        out: &mut Vec<FlowRecord>,
+    ) {
+        if !self.limits.enabled {
+            let flow = self.begin(key, delta, side);
+            let ended = flow.class == Class::Ended;
+            self.count(Counter::Misses);
+            out.push(flow.record(if ended {
+                FlowEndReason::EndOfFlow
+            } else {
+                FlowEndReason::ActiveTimeout
+            }));
+            return;
+        }
+        let tunnel = delta.tunnel.as_deref();
+        let found = self.index.find(hash, |slot| self.slab.get(slot).is(key, tunnel, side));
+        match found {
+            Some(slot) if self.slab.get(slot).class == Class::Ended => {
+                self.update_ended(slot, delta, key, hash, side, out);
+            }
+            Some(slot) => self.update_open(slot, delta, side, out),
+            None => self.open(delta, key, hash, side, out),
+        }
+    }
+
+    fn update_open(&mut self, slot: u32, delta: &Delta, side: Side, out: &mut Vec<FlowRecord>) {
+        let flow = self.slab.get(slot);
+        let (old, class) = (flow.class, flow.class as usize);
+        let reason = if delta.first_ns >= flow.last_ns.saturating_add(self.idle_ns[class]) {
+            Some(FlowEndReason::IdleTimeout)
+        } else if delta.first_ns >= flow.start_ns().saturating_add(self.active_ns[class])
+            || delta.sampling != flow.sampling
+        {
+            // A record has one weight: when it changes, the flow goes on in the next record.
+            Some(FlowEndReason::ActiveTimeout)
+        } else {
+            None
+        };
+        if let Some(reason) = reason {
+            self.emit(slot, reason, out);
+        }
+        let known = self.memory.of_first(delta, side);
+        let flow = self.slab.get_mut(slot);
+        match reason {
+            Some(FlowEndReason::IdleTimeout) => flow.begin_anew(delta, side, known),
+            Some(_) => flow.go_on(delta, side),
+            None => flow.add(delta, side),
+        }
+        let new = flow.class_now();
+        flow.class = old;
+        if new == Class::Ended {
+            flow.since_ns = delta.last_ns;
+        }
+        if new == old {
+            self.orders.place(slot, flow);
+        } else {
+            self.orders.reclass(slot, flow, new);
+        }
+        match reason {
+            Some(FlowEndReason::IdleTimeout) => {
+                self.count(Counter::LeftIdle);
+                self.count(Counter::Misses);
+                self.count(Counter::Insertions);
+                self.orders.renew(slot);
+            }
+            Some(_) => {
+                self.count(Counter::Continued);
+                self.count(Counter::Hits);
+                self.orders.renew(slot);
+            }
+            None => self.count(Counter::Hits),
+        }
+    }
+
+    /// Packets of an ended flow do not make it linger longer: the list stays in the order of
+    /// ending.
+    fn update_ended(
+        &mut self,
+        slot: u32,
+        delta: &Delta,
+        key: &FlowKey,
+        hash: u32,
+        side: Side,
+        out: &mut Vec<FlowRecord>,
+    ) {
+        let linger = self.idle_ns[Class::Ended as usize];
+        let flow = self.slab.get_mut(slot);
+        let lingers = delta.first_ns < flow.since_ns.saturating_add(linger);
+        // Of a connection that changed its CPU the end may be drained before the beginning.
+        let is_next = delta.syn_packets > 0 && delta.first_ns > flow.last_ns;
+        if lingers && !is_next && delta.sampling == flow.sampling {
+            flow.add(delta, side);
+            self.count(Counter::Hits);
+            return;
+        }
+        self.count(Counter::LeftEnded);
+        self.leave(slot, FlowEndReason::EndOfFlow, out);
+        self.open(delta, key, hash, side, out);
+    }
+
+    fn open(
+        &mut self,
+        delta: &Delta,
+        key: &FlowKey,
+        hash: u32,
+        side: Side,
+        out: &mut Vec<FlowRecord>,
+    ) {
+        self.count(Counter::Misses);
+        self.count(Counter::Insertions);
+        self.make_room(delta.last_ns, out);
+        let flow = self.begin(key, delta, side);
+        self.tunnels += u64::from(flow.tunnel().is_some());
+        let slot = self.slab.insert(flow);
+        self.index.insert(hash, slot);
+        self.orders.insert(slot, self.slab.get_mut(slot));
+        self.room.set_used(self.slab.len());
+    }
+
+    /// A flow of which nothing came before, as far as this shard knows.
+    fn begin(&self, key: &FlowKey, delta: &Delta, side: Side) -> Flow {
+        Flow::new(key, delta, side, self.memory.of_first(delta, side))
+    }
+
+    /// Emits the record of a flow, which stays.
+    pub(super) fn emit(&mut self, slot: u32, reason: FlowEndReason, out: &mut Vec<FlowRecord>) {
+        let flow = self.slab.get(slot);
+        let packets = flow.total_packets();
+        if packets > 0 {
+            out.push(flow.record(reason));
+            if let Some(full) = &mut self.full {
+                full.hot.add(&flow.key, packets);
+            }
+        }
+    }
+
+    /// Emits a flow, which leaves.
+    pub(super) fn leave(&mut self, slot: u32, reason: FlowEndReason, out: &mut Vec<FlowRecord>) {
+        self.emit(slot, reason, out);
+        let flow = self.slab.remove(slot);
+        self.tunnels -= u64::from(flow.tunnel().is_some());
+        self.index.remove(self.hasher.hash(&flow.key, flow.tunnel()), slot);
+        self.orders.remove(slot, flow.class);
+        self.room.set_used(self.slab.len());
+    }
+
+    #[inline]
+    pub(super) fn count(&mut self, counter: Counter) {
+        if self.level != StatsLevel::Off {
+            self.stats.counts.add(counter, 1);
+        }
     }
 
     /// Open and lingering flows.
     pub fn len(&self) -> usize {
-        self.open.len() + self.ended.len()
+        self.slab.len()
     }
 
     /// True when no flow is held.
@@ -163,38 +364,32 @@ impl Shard {
         self.len() == 0
     }
 
-    /// What it has done.
+    /// Sets how much is counted.
+    pub fn set_level(&mut self, level: StatsLevel) {
+        self.level = level;
+        match (level, &self.full) {
+            (StatsLevel::Full, None) => self.full = Some(Box::default()),
+            (StatsLevel::Full, Some(_)) => {}
+            _ => self.full = None,
+        }
+    }
+
+    /// What it has done, and what it holds.
     pub fn stats(&self) -> ShardStats {
-        ShardStats { flows: self.len() as u64, ..self.stats }
+        ShardStats {
+            flows: self.len() as u64,
+            bytes: self.bytes(),
+            max_flows: self.room.limit() as u64,
+            rates: self.meter.rates(),
+            ..self.stats
+        }
     }
-}
 
-fn after(ns: u64, duration: Duration) -> u64 {
-    ns.saturating_add(duration.as_nanos() as u64)
-}
-
-/// Why the flow has to be emitted before `delta` can be counted, if it has to.
-fn due(flow: &Flow, delta: &Delta, timeouts: &Timeouts) -> Option<FlowEndReason> {
-    if delta.first_ns >= after(flow.last_ns, timeouts.idle) {
-        Some(FlowEndReason::IdleTimeout)
-    } else if delta.first_ns >= after(flow.start_ns, timeouts.active)
-        || delta.sampling != flow.sampling
-    {
-        // A record has one weight: when it changes, the flow goes on in the next record.
-        Some(FlowEndReason::ActiveTimeout)
-    } else {
-        None
-    }
-}
-
-fn pop_while(
-    list: &mut List,
-    due: impl Fn(&Flow) -> bool,
-    reason: FlowEndReason,
-    out: &mut Vec<FlowRecord>,
-) {
-    while let Some((key, flow)) = list.peek_lru().filter(|(_, flow)| due(flow)) {
-        out.push(flow.record(key, reason));
-        list.pop_lru();
+    /// Memory taken from the allocator, its own share included, octets.
+    pub fn bytes(&self) -> u64 {
+        /// A tunnel of 40 octets in a block of 48.
+        const TUNNEL: u64 = 48;
+        let full = self.full.as_ref().map_or(0, |full| full.bytes());
+        self.index.bytes() + self.slab.bytes() + self.orders.bytes() + self.tunnels * TUNNEL + full
     }
 }

@@ -1,13 +1,18 @@
 //! The shards and their threads: table entries in, records out, both in batches.
 
+use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
-use crossbeam::channel::{Receiver, Sender, bounded};
+use crossbeam::channel::{Receiver, Sender, bounded, never};
+use crossbeam::select;
 
+use super::control::{CacheControl, Moment, Order, Shared};
 use super::entry_batch::EntryBatch;
 use super::intake::Intake;
-use super::shard::{Shard, ShardStats, Timeouts};
+use super::shard::Shard;
+use super::stats::{ShardStats, StatsLevel};
+use super::timeouts::Limits;
 use crate::drain::Interval;
 use crate::latency::{Latency, Stage};
 use crate::record::FlowRecord;
@@ -16,15 +21,20 @@ use crate::record::FlowRecord;
 /// kernel tables go on counting.
 const QUEUE: usize = 64;
 
+/// Flows that leave at once after the limit was lowered; messages come between.
+const SHED: usize = 4096;
+
 /// How the cache is made.
 #[derive(Clone, Copy, Debug)]
 pub struct CacheConfig {
     /// Threads, each with a part of the flows.
     pub shards: usize,
-    /// Open flows in all shards together.
-    pub max_flows: usize,
-    /// When flows are emitted.
-    pub timeouts: Timeouts,
+    /// What all shards together may hold.
+    pub limits: Limits,
+    /// How much is counted at first.
+    pub level: StatsLevel,
+    /// Flows with most packets that are told.
+    pub hot_flows: usize,
     /// Seed of the hashes.
     pub seed: u64,
 }
@@ -48,6 +58,7 @@ pub struct Cache {
     threads: Vec<JoinHandle<ShardStats>>,
     /// Emptied batches, to be filled again.
     spare: Receiver<EntryBatch>,
+    control: CacheControl,
     seed: u64,
 }
 
@@ -62,21 +73,34 @@ impl Cache {
         latency: &Latency,
     ) -> std::io::Result<Self> {
         let count = config.shards.max(1);
-        let mut shards = Vec::with_capacity(count);
-        let mut threads = Vec::with_capacity(count);
+        let limits = config.limits.divided(count);
+        let (shards, receivers): (Vec<_>, Vec<_>) = (0..count).map(|_| bounded(QUEUE)).unzip();
         let (empty, spare) = bounded(count * QUEUE);
-        for number in 0..count {
-            let (sender, receiver) = bounded(QUEUE);
-            let flows = config.max_flows.div_ceil(count);
-            let shard = Shard::new(flows, config.timeouts, config.seed);
-            let (records, latency, empty) = (records.clone(), latency.clone(), empty.clone());
+        let shared = Arc::new(Shared::new(count, limits.max_flows, config.level));
+        let (control, orders) = CacheControl::new(Arc::clone(&shared), config.hot_flows);
+        let mut threads = Vec::with_capacity(count);
+        for (number, (messages, orders)) in receivers.into_iter().zip(orders).enumerate() {
+            let shard = Worker {
+                number,
+                shard: Shard::new(limits, config.seed),
+                shared: Arc::clone(&shared),
+                empty: empty.clone(),
+                records: records.clone(),
+                latency: latency.clone(),
+                moment: Moment::default(),
+                out: Vec::new(),
+            };
             let thread = thread::Builder::new()
                 .name(format!("cache-{number}"))
-                .spawn(move || run(shard, &receiver, &empty, &records, &latency))?;
-            shards.push(sender);
+                .spawn(move || shard.run(&messages, orders))?;
             threads.push(thread);
         }
-        Ok(Self { shards, threads, spare, seed: config.seed })
+        Ok(Self { shards, threads, spare, control, seed: config.seed })
+    }
+
+    /// A handle to look into it and change it while it runs.
+    pub fn control(&self) -> CacheControl {
+        self.control.clone()
     }
 
     /// Where the entries of a drain go in, in as many intakes as there are drains at once.
@@ -113,46 +137,86 @@ pub(super) fn send(shard: &Sender<Message>, message: Message) {
     let _ = shard.send(message);
 }
 
-/// A shard's thread: until its sender is gone, then it emits everything.
-fn run(
-    mut shard: Shard,
-    messages: &Receiver<Message>,
-    empty: &Sender<EntryBatch>,
-    records: &Sender<Vec<FlowRecord>>,
-    latency: &Latency,
-) -> ShardStats {
-    let mut out = Vec::new();
-    let mut drift = 0;
-    let emit = |out: &mut Vec<FlowRecord>, drift: i64| {
-        for record in out.iter_mut() {
-            record.start_ns = record.start_ns.saturating_add_signed(drift);
-            record.end_ns = record.end_ns.saturating_add_signed(drift);
+/// A shard's thread.
+struct Worker {
+    number: usize,
+    shard: Shard,
+    shared: Arc<Shared>,
+    /// Where emptied batches go.
+    empty: Sender<EntryBatch>,
+    records: Sender<Vec<FlowRecord>>,
+    latency: Latency,
+    moment: Moment,
+    out: Vec<FlowRecord>,
+}
+
+impl Worker {
+    /// Until the cache lets go of it; then it emits everything.
+    fn run(mut self, messages: &Receiver<Message>, mut orders: Receiver<Order>) -> ShardStats {
+        let mut shedding = self.heed();
+        loop {
+            // Between two steps of shedding a message is taken if one is there.
+            let idle = if shedding { always() } else { never() };
+            select! {
+                recv(messages) -> message => match message {
+                    Ok(message) => self.handle(message),
+                    Err(_) => break,
+                },
+                recv(orders) -> order => match order {
+                    Ok(order) => order(&mut self.shard, &mut self.out, self.moment),
+                    Err(_) => orders = never(),
+                },
+                recv(idle) -> _ => {}
+            }
+            shedding = self.heed();
+            let stats = ShardStats { queued: messages.len() as u64, ..self.shard.stats() };
+            self.shared.shards[self.number].publish(&stats);
+            self.emit();
         }
-        if !out.is_empty() {
-            // The batcher outlives the shards; without it there is nobody to tell.
-            let _ = records.send(std::mem::take(out));
-        }
-    };
-    for message in messages {
+        self.shard.flush(&mut self.out);
+        self.emit();
+        self.shard.stats()
+    }
+
+    /// Follows what the handles have set; true while flows have to leave for it.
+    fn heed(&mut self) -> bool {
+        self.shard.set_level(self.shared.level());
+        self.shard.resize(self.shared.max_flows());
+        self.shard.shed(SHED, self.moment.now_ns, &mut self.out)
+    }
+
+    fn handle(&mut self, message: Message) {
         let started = Instant::now();
         match message {
             Message::Update { mut batch, interval } => {
-                for entry in batch.iter() {
-                    shard.update(&entry.delta(&interval), &mut out);
-                }
+                let deltas = batch.iter().map(|entry| entry.delta(&interval));
+                self.shard.update_all(deltas, &mut self.out);
                 batch.clear();
                 // Where enough wait already it is freed.
-                let _ = empty.try_send(batch);
+                let _ = self.empty.try_send(batch);
             }
             Message::Expire { now_ns, drift_ns } => {
-                drift = drift_ns;
-                shard.expire(now_ns, &mut out);
+                self.moment = Moment { now_ns, drift_ns };
+                self.shard.expire(now_ns, &mut self.out);
             }
         }
-        latency.record(Stage::Cache, started.elapsed());
-        emit(&mut out, drift);
+        self.latency.record(Stage::Cache, started.elapsed());
     }
-    shard.flush(&mut out);
-    emit(&mut out, drift);
-    shard.stats()
+
+    fn emit(&mut self) {
+        for record in &mut self.out {
+            record.shift(self.moment.drift_ns);
+        }
+        if !self.out.is_empty() {
+            // The batcher outlives the shards; without it there is nobody to tell.
+            let _ = self.records.send(std::mem::take(&mut self.out));
+        }
+    }
+}
+
+/// A channel that has something at once.
+fn always() -> Receiver<()> {
+    let (sender, receiver) = bounded(1);
+    drop(sender);
+    receiver
 }

@@ -8,14 +8,14 @@ use flow_common::tcp::flags::{ACK, FIN, RST, SYN};
 use flow_common::{Direction, FlowKey, Tunnel};
 use proptest::prelude::*;
 
-use super::{Shard, Timeouts};
+use super::{Limits, Shard, Timeouts};
 use crate::delta::Delta;
 use crate::record::{FlowEndReason, FlowRecord, InitiatorBy};
 
 const SECOND: u64 = 1_000_000_000;
 
 fn shard(max_flows: usize) -> Shard {
-    Shard::new(max_flows, Timeouts::default(), 1)
+    Shard::new(Limits::new(max_flows, Timeouts::default()), 1)
 }
 
 /// One packet of 100 octets from host `src` to host `dst` at `time_ns`.
@@ -294,7 +294,7 @@ fn a_full_shard_emits_the_flow_that_was_used_least_recently() {
     );
     assert_eq!(out.len(), 1);
     assert_eq!((out[0].end_reason, out[0].src[0]), (FlowEndReason::LackOfResources, 2));
-    assert_eq!(shard.stats().evictions, 1);
+    assert_eq!(shard.stats().counts.evictions(), 1);
 }
 
 #[test]
@@ -369,7 +369,7 @@ proptest! {
         expiry in 1usize..40,
     ) {
         let timeouts = Timeouts { active: Duration::from_secs(20), ..Timeouts::default() };
-        let mut shard = Shard::new(max_flows, timeouts, 7);
+        let mut shard = Shard::new(Limits::new(max_flows, timeouts), 7);
         let mut sent = Sums::new();
         let mut out = Vec::new();
         for (i, (src, dst, port, flags, second, icmp)) in packets.iter().enumerate() {

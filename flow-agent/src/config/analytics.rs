@@ -139,7 +139,7 @@ impl AnalyticsSettings {
             number(self.change_deviations, default.change_deviations as u64, 1, 1_000)?;
         let per_hour = number(self.events_per_hour, default.events_per_hour.into(), 1, 100_000)?;
         // The drain and the batch's way come on top.
-        let lag = timeouts.idle.max(timeouts.active) + batch.age + Duration::from_secs(20);
+        let lag = timeouts.longest() + batch.age + Duration::from_secs(20);
         Ok(AnalyticsConfig {
             enabled: yes(self.enabled),
             learning: seconds(self.learning_s, default.learning, 0, 7 * DAY)?,

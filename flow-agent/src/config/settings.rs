@@ -9,6 +9,8 @@ use toml::{Spanned, Value};
 
 use super::ConfigError;
 use super::analytics::{self, AnalyticsSettings};
+use super::cache::CacheSettings;
+use super::enrich::{ENRICH_KEYS, EnrichSettings, STATE_KEYS};
 
 /// Every key of the file.
 pub const KEYS: [&str; 17] = [
@@ -31,8 +33,8 @@ pub const KEYS: [&str; 17] = [
     "exclude_own_traffic",
 ];
 
-/// Every section, with its keys.
-pub const SECTIONS: [(&str, &[&str]); 3] = [
+/// Every section, with its keys; those of `services` are free.
+pub const SECTIONS: [(&str, &[&str]); 7] = [
     (
         "filter",
         &[
@@ -45,6 +47,10 @@ pub const SECTIONS: [(&str, &[&str]); 3] = [
         ],
     ),
     ("sampling", &["mode", "rate"]),
+    ("cache", &super::cache::KEYS),
+    ("services", &[]),
+    ("enrich", ENRICH_KEYS),
+    ("state", STATE_KEYS),
     ("analytics", analytics::KEYS),
 ];
 
@@ -112,6 +118,10 @@ pub struct Settings {
     pub sampling_rate: Option<Said<i64>>,
     /// The section `analytics`, which only the file has.
     pub analytics: AnalyticsSettings,
+    /// The sections `services`, `enrich` and `state`.
+    pub enrich: EnrichSettings,
+    /// The section `cache`.
+    pub cache: CacheSettings,
 }
 
 /// The section `filter`; numbers are given as texts.
@@ -148,6 +158,14 @@ struct Sections {
     sampling: BTreeMap<String, Spanned<Value>>,
     #[serde(default)]
     analytics: BTreeMap<String, Spanned<Value>>,
+    #[serde(default)]
+    cache: BTreeMap<String, Spanned<Value>>,
+    #[serde(default)]
+    services: BTreeMap<String, Spanned<Value>>,
+    #[serde(default)]
+    enrich: BTreeMap<String, Spanned<Value>>,
+    #[serde(default)]
+    state: BTreeMap<String, Spanned<Value>>,
 }
 
 impl Settings {
@@ -202,6 +220,10 @@ impl Settings {
         for (section, values) in [
             ("filter", sections.filter),
             ("sampling", sections.sampling),
+            ("cache", sections.cache),
+            ("services", sections.services),
+            ("enrich", sections.enrich),
+            ("state", sections.state),
             ("analytics", sections.analytics),
         ] {
             for (key, value) in values {
@@ -237,6 +259,8 @@ impl Settings {
             sampling_mode: self.sampling_mode.or(others.sampling_mode),
             sampling_rate: self.sampling_rate.or(others.sampling_rate),
             analytics: others.analytics,
+            enrich: self.enrich.or(others.enrich),
+            cache: self.cache.or(others.cache),
         }
     }
 
@@ -279,9 +303,20 @@ impl Settings {
         place: String,
         value: Value,
     ) -> Result<(), ConfigError> {
-        if let Some(name) = key.strip_prefix("analytics.") {
-            let known = self.analytics.set(name, place.clone(), value)?;
-            return if known { Ok(()) } else { Err(unknown_in_section("analytics", place)) };
+        if let Some(name) = key.strip_prefix("analytics.")
+            && self.analytics.set(name, place.clone(), value.clone())?
+        {
+            return Ok(());
+        }
+        if let Some((section @ ("services" | "enrich" | "state"), key)) = key.split_once('.')
+            && self.enrich.set(section, key, place.clone(), value.clone())?
+        {
+            return Ok(());
+        }
+        if let Some(key) = key.strip_prefix("cache.")
+            && super::cache::KEYS.contains(&key)
+        {
+            return self.cache.set(key, place, value);
         }
         let filter = &mut self.filter;
         match key {
@@ -294,22 +329,17 @@ impl Settings {
             "sampling.mode" => self.sampling_mode = Some(text(place, value)?),
             "sampling.rate" => self.sampling_rate = Some(whole_number(place, value)?),
             _ => {
-                let section = key.split('.').next().unwrap_or_default();
-                return Err(unknown_in_section(section, place));
+                let known = SECTIONS
+                    .iter()
+                    .filter(|(section, _)| key.split('.').next() == Some(section))
+                    .flat_map(|(_, keys)| keys.iter().copied())
+                    .collect::<Vec<_>>()
+                    .join(", ");
+                return Err(ConfigError::UnknownKey { place, known });
             }
         }
         Ok(())
     }
-}
-
-fn unknown_in_section(section: &str, place: String) -> ConfigError {
-    let known = SECTIONS
-        .iter()
-        .filter(|(name, _)| section == *name)
-        .flat_map(|(_, keys)| keys.iter().copied())
-        .collect::<Vec<_>>()
-        .join(", ");
-    ConfigError::UnknownKey { place, known }
 }
 
 pub(super) fn whole_number(place: String, value: Value) -> Result<Said<i64>, ConfigError> {
@@ -326,7 +356,7 @@ pub(super) fn yes_or_no(place: String, value: Value) -> Result<Said<bool>, Confi
     }
 }
 
-fn text(place: String, value: Value) -> Result<Said<String>, ConfigError> {
+pub(super) fn text(place: String, value: Value) -> Result<Said<String>, ConfigError> {
     match value {
         Value::String(value) => Ok(Said { value, place }),
         other => Err(wrong_type(place, &other, "a text: \"...\"")),

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{Config, ConfigError, Settings};
+use super::{CacheChoice, Config, ConfigError, Settings};
 use crate::analytics::AnalyticsConfig;
 
 /// The file and what overrides it.
@@ -44,13 +44,19 @@ impl Config {
             ("pin_dir", self.pin_dir != other.pin_dir),
             ("table_memory_mib", self.table_memory_bytes != other.table_memory_bytes),
             ("shards", self.shards != other.shards),
-            ("max_flows", self.max_flows != other.max_flows),
-            ("idle_timeout_s", self.timeouts.idle != other.timeouts.idle),
-            ("active_timeout_s", self.timeouts.active != other.timeouts.active),
+            ("max_flows", self.cache.limits.max_flows != other.cache.limits.max_flows),
+            ("idle_timeout_s", self.cache.limits.timeouts.idle != other.cache.limits.timeouts.idle),
+            (
+                "active_timeout_s",
+                self.cache.limits.timeouts.active != other.cache.limits.timeouts.active,
+            ),
+            ("[cache]", self.cache_section() != other.cache_section()),
             ("batch_rows", self.batch.rows != other.batch.rows),
             ("batch_age_ms", self.batch.age != other.batch.age),
             ("queue_rows", self.batch.queued_rows != other.batch.queued_rows),
             ("[analytics]", self.said_of_analytics() != other.said_of_analytics()),
+            ("enrich", self.enrich != other.enrich),
+            ("state", self.state != other.state),
         ];
         differences.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect()
     }
@@ -58,6 +64,15 @@ impl Config {
     /// Without what follows from other keys.
     fn said_of_analytics(&self) -> AnalyticsConfig {
         AnalyticsConfig { change_lag: Duration::ZERO, ..self.analytics.clone() }
+    }
+
+    /// What the section `cache` says alone.
+    fn cache_section(&self) -> CacheChoice {
+        let mut choice = self.cache;
+        choice.limits.max_flows = 0;
+        choice.limits.timeouts.idle = Duration::ZERO;
+        choice.limits.timeouts.active = Duration::ZERO;
+        choice
     }
 }
 
@@ -91,8 +106,29 @@ mod tests {
             exclude_own_traffic = false\n[filter]\nexclude = ['10.0.0.0/8']\n\
             [sampling]\nmode = 'flow'\nrate = 2";
         assert_eq!(config("").needs_restart(&config(file)), Vec::<&str>::new());
-        assert_eq!(SECTIONS.map(|(section, _)| section), ["filter", "sampling", "analytics"]);
+        for line in [
+            "enabled = false",
+            "policy = 'fifo'",
+            "max_memory_mib = 64",
+            "ttl_s = 5",
+            "linger_s = 5",
+            "statistics = 'full'",
+            "hot_flows = 5",
+            "udp_idle_timeout_s = 5",
+        ] {
+            let changed = config(&format!("[cache]\n{line}"));
+            assert_eq!(config("").needs_restart(&changed), ["[cache]"], "{line}");
+        }
+        for (section, named) in [
+            ("[services]\nmine = ['tcp/1']", "enrich"),
+            ("[enrich]\nenabled = false", "enrich"),
+            ("[state]\ninterval_s = 77", "state"),
+        ] {
+            assert_eq!(config("").needs_restart(&config(section)), [named]);
+        }
         let changed = config("[analytics]\nscan_ports = 50");
         assert_eq!(config("").needs_restart(&changed), ["[analytics]"]);
+        let sections = ["filter", "sampling", "cache", "services", "enrich", "state", "analytics"];
+        assert_eq!(SECTIONS.map(|(section, _)| section), sections);
     }
 }

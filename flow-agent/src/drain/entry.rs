@@ -1,7 +1,7 @@
 //! An entry of the tables, and how it becomes a delta.
 
 use flow_common::Tunnel;
-use flow_common::table::{ColdLine, HotLine};
+use flow_common::table::{HotLine, TcpLine};
 
 use super::Interval;
 use crate::delta::Delta;
@@ -11,8 +11,10 @@ use crate::delta::Delta;
 pub struct FlowEntry<'a> {
     /// Its counters.
     pub hot: &'a HotLine,
-    /// Its beginning.
-    pub cold: &'a ColdLine,
+    /// `CLOCK_BOOTTIME` in ns of its first packet.
+    pub first_ns: u64,
+    /// [`TcpLine::NONE`] if it is not TCP.
+    pub tcp: &'a TcpLine,
     /// The tunnel that it came in.
     pub tunnel: &'a Tunnel,
 }
@@ -20,8 +22,8 @@ pub struct FlowEntry<'a> {
 impl FlowEntry<'_> {
     /// The delta, with what its generation has in common.
     pub fn delta(&self, interval: &Interval) -> Delta {
-        let (hot, cold, clock) = (self.hot, self.cold, &interval.clock);
-        let first_ns = clock.agent_ns(cold.first_ns);
+        let (hot, tcp, clock) = (self.hot, self.tcp, &interval.clock);
+        let first_ns = clock.agent_ns(self.first_ns);
         Delta {
             key: hot.key,
             tunnel: (!self.tunnel.is_none()).then(|| Box::new(*self.tunnel)),
@@ -29,11 +31,11 @@ impl FlowEntry<'_> {
             octets: hot.octets,
             first_ns,
             last_ns: clock.agent_ns_of_jiffies(hot.last_jiffies).max(first_ns),
-            syn_ns: clock.agent_ns(cold.syn_ns),
-            ack_ns: clock.agent_ns(cold.ack_ns),
-            syn_packets: u32::from(cold.syn_packets),
-            syn_ack_packets: u32::from(cold.syn_ack_packets),
-            retransmits: cold.retransmits,
+            syn_ns: clock.agent_ns(tcp.syn_ns),
+            ack_ns: clock.agent_ns(tcp.ack_ns),
+            syn_packets: u32::from(tcp.syn_packets),
+            syn_ack_packets: u32::from(tcp.syn_ack_packets),
+            retransmits: tcp.retransmits,
             sampling: interval.sampling,
             tcp_flags: hot.tcp_flags,
             dscp: hot.dscp,

@@ -4,7 +4,7 @@
 //! that totals by interface, direction and protocol still agree.
 
 use flow_common::key::protocol;
-use flow_common::table::{ClockReading, ColdLine, HotLine};
+use flow_common::table::{ClockReading, HotLine, TcpLine};
 use flow_common::{Count, Direction, FlowKey, Overflow, Tunnel};
 
 use super::FlowEntry;
@@ -42,8 +42,8 @@ pub fn emit(
                     key,
                     ..bytemuck::Zeroable::zeroed()
                 };
-                let cold = ColdLine { first_ns: now.boot_ns, ..bytemuck::Zeroable::zeroed() };
-                flow(FlowEntry { hot: &hot, cold: &cold, tunnel: &Tunnel::NONE });
+                let (first_ns, tcp) = (now.boot_ns, &TcpLine::NONE);
+                flow(FlowEntry { hot: &hot, first_ns, tcp, tunnel: &Tunnel::NONE });
             }
         }
     }

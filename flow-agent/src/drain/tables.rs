@@ -1,7 +1,10 @@
 //! The tables of the kernel side, mapped into this process.
 
 use aya::maps::{Map, MapData, PerCpuArray, PerCpuValues};
-use flow_common::table::{ClockReading, ColdSet, Entry, Region, Set, TunnelSet, WAYS, names};
+use flow_common::key::protocol;
+use flow_common::table::{
+    ClockReading, Entry, Head, Region, Set, TcpLine, TcpSet, TunnelSet, WAYS, names,
+};
 use flow_common::{Count, InterfaceCounters, Lost, Tunnel};
 
 use super::{Balance, DrainError, FlowEntry, overflow};
@@ -17,7 +20,8 @@ const LINES_AHEAD: usize = 12;
 pub struct Tables {
     size: TableSize,
     sets: MappedArray<Set>,
-    cold: MappedArray<ColdSet>,
+    heads: MappedArray<Head>,
+    tcp: MappedArray<TcpSet>,
     dirty: MappedArray<u64>,
     regions: MappedArray<Region>,
     evicted: MappedArray<Entry>,
@@ -59,7 +63,8 @@ impl Tables {
         Ok(Self {
             size,
             sets: map(table(names::SETS)?, names::SETS, sets)?,
-            cold: map(table(names::COLD)?, names::COLD, sets)?,
+            heads: map(table(names::HEADS)?, names::HEADS, sets)?,
+            tcp: map(table(names::TCP)?, names::TCP, sets)?,
             dirty: map(table(names::DIRTY)?, names::DIRTY, per_region(size.dirty_words()))?,
             regions: map(table(names::REGIONS)?, names::REGIONS, regions)?,
             evicted: map(table(names::EVICTED)?, names::EVICTED, evicted)?,
@@ -130,38 +135,44 @@ impl Tables {
         let words = self.size.dirty_words() as usize;
         let tunnel_sets = self.size.tunnel_sets() as usize;
         // SAFETY: the caller's promise.
-        let (sets, cold, dirty, tunnels) = unsafe {
+        let (sets, heads, tcp, dirty, tunnels) = unsafe {
             (
                 self.sets.idle(region * sets_per_region..(region + 1) * sets_per_region),
-                self.cold.idle(region * sets_per_region..(region + 1) * sets_per_region),
+                self.heads.idle(region * sets_per_region..(region + 1) * sets_per_region),
+                self.tcp.idle(region * sets_per_region..(region + 1) * sets_per_region),
                 self.dirty.idle(region * words..(region + 1) * words),
                 self.tunnels.idle(region * tunnel_sets..(region + 1) * tunnel_sets),
             )
         };
         let (mut tags, mut lines) = (Bits::new(dirty), Bits::new(dirty));
         for index in tags.by_ref().take(TAGS_AHEAD) {
-            prefetch(&sets[index].tags);
+            prefetch(&heads[index].tags);
+            prefetch(&heads[index].first_ns);
         }
         for index in lines.by_ref().take(LINES_AHEAD) {
-            fetch(&sets[index], &cold[index]);
+            fetch(&heads[index], &sets[index]);
         }
         for index in Bits::new(dirty) {
             if let Some(next) = tags.next() {
-                prefetch(&sets[next].tags);
+                prefetch(&heads[next].tags);
+                prefetch(&heads[next].first_ns);
             }
             if let Some(next) = lines.next() {
-                fetch(&sets[next], &cold[next]);
+                fetch(&heads[next], &sets[next]);
             }
-            let set = &mut sets[index];
-            for way in used_ways(set) {
+            let (head, set) = (&mut heads[index], &mut sets[index]);
+            for way in used_ways(head) {
+                let hot = &set[way];
+                let tcp = if hot.key.protocol == protocol::TCP {
+                    &tcp[index][way]
+                } else {
+                    &TcpLine::NONE
+                };
                 let tunnel = tunnels.get(index).map_or(&Tunnel::NONE, |tunnels| &tunnels[way]);
-                give(
-                    FlowEntry { hot: &set.hot[way], cold: &cold[index][way], tunnel },
-                    balances,
-                    flow,
-                );
+                give(FlowEntry { hot, first_ns: head.first_ns[way], tcp, tunnel }, balances, flow);
+                set[way].packets = 0;
             }
-            set.tags = [0; WAYS];
+            head.tags = [0; WAYS];
         }
         dirty.fill(0);
     }
@@ -191,9 +202,9 @@ impl Tables {
                 self.evicted_tunnels.idle(first_tunnel..first_tunnel + tunnels),
             )
         };
-        for (position, Entry { hot, cold }) in entries.iter().enumerate() {
+        for (position, Entry { hot, first_ns, tcp }) in entries.iter().enumerate() {
             let tunnel = tunnels.get(position).unwrap_or(&Tunnel::NONE);
-            give(FlowEntry { hot, cold, tunnel }, balances, flow);
+            give(FlowEntry { hot, first_ns: *first_ns, tcp, tunnel }, balances, flow);
         }
         count as u64
     }
@@ -279,21 +290,20 @@ fn give(entry: FlowEntry<'_>, balances: &mut [Balance], flow: &mut impl FnMut(Fl
     }
 }
 
-/// What is read of a set whose tags are at hand.
+/// What is read of a set whose head is at hand.
 #[inline(always)]
-fn fetch(set: &Set, cold: &ColdSet) {
-    for way in used_ways(set) {
-        prefetch(&set.hot[way]);
-        prefetch(&cold[way]);
+fn fetch(head: &Head, set: &Set) {
+    for way in used_ways(head) {
+        prefetch(&set[way]);
     }
 }
 
 /// The ways that hold a flow. Which they are is random, and eight branches on that
 /// would cost more than the reading.
 #[inline(always)]
-fn used_ways(set: &Set) -> impl Iterator<Item = usize> {
+fn used_ways(head: &Head) -> impl Iterator<Item = usize> {
     let mut used = 0u32;
-    for (way, tag) in set.tags.iter().enumerate() {
+    for (way, tag) in head.tags.iter().enumerate() {
         used |= u32::from(*tag != 0) << way;
     }
     std::iter::from_fn(move || {

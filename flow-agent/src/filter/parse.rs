@@ -30,6 +30,14 @@ impl Prefix {
     pub fn parts(&self) -> ([u8; 16], u8) {
         (self.address.octets(), self.bits)
     }
+
+    /// True for an address that begins so. `::/0` is all of IPv6 and nothing of IPv4.
+    pub fn contains(&self, address: &Address) -> bool {
+        let number = |address: &Address| u128::from_be_bytes(address.octets());
+        let mask = u128::MAX.checked_shl(128 - u32::from(self.bits)).unwrap_or(0);
+        address.is_mapped() == self.address.is_mapped()
+            && number(address) & mask == number(&self.address)
+    }
 }
 
 impl FromStr for Prefix {

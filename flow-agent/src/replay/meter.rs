@@ -11,7 +11,7 @@ use super::ReplayError;
 use super::capture::{Capture, LinkType, Packet};
 use super::fragments::Fragments;
 use super::sequences::Sequences;
-use crate::cache::{Shard, Timeouts};
+use crate::cache::{Limits, Shard, Timeouts};
 use crate::delta::Delta;
 use crate::ledger::{Entry, Ledger};
 use crate::record::FlowRecord;
@@ -58,7 +58,7 @@ impl CaptureMeter {
     pub fn new(max_flows: usize, timeouts: Timeouts, decapsulate: bool) -> Self {
         Self {
             // The seed is fixed: a replay gives the same rows each time.
-            shard: Shard::new(max_flows, timeouts, 0),
+            shard: Shard::new(Limits::new(max_flows, timeouts), 0),
             fragments: Fragments::default(),
             sequences: Sequences::default(),
             options: Options { decapsulate, super_packet: false },

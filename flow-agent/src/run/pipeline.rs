@@ -11,6 +11,7 @@ use crate::batch::{self, Outlet};
 use crate::cache::{Cache, CacheConfig};
 use crate::clock::wall_clock;
 use crate::config::Config;
+use crate::enrich::Enricher;
 use crate::latency::Latency;
 use crate::ledger::Ledger;
 use crate::names::NameBook;
@@ -52,6 +53,7 @@ impl Pipeline {
         config: &Config,
         seed: u64,
         names: &NameBook,
+        enricher: Option<Enricher>,
         store: &Store,
     ) -> Result<Self, Error> {
         let (ledger, latency) = (Ledger::default(), Latency::default());
@@ -60,8 +62,9 @@ impl Pipeline {
         let (stopping_sender, stopping) = watch::channel(false);
         let cache = CacheConfig {
             shards: config.shards,
-            max_flows: config.max_flows,
-            timeouts: config.timeouts,
+            limits: config.cache.limits,
+            level: config.cache.level,
+            hot_flows: config.cache.hot_flows,
             seed,
         };
         let cache = Cache::start(&cache, &record_sender, &latency).map_err(Error::thread)?;
@@ -74,7 +77,7 @@ impl Pipeline {
             config.batch,
             record_receiver,
             Outlet { batches: batch_sender, tap },
-            names.clone(),
+            (names.clone(), enricher),
             ledger.clone(),
             latency.clone(),
             wall_clock,

@@ -11,7 +11,12 @@ struct Migration {
 
 const MIGRATIONS: &[Migration] = &[
     Migration { version: 1, name: "flows", sql: include_str!("migrations/0001_flows.sql") },
-    Migration { version: 2, name: "events", sql: include_str!("migrations/0002_events.sql") },
+    Migration {
+        version: 2,
+        name: "enrichment",
+        sql: include_str!("migrations/0002_enrichment.sql"),
+    },
+    Migration { version: 3, name: "events", sql: include_str!("migrations/0003_events.sql") },
 ];
 
 /// Applied before the others: the list of what was applied.

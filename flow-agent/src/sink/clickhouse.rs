@@ -227,11 +227,7 @@ impl ClickHouse {
     /// # Errors
     /// The store is away or refuses; it may or may not have the rows.
     pub async fn insert_batch(&self, batch: &Batch) -> Result<(), SinkError> {
-        let rows = batch
-            .records
-            .iter()
-            .map(|record| FlowRow::new(record, &batch.names, batch.id, batch.exported_at));
-        self.insert::<FlowRow<'_>>("flows", batch.id, rows).await
+        self.insert::<FlowRow<'_>>("flows", batch.id, batch.rows()).await
     }
 
     /// Inserts what the ledger counted in an interval that ended at `ts` (Unix seconds).

@@ -52,6 +52,7 @@ fn the_next_agent_knows_what_this_one_knew() {
     next.observe(&[new], &names(), now);
     assert_eq!(kinds(&said(&mut next)), [Kind::NewDevice, Kind::NewListener]);
     // The baseline goes on, too.
+    next.tick(now + 62 * SECOND);
     next.observe(&[old], &names(), now + 62 * SECOND);
     for minute in 1..5 {
         next.tick(now + minute * 60 * SECOND);

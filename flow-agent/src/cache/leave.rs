@@ -1,0 +1,233 @@
+//! How flows leave a shard: by the clock, for want of room, or all of them.
+
+use std::time::Instant;
+
+use super::index::Index;
+use super::order::{Orders, tick};
+use super::shard::Shard;
+use super::slab::Slab;
+use super::stats::Counter;
+use super::timeouts::{Class, Limits, Policy};
+use crate::record::{FlowEndReason, FlowRecord};
+
+/// Slots of a shard that is too small to be worth tidying.
+const SMALL: usize = 8192;
+
+/// One eviction in so many is timed, where that is asked for.
+const SAMPLE: u64 = 64;
+
+/// How many flows a shard may hold, and what follows from how many it does.
+#[derive(Clone, Copy, Debug)]
+pub struct Room {
+    max_flows: usize,
+    /// Flows whose memory stays within the limit of memory.
+    memory_flows: usize,
+    used: usize,
+    lru: bool,
+    scarce: bool,
+    near: u32,
+}
+
+impl Room {
+    /// For an empty shard.
+    pub fn new(limits: &Limits, by_age: bool) -> Self {
+        let memory_flows = limits.max_memory.map_or(usize::MAX, |octets| flows_in(octets, by_age));
+        let max_flows = limits.max_flows.max(1);
+        let lru = limits.policy == Policy::Lru;
+        Self { max_flows, memory_flows, used: 0, lru, scarce: false, near: 0 }
+    }
+
+    /// Flows that it may hold.
+    pub fn limit(&self) -> usize {
+        self.max_flows.min(self.memory_flows)
+    }
+
+    fn set_max_flows(&mut self, max_flows: usize) {
+        self.max_flows = max_flows.max(1);
+        self.set_used(self.used);
+    }
+
+    /// Says how many it holds.
+    #[inline]
+    pub fn set_used(&mut self, used: usize) {
+        self.used = used;
+        self.scarce = self.lru && used >= self.limit() - self.limit() / 8;
+        self.near = (used / 16) as u32;
+    }
+
+    /// True when somebody will have to leave soon, so that it matters who was used last.
+    #[inline(always)]
+    pub fn is_scarce(&self) -> bool {
+        self.scarce
+    }
+
+    /// Placements after which a flow is no longer among the latest.
+    #[inline(always)]
+    pub fn near(&self) -> u32 {
+        self.near
+    }
+}
+
+/// The most flows, at least one, whose memory is within so many octets.
+fn flows_in(octets: u64, by_age: bool) -> usize {
+    let (mut fits, mut beyond) = (1, (octets / size_of::<super::flow::Flow>() as u64) as usize + 2);
+    while beyond - fits > 1 {
+        let middle = fits.midpoint(beyond);
+        if bytes_for(middle, by_age) <= octets {
+            fits = middle;
+        } else {
+            beyond = middle;
+        }
+    }
+    fits
+}
+
+/// Memory that so many flows take, all of them in tunnels, while the index grows.
+fn bytes_for(flows: usize, by_age: bool) -> u64 {
+    let index = Index::bytes_for(flows);
+    let orders = Orders::bytes_for(flows, by_age);
+    Slab::bytes_for(flows) + index + index / 2 + orders + flows as u64 * 48
+}
+
+impl Shard {
+    /// Makes room for one more flow.
+    #[inline]
+    pub(super) fn make_room(&mut self, now_ns: u64, out: &mut Vec<FlowRecord>) {
+        // Two for one, where the limit was lowered.
+        for _ in 0..2 {
+            if self.room.used < self.room.limit() {
+                return;
+            }
+            let full = self.room.used >= self.room.max_flows;
+            self.evict(
+                if full { Counter::EvictedFull } else { Counter::EvictedMemory },
+                now_ns,
+                out,
+            );
+        }
+    }
+
+    #[inline(never)]
+    fn evict(&mut self, cause: Counter, now_ns: u64, out: &mut Vec<FlowRecord>) {
+        let sampled = self.full.is_some() && self.stats.counts.evictions().is_multiple_of(SAMPLE);
+        let started = sampled.then(Instant::now);
+        // A flow that has ended loses nothing by leaving early.
+        if let Some(slot) = self.orders.last(Class::Ended) {
+            self.count(Counter::LeftEnded);
+            self.leave(slot, FlowEndReason::EndOfFlow, out);
+        } else if let Some(slot) = self.victim() {
+            self.count(cause);
+            self.stats.last_eviction_ns = self.stats.last_eviction_ns.max(now_ns);
+            self.leave(slot, FlowEndReason::LackOfResources, out);
+        }
+        if let (Some(full), Some(started)) = (&mut self.full, started) {
+            full.evicted(started.elapsed());
+        }
+    }
+
+    fn victim(&self) -> Option<u32> {
+        if self.limits.policy != Policy::Lru {
+            return self.orders.oldest();
+        }
+        let lasts = Class::OPEN.into_iter().filter_map(|class| self.orders.last(class));
+        lasts.max_by_key(|slot| self.orders.turns_since(self.slab.get(*slot).placed))
+    }
+
+    /// Emits the flows whose timeout is over at `now_ns`, and gives back memory that is not
+    /// needed any more.
+    pub fn expire(&mut self, now_ns: u64, out: &mut Vec<FlowRecord>) {
+        self.meter.tick(now_ns, &self.stats.counts);
+        if let Some(full) = &mut self.full {
+            full.hot.turn(now_ns);
+        }
+        if let Some(ttl) = self.limits.ttl() {
+            let ttl_ns = u64::try_from(ttl.as_nanos()).unwrap_or(u64::MAX);
+            while let Some(slot) = self.orders.oldest()
+                && self.slab.get(slot).since_ns.saturating_add(ttl_ns) <= now_ns
+            {
+                self.count(Counter::LeftTtl);
+                self.leave(slot, FlowEndReason::ActiveTimeout, out);
+            }
+        }
+        let mut due = Vec::new();
+        for class in Class::OPEN.into_iter().chain([Class::Ended]) {
+            let timeout = self.idle_ns[class as usize];
+            let before = tick(now_ns.saturating_sub(timeout));
+            for slot in self.orders.from_last(class) {
+                let flow = self.slab.get(slot);
+                let since = if class == Class::Ended { flow.since_ns } else { flow.last_ns };
+                if since.saturating_add(timeout) <= now_ns {
+                    due.push(slot);
+                } else if (before.wrapping_sub(flow.placed.tick) as i32) < 0 {
+                    // Nothing behind it was placed, and so nothing was used, before.
+                    break;
+                }
+            }
+            let (counter, reason) = match class {
+                Class::Ended => (Counter::LeftEnded, FlowEndReason::EndOfFlow),
+                _ => (Counter::LeftIdle, FlowEndReason::IdleTimeout),
+            };
+            for slot in due.drain(..) {
+                self.count(counter);
+                self.leave(slot, reason, out);
+            }
+        }
+        self.tidy();
+    }
+
+    /// Emits everything.
+    pub fn flush(&mut self, out: &mut Vec<FlowRecord>) {
+        for class in [Class::Ended].into_iter().chain(Class::OPEN) {
+            while let Some(slot) = self.orders.last(class) {
+                if class == Class::Ended {
+                    self.count(Counter::LeftEnded);
+                    self.leave(slot, FlowEndReason::EndOfFlow, out);
+                } else {
+                    self.count(Counter::LeftStopped);
+                    self.leave(slot, FlowEndReason::ForcedEnd, out);
+                }
+            }
+        }
+        self.tidy();
+    }
+
+    /// Sets how many flows it may hold; [`Shard::shed`] has those leave that are too many.
+    pub fn resize(&mut self, max_flows: usize) {
+        self.room.set_max_flows(max_flows);
+    }
+
+    /// Emits at most `most` of the flows that are too many; false when none is left.
+    pub fn shed(&mut self, most: usize, now_ns: u64, out: &mut Vec<FlowRecord>) -> bool {
+        let shed = self.room.used.saturating_sub(self.room.limit());
+        for _ in 0..shed.min(most) {
+            self.evict(Counter::EvictedResize, now_ns, out);
+        }
+        if shed > 0 && shed <= most {
+            self.tidy();
+        }
+        shed > most
+    }
+
+    /// Gives memory back when three quarters of it are not used.
+    fn tidy(&mut self) {
+        let capacity = self.slab.capacity();
+        if capacity <= SMALL || self.slab.len() >= capacity / 4 {
+            self.orders.shrink();
+            return;
+        }
+        let first = self.slab.len();
+        let mut moves: Vec<u32> = Vec::new();
+        let (index, hasher) = (&mut self.index, &self.hasher);
+        self.slab.compact(|flow, from, to| {
+            index.relocate(hasher.hash(&flow.key, flow.tunnel()), from, to);
+            let place = from as usize - first;
+            if moves.len() <= place {
+                moves.resize(place + 1, 0);
+            }
+            moves[place] = to;
+        });
+        self.orders
+            .rename(|slot| (slot as usize).checked_sub(first).map_or(slot, |place| moves[place]));
+        self.index.shrink();
+    }
+}
