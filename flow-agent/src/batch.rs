@@ -13,6 +13,7 @@ use tokio::sync::mpsc::{self, error::TrySendError};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use uuid::Uuid;
 
+use crate::analytics::Tap;
 use crate::enrich::{BatchLabels, Enricher};
 use crate::latency::{Latency, Stage};
 use crate::ledger::{Entry, Ledger, LostRecord};
@@ -51,7 +52,7 @@ pub struct Batch {
     /// Unix seconds when it was frozen; partitions and TTLs derive from it.
     pub exported_at: u32,
     /// At least one.
-    pub records: Vec<FlowRecord>,
+    pub records: Arc<Vec<FlowRecord>>,
     /// What was known of the records when it was frozen.
     pub labels: BatchLabels,
     /// What the records' interfaces were called when it was frozen.
@@ -69,7 +70,7 @@ impl Batch {
         now_ns: u64,
     ) -> Self {
         let exported_at = (now_ns / 1_000_000_000) as u32;
-        Self { id: Uuid::now_v7(), exported_at, records, labels, names, room: None }
+        Self { id: Uuid::now_v7(), exported_at, records: records.into(), labels, names, room: None }
     }
 
     /// The rows to be inserted, the same each time.
@@ -80,14 +81,24 @@ impl Batch {
     }
 }
 
-/// Starts the batcher; without an `enricher` rows have no labels. It ends when every record sender is gone, with nothing held back.
+/// Where frozen batches go.
+#[derive(Debug)]
+pub struct Outlet {
+    /// The queue to the store.
+    pub batches: mpsc::Sender<Batch>,
+    /// The analytics look at every record, too.
+    pub tap: Option<Tap>,
+}
+
+/// Starts the batcher; without an `enricher` rows have no labels. It ends when every record
+/// sender is gone, with nothing held back.
 ///
 /// # Errors
 /// The system refuses the thread.
 pub fn start(
     limits: BatchLimits,
     records: Receiver<Vec<FlowRecord>>,
-    batches: mpsc::Sender<Batch>,
+    outlet: Outlet,
     (names, enricher): (NameBook, Option<Enricher>),
     ledger: Ledger,
     latency: Latency,
@@ -95,7 +106,7 @@ pub fn start(
 ) -> std::io::Result<JoinHandle<()>> {
     let batcher = Batcher {
         limits,
-        batches,
+        outlet,
         names,
         enricher,
         ledger,
@@ -112,7 +123,7 @@ pub fn start(
 
 struct Batcher {
     limits: BatchLimits,
-    batches: mpsc::Sender<Batch>,
+    outlet: Outlet,
     names: NameBook,
     enricher: Option<Enricher>,
     ledger: Ledger,
@@ -169,7 +180,11 @@ impl Batcher {
         let labels = self.enricher.as_mut().map_or_else(BatchLabels::default, |enricher| {
             enricher.label(&records, &names, Instant::now())
         });
-        let mut batch = Batch::freeze(records, labels, names, (self.wall_clock)());
+        let now_ns = (self.wall_clock)();
+        let mut batch = Batch::freeze(records, labels, names, now_ns);
+        if let Some(tap) = &self.outlet.tap {
+            tap.show(&batch.records, &batch.names, now_ns);
+        }
         let rows = batch.records.len() as u32;
         batch.room = self.room.clone().try_acquire_many_owned(rows).ok();
         // When the store has been away for as long as the queue is: waiting here
@@ -177,14 +192,14 @@ impl Batcher {
         let (batch, reason) = if batch.room.is_none() {
             (batch, LostRecord::QueueFull)
         } else {
-            match self.batches.try_send(batch) {
+            match self.outlet.batches.try_send(batch) {
                 Ok(()) => return,
                 Err(TrySendError::Full(batch)) => (batch, LostRecord::QueueFull),
                 Err(TrySendError::Closed(batch)) => (batch, LostRecord::Undelivered),
             }
         };
         self.ledger.add_records(
-            &batch.records,
+            batch.records.iter(),
             |number| batch.names.interface(number),
             Entry::LostRecord(reason),
         );

@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::ValueEnum;
 
 use crate::Exit;
+use crate::analytics::AnalyticsConfig;
 use crate::attach::{AttachError, AttachMode, InterfaceSpec, Selection};
 use crate::batch::BatchLimits;
 use crate::cache::Timeouts;
@@ -15,6 +16,7 @@ use crate::host::check_name;
 use crate::sink::{SinkError, StoreTarget};
 use crate::state::StateConfig;
 
+mod analytics;
 mod cache;
 mod enrich;
 mod rules;
@@ -93,6 +95,8 @@ pub struct Config {
     pub rules: Rules,
     /// They are left out.
     pub exclude_own_traffic: bool,
+    /// What is said of devices, scanners and floods.
+    pub analytics: AnalyticsConfig,
     /// What is looked up beside the packets; none: nothing.
     pub enrich: Option<EnrichConfig>,
     /// What is kept over restarts; none: nothing.
@@ -126,7 +130,15 @@ impl Settings {
         let rows = number(self.batch_rows, defaults.1.rows as u64, 1, most_rows)?;
         let queued_rows = number(self.queue_rows, defaults.1.queued_rows as u64, 1, 1 << 30)?;
         let shards = number(self.shards, cpus.clamp(1, 64) as u64, 1, 1024)?;
+        let ages = [idle, active].map(Duration::from_secs);
+        let cache = self.cache.check(self.max_flows, ages, shards as usize)?;
+        let batch = BatchLimits {
+            rows: rows as usize,
+            age: Duration::from_millis(age),
+            queued_rows: queued_rows as usize,
+        };
         Ok(Config {
+            analytics: self.analytics.check(&cache.limits.timeouts, &batch)?,
             selection: Selection {
                 include: interfaces(self.interfaces, str::parse)?,
                 exclude: interfaces(self.exclude_interfaces, InterfaceSpec::exclusion)?,
@@ -139,16 +151,8 @@ impl Settings {
             table_memory_bytes: memory.map(|mib| mib << 20),
             pin_dir: pin_dir(self.pin_dir)?,
             shards: shards as usize,
-            cache: self.cache.check(
-                self.max_flows,
-                [idle, active].map(Duration::from_secs),
-                shards as usize,
-            )?,
-            batch: BatchLimits {
-                rows: rows as usize,
-                age: Duration::from_millis(age),
-                queued_rows: queued_rows as usize,
-            },
+            cache,
+            batch,
             stop_patience: STOP_PATIENCE,
             rules: rules::check(self.filter, self.sampling_mode, self.sampling_rate)?,
             exclude_own_traffic: self.exclude_own_traffic.is_none_or(|said| said.value),
@@ -367,6 +371,11 @@ mod tests {
             ("[sampling]\nrate = 10", 2, "sampling.rate: sampling needs a mode, too"),
             ("[sampling]\nrate = 0\nmode = 'flow'", 2, "rate is 0; it must be 1 to 1048576"),
             ("[sampling]\nrate = 1\nmode = 'all'", 3, "mode is \"all\"; it must be flow or packet"),
+            ("[analytics]\nscan_ports = 4", 2, "scan_ports is 4; it must be 5 to 65535"),
+            ("[analytics]\nscans = 1", 2, "analytics.scans is a whole number; it must be true"),
+            ("[analytics]\nscan = true", 2, "scan is no key; the keys are enabled, learning_s"),
+            ("[analytics]\nlocal_networks = ['x']", 2, "\"x\" is no prefix"),
+            ("[analytics]\ncool_down_s = '1'", 2, "it must be a whole number"),
             ("[sampling]\nevery = 2", 2, "sampling.every is no key; the keys are mode, rate"),
             ("shards", 1, ""),
             ("shards = 1\n=", 2, ""),

@@ -6,6 +6,7 @@
 //! `replay` feeds captures through the same parser, cache and sinks; `store`
 //! serves the embedded ClickHouse engine over its HTTP interface.
 
+pub mod analytics;
 #[cfg(feature = "live")]
 pub mod attach;
 pub mod batch;

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::Error;
+use crate::analytics::{Learned, NeighbourWatch};
 use crate::attach::{
     AttachError, Attacher, Hooks, Interface, Kernel, Missing, Numbers, PinFolder, Scan, TableSize,
     Watcher,
@@ -86,8 +87,10 @@ pub fn run(
         }
         .run(parent);
     }
+    let neighbours = watch_neighbours(config, &pipeline)?;
     let mut meter = MeterLoop {
         names,
+        neighbours,
         ledger: pipeline.ledger.clone(),
         latency: pipeline.latency.clone(),
         kernel_log,
@@ -130,6 +133,15 @@ pub fn run(
     metered.and(detached).and(drained).and(stored).and(closed)
 }
 
+/// Shows the neighbour tables of the metered interfaces to the analytics, if they want them.
+fn watch_neighbours(config: &Config, pipeline: &Pipeline) -> Result<Option<NeighbourWatch>, Error> {
+    let Some(analytics) = pipeline.analytics() else { return Ok(None) };
+    let (selection, interval) = (config.selection.clone(), config.analytics.neighbour_interval);
+    NeighbourWatch::start(selection, interval, analytics.control(), wall_clock)
+        .map(Some)
+        .map_err(Error::thread)
+}
+
 /// Gives the cache what is known from before, and keeps it for the next agent.
 fn warm_start(
     config: &Config,
@@ -149,6 +161,9 @@ fn warm_start(
         vec![Box::new(Initiators::new(control, memory, Instant::now()))];
     if let Some(ttl) = config.enrich.as_ref().and_then(|enrich| enrich.listeners_ttl) {
         parts.push(Box::new(ListeningPorts { listeners: enrichment.listeners.clone(), ttl }));
+    }
+    if let Some(analytics) = pipeline.analytics() {
+        parts.push(Box::new(Learned::new(analytics.control())));
     }
     let keeper = Keeper::start(state.clone(), parts, wall_clock).map_err(Error::thread)?;
     keeper.wait_loaded(PATIENCE);

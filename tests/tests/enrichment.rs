@@ -75,8 +75,11 @@ fn a_table_of_the_version_before_gets_the_new_columns() -> Result<()> {
             .output()?;
         ensure!(applied.status.success(), "{}", String::from_utf8_lossy(&applied.stderr));
         assert_eq!(columns(&store), format!("{CONTRACT} {ADDED}"));
-        let version = store.sql("SELECT max(version) FROM flow.schema_migrations");
-        assert_eq!(version, Schema::version().to_string());
+        let version = Schema::version().to_string();
+        assert_eq!(store.sql("SELECT max(version) FROM flow.schema_migrations"), version);
+        for table in ["events", "recent_events", "devices", "device_inventory"] {
+            assert_eq!(store.count(&format!("flow.{table}")), 0, "{table}");
+        }
     }
     let (folder, file) = folder_with("made.pcap", &capture());
     let (country, asn) = databases(folder.path())?;

@@ -8,6 +8,7 @@ use std::path::Path;
 use toml::{Spanned, Value};
 
 use super::ConfigError;
+use super::analytics::{self, AnalyticsSettings};
 use super::cache::CacheSettings;
 use super::enrich::{ENRICH_KEYS, EnrichSettings, STATE_KEYS};
 
@@ -33,7 +34,7 @@ pub const KEYS: [&str; 17] = [
 ];
 
 /// Every section, with its keys; those of `services` are free.
-pub const SECTIONS: [(&str, &[&str]); 6] = [
+pub const SECTIONS: [(&str, &[&str]); 7] = [
     (
         "filter",
         &[
@@ -50,6 +51,7 @@ pub const SECTIONS: [(&str, &[&str]); 6] = [
     ("services", &[]),
     ("enrich", ENRICH_KEYS),
     ("state", STATE_KEYS),
+    ("analytics", analytics::KEYS),
 ];
 
 /// A file that is larger is none of ours.
@@ -114,6 +116,8 @@ pub struct Settings {
     pub sampling_mode: Option<Said<String>>,
     /// 1 in so many.
     pub sampling_rate: Option<Said<i64>>,
+    /// The section `analytics`, which only the file has.
+    pub analytics: AnalyticsSettings,
     /// The sections `services`, `enrich` and `state`.
     pub enrich: EnrichSettings,
     /// The section `cache`.
@@ -152,6 +156,8 @@ struct Sections {
     filter: BTreeMap<String, Spanned<Value>>,
     #[serde(default)]
     sampling: BTreeMap<String, Spanned<Value>>,
+    #[serde(default)]
+    analytics: BTreeMap<String, Spanned<Value>>,
     #[serde(default)]
     cache: BTreeMap<String, Spanned<Value>>,
     #[serde(default)]
@@ -218,6 +224,7 @@ impl Settings {
             ("services", sections.services),
             ("enrich", sections.enrich),
             ("state", sections.state),
+            ("analytics", sections.analytics),
         ] {
             for (key, value) in values {
                 let key = format!("{section}.{key}");
@@ -251,6 +258,7 @@ impl Settings {
             filter: self.filter.or(others.filter),
             sampling_mode: self.sampling_mode.or(others.sampling_mode),
             sampling_rate: self.sampling_rate.or(others.sampling_rate),
+            analytics: others.analytics,
             enrich: self.enrich.or(others.enrich),
             cache: self.cache.or(others.cache),
         }
@@ -295,6 +303,11 @@ impl Settings {
         place: String,
         value: Value,
     ) -> Result<(), ConfigError> {
+        if let Some(name) = key.strip_prefix("analytics.")
+            && self.analytics.set(name, place.clone(), value.clone())?
+        {
+            return Ok(());
+        }
         if let Some((section @ ("services" | "enrich" | "state"), key)) = key.split_once('.')
             && self.enrich.set(section, key, place.clone(), value.clone())?
         {

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::{CacheChoice, Config, ConfigError, Settings};
+use crate::analytics::AnalyticsConfig;
 
 /// The file and what overrides it.
 #[derive(Clone, Debug)]
@@ -53,10 +54,16 @@ impl Config {
             ("batch_rows", self.batch.rows != other.batch.rows),
             ("batch_age_ms", self.batch.age != other.batch.age),
             ("queue_rows", self.batch.queued_rows != other.batch.queued_rows),
+            ("[analytics]", self.said_of_analytics() != other.said_of_analytics()),
             ("[enrich] or [services]", self.enrich != other.enrich),
             ("[state]", self.state != other.state),
         ];
         differences.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect()
+    }
+
+    /// Without what follows from other keys.
+    fn said_of_analytics(&self) -> AnalyticsConfig {
+        AnalyticsConfig { change_lag: Duration::ZERO, ..self.analytics.clone() }
     }
 
     /// What the section `cache` says alone.
@@ -119,7 +126,9 @@ mod tests {
         ] {
             assert_eq!(config("").needs_restart(&config(section)), [named]);
         }
-        let sections = ["filter", "sampling", "cache", "services", "enrich", "state"];
+        let changed = config("[analytics]\nscan_ports = 50");
+        assert_eq!(config("").needs_restart(&changed), ["[analytics]"]);
+        let sections = ["filter", "sampling", "cache", "services", "enrich", "state", "analytics"];
         assert_eq!(SECTIONS.map(|(section, _)| section), sections);
     }
 }

@@ -16,6 +16,7 @@ const MIGRATIONS: &[Migration] = &[
         name: "enrichment",
         sql: include_str!("migrations/0002_enrichment.sql"),
     },
+    Migration { version: 3, name: "events", sql: include_str!("migrations/0003_events.sql") },
 ];
 
 /// Applied before the others: the list of what was applied.
@@ -133,6 +134,6 @@ mod tests {
             assert!(!statement.contains('{'), "{statement}");
             count += 1;
         }
-        assert_eq!(count, 3);
+        assert_eq!(count, 5);
     }
 }

@@ -301,7 +301,7 @@ impl ClickHouse {
         answer.await.map_err(|error| self.error("answer", &error))
     }
 
-    async fn insert<'r, T: RowWrite>(
+    pub(super) async fn insert<'r, T: RowWrite>(
         &self,
         table: &str,
         token: Uuid,
