@@ -59,8 +59,7 @@ fn lru(flows: &[u32], size: usize) -> f64 {
 }
 
 fn quick_cache(flows: &[u32], size: usize) -> f64 {
-    let cache = quick_cache::unsync::Cache::new(size);
-    let mut cache = cache;
+    let mut cache = quick_cache::unsync::Cache::new(size);
     percent(flows, |key| {
         let hit = cache.get(&key).is_some();
         if !hit {

@@ -24,7 +24,7 @@ pub struct Value(pub [u64; 12]);
 /// The key of a flow with this number.
 #[must_use]
 pub const fn key(flow: u32) -> Key {
-    [0, 0xffff << 32 | flow as u64, 0, 0x0100_000a_ffff, 443 << 16 | 40_000, 17]
+    [0, 0xffff << 32 | flow as u64, 0, 0x0100_000a_ffff, 0x01bb_9c40, 17]
 }
 
 impl Value {

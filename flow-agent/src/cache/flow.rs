@@ -92,7 +92,9 @@ impl Notes {
 
     fn of_initiator((side, by): (Side, InitiatorBy)) -> Self {
         Self(
-            Self::DECIDED | Self::INITIATOR_IS_HIGH * side as u8 | (by as u8 - 1) << Self::BY_SHIFT,
+            Self::DECIDED
+                | (Self::INITIATOR_IS_HIGH * side as u8)
+                | ((by as u8 - 1) << Self::BY_SHIFT),
         )
     }
 }
@@ -233,7 +235,7 @@ impl Flow {
         let acks = delta.ack_ns != 0
             && !(self.notes.has(Notes::ACKED, side) && delta.ack_ns >= self.last_ns);
         let rare = delta.syn_packets | delta.syn_ack_packets | delta.retransmits;
-        if acks | (rare != 0) {
+        if acks || rare != 0 {
             self.add_tcp(delta, side);
         }
         if self.key.is_icmp() && icmp_request(&delta.key).is_some() {

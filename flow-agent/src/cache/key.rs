@@ -71,8 +71,7 @@ pub fn low_key(key: &FlowKey) -> (FlowKey, Side) {
         (src_port, dst_port) = (0, 0);
     }
     let (src, dst) = (number(&key.src), number(&key.dst));
-    // Without a branch that nobody could predict.
-    if (src < dst) | ((src == dst) & (src_port <= dst_port)) {
+    if src < dst || (src == dst && src_port <= dst_port) {
         (key, Side::Low)
     } else {
         (reversed(&key), Side::High)

@@ -153,7 +153,7 @@ impl Shard {
         for class in Class::OPEN.into_iter().chain([Class::Ended]) {
             let timeout = self.idle_ns[class as usize];
             let before = tick(now_ns.saturating_sub(timeout));
-            for slot in self.orders.from_last(class) {
+            for slot in self.orders.oldest_first(class) {
                 let flow = self.slab.get(slot);
                 let since = if class == Class::Ended { flow.since_ns } else { flow.last_ns };
                 if since.saturating_add(timeout) <= now_ns {

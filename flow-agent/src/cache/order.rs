@@ -146,7 +146,7 @@ impl Orders {
     }
 
     /// The flows of a class, the one that was placed first first.
-    pub fn from_last(&self, class: Class) -> impl Iterator<Item = u32> {
+    pub fn oldest_first(&self, class: Class) -> impl Iterator<Item = u32> {
         self.lists[class as usize].list.iter().rev().map(|(slot, ())| *slot)
     }
 

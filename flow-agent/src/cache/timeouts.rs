@@ -47,7 +47,7 @@ impl Class {
         tcp_flags & (FIN | RST) != 0
     }
 
-    /// Of an open flow whose ends sent these flags, ORed.
+    /// Of an open flow whose ends sent these flags, taken together.
     #[inline]
     pub const fn of(protocol: u8, tcp_flags: u8) -> Self {
         match protocol {

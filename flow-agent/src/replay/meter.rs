@@ -75,6 +75,12 @@ impl CaptureMeter {
         &self.interfaces
     }
 
+    /// What its flow cache has done.
+    #[cfg(test)]
+    pub fn stats(&self) -> crate::cache::ShardStats {
+        self.shard.stats()
+    }
+
     /// Later fragments that were metered with ports 0.
     pub fn fragments_without_ports(&self) -> u64 {
         self.fragments.without_ports

@@ -7,6 +7,8 @@ pub mod capture;
 mod destination;
 mod file_id;
 mod fragments;
+#[cfg(test)]
+mod hit_ratio;
 mod inputs;
 mod meter;
 mod output;

@@ -125,7 +125,9 @@ proptest! {
         let mut out = Vec::new();
         shard.flush(&mut out);
         prop_assert!(shard.is_empty());
-        out.iter().for_each(|record| add_record(&mut left, record));
+        for record in &out {
+            add_record(&mut left, record);
+        }
         prop_assert_eq!(sent, left);
     }
 
