@@ -20,13 +20,12 @@ use serde_json::Value;
 #[test]
 fn captures_of_ordinary_traffic_hold_no_scan_and_no_flood() -> Result<()> {
     let built = tempfile::tempdir()?;
-    let folder = match std::env::var_os("FLOW_PCAP_CORPUS") {
-        Some(folder) => PathBuf::from(folder),
-        None => {
-            let frames = wild::frames(&mut Dice::new(4), 1, 5_000);
-            std::fs::write(built.path().join("wild.pcap"), wild::pcap(1, &frames))?;
-            built.path().to_owned()
-        }
+    let folder = if let Some(folder) = std::env::var_os("FLOW_PCAP_CORPUS") {
+        PathBuf::from(folder)
+    } else {
+        let frames = wild::frames(&mut Dice::new(4), 1, 5_000);
+        std::fs::write(built.path().join("wild.pcap"), wild::pcap(1, &frames))?;
+        built.path().to_owned()
     };
     let (mut captures, mut records, mut loud) = (0, 0, Vec::new());
     for entry in std::fs::read_dir(&folder)? {
