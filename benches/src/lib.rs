@@ -59,7 +59,7 @@ pub fn records(count: usize) -> Vec<FlowRecord> {
     (0..count as u64)
         .map(|i| {
             let number = random.next();
-            let silent = (number >> 48) & 0x3f == 0;
+            let silent = (number >> 48).is_multiple_of(64);
             let start_ns = 1_700_000_000_000_000_000 + i * 1000;
             FlowRecord {
                 start_ns,
