@@ -13,10 +13,13 @@ use tokio::sync::mpsc::{self, error::TrySendError};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use uuid::Uuid;
 
+use crate::analytics::Tap;
+use crate::enrich::{BatchLabels, Enricher};
 use crate::latency::{Latency, Stage};
 use crate::ledger::{Entry, Ledger, LostRecord};
 use crate::names::{NameBook, Names};
 use crate::record::FlowRecord;
+use crate::row::FlowRow;
 use crate::waiting::Waiting;
 
 /// When a batch is frozen.
@@ -50,7 +53,9 @@ pub struct Batch {
     /// Unix seconds when it was frozen; partitions and TTLs derive from it.
     pub exported_at: u32,
     /// At least one.
-    pub records: Vec<FlowRecord>,
+    pub records: Arc<Vec<FlowRecord>>,
+    /// What was known of the records when it was frozen.
+    pub labels: BatchLabels,
     /// What the records' interfaces were called when it was frozen.
     pub names: Arc<Names>,
     /// Room in the queue, one permit a row; free again when the batch is dropped.
@@ -58,10 +63,22 @@ pub struct Batch {
 }
 
 impl Batch {
-    /// Freezes records at a wall-clock time in Unix ns.
-    pub fn freeze(records: Vec<FlowRecord>, names: Arc<Names>, now_ns: u64) -> Self {
+    /// Freezes records at a wall-clock time in Unix ns, with what is known of them.
+    pub fn freeze(
+        records: Vec<FlowRecord>,
+        labels: BatchLabels,
+        names: Arc<Names>,
+        now_ns: u64,
+    ) -> Self {
         let exported_at = (now_ns / 1_000_000_000) as u32;
-        Self { id: Uuid::now_v7(), exported_at, records, names, room: None }
+        Self { id: Uuid::now_v7(), exported_at, records: records.into(), labels, names, room: None }
+    }
+
+    /// The rows to be inserted, the same each time.
+    pub fn rows(&self) -> impl Iterator<Item = FlowRow<'_>> {
+        self.records.iter().enumerate().map(|(at, record)| {
+            FlowRow::new(record, &self.labels.row(at), &self.names, self.id, self.exported_at)
+        })
     }
 }
 
@@ -71,6 +88,10 @@ pub struct Batching {
     pub limits: BatchLimits,
     /// Where frozen batches go.
     pub batches: mpsc::Sender<Arc<Batch>>,
+    /// The analytics look at every record, too.
+    pub tap: Option<Tap>,
+    /// What rows are labelled with; without it they have no labels.
+    pub enricher: Option<Enricher>,
     /// What interfaces are called.
     pub names: NameBook,
     /// Where lost records are counted.
@@ -144,15 +165,22 @@ impl Batcher {
         if let Some(arrived) = self.arrived.take() {
             self.setup.latency.record(Stage::Batch, arrived.elapsed());
         }
-        let Some(batch) = self.setup.waiting.freeze(|records| {
-            let mut batch =
-                Batch::freeze(records, self.setup.names.current(), (self.setup.wall_clock)());
+        let Batching { waiting, names, enricher, wall_clock, tap, .. } = &mut self.setup;
+        let (names, now_ns) = (names.current(), wall_clock());
+        let Some(batch) = waiting.freeze(|records| {
+            let labels = enricher.as_mut().map_or_else(BatchLabels::default, |enricher| {
+                enricher.label(&records, &names, Instant::now())
+            });
+            let mut batch = Batch::freeze(records, labels, names.clone(), now_ns);
             let rows = batch.records.len() as u32;
             batch.room = self.room.clone().try_acquire_many_owned(rows).ok();
             batch
         }) else {
             return;
         };
+        if let Some(tap) = tap {
+            tap.show(&batch.records, &batch.names, now_ns);
+        }
         // When the store has been away for as long as the queue is: waiting here
         // would stop the drain, and the loss would happen unnamed.
         let (batch, reason) = if batch.room.is_none() {
@@ -165,7 +193,7 @@ impl Batcher {
             }
         };
         self.setup.ledger.add_records(
-            &batch.records,
+            batch.records.iter(),
             |number| batch.names.interface(number),
             Entry::LostRecord(reason),
         );

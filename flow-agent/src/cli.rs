@@ -83,6 +83,10 @@ pub struct RunArgs {
     /// [default: 127.0.0.1:9469, if it is free]
     #[arg(long, value_name = "ADDR")]
     pub status: Option<String>,
+    /// Where to keep what a restart would forget, or '' for nothing
+    /// [default: /var/lib/flow-agent/state]
+    #[arg(long, value_name = "FILE")]
+    pub state_file: Option<String>,
     /// Time between two drains of the kernel tables, 10 to 60000 [default: 1000]
     #[arg(long, value_name = "MS", allow_negative_numbers = true)]
     pub drain_interval: Option<i64>,
@@ -118,6 +122,12 @@ pub struct ReplayArgs {
     /// Meter packets in VXLAN, GENEVE, GRE, IPIP and GTP-U tunnels as what the tunnels carry
     #[arg(long)]
     pub decapsulate: bool,
+    /// Countries of addresses, from a MaxMind file such as GeoLite2-City.mmdb
+    #[arg(long, value_name = "FILE")]
+    pub geoip_country: Option<PathBuf>,
+    /// Autonomous systems of addresses, from a MaxMind file such as GeoLite2-ASN.mmdb
+    #[arg(long, value_name = "FILE")]
+    pub geoip_asn: Option<PathBuf>,
     /// Open flows at one time; more are emitted early
     #[arg(long, value_name = "FLOWS", default_value_t = 1_000_000,
           value_parser = clap::value_parser!(u64).range(1..=1 << 30))]

@@ -6,15 +6,20 @@ use std::time::Duration;
 use clap::ValueEnum;
 
 use crate::Exit;
+use crate::analytics::AnalyticsConfig;
 use crate::attach::{AttachError, AttachMode, InterfaceSpec, Selection};
 use crate::batch::BatchLimits;
 use crate::cache::Timeouts;
+use crate::enrich::EnrichConfig;
 use crate::filter::Rules;
 use crate::host::check_name;
 use crate::pressure::PressureLimits;
 use crate::sink::{SinkError, StoreTarget};
+use crate::state::StateConfig;
 
+mod analytics;
 mod cache;
+mod enrich;
 mod memory;
 mod rules;
 mod settings;
@@ -22,6 +27,7 @@ mod source;
 mod status;
 
 pub use cache::CacheChoice;
+pub use enrich::EnrichSettings;
 pub use settings::{Said, Settings};
 pub use source::Source;
 pub use status::{DEFAULT_STATUS, StatusListen};
@@ -97,6 +103,12 @@ pub struct Config {
     pub status: StatusListen,
     /// When the cache is made smaller for lack of memory; none for never.
     pub memory: Option<PressureLimits>,
+    /// What is said of devices, scanners and floods.
+    pub analytics: AnalyticsConfig,
+    /// What is looked up beside the packets; none: nothing.
+    pub enrich: Option<EnrichConfig>,
+    /// What is kept over restarts; none: nothing.
+    pub state: Option<StateConfig>,
 }
 
 const DEFAULT_STORE: &str = "embedded:/var/lib/flow-agent/store";
@@ -108,7 +120,7 @@ impl Settings {
     ///
     /// # Errors
     /// The first value that is not allowed.
-    pub fn check(self, host_name: &str, cpus: usize) -> Result<Config, ConfigError> {
+    pub fn check(mut self, host_name: &str, cpus: usize) -> Result<Config, ConfigError> {
         let defaults = (Timeouts::default(), BatchLimits::default());
         let idle = number(self.idle_timeout_s, defaults.0.idle.as_secs(), 1, 86_400)?;
         let active = number(self.active_timeout_s, defaults.0.active.as_secs(), 1, 86_400)?;
@@ -126,7 +138,15 @@ impl Settings {
         let rows = number(self.batch_rows, defaults.1.rows as u64, 1, most_rows)?;
         let queued_rows = number(self.queue_rows, defaults.1.queued_rows as u64, 1, 1 << 30)?;
         let shards = number(self.shards, cpus.clamp(1, 64) as u64, 1, 1024)?;
+        let ages = [idle, active].map(Duration::from_secs);
+        let cache = self.cache.check(self.max_flows, ages, shards as usize)?;
+        let batch = BatchLimits {
+            rows: rows as usize,
+            age: Duration::from_millis(age),
+            queued_rows: queued_rows as usize,
+        };
         Ok(Config {
+            analytics: self.analytics.check(&cache.limits.timeouts, &batch)?,
             selection: Selection {
                 include: interfaces(self.interfaces, str::parse)?,
                 exclude: interfaces(self.exclude_interfaces, InterfaceSpec::exclusion)?,
@@ -139,21 +159,15 @@ impl Settings {
             table_memory_bytes: memory.map(|mib| mib << 20),
             pin_dir: pin_dir(self.pin_dir)?,
             shards: shards as usize,
-            cache: self.cache.check(
-                self.max_flows,
-                [idle, active].map(Duration::from_secs),
-                shards as usize,
-            )?,
-            batch: BatchLimits {
-                rows: rows as usize,
-                age: Duration::from_millis(age),
-                queued_rows: queued_rows as usize,
-            },
+            cache,
+            batch,
             stop_patience: STOP_PATIENCE,
             rules: rules::check(self.filter, self.sampling_mode, self.sampling_rate)?,
             exclude_own_traffic: self.exclude_own_traffic.is_none_or(|said| said.value),
             status: StatusListen::check(self.status_listen)?,
             memory: memory::check(self.memory)?,
+            enrich: self.enrich.check()?,
+            state: self.enrich.check_state()?,
         })
     }
 }
@@ -369,6 +383,11 @@ mod tests {
             ("[sampling]\nrate = 10", 2, "sampling.rate: sampling needs a mode, too"),
             ("[sampling]\nrate = 0\nmode = 'flow'", 2, "rate is 0; it must be 1 to 1048576"),
             ("[sampling]\nrate = 1\nmode = 'all'", 3, "mode is \"all\"; it must be flow or packet"),
+            ("[analytics]\nscan_ports = 4", 2, "scan_ports is 4; it must be 5 to 65535"),
+            ("[analytics]\nscans = 1", 2, "analytics.scans is a whole number; it must be true"),
+            ("[analytics]\nscan = true", 2, "scan is no key; the keys are enabled, learning_s"),
+            ("[analytics]\nlocal_networks = ['x']", 2, "\"x\" is no prefix"),
+            ("[analytics]\ncool_down_s = '1'", 2, "it must be a whole number"),
             ("[sampling]\nevery = 2", 2, "sampling.every is no key; the keys are mode, rate"),
             ("[status]\nlisten = 'localhost:9469'", 2, "it must be IP:PORT on this host"),
             ("[status]\nlisten = '0.0.0.0:9469'", 2, "for now the status is for this host alone"),

@@ -29,6 +29,9 @@ pub enum Error {
     /// A replay.
     #[error(transparent)]
     Replay(#[from] ReplayError),
+    /// A file of addresses.
+    #[error(transparent)]
+    Geo(#[from] crate::enrich::GeoError),
     /// The configuration.
     #[cfg(feature = "live")]
     #[error(transparent)]
@@ -92,6 +95,7 @@ impl Error {
             Self::Store(error) => error.exit(),
             Self::Sink(error) | Self::Undelivered { source: Some(error), .. } => error.exit(),
             Self::Replay(error) => error.exit(),
+            Self::Geo(_) => crate::enrich::GeoError::EXIT,
             #[cfg(feature = "live")]
             Self::Config(_) => crate::config::ConfigError::EXIT,
             #[cfg(feature = "live")]

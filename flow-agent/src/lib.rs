@@ -6,6 +6,7 @@
 //! `replay` feeds captures through the same parser, cache and sinks; `store`
 //! serves the embedded ClickHouse engine over its HTTP interface.
 
+pub mod analytics;
 #[cfg(feature = "live")]
 pub mod attach;
 pub mod batch;
@@ -19,6 +20,7 @@ pub mod config;
 pub mod delta;
 #[cfg(feature = "live")]
 pub mod drain;
+pub mod enrich;
 pub mod error;
 #[cfg(feature = "live")]
 pub mod filter;
@@ -41,6 +43,7 @@ pub mod schema;
 pub mod services;
 pub mod shutdown;
 pub mod sink;
+pub mod state;
 #[cfg(feature = "live")]
 pub mod status;
 pub mod store;

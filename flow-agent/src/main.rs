@@ -8,6 +8,7 @@ use std::time::Duration;
 use clap::Parser;
 use flow_agent::Error;
 use flow_agent::cache::Timeouts;
+use flow_agent::enrich::GeoFiles;
 use flow_agent::host::host_name;
 use flow_agent::replay::Replay;
 use flow_agent::schema::Schema;
@@ -77,7 +78,7 @@ fn run(command: Command) -> Result<(), Error> {
 
 #[cfg(feature = "live")]
 fn live(args: cli::RunArgs) -> Result<(), Error> {
-    use flow_agent::config::{Said, Settings, Source};
+    use flow_agent::config::{EnrichSettings, Said, Settings, Source};
 
     let list = |typed: Vec<String>| (!typed.is_empty()).then_some(typed);
     let typed = Settings {
@@ -92,6 +93,7 @@ fn live(args: cli::RunArgs) -> Result<(), Error> {
         idle_timeout_s: Said::typed("--idle-timeout", args.idle_timeout),
         active_timeout_s: Said::typed("--active-timeout", args.active_timeout),
         status_listen: Said::typed("--status", args.status),
+        enrich: EnrichSettings::typed_state_file(Said::typed("--state-file", args.state_file)),
         ..Settings::default()
     };
     let cpus = std::thread::available_parallelism().map_or(1, usize::from);
@@ -112,6 +114,7 @@ fn replay(args: ReplayArgs) -> Result<(), Error> {
             active: Duration::from_secs(args.active_timeout),
             ..Timeouts::default()
         },
+        geoip: GeoFiles { country: args.geoip_country, asn: args.geoip_asn },
     };
     replay.run()
 }

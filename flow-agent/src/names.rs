@@ -31,6 +31,18 @@ impl Names {
             .unwrap_or(&self.unknown)
     }
 
+    /// The name of an interface number, if it has one.
+    pub fn name_of(&self, number: u16) -> Option<&str> {
+        let position = usize::from(number).checked_sub(1)?;
+        let name = self.interfaces.get(position)?;
+        (!Arc::ptr_eq(name, &self.unknown)).then_some(name)
+    }
+
+    /// All names that interfaces have.
+    pub fn interfaces(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.interfaces.iter()
+    }
+
     /// The largest number that has a name.
     pub fn highest(&self) -> usize {
         self.interfaces.len()

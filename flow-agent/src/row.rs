@@ -5,6 +5,7 @@ use serde::Serialize;
 use std::net::Ipv6Addr;
 use uuid::Uuid;
 
+use crate::enrich::RowLabels;
 use crate::names::Names;
 use crate::record::FlowRecord;
 use crate::services::service;
@@ -49,11 +50,24 @@ pub struct FlowRow<'a> {
     pub sampling: u32,
     #[serde(with = "clickhouse::serde::uuid")]
     pub batch_id: Uuid,
+    pub src_country: &'a str,
+    pub dst_country: &'a str,
+    pub src_asn: u32,
+    pub dst_asn: u32,
+    pub src_host: &'a str,
+    pub dst_host: &'a str,
+    pub unit: &'a str,
 }
 
 impl<'a> FlowRow<'a> {
     /// The row of a record in a batch.
-    pub fn new(record: &FlowRecord, names: &'a Names, batch_id: Uuid, exported_at: u32) -> Self {
+    pub fn new(
+        record: &FlowRecord,
+        labels: &RowLabels<'a>,
+        names: &'a Names,
+        batch_id: Uuid,
+        exported_at: u32,
+    ) -> Self {
         let tunnel = record.tunnel();
         Self {
             flow_start: record.start_ns as i64,
@@ -86,11 +100,18 @@ impl<'a> FlowRow<'a> {
             tunnel_dst: tunnel.dst.octets().into(),
             handshake_rtt_ns: record.handshake_rtt_ns,
             retransmits: record.retransmits,
-            service: service_of(record),
+            service: labels.service.unwrap_or_else(|| service_of(record)),
             flow_end_reason: record.end_reason as i8,
             initiator_by: record.initiator_by as i8,
             sampling: record.sampling,
             batch_id,
+            src_country: labels.src_country,
+            dst_country: labels.dst_country,
+            src_asn: labels.src_asn,
+            dst_asn: labels.dst_asn,
+            src_host: labels.src_host,
+            dst_host: labels.dst_host,
+            unit: labels.unit,
         }
     }
 }

@@ -7,18 +7,22 @@ use flow_common::hash::keys_from;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::Error;
+use crate::analytics::{Learned, NeighbourWatch};
 use crate::attach::{
     AttachError, Attacher, Hooks, Interface, Kernel, Missing, Numbers, PinFolder, Scan, TableSize,
     Watcher,
 };
+use crate::cache::Memory;
 use crate::clock::wall_clock;
 use crate::config::{Config, Source};
 use crate::drain::{self, Drain, Look};
+use crate::enrich::Enrichment;
 use crate::filter::OwnConnections;
 use crate::host::online_cpus;
 use crate::names::{NameBook, Names};
 use crate::reload::Reloader;
 use crate::shutdown::Requests;
+use crate::state::{Initiators, Keeper, ListeningPorts, Part};
 use crate::status::{Bound, Phase, RulesBook, Vitals};
 use crate::target::Store;
 
@@ -37,6 +41,9 @@ use observers::Observed;
 use pipeline::Pipeline;
 use recovery::Recovery;
 
+/// How long a stopping agent waits for the disk of its state file.
+const STATE_PATIENCE: Duration = Duration::from_secs(5);
+
 /// Meters until told to stop; then everything that was metered is in the store,
 /// or the error says how much is not. `shutdown` is asked for once the programs
 /// are loaded, which must not be interrupted, and before anything is attached.
@@ -53,6 +60,8 @@ pub fn run(
     raise_descriptor_limit();
     let mut watcher = Watcher::new(config.selection.clone())?;
     let interfaces = first_look(&mut watcher)?;
+    let names = NameBook::new(Names::new(&config.exporter, &[""; 0]));
+    let mut enrichment = Enrichment::start(config.enrich.as_ref(), &names, wall_clock)?;
     let seed = random_seed();
     let (cpus, memory) = (online_cpus(), config.table_memory_bytes);
     let size = TableSize::of_host(cpus, interfaces.len(), config.decapsulate, memory)?;
@@ -71,8 +80,9 @@ pub fn run(
     let rules = RulesBook::new(reloader.rules());
     let vitals = Arc::new(Vitals::new(wall_clock(), config.drain_interval));
     vitals.set_clock(drain.clock(wall_clock)?);
-    let names = NameBook::new(Names::new(&config.exporter, &[""; 0]));
-    let pipeline = Pipeline::start(config, seed, &names, &store)?;
+    let enricher = enrichment.enricher.take();
+    let pipeline = Pipeline::start(config, seed, &names, enricher, &store)?;
+    let keeper = warm_start(config, &pipeline, &enrichment)?;
     let most = (size.interfaces - 1) as u16; // number 0 is for packets of unknown interfaces
     let mut numbers = Numbers::new(most, cool_down(config), names.clone());
     let mut intake = pipeline.cache.intake(drain.partition(pipeline.cache.shards()));
@@ -86,8 +96,10 @@ pub fn run(
         }
         .run(parent);
     }
+    let neighbours = watch_neighbours(config, &pipeline)?;
     let mut meter = MeterLoop {
         names,
+        neighbours,
         ledger: pipeline.ledger.clone(),
         latency: pipeline.latency.clone(),
         kernel_log,
@@ -133,6 +145,9 @@ pub fn run(
     {
         tracing::warn!("{error}");
     }
+    if let Some(keeper) = keeper {
+        keeper.stop(STATE_PATIENCE); // while the cache still knows what is open
+    }
     let MeterLoop { intake, ledger, store, .. } = meter;
     let status = observers.keep_status();
     drop(intake); // the cache ends when nothing can come in any more
@@ -141,6 +156,43 @@ pub fn run(
     drop(status);
     let closed = store.close();
     metered.and(detached).and(drained).and(stored).and(closed)
+}
+
+/// Shows the neighbour tables of the metered interfaces to the analytics, if they want them.
+fn watch_neighbours(config: &Config, pipeline: &Pipeline) -> Result<Option<NeighbourWatch>, Error> {
+    let Some(analytics) = pipeline.analytics() else { return Ok(None) };
+    let (selection, interval) = (config.selection.clone(), config.analytics.neighbour_interval);
+    NeighbourWatch::start(selection, interval, analytics.control(), wall_clock)
+        .map(Some)
+        .map_err(Error::thread)
+}
+
+/// Gives the cache what is known from before, and keeps it for the next agent.
+fn warm_start(
+    config: &Config,
+    pipeline: &Pipeline,
+    enrichment: &Enrichment,
+) -> Result<Option<Keeper>, Error> {
+    /// For a file of a few megabytes on a busy disk; later it comes too late for a killed agent's
+    /// flows.
+    const PATIENCE: Duration = Duration::from_secs(1);
+    let control = pipeline.cache.control();
+    let memory = Memory::new(enrichment.known_ports.clone());
+    if let Err(error) = control.remember(&memory, PATIENCE) {
+        tracing::debug!("{error}");
+    }
+    let Some(state) = &config.state else { return Ok(None) };
+    let mut parts: Vec<Box<dyn Part>> =
+        vec![Box::new(Initiators::new(control, memory, Instant::now()))];
+    if let Some(ttl) = config.enrich.as_ref().and_then(|enrich| enrich.listeners_ttl) {
+        parts.push(Box::new(ListeningPorts { listeners: enrichment.listeners.clone(), ttl }));
+    }
+    if let Some(analytics) = pipeline.analytics() {
+        parts.push(Box::new(Learned::new(analytics.control())));
+    }
+    let keeper = Keeper::start(state.clone(), parts, wall_clock).map_err(Error::thread)?;
+    keeper.wait_loaded(PATIENCE);
+    Ok(Some(keeper))
 }
 
 /// Keeps the tables for the next agent, should this one be killed.

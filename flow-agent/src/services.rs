@@ -3,9 +3,16 @@
 //! Names are those of IANA's service name registry in lower case, or the usual one where a
 //! protocol has no registered port. A port is listed with the protocols it is really used with.
 
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
 const TCP: u8 = 6;
 const UDP: u8 = 17;
 const SCTP: u8 = 132;
+
+/// Port numbers there are.
+pub(crate) const PORTS: usize = 1 << 16;
 
 /// The name of the service on `port` of `protocol` (an IP protocol number), if it is well known.
 pub fn service(protocol: u8, port: u16) -> Option<&'static str> {
@@ -15,9 +22,67 @@ pub fn service(protocol: u8, port: u16) -> Option<&'static str> {
     Some(SERVICES[index].2)
 }
 
+/// The part of a table by protocol and port that a protocol has; none for those without services.
+pub(crate) fn row(protocol: u8) -> Option<usize> {
+    match protocol {
+        TCP => Some(0),
+        UDP => Some(1),
+        SCTP => Some(2),
+        _ => None,
+    }
+}
+
+/// The ports that count as those of services when it is asked who began a flow: the well-known
+/// ones and, live, what was added. Clones share them; a look-up is one read of memory.
+#[derive(Clone)]
+pub struct KnownPorts {
+    /// A bit for each port, protocol after protocol.
+    words: Arc<[AtomicU64]>,
+}
+
+impl Default for KnownPorts {
+    fn default() -> Self {
+        let known = Self { words: (0..3 * PORTS / 64).map(|_| AtomicU64::new(0)).collect() };
+        known.set(std::iter::empty());
+        known
+    }
+}
+
+impl fmt::Debug for KnownPorts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ports: u32 = self.words.iter().map(|w| w.load(Ordering::Relaxed).count_ones()).sum();
+        write!(f, "KnownPorts({ports})")
+    }
+}
+
+impl KnownPorts {
+    /// True if `port` of `protocol` is that of a service.
+    #[inline]
+    pub fn contains(&self, protocol: u8, port: u16) -> bool {
+        let Some(row) = row(protocol) else { return false };
+        let bit = row * PORTS + usize::from(port);
+        self.words[bit / 64].load(Ordering::Relaxed) >> (bit % 64) & 1 == 1
+    }
+
+    /// From now on these are, and the well-known ones; what else was added is not any more.
+    pub fn set(&self, added: impl Iterator<Item = (u8, u16)>) {
+        let mut words = vec![0u64; self.words.len()];
+        let well_known = SERVICES.iter().map(|(port, protocol, _)| (*protocol, *port));
+        for (protocol, port) in well_known.chain(added) {
+            if let Some(row) = row(protocol) {
+                let bit = row * PORTS + usize::from(port);
+                words[bit / 64] |= 1 << (bit % 64);
+            }
+        }
+        for (shared, word) in self.words.iter().zip(words) {
+            shared.store(word, Ordering::Relaxed);
+        }
+    }
+}
+
 /// Sorted by port, then by protocol.
 #[rustfmt::skip]
-const SERVICES: &[(u16, u8, &str)] = &[
+pub(crate) const SERVICES: &[(u16, u8, &str)] = &[
     (7, TCP, "echo"),
     (7, UDP, "echo"),
     (9, TCP, "discard"),
@@ -111,6 +176,8 @@ const SERVICES: &[(u16, u8, &str)] = &[
     (636, TCP, "ldaps"),
     (646, TCP, "ldp"),
     (646, UDP, "ldp"),
+    (789, TCP, "red-lion"),
+    (802, TCP, "modbus-s"),
     (853, TCP, "domain-s"),
     (853, UDP, "domain-s"),
     (873, TCP, "rsync"),
@@ -130,6 +197,7 @@ const SERVICES: &[(u16, u8, &str)] = &[
     (1099, TCP, "rmiregistry"),
     (1194, TCP, "openvpn"),
     (1194, UDP, "openvpn"),
+    (1217, TCP, "codesys"),
     (1352, TCP, "lotusnote"),
     (1433, TCP, "ms-sql-s"),
     (1434, UDP, "ms-sql-m"),
@@ -144,7 +212,9 @@ const SERVICES: &[(u16, u8, &str)] = &[
     (1813, UDP, "radius-acct"),
     (1883, TCP, "mqtt"),
     (1900, UDP, "ssdp"),
+    (1911, TCP, "niagara-fox"),
     (1935, TCP, "rtmp"),
+    (1962, TCP, "pcworx"),
     (1985, UDP, "hsrp"),
     (2049, TCP, "nfs"),
     (2049, UDP, "nfs"),
@@ -152,6 +222,8 @@ const SERVICES: &[(u16, u8, &str)] = &[
     (2123, UDP, "gtp-control"),
     (2152, UDP, "gtp-user"),
     (2181, TCP, "zookeeper"),
+    (2221, TCP, "ethernet-ip-s"),
+    (2221, UDP, "ethernet-ip-s"),
     (2222, TCP, "ethernet-ip"),
     (2222, UDP, "ethernet-ip"),
     (2375, TCP, "docker"),
@@ -160,6 +232,7 @@ const SERVICES: &[(u16, u8, &str)] = &[
     (2380, TCP, "etcd-server"),
     (2404, TCP, "iec-104"),
     (2427, UDP, "mgcp-gateway"),
+    (2455, TCP, "codesys"),
     (2484, TCP, "oracle-tcps"),
     (2575, TCP, "hl7"),
     (2638, TCP, "sybaseanywhere"),
@@ -181,6 +254,7 @@ const SERVICES: &[(u16, u8, &str)] = &[
     (3671, UDP, "efcp"),
     (3690, TCP, "svn"),
     (3702, UDP, "ws-discovery"),
+    (3782, TCP, "iso-tp0s"),
     (3868, TCP, "diameter"),
     (3868, SCTP, "diameter"),
     (4059, TCP, "dlms-cosem"),
@@ -193,8 +267,12 @@ const SERVICES: &[(u16, u8, &str)] = &[
     (4789, UDP, "vxlan"),
     (4840, TCP, "opcua"),
     (4840, UDP, "opcua"),
+    (4911, TCP, "niagara-foxs"),
     (5004, UDP, "avt-profile-1"),
     (5005, UDP, "avt-profile-2"),
+    (5006, UDP, "melsec"),
+    (5007, TCP, "melsec"),
+    (5007, UDP, "melsec"),
     (5060, TCP, "sip"),
     (5060, UDP, "sip"),
     (5060, SCTP, "sip"),
@@ -270,10 +348,16 @@ const SERVICES: &[(u16, u8, &str)] = &[
     (11211, TCP, "memcache"),
     (11211, UDP, "memcache"),
     (11434, TCP, "ollama"),
+    (11740, TCP, "codesys-3"),
     (15672, TCP, "rabbitmq-management"),
     (18245, TCP, "ge-srtp"),
+    (18246, TCP, "ge-srtp"),
+    (19998, TCP, "iec-104-sec"),
+    (19999, TCP, "dnp3-sec"),
+    (19999, UDP, "dnp3-sec"),
     (20000, TCP, "dnp3"),
     (20000, UDP, "dnp3"),
+    (20547, TCP, "proconos"),
     (25565, TCP, "minecraft"),
     (27017, TCP, "mongodb"),
     (27960, UDP, "quake3"),
@@ -286,6 +370,7 @@ const SERVICES: &[(u16, u8, &str)] = &[
     (34963, UDP, "profinet-rtm"),
     (34964, TCP, "profinet"),
     (34964, UDP, "profinet"),
+    (34980, TCP, "ethercat"),
     (34980, UDP, "ethercat"),
     (36412, SCTP, "s1-control"),
     (38412, SCTP, "ng-control"),
@@ -293,6 +378,8 @@ const SERVICES: &[(u16, u8, &str)] = &[
     (44818, TCP, "ethernet-ip"),
     (44818, UDP, "ethernet-ip"),
     (47808, UDP, "bacnet"),
+    (48898, TCP, "ads"),
+    (48899, UDP, "ads-discovery"),
     (50000, TCP, "ibm-db2"),
     (51820, UDP, "wireguard"),
     (55000, UDP, "fl-net"),
@@ -314,6 +401,53 @@ mod tests {
     fn names_are_in_lower_case() {
         for (_, _, name) in SERVICES {
             assert!(name.chars().all(|c| matches!(c, 'a'..='z' | '0'..='9' | '-')), "{name}");
+        }
+    }
+
+    #[test]
+    fn known_ports_are_the_well_known_ones_and_what_was_added() {
+        let known = KnownPorts::default();
+        let added = [(TCP, 9999), (UDP, 65_535), (SCTP, 0), (1, 8)];
+        let shared = known.clone();
+        for more in [&added[..], &[]] {
+            known.set(more.iter().copied());
+            for protocol in [1, TCP, UDP, SCTP] {
+                for port in 0..=u16::MAX {
+                    let expected = service(protocol, port).is_some()
+                        || protocol != 1 && more.contains(&(protocol, port));
+                    assert_eq!(shared.contains(protocol, port), expected, "{protocol}/{port}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn industrial_protocols() {
+        for (protocols, port, name) in [
+            (&[TCP][..], 102, "iso-tsap"),
+            (&[TCP], 502, "modbus"),
+            (&[TCP], 2404, "iec-104"),
+            (&[TCP, UDP], 4840, "opcua"),
+            (&[TCP, UDP], 20_000, "dnp3"),
+            (&[TCP], 19_999, "dnp3-sec"),
+            (&[TCP], 19_998, "iec-104-sec"),
+            (&[TCP], 3782, "iso-tp0s"),
+            (&[TCP, UDP], 34_962, "profinet-rt"),
+            (&[TCP, UDP], 34_963, "profinet-rtm"),
+            (&[TCP, UDP], 34_964, "profinet"),
+            (&[TCP, UDP], 34_980, "ethercat"),
+            (&[TCP, UDP], 44_818, "ethernet-ip"),
+            (&[TCP], 2221, "ethernet-ip-s"),
+            (&[UDP], 2222, "ethernet-ip"),
+            (&[UDP], 47_808, "bacnet"),
+            (&[TCP], 789, "red-lion"),
+            (&[TCP], 1911, "niagara-fox"),
+            (&[TCP], 4911, "niagara-foxs"),
+            (&[TCP, UDP], 5007, "melsec"),
+        ] {
+            for protocol in protocols {
+                assert_eq!(service(*protocol, port), Some(name), "{protocol}/{port}");
+            }
         }
     }
 

@@ -74,7 +74,7 @@ impl Waiting {
             let found: Vec<_> = open.iter().filter(|record| wanted(record)).cloned().collect();
             (found, self.batches())
         };
-        let frozen = batches.iter().flat_map(|batch| &batch.records);
+        let frozen = batches.iter().flat_map(|batch| batch.records.iter());
         let frozen = frozen.filter(|record| wanted(record)).cloned();
         frozen.chain(open).take(most).collect()
     }
@@ -93,6 +93,7 @@ mod tests {
     use flow_common::Direction;
 
     use super::*;
+    use crate::enrich::BatchLabels;
     use crate::names::Names;
     use crate::record::{FlowEndReason, InitiatorBy};
 
@@ -131,7 +132,7 @@ mod tests {
 
     fn freeze(waiting: &Waiting) -> Option<Arc<Batch>> {
         let names = Arc::new(Names::new("host", &["eth0"]));
-        waiting.freeze(|records| Batch::freeze(records, names, 0))
+        waiting.freeze(|records| Batch::freeze(records, BatchLabels::default(), names, 0))
     }
 
     #[test]

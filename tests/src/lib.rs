@@ -3,6 +3,7 @@
 //! and its store as child processes, an independent reference for metering captures,
 //! and an HTTP client that does exactly what it is told, also what a good one never does.
 
+pub mod attack;
 pub mod bin_path;
 pub mod cleanup;
 pub mod counted;
@@ -10,6 +11,7 @@ pub mod hooks;
 pub mod lab;
 pub mod ledger;
 pub mod made;
+pub mod mmdb;
 pub mod packets;
 pub mod pairs;
 pub mod process;

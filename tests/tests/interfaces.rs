@@ -164,7 +164,7 @@ fn those_that_refuse_are_named_and_the_others_metered() -> Result<()> {
     let lo = |namespace: &Namespace| format!("{}/lo:xdp", namespace.name());
     let (first, second, good) = (lo(here), lo(there), format!("{}/late0", here.name()));
     let mut command = Command::new(flow_agent());
-    command.args(["run", "--store", rig.store.url()]);
+    command.args(["run", "--state-file", "", "--store", rig.store.url()]);
     command.args(["--interface", &first, "--interface", &second, "--interface", &good]);
     let output = command.output()?;
     let log = String::from_utf8_lossy(&output.stderr);

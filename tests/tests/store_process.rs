@@ -135,7 +135,7 @@ fn an_embedded_store_that_does_not_start_gives_its_own_reason_and_exit_code() {
     let asked = agent(&["query", "--store", &fresh, "--format", "TSV", "SHOW TABLES FROM flow"]);
     assert_eq!(
         String::from_utf8_lossy(&asked.stdout),
-        "flows\nlatency\nledger\nschema_migrations\n"
+        "device_inventory\ndevices\nevents\nflows\nlatency\nledger\nrecent_events\nschema_migrations\n"
     );
     store.stop();
 }

@@ -18,10 +18,11 @@ const HOST: [&str; 3] = ["--workspace", "--exclude", "flow-ebpf"];
 const TEST: [&str; 2] = ["test", "--no-fail-fast"];
 
 /// What `--long` sets, unless it is set already: sizes of tests that can run for any time.
-const LONG: [(&str, &str); 3] = [
+const LONG: [(&str, &str); 4] = [
     ("FLOW_DIFFERENTIAL_PACKETS", "20000000"),
     ("FLOW_EXACTNESS_PACKETS", "1000000000"),
     ("FLOW_FLOOD_PACKETS", "4000000"),
+    ("FLOW_ANALYTICS_RECORDS", "10000000"),
 ];
 
 /// Runs all of it, or only the tests whose names contain `filter`.

@@ -46,10 +46,27 @@ pub fn devices() -> io::Result<Vec<Device>> {
 
 /// One listing; none if an interface came or went meanwhile.
 fn dump() -> io::Result<Option<Vec<Device>>> {
-    let socket = connect()?;
+    let mut devices = Vec::new();
     let request = RouteNetlinkMessage::GetLink(LinkMessage::default());
+    let whole = list(request, |message| {
+        if let RouteNetlinkMessage::NewLink(link) = message {
+            devices.extend(device(&link));
+        }
+    })?;
+    Ok(whole.then_some(devices))
+}
+
+/// Everything that answers a request for a list; false if it changed meanwhile.
+///
+/// # Errors
+/// What the kernel said.
+pub fn list(
+    request: RouteNetlinkMessage,
+    mut each: impl FnMut(RouteNetlinkMessage),
+) -> io::Result<bool> {
+    let socket = connect()?;
     send(&socket, request, NLM_F_DUMP)?;
-    let (mut devices, mut whole) = (Vec::new(), true);
+    let mut whole = true;
     loop {
         let (octets, _) = socket.recv_from_full()?;
         let mut rest = &octets[..];
@@ -59,10 +76,8 @@ fn dump() -> io::Result<Option<Vec<Device>>> {
             let length = (message.header.length as usize).next_multiple_of(4).max(4);
             rest = rest.get(length..).unwrap_or_default();
             match message.payload {
-                NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewLink(link)) => {
-                    devices.extend(device(&link));
-                }
-                NetlinkPayload::Done(_) => return Ok(whole.then_some(devices)),
+                NetlinkPayload::InnerMessage(message) => each(message),
+                NetlinkPayload::Done(_) => return Ok(whole),
                 NetlinkPayload::Error(error) => return Err(error.to_io()),
                 _ => {}
             }

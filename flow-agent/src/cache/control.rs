@@ -12,6 +12,7 @@ use crossbeam::channel::{Receiver, Sender, bounded};
 
 use super::details::CacheDetails;
 use super::look::Mode;
+use super::memory::{Initiator, Memory};
 use super::query::{FlowQuery, Invalidated, Selection};
 use super::shard::Shard;
 use super::stats::{CacheStats, ShardStats, SharedStats, StatsLevel};
@@ -178,6 +179,29 @@ impl CacheControl {
     /// Has `hook` told of every later invalidation, whoever asks for it.
     pub fn on_invalidation(&self, hook: Hook) {
         self.shared.hooks.lock().unwrap_or_else(PoisonError::into_inner).push(hook);
+    }
+
+    /// Gives every shard what is known of connections from before.
+    ///
+    /// # Errors
+    /// A shard does not answer within `patience`: it takes it nevertheless, later.
+    pub fn remember(&self, memory: &Memory, patience: Duration) -> Result<(), Unanswered> {
+        let memory = memory.clone();
+        self.ask(patience, move |shard, _, _| shard.remember(memory.clone())).map(drop)
+    }
+
+    /// Who began the open flows, at most `most`.
+    ///
+    /// # Errors
+    /// A shard does not answer within `patience`.
+    pub fn initiators(
+        &self,
+        most: usize,
+        patience: Duration,
+    ) -> Result<Vec<Initiator>, Unanswered> {
+        let each = most.div_ceil(self.orders.len());
+        let parts = self.ask(patience, move |shard, _, _| shard.initiators(each))?;
+        Ok(parts.into_iter().flatten().take(most).collect())
     }
 
     /// Sets how many flows all shards together may hold, at least one each. What is above

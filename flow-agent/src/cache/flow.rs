@@ -137,10 +137,17 @@ impl Flow {
         self.placed.turn
     }
 
-    /// A flow with the low end's key, which begins with `delta`, sent by `side`.
-    pub fn new(key: &FlowKey, delta: &Delta, side: Side) -> Self {
+    /// A flow with the low end's key, which begins with `delta`, sent by `side`; and who began it,
+    /// if that is known from before.
+    pub fn new(
+        key: &FlowKey,
+        delta: &Delta,
+        side: Side,
+        known: Option<(Side, InitiatorBy)>,
+    ) -> Self {
         let tunnel = delta.tunnel.as_deref().map(|tunnel| Box::new(of_low(tunnel, side)));
-        let mut flow = Self { key: *key, tunnel, ..Self::free(0) };
+        let notes = known.map_or_else(Notes::default, Notes::of_initiator);
+        let mut flow = Self { key: *key, tunnel, notes, ..Self::free(0) };
         flow.begin(delta, side);
         flow
     }
@@ -173,9 +180,10 @@ impl Flow {
     }
 
     /// Another flow with the same key.
-    pub fn begin_anew(&mut self, delta: &Delta, side: Side) {
+    pub fn begin_anew(&mut self, delta: &Delta, side: Side, known: Option<(Side, InitiatorBy)>) {
         let (placed, tunnel) = (self.placed, self.tunnel.take());
-        *self = Self { key: self.key, tunnel, placed, ..Self::free(0) };
+        let notes = known.map_or_else(Notes::default, Notes::of_initiator);
+        *self = Self { key: self.key, tunnel, placed, notes, ..Self::free(0) };
         self.begin(delta, side);
     }
 
@@ -271,9 +279,11 @@ impl Flow {
         self.packets[0] + self.packets[1]
     }
 
-    /// Who began the flow, and which rule says so.
-    fn initiator(&self) -> (Side, InitiatorBy) {
-        if let Some(decided) = self.notes.initiator() {
+    /// Who began the flow, and which rule says so. What no SYN decided gives way to one.
+    pub fn initiator(&self) -> (Side, InitiatorBy) {
+        if let Some(decided) = self.notes.initiator()
+            && (decided.1 == InitiatorBy::Syn || self.syn_packets == [0, 0])
+        {
             return decided;
         }
         let first = if self.first_ns[0] <= self.first_ns[1] { Side::Low } else { Side::High };

@@ -19,6 +19,7 @@ mod intake;
 mod key;
 mod leave;
 mod look;
+mod memory;
 mod order;
 #[cfg(feature = "live")]
 mod query;
@@ -40,6 +41,7 @@ pub use details::{CacheDetails, HotFlow};
 pub use intake::Intake;
 pub use key::{BiflowKey, Side};
 pub use look::Mode;
+pub use memory::{Connection, Initiator, MOST_INITIATORS, Memory};
 #[cfg(feature = "live")]
 pub use query::{FlowQuery, Invalidated, Selection};
 pub use shard::Shard;

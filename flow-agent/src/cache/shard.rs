@@ -17,6 +17,7 @@ use super::hash::FlowHasher;
 use super::index::Index;
 use super::key::{Side, low_key, of_low};
 use super::leave::Room;
+use super::memory::Memory;
 use super::order::{Orders, tick};
 use super::rates::Meter;
 use super::slab::{NONE, Slab};
@@ -52,6 +53,7 @@ pub struct Shard {
     /// At level [`StatsLevel::Full`].
     pub(super) full: Option<Box<Full>>,
     until_sample: u32,
+    pub(super) memory: Memory,
 }
 
 /// Updates that are made together, by [`Shard::push`].
@@ -95,6 +97,7 @@ impl Shard {
             level: StatsLevel::default(),
             full: None,
             until_sample: SAMPLE,
+            memory: Memory::default(),
         }
     }
 
@@ -230,7 +233,7 @@ impl Shard {
         out: &mut Vec<FlowRecord>,
     ) {
         if !self.limits.enabled {
-            let flow = Flow::new(key, delta, side);
+            let flow = self.begin(key, delta, side);
             let ended = flow.class == Class::Ended;
             self.count(Counter::Misses);
             out.push(flow.record(if ended {
@@ -269,7 +272,9 @@ impl Shard {
         }
         let flow = self.slab.get_mut(slot);
         match reason {
-            Some(FlowEndReason::IdleTimeout) => flow.begin_anew(delta, side),
+            Some(FlowEndReason::IdleTimeout) => {
+                flow.begin_anew(delta, side, self.memory.of_first(delta, side));
+            }
             Some(_) => flow.go_on(delta, side),
             None => flow.add(delta, side),
         }
@@ -336,12 +341,17 @@ impl Shard {
         self.count(Counter::Misses);
         self.count(Counter::Insertions);
         self.make_room(delta.last_ns, out);
-        let flow = Flow::new(key, delta, side);
+        let flow = self.begin(key, delta, side);
         self.tunnels += u64::from(flow.tunnel().is_some());
         let slot = self.slab.insert(flow);
         self.index.insert(hash, slot);
         self.orders.insert(slot, self.slab.get_mut(slot));
         self.room.set_used(self.slab.len());
+    }
+
+    /// A flow of which nothing came before, as far as this shard knows.
+    fn begin(&self, key: &FlowKey, delta: &Delta, side: Side) -> Flow {
+        Flow::new(key, delta, side, self.memory.of_first(delta, side))
     }
 
     /// Emits the record of a flow, which stays.

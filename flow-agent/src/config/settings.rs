@@ -8,7 +8,9 @@ use std::path::Path;
 use toml::{Spanned, Value};
 
 use super::ConfigError;
+use super::analytics::{self, AnalyticsSettings};
 use super::cache::CacheSettings;
+use super::enrich::{ENRICH_KEYS, EnrichSettings, STATE_KEYS};
 
 /// Every key of the file.
 pub const KEYS: [&str; 17] = [
@@ -31,8 +33,8 @@ pub const KEYS: [&str; 17] = [
     "exclude_own_traffic",
 ];
 
-/// Every section, with its keys.
-pub const SECTIONS: [(&str, &[&str]); 5] = [
+/// Every section, with its keys; those of `services` are free.
+pub const SECTIONS: [(&str, &[&str]); 9] = [
     (
         "filter",
         &[
@@ -57,6 +59,10 @@ pub const SECTIONS: [(&str, &[&str]); 5] = [
         ],
     ),
     ("cache", &super::cache::KEYS),
+    ("services", &[]),
+    ("enrich", ENRICH_KEYS),
+    ("state", STATE_KEYS),
+    ("analytics", analytics::KEYS),
 ];
 
 /// A file that is larger is none of ours.
@@ -125,6 +131,10 @@ pub struct Settings {
     pub status_listen: Option<Said<String>>,
     /// The section `memory`.
     pub memory: MemorySettings,
+    /// The section `analytics`, which only the file has.
+    pub analytics: AnalyticsSettings,
+    /// The sections `services`, `enrich` and `state`.
+    pub enrich: EnrichSettings,
     /// The section `cache`.
     pub cache: CacheSettings,
 }
@@ -185,7 +195,11 @@ struct Sections {
     sampling: BTreeMap<String, Spanned<Value>>,
     status: BTreeMap<String, Spanned<Value>>,
     memory: BTreeMap<String, Spanned<Value>>,
+    analytics: BTreeMap<String, Spanned<Value>>,
     cache: BTreeMap<String, Spanned<Value>>,
+    services: BTreeMap<String, Spanned<Value>>,
+    enrich: BTreeMap<String, Spanned<Value>>,
+    state: BTreeMap<String, Spanned<Value>>,
 }
 
 impl Settings {
@@ -243,6 +257,10 @@ impl Settings {
             ("status", sections.status),
             ("memory", sections.memory),
             ("cache", sections.cache),
+            ("services", sections.services),
+            ("enrich", sections.enrich),
+            ("state", sections.state),
+            ("analytics", sections.analytics),
         ];
         for (section, values) in sections {
             for (key, value) in values {
@@ -279,6 +297,8 @@ impl Settings {
             sampling_rate: self.sampling_rate.or(others.sampling_rate),
             status_listen: self.status_listen.or(others.status_listen),
             memory: self.memory.or(others.memory),
+            analytics: others.analytics,
+            enrich: self.enrich.or(others.enrich),
             cache: self.cache.or(others.cache),
         }
     }
@@ -322,6 +342,16 @@ impl Settings {
         place: String,
         value: Value,
     ) -> Result<(), ConfigError> {
+        if let Some(name) = key.strip_prefix("analytics.")
+            && self.analytics.set(name, place.clone(), value.clone())?
+        {
+            return Ok(());
+        }
+        if let Some((section @ ("services" | "enrich" | "state"), key)) = key.split_once('.')
+            && self.enrich.set(section, key, place.clone(), value.clone())?
+        {
+            return Ok(());
+        }
         if let Some(key) = key.strip_prefix("cache.")
             && super::cache::KEYS.contains(&key)
         {
@@ -382,7 +412,7 @@ pub(super) fn text(place: String, value: Value) -> Result<Said<String>, ConfigEr
     }
 }
 
-fn texts(place: String, value: Value) -> Result<Said<Vec<String>>, ConfigError> {
+pub(super) fn texts(place: String, value: Value) -> Result<Said<Vec<String>>, ConfigError> {
     let needed = "a list of texts: [\"eth0\"]";
     list(place, value, needed, |value| match value {
         Value::String(text) => Some(text),

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::{CacheChoice, Config, ConfigError, Settings};
+use crate::analytics::AnalyticsConfig;
 
 /// The file and what overrides it.
 #[derive(Clone, Debug)]
@@ -55,8 +56,16 @@ impl Config {
             ("queue_rows", self.batch.queued_rows != other.batch.queued_rows),
             ("[status]", self.status != other.status),
             ("[memory]", self.memory != other.memory),
+            ("[analytics]", self.said_of_analytics() != other.said_of_analytics()),
+            ("[enrich] or [services]", self.enrich != other.enrich),
+            ("[state]", self.state != other.state),
         ];
         differences.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect()
+    }
+
+    /// Without what follows from other keys.
+    fn said_of_analytics(&self) -> AnalyticsConfig {
+        AnalyticsConfig { change_lag: Duration::ZERO, ..self.analytics.clone() }
     }
 
     /// What the section `cache` says alone.
@@ -100,14 +109,18 @@ mod tests {
             [sampling]\nmode = 'flow'\nrate = 2";
         assert_eq!(config("").needs_restart(&config(file)), Vec::<&str>::new());
         for (section, keys) in SECTIONS {
-            let values = match section {
+            let (values, named) = match section {
                 "filter" | "sampling" | "cache" => continue,
-                "status" => "listen = ''",
-                "memory" => "floor_flows = 7",
+                "status" => ("listen = ''", "[status]"),
+                "memory" => ("floor_flows = 7", "[memory]"),
+                "services" => ("mine = ['tcp/1']", "[enrich] or [services]"),
+                "enrich" => ("enabled = false", "[enrich] or [services]"),
+                "state" => ("interval_s = 77", "[state]"),
+                "analytics" => ("scan_ports = 50", "[analytics]"),
                 other => panic!("is [{other}] followed or does it need a restart?"),
             };
             let restart = config("").needs_restart(&config(&format!("[{section}]\n{values}")));
-            assert_eq!(restart, [format!("[{section}]")], "{keys:?}");
+            assert_eq!(restart, [named], "{keys:?}");
         }
         for line in [
             "enabled = false",

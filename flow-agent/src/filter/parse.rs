@@ -31,6 +31,11 @@ impl Prefix {
         self.bits
     }
 
+    /// The first address, IPv4 mapped, and how many of its 128 bits count.
+    pub fn parts(&self) -> ([u8; 16], u8) {
+        (self.address.octets(), self.bits)
+    }
+
     /// True for an address that begins so. `::/0` is all of IPv6 and nothing of IPv4.
     pub fn contains(&self, address: &Address) -> bool {
         let number = |address: &Address| u128::from_be_bytes(address.octets());

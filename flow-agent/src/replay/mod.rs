@@ -17,7 +17,7 @@ mod sequences;
 use std::collections::BTreeMap;
 use std::io::{self, IsTerminal};
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
@@ -28,6 +28,7 @@ use self::inputs::Input;
 use self::meter::CaptureMeter;
 use crate::Exit;
 use crate::cache::Timeouts;
+use crate::enrich::{Enricher, GeoFiles};
 use crate::ledger::{Entry, Ledger};
 use crate::sink::SinkError;
 
@@ -132,6 +133,8 @@ pub struct Replay {
     pub max_flows: usize,
     /// On the capture's clock.
     pub timeouts: Timeouts,
+    /// Files of addresses; nothing else is looked up.
+    pub geoip: GeoFiles,
 }
 
 /// The ledger as JSON; the keys are a contract.
@@ -163,7 +166,11 @@ impl Replay {
         };
         let inputs = Input::check(&self.files, output.file(), ledger_to.as_ref())?;
         let ledger = Ledger::default();
-        let mut output = output.open(&self.exporter, &ledger)?;
+        let enricher = match &self.geoip {
+            files if files.is_empty() => None,
+            files => Some(Enricher::of_files(files, Instant::now())?),
+        };
+        let mut output = output.open(&self.exporter, enricher, &ledger)?;
         let mut meter = CaptureMeter::new(self.max_flows, self.timeouts, self.decapsulate);
         let (mut flows, mut damaged) = (0, 0);
         for mut input in inputs {

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::Instant;
 
 use tokio::sync::{mpsc, watch};
 
@@ -11,6 +12,7 @@ use super::ReplayError;
 use super::destination::Destination;
 use crate::batch::{Batch, BatchLimits};
 use crate::clock::wall_clock;
+use crate::enrich::{BatchLabels, Enricher};
 use crate::latency::Latency;
 use crate::ledger::Ledger;
 use crate::names::Names;
@@ -85,16 +87,23 @@ impl CheckedOutput<'_> {
     ///
     /// # Errors
     /// The store cannot be reached or refuses the schema.
-    pub fn open(self, exporter: &str, ledger: &Ledger) -> Result<Output, crate::Error> {
+    pub fn open(
+        self,
+        exporter: &str,
+        enricher: Option<Enricher>,
+        ledger: &Ledger,
+    ) -> Result<Output, crate::Error> {
         match self {
-            Self::File(destination) => Ok(Output::JsonLines(JsonOutput {
+            Self::File(destination) => Ok(Output::JsonLines(Box::new(JsonOutput {
                 destination,
                 exporter: exporter.into(),
+                enricher,
                 records: Vec::new(),
-            })),
+            }))),
             Self::Store(target) => Ok(Output::Store(Box::new(StoreOutput {
                 store: Store::open(target)?,
                 exporter: exporter.into(),
+                enricher,
                 ledger: ledger.clone(),
                 open: Vec::new(),
                 lane: None,
@@ -106,7 +115,7 @@ impl CheckedOutput<'_> {
 /// A replay's open output.
 pub enum Output {
     /// Everything is kept until the end: the lines are sorted.
-    JsonLines(JsonOutput),
+    JsonLines(Box<JsonOutput>),
     /// Batches are inserted while the capture is read.
     Store(Box<StoreOutput>),
 }
@@ -115,6 +124,7 @@ pub enum Output {
 pub struct JsonOutput {
     destination: Destination,
     exporter: String,
+    enricher: Option<Enricher>,
     records: Vec<FlowRecord>,
 }
 
@@ -122,6 +132,7 @@ pub struct JsonOutput {
 pub struct StoreOutput {
     store: Store,
     exporter: String,
+    enricher: Option<Enricher>,
     ledger: Ledger,
     open: Vec<FlowRecord>,
     /// Made with the first batch.
@@ -163,11 +174,14 @@ impl Output {
     /// The file cannot be written, or the store did not take everything.
     pub fn finish(self, interfaces: &[Arc<str>]) -> Result<(), crate::Error> {
         match self {
-            Self::JsonLines(JsonOutput { destination, exporter, mut records }) => {
+            Self::JsonLines(output) => {
+                let JsonOutput { destination, exporter, enricher, mut records } = *output;
                 // Stable: flows that are equal here ended in a fixed order.
                 records.sort_by_key(sort_key);
-                let names = Names::new(&exporter, interfaces);
-                let written = destination.write(|out| write_json_lines(out, &records, &names));
+                let names = Arc::new(Names::new(&exporter, interfaces));
+                let labels = enricher.map(|mut e| e.label(&records, &names, Instant::now()));
+                let written = destination
+                    .write(|out| write_json_lines(out, &records, labels.as_ref(), &names));
                 let path = destination.name();
                 Ok(written.map_err(|source| SinkError::Output { path, source })?)
             }
@@ -199,7 +213,11 @@ impl StoreOutput {
         };
         if !self.open.is_empty() {
             let names = Arc::new(Names::new(&self.exporter, interfaces));
-            let batch = Batch::freeze(std::mem::take(&mut self.open), names, wall_clock());
+            let records = std::mem::take(&mut self.open);
+            let labels = self.enricher.as_mut().map_or_else(BatchLabels::default, |enricher| {
+                enricher.label(&records, &names, Instant::now())
+            });
+            let batch = Batch::freeze(records, labels, names, wall_clock());
             // A delivery that has ended says why in `settle`.
             let _ = lane.batches.blocking_send(Arc::new(batch));
         }

@@ -10,6 +10,7 @@ use super::kernel_log::KernelLog;
 use super::pipeline::Pipeline;
 use super::{announce, notify};
 use crate::Error;
+use crate::analytics::NeighbourWatch;
 use crate::attach::{Attacher, TableSize};
 use crate::cache::{Cache, Intake};
 use crate::clock::wall_clock;
@@ -30,6 +31,8 @@ const FAILED_DRAINS: u32 = 10;
 /// What the drain thread works with.
 pub struct MeterLoop {
     pub names: NameBook,
+    /// Reads what the analytics want to know of the networks.
+    pub neighbours: Option<NeighbourWatch>,
     pub ledger: Ledger,
     pub latency: Latency,
     pub kernel_log: KernelLog,
@@ -80,6 +83,9 @@ impl MeterLoop {
                     self.drain.set_rules(rules);
                 }
                 if let Some(selection) = selection {
+                    if let Some(neighbours) = &self.neighbours {
+                        neighbours.select(selection.clone());
+                    }
                     attacher.select(selection);
                 }
             }

@@ -6,14 +6,16 @@ use crossbeam::channel::bounded;
 use tokio::sync::{mpsc, watch};
 
 use crate::Error;
+use crate::analytics::{Analytics, Tap};
 use crate::batch::Batching;
 use crate::cache::{Cache, CacheConfig};
 use crate::clock::wall_clock;
 use crate::config::Config;
+use crate::enrich::Enricher;
 use crate::latency::Latency;
 use crate::ledger::Ledger;
 use crate::names::NameBook;
-use crate::sink::{Delivery, Outcome};
+use crate::sink::{Delivery, FindingsDelivery, Outcome};
 use crate::target::Store;
 use crate::waiting::Waiting;
 
@@ -28,6 +30,8 @@ pub struct Pipeline {
     pub cache: Cache,
     batcher: JoinHandle<()>,
     delivery: JoinHandle<Outcome>,
+    /// Without it nothing is looked at.
+    analytics: Option<Analysis>,
     stopping: watch::Sender<bool>,
     /// What was counted, stage by stage.
     pub ledger: Ledger,
@@ -35,6 +39,12 @@ pub struct Pipeline {
     pub latency: Latency,
     /// What waits for the store.
     pub waiting: Waiting,
+}
+
+/// The analytics and the delivery of what they find.
+struct Analysis {
+    analytics: Analytics,
+    delivery: JoinHandle<()>,
 }
 
 impl Pipeline {
@@ -46,6 +56,7 @@ impl Pipeline {
         config: &Config,
         seed: u64,
         names: &NameBook,
+        enricher: Option<Enricher>,
         store: &Store,
     ) -> Result<Self, Error> {
         let (ledger, latency) = (Ledger::default(), Latency::default());
@@ -61,10 +72,16 @@ impl Pipeline {
         };
         let cache = Cache::start(&cache, &record_sender, &latency).map_err(Error::thread)?;
         drop(record_sender);
+        let (analytics, tap) = match analyse(config, store, &stopping)? {
+            Some((analytics, tap)) => (Some(analytics), Some(tap)),
+            None => (None, None),
+        };
         let waiting = Waiting::default();
         let batching = Batching {
             limits: config.batch,
             batches: batch_sender,
+            tap,
+            enricher,
             names: names.clone(),
             ledger: ledger.clone(),
             latency: latency.clone(),
@@ -81,7 +98,8 @@ impl Pipeline {
             patience: config.stop_patience,
         };
         let delivery = delivery.start(batch_receiver, stopping).map_err(Error::thread)?;
-        Ok(Self { cache, batcher, delivery, stopping: stopping_sender, ledger, latency, waiting })
+        let stopping = stopping_sender;
+        Ok(Self { cache, batcher, delivery, analytics, stopping, ledger, latency, waiting })
     }
 
     /// A stage that has ended before its time, which only a panic does.
@@ -92,6 +110,8 @@ impl Pipeline {
             Some("batch")
         } else if self.delivery.is_finished() {
             Some("delivery")
+        } else if self.analytics.as_ref().is_some_and(|analysis| !analysis.is_alive()) {
+            Some("analytics")
         } else {
             None
         }
@@ -108,8 +128,43 @@ impl Pipeline {
         let flows = self.cache.stop();
         tracing::debug!(?flows, "cache shards ended");
         join(self.batcher);
+        if let Some(Analysis { analytics, delivery }) = self.analytics {
+            analytics.finish();
+            join(delivery);
+        }
         join(self.delivery)
     }
+
+    /// The analytics, if they are switched on.
+    pub fn analytics(&self) -> Option<&Analytics> {
+        self.analytics.as_ref().map(|analysis| &analysis.analytics)
+    }
+}
+
+impl Analysis {
+    fn is_alive(&self) -> bool {
+        self.analytics.is_alive() && !self.delivery.is_finished()
+    }
+}
+
+/// Starts the analytics, if they are switched on.
+fn analyse(
+    config: &Config,
+    store: &Store,
+    stopping: &watch::Receiver<bool>,
+) -> Result<Option<(Analysis, Tap)>, Error> {
+    if !config.analytics.enabled {
+        return Ok(None);
+    }
+    let started = Analytics::start(config.analytics.clone(), wall_clock);
+    let (analytics, tap, queue) = started.map_err(Error::thread)?;
+    let delivery = FindingsDelivery {
+        store: store.new_client(),
+        exporter: config.exporter.clone(),
+        patience: config.stop_patience,
+    };
+    let delivery = delivery.start(queue, stopping.clone()).map_err(Error::thread)?;
+    Ok(Some((Analysis { analytics, delivery }, tap)))
 }
 
 fn join<T>(thread: JoinHandle<T>) -> T {

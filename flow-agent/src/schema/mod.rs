@@ -9,8 +9,15 @@ struct Migration {
     sql: &'static str,
 }
 
-const MIGRATIONS: &[Migration] =
-    &[Migration { version: 1, name: "flows", sql: include_str!("migrations/0001_flows.sql") }];
+const MIGRATIONS: &[Migration] = &[
+    Migration { version: 1, name: "flows", sql: include_str!("migrations/0001_flows.sql") },
+    Migration {
+        version: 2,
+        name: "enrichment",
+        sql: include_str!("migrations/0002_enrichment.sql"),
+    },
+    Migration { version: 3, name: "events", sql: include_str!("migrations/0003_events.sql") },
+];
 
 /// Applied before the others: the list of what was applied.
 const BOOKKEEPING: &str = "\
@@ -127,6 +134,6 @@ mod tests {
             assert!(!statement.contains('{'), "{statement}");
             count += 1;
         }
-        assert_eq!(count, 3);
+        assert_eq!(count, 5);
     }
 }

@@ -227,11 +227,7 @@ impl ClickHouse {
     /// # Errors
     /// The store is away or refuses; it may or may not have the rows.
     pub async fn insert_batch(&self, batch: &Batch) -> Result<(), SinkError> {
-        let rows = batch
-            .records
-            .iter()
-            .map(|record| FlowRow::new(record, &batch.names, batch.id, batch.exported_at));
-        self.insert::<FlowRow<'_>>("flows", batch.id, rows).await
+        self.insert::<FlowRow<'_>>("flows", batch.id, batch.rows()).await
     }
 
     /// Inserts what the ledger counted in an interval that ended at `ts` (Unix seconds).
@@ -325,7 +321,7 @@ impl ClickHouse {
         self.ask("answer", query.with_setting("max_execution_time", limit).fetch_all()).await
     }
 
-    async fn insert<'r, T: RowWrite>(
+    pub(super) async fn insert<'r, T: RowWrite>(
         &self,
         table: &str,
         token: Uuid,

@@ -78,7 +78,7 @@ impl Delivery {
         stopping: watch::Receiver<bool>,
     ) -> Outcome {
         let mut outcome = Outcome { rows: 0, undelivered: None };
-        let mut deadline = Deadline { stopping, patience: self.patience, since: None, told: None };
+        let mut deadline = Deadline::new(stopping, self.patience);
         let mut books = tokio::time::interval(BOOKS_INTERVAL);
         books.reset();
         loop {
@@ -104,7 +104,7 @@ impl Delivery {
                 let ages = batch.records.iter().map(|record| now.saturating_sub(record.end_ns));
                 self.latency.record_ns(Stage::PacketToAcknowledged, ages);
                 self.ledger.add_records(
-                    &batch.records,
+                    batch.records.iter(),
                     |number| batch.names.interface(number),
                     Entry::Acknowledged,
                 );
@@ -113,7 +113,7 @@ impl Delivery {
             Err(error) => {
                 let lost = Entry::LostRecord(LostRecord::Undelivered);
                 self.ledger.add_records(
-                    &batch.records,
+                    batch.records.iter(),
                     |number| batch.names.interface(number),
                     lost,
                 );
@@ -146,7 +146,7 @@ impl Delivery {
 }
 
 /// When to give a store up.
-struct Deadline {
+pub(super) struct Deadline {
     stopping: watch::Receiver<bool>,
     patience: Duration,
     /// When the agent began to stop, as seen here.
@@ -156,6 +156,10 @@ struct Deadline {
 }
 
 impl Deadline {
+    pub(super) fn new(stopping: watch::Receiver<bool>, patience: Duration) -> Self {
+        Self { stopping, patience, since: None, told: None }
+    }
+
     /// The time that is left, once the agent is stopping.
     fn left(&mut self) -> Option<Duration> {
         if !*self.stopping.borrow() {
@@ -205,7 +209,7 @@ impl Deadline {
 
 /// Tries until it succeeds or the deadline is over, with a growing, jittered pause.
 /// An attempt may hang: it is given up with the deadline, or after a minute.
-async fn retry<F: Future<Output = Result<(), SinkError>>>(
+pub(super) async fn retry<F: Future<Output = Result<(), SinkError>>>(
     deadline: &mut Deadline,
     mut attempt: impl FnMut() -> F,
 ) -> Result<(), SinkError> {

@@ -7,6 +7,7 @@ use flow_common::Direction;
 use serde::Serialize;
 
 use crate::community_id::community_id;
+use crate::enrich::{BatchLabels, RowLabels};
 use crate::names::Names;
 use crate::record::FlowRecord;
 use crate::row::service_of;
@@ -49,6 +50,17 @@ struct Line<'a> {
     sampling: u32,
     community_id: String,
     batch_id: Option<&'a str>,
+    #[serde(flatten)]
+    places: Option<Places<'a>>,
+}
+
+/// Only with files of addresses.
+#[derive(Serialize)]
+struct Places<'a> {
+    src_country: &'a str,
+    dst_country: &'a str,
+    src_asn: u32,
+    dst_asn: u32,
 }
 
 /// Unix ns, printed as RFC 3339 with nanoseconds.
@@ -57,23 +69,25 @@ struct Timestamp(u64);
 /// Printed as plain IPv4 when it is a mapped one.
 struct Address([u8; 16]);
 
-/// Writes one line for each record.
+/// Writes one line for each record, with places if there are labels.
 ///
 /// # Errors
 /// `out` cannot be written.
 pub fn write_json_lines(
     mut out: impl Write,
     records: &[FlowRecord],
+    labels: Option<&BatchLabels>,
     names: &Names,
 ) -> io::Result<()> {
-    for record in records {
-        serde_json::to_writer(&mut out, &line(record, names))?;
+    for (at, record) in records.iter().enumerate() {
+        let labels = labels.map(|labels| labels.row(at));
+        serde_json::to_writer(&mut out, &line(record, labels, names))?;
         out.write_all(b"\n")?;
     }
     Ok(())
 }
 
-fn line<'a>(record: &FlowRecord, names: &'a Names) -> Line<'a> {
+fn line<'a>(record: &FlowRecord, labels: Option<RowLabels<'a>>, names: &'a Names) -> Line<'a> {
     let tunnel = record.tunnel();
     Line {
         flow_start: Timestamp(record.start_ns),
@@ -122,6 +136,12 @@ fn line<'a>(record: &FlowRecord, names: &'a Names) -> Line<'a> {
             (record.icmp_type, record.icmp_code),
         ),
         batch_id: None,
+        places: labels.map(|labels| Places {
+            src_country: labels.src_country,
+            dst_country: labels.dst_country,
+            src_asn: labels.src_asn,
+            dst_asn: labels.dst_asn,
+        }),
     }
 }
 

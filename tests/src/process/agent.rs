@@ -40,6 +40,10 @@ impl Agent {
             // An agent that a test kills must not be taken over by that of another test.
             command.args(["--pin-dir", ""]);
         }
+        if !arguments.iter().any(|argument| argument.as_ref() == "--state-file") {
+            // Nor know what another test's agent knew.
+            command.args(["--state-file", ""]);
+        }
         command.env("NOTIFY_SOCKET", &path).stdout(Stdio::null());
         let child = Child::start("flow-agent run", &mut command, &folder.path().join("log"))?;
         let mut agent = Self { child, news, _folder: folder };

@@ -15,6 +15,7 @@ mod udp;
 
 pub use icmp::ping;
 pub use mixed::mixed;
+pub use socket::{connect_tcp, listen};
 pub use tcp::{bulk, short, together};
 pub use udp::{ask, ask_together, flood, stream};
 
