@@ -19,8 +19,10 @@ pub struct MappedArray<T> {
     _values: PhantomData<T>,
 }
 
-// SAFETY: it owns the mapping; access to values needs `&mut` or copies them.
+// SAFETY: it owns the mapping, and the values are plain data.
 unsafe impl<T: Pod> Send for MappedArray<T> {}
+// SAFETY: values are copied by `glance`, or borrowed by `idle`, whose callers keep others off.
+unsafe impl<T: Pod> Sync for MappedArray<T> {}
 
 impl<T: Pod> MappedArray<T> {
     const WHOLE_WORDS: () = assert!(size_of::<T>().is_multiple_of(8));
@@ -43,15 +45,16 @@ impl<T: Pod> MappedArray<T> {
     /// The values in `range`.
     ///
     /// # Safety
-    /// No kernel program writes them while the slice lives: they belong to a
-    /// generation that was flipped away and whose grace period is over.
+    /// While the slice lives no kernel program writes them, for they belong to a
+    /// generation that was flipped away and whose grace period is over, and nobody
+    /// else here borrows them.
     ///
     /// # Panics
     /// When the range is not within the map.
-    pub unsafe fn idle(&mut self, range: Range<usize>) -> &mut [T] {
+    #[allow(clippy::mut_from_ref, reason = "several threads have different parts of a map")]
+    pub unsafe fn idle(&self, range: Range<usize>) -> &mut [T] {
         assert!(range.start <= range.end && range.end <= self.len, "range within the map");
-        // SAFETY: in bounds; `T` accepts any bits; `&mut self` excludes other
-        // readers here and the caller excludes the kernel.
+        // SAFETY: in bounds; `T` accepts any bits; the caller excludes all others.
         unsafe {
             std::slice::from_raw_parts_mut(self.memory.as_ptr().add(range.start), range.len())
         }

@@ -76,7 +76,7 @@ pub fn run(
     let keeper = warm_start(config, &pipeline, &enrichment)?;
     let most = (size.interfaces - 1) as u16; // number 0 is for packets of unknown interfaces
     let mut numbers = Numbers::new(most, cool_down(config), names.clone());
-    let mut intake = pipeline.cache.intake();
+    let mut intake = pipeline.cache.intake(drain.partition(pipeline.cache.shards()));
     if let Some(parent) = &config.pin_dir {
         Recovery {
             interfaces: &interfaces,

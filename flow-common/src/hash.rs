@@ -4,6 +4,12 @@
 //! al., UMAC, 1999; RFC 4418 section 5.2.2). Two flows that a sender chooses
 //! without knowing the keys collide with a probability of 2^-32, and the
 //! products need not wait for each other. The end only spreads the sum.
+//!
+//! Both ends of a flow go into the same products with the same keys, so a flow and its
+//! answers have the same hash but for the lowest bits, which tell the directions apart.
+//! The ports' product has no keys: of a packet without ports, and of an ICMP packet,
+//! whose source port is 0 and whose destination port differs between request and reply,
+//! it is 0. Ports alone so let a sender bring a few hundred flows into one set, not more.
 
 use crate::random::SplitMix64;
 use crate::{FlowKey, Tunnel};
@@ -19,22 +25,27 @@ const MULTIPLIER: u64 = 0x9e37_79b9_7f4a_7c15; // 2^64 / golden ratio, odd
 #[inline(always)]
 pub fn flow_hash(key: &FlowKey, ipv4: bool, secret: impl Fn(usize) -> u32) -> u64 {
     let product = |a: u32, b: u32, at: usize| {
-        u64::from(a.wrapping_add(secret(at))) * u64::from(b.wrapping_add(secret(at + 1)))
+        u64::from(a.wrapping_add(secret(at))) * u64::from(b.wrapping_add(secret(at)))
     };
     // Source in words 0 to 3, destination in 4 to 7, then ports, tags and the rest.
     let words = key.words();
-    let mut sum = product(words[3], words[7], 0)
-        .wrapping_add(product(words[8], words[9], 2))
-        .wrapping_add(product(words[10], 0, 4));
+    let ports = u64::from(words[8] & 0xffff) * u64::from(words[8] >> 16);
+    let rest = words[10] & DIRECTION.wrapping_sub(1);
+    let mut sum = product(words[3], words[7], 0).wrapping_add(ports).wrapping_add(
+        u64::from(words[9].wrapping_add(secret(1))) * u64::from(rest.wrapping_add(secret(2))),
+    );
     if !ipv4 {
         sum = sum
-            .wrapping_add(product(words[0], words[1], 6))
-            .wrapping_add(product(words[2], words[6], 8))
-            .wrapping_add(product(words[4], words[5], 10));
+            .wrapping_add(product(words[0], words[4], 3))
+            .wrapping_add(product(words[1], words[5], 4))
+            .wrapping_add(product(words[2], words[6], 5));
     }
     let spread = (sum ^ (sum >> 32)).wrapping_mul(MULTIPLIER);
-    spread ^ (spread >> 32)
+    spread ^ (spread >> 32) ^ u64::from(words[10] / DIRECTION)
 }
+
+/// The direction is the most significant octet of the last word of a key.
+const DIRECTION: u32 = 1 << 24;
 
 /// What a tunnel adds (by exclusive or) to the hash of a flow in it; 0 for none.
 #[inline(always)]
@@ -43,7 +54,7 @@ pub fn tunnel_hash(tunnel: &Tunnel, secret: impl Fn(usize) -> u32) -> u64 {
     if mark == 0 {
         return 0;
     }
-    let product = u64::from(mark ^ secret(7)) * u64::from(secret(9) | 1);
+    let product = u64::from(mark ^ secret(6)) * u64::from(secret(7) | 1);
     (product ^ (product >> 32)).wrapping_mul(MULTIPLIER)
 }
 

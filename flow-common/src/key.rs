@@ -116,10 +116,11 @@ pub struct FlowKey {
     pub src: Address,
     /// Destination address.
     pub dst: Address,
-    /// Source port, 0 where the protocol has none or it was not captured.
-    pub src_port: u16,
-    /// Destination port, or ICMP type and code.
+    /// Destination port, or ICMP type and code; 0 where the protocol has none or it was not
+    /// captured.
     pub dst_port: u16,
+    /// Source port, likewise. On little-endian machines both are so one word of a header.
+    pub src_port: u16,
     /// Outer VLAN id, 0 when untagged.
     pub vlan_id: u16,
     /// The next VLAN id, 0 when there is none.
@@ -143,6 +144,35 @@ impl FlowKey {
     #[inline(always)]
     pub fn words(&self) -> &KeyWords {
         bytemuck::must_cast_ref(self)
+    }
+
+    // Whole words in one store each, because that is how they are read again at once: a
+    // processor hands on what one store has written, but what several have it must first see
+    // in its cache, and a store there waits for every cache miss before it.
+
+    /// Sets the ports, in one store.
+    #[inline(always)]
+    pub fn set_ports(&mut self, src_port: u16, dst_port: u16) {
+        self.set_word(8, [dst_port, src_port]);
+    }
+
+    /// Sets the VLAN ids, in one store.
+    #[inline(always)]
+    pub fn set_vlan_ids(&mut self, outer: u16, inner: u16) {
+        self.set_word(9, [outer, inner]);
+    }
+
+    /// Sets where the packet was observed, in one store.
+    #[inline(always)]
+    pub fn observe(&mut self, interface: u16, direction: u8) {
+        let rest = u16::from_ne_bytes([self.protocol, direction]);
+        self.set_word(10, [interface, rest]);
+    }
+
+    #[inline(always)]
+    fn set_word(&mut self, position: usize, halves: [u16; 2]) {
+        let words: &mut KeyWords = bytemuck::must_cast_mut(self);
+        words[position] = bytemuck::must_cast(halves);
     }
 
     /// True for ICMP and ICMPv6.

@@ -88,7 +88,8 @@ impl Tunnel {
         Self { src: self.dst, dst: self.src, ..*self }
     }
 
-    /// 32 bits that differ between tunnels in all likelihood; 0 for none.
+    /// 32 bits that differ between tunnels in all likelihood, and are the same for the
+    /// tunnel of the answers; 0 for none.
     #[inline(always)]
     pub const fn mark(&self) -> u32 {
         if self.is_none() {
@@ -97,22 +98,15 @@ impl Tunnel {
         // FNV-1a over words. A sender who wants two tunnels to agree gains wrong ports of
         // fragments that are his own.
         const PRIME: u32 = 0x0100_0193;
-        let words = [
-            self.kind,
-            self.id,
-            self.src.0[0],
-            self.src.0[1],
-            self.src.0[2],
-            self.src.0[3],
-            self.dst.0[0],
-            self.dst.0[1],
-            self.dst.0[2],
-            self.dst.0[3],
-        ];
-        let mut mark = 0x811c_9dc5u32;
+        const OFFSET: u32 = 0x811c_9dc5;
+        let (src, dst) = (&self.src.0, &self.dst.0);
+        let mut mark = (OFFSET ^ self.kind).wrapping_mul(PRIME);
+        mark = (mark ^ self.id).wrapping_mul(PRIME);
+        mark ^= mark >> 15;
         let mut at = 0;
-        while at < words.len() {
-            mark = (mark ^ words[at]).wrapping_mul(PRIME);
+        while at < 4 {
+            let ends = (src[at] ^ OFFSET).wrapping_mul(dst[at] ^ OFFSET);
+            mark = (mark ^ ends).wrapping_mul(PRIME);
             mark ^= mark >> 15;
             at += 1;
         }

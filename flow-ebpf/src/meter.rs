@@ -45,8 +45,7 @@ pub fn meter(ctx: &impl Context, seen: &Observation) {
         counters.no_interface.add(packets, octets);
         return;
     }
-    packet.key.interface = interface.number;
-    packet.key.direction = seen.direction as u8 & interface.direction_mask;
+    packet.key.observe(interface.number, seen.direction as u8 & interface.direction_mask);
     if packet.fragment != FragmentRole::Whole {
         fragment(packet, &mut counters.fragments_without_ports);
     }

@@ -28,26 +28,34 @@ pub fn update(
     let sets = maps::sets_per_region();
     let index = hash as u32 & (sets - 1);
     let mut place = Place::new(region * sets + index, decapsulate)?;
-    // Most flows have the way that their hash prefers: of those, one line is touched.
-    let preferred = (hash >> 32) as usize & (WAYS - 1);
-    if place.holds(preferred, packet) {
-        add(&mut place, preferred, packet, packets, octets);
+    // Nearly all flows have one of the two ways that their hash prefers, which are neighbours
+    // in memory: of most, one line is touched.
+    let first = (hash >> 32) as usize & (WAYS - 1);
+    if place.holds(first, packet) {
+        add(&mut place, first, packet, packets, octets);
+        return None;
+    }
+    let second = first ^ 1;
+    if place.holds(second, packet) {
+        add(&mut place, second, packet, packets, octets);
         return None;
     }
     let head = head(place.index)?;
     let tag = (hash >> 48) as u16 | 1; // 0 marks a free way
-    if place.set[preferred].packets == 0 {
-        open(region, index);
-        insert(&mut place, head, preferred, tag, packet, packets, octets);
-        return None;
-    }
-    for way in 0..WAYS {
-        if head.tags[way] == tag && place.holds(way, packet) {
-            add(&mut place, way, packet, packets, octets);
-            return None;
+    let free = if place.set[first].packets == 0 {
+        Some(first)
+    } else if place.set[second].packets == 0 {
+        Some(second)
+    } else {
+        for way in 0..WAYS {
+            if head.tags[way] == tag && place.holds(way, packet) {
+                add(&mut place, way, packet, packets, octets);
+                return None;
+            }
         }
-    }
-    let (way, evicted) = match (0..WAYS).find(|way| head.tags[*way] == 0) {
+        (0..WAYS).find(|way| head.tags[*way] == 0)
+    };
+    let (way, evicted) = match free {
         Some(way) => {
             open(region, index);
             (way, None)
@@ -124,20 +132,22 @@ fn same_tunnel(a: &Tunnel, b: &Tunnel) -> bool {
     difference == 0
 }
 
-/// Compares in words of eight octets, which are aligned so in both places.
+/// Compares in the words that the packet's key was written in (see [`FlowKey::observe`]).
 #[inline(always)]
 fn same(a: &FlowKey, b: &FlowKey) -> bool {
-    let (a, b) = ((&raw const *a).cast::<u64>(), (&raw const *b).cast::<u64>());
-    // SAFETY: a key is five words of eight octets and one of four, without padding,
-    // in map memory.
-    unsafe {
-        *a == *b
-            && *a.add(1) == *b.add(1)
-            && *a.add(2) == *b.add(2)
-            && *a.add(3) == *b.add(3)
-            && *a.add(4) == *b.add(4)
-            && *a.add(5).cast::<u32>() == *b.add(5).cast::<u32>()
-    }
+    let (a, b) = (a.words(), b.words());
+    // Those first that differ most.
+    a[3] == b[3]
+        && a[7] == b[7]
+        && a[8] == b[8]
+        && a[10] == b[10]
+        && a[9] == b[9]
+        && a[0] == b[0]
+        && a[1] == b[1]
+        && a[2] == b[2]
+        && a[4] == b[4]
+        && a[5] == b[5]
+        && a[6] == b[6]
 }
 
 #[inline(always)]
@@ -227,26 +237,13 @@ fn insert(
     hot.octets = octets;
     hot.packets = packets as u32;
     hot.last_jiffies = maps::jiffies() as u32;
-    copy(&packet.key, &mut hot.key);
+    words(&packet.key, &mut hot.key);
     hot.tcp_flags = packet.tcp_flags;
     hot.dscp = packet.dscp();
     hot.min_ttl = packet.ttl;
     hot.max_ttl = packet.ttl;
     if let Some(tunnels) = &mut place.tunnels {
         words(&packet.tunnel, &mut tunnels[way]);
-    }
-}
-
-/// Copies in words, as [`same`] compares.
-#[inline(always)]
-fn copy(from: &FlowKey, to: &mut FlowKey) {
-    let (from, to) = ((&raw const *from).cast::<u64>(), (&raw mut *to).cast::<u64>());
-    // SAFETY: as in `same`.
-    unsafe {
-        for word in 0..5 {
-            *to.add(word) = *from.add(word);
-        }
-        *to.add(5).cast::<u32>() = *from.add(5).cast::<u32>();
     }
 }
 

@@ -30,7 +30,7 @@ pub struct Kernel {
     pub ebpf: Ebpf,
     /// The size of its tables.
     pub size: TableSize,
-    seed: u64,
+    pub(crate) seed: u64,
     /// More loads of the programs, on the same tables: planes 1 and up.
     planes: Vec<Ebpf>,
     loading: Option<Receiver<Result<Ebpf, AttachError>>>,

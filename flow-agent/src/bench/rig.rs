@@ -3,7 +3,7 @@
 
 use std::num::NonZero;
 use std::thread::available_parallelism;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use aya::programs::{Program, ProgramFd};
 use flow_common::table::{InterfaceEntry, WAYS, names};
@@ -14,11 +14,10 @@ use super::failed;
 use super::generator::{Hook, descriptor};
 use crate::Error;
 use crate::attach::{Kernel, TableSize};
-use crate::cache::Intake;
 use crate::clock::wall_clock;
 use crate::config::{Config, Settings};
 use crate::delta::Delta;
-use crate::drain::{Balance, Drain, Drained};
+use crate::drain::{Balance, Destination, Drain, Drained};
 use crate::filter::Rules;
 use crate::host::online_cpus;
 
@@ -120,24 +119,36 @@ pub fn drain(drain: &mut Drain, out: &mut Vec<Delta>) -> Result<Sums, Error> {
     sums(&drained)
 }
 
-/// Drains as `run` does, into the cache; the time without the flip, which waits for programs.
+/// What a drain cost.
+#[derive(Clone, Copy, Debug)]
+pub struct Cost {
+    /// CPU time of this thread, which read the tables if no other one did.
+    pub thread: Duration,
+    /// CPU time of all threads of the process.
+    pub process: Duration,
+    /// What the flip took, which waits for programs.
+    pub flip: Duration,
+}
+
+/// Drains as `run` does; the costs are those without the flip.
 ///
 /// # Errors
 /// The kernel refuses, or the books do not balance.
-pub fn drain_into(rig: &mut Rig, intake: &mut Intake) -> Result<(Sums, Duration), Error> {
+pub fn drain_into(rig: &mut Rig, to: &mut impl Destination) -> Result<(Sums, Cost), Error> {
+    let started = Instant::now();
     let flipped = rig.drain.flip(wall_clock)?;
-    let interval = flipped.interval;
-    let started = cpu_time();
-    let drained = rig.drain.read(flipped, |entry| intake.add(entry, &interval));
-    intake.flush(&interval);
+    let flip = started.elapsed();
+    let (thread, process) = (cpu_time(ClockId::ThreadCPUTime), cpu_time(ClockId::ProcessCPUTime));
+    let drained = rig.drain.read(flipped, to);
     rig.drain.close(&drained).map_err(failed)?;
-    let took = cpu_time().saturating_sub(started);
-    Ok((sums(&drained)?, took))
+    let thread = cpu_time(ClockId::ThreadCPUTime).saturating_sub(thread);
+    let process = cpu_time(ClockId::ProcessCPUTime).saturating_sub(process);
+    Ok((sums(&drained)?, Cost { thread, process, flip }))
 }
 
-/// Time that this thread has had a CPU.
-fn cpu_time() -> Duration {
-    let time = clock_gettime(ClockId::ThreadCPUTime);
+/// Time on a CPU, by one of its clocks.
+fn cpu_time(clock: ClockId) -> Duration {
+    let time = clock_gettime(clock);
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 

@@ -56,6 +56,16 @@ pub struct Shard {
     pub(super) memory: Memory,
 }
 
+/// Updates that are made together, by [`Shard::push`].
+pub struct Chunk<D>(Vec<Ready<D>>);
+
+impl<D> Chunk<D> {
+    /// An empty one.
+    pub fn new() -> Self {
+        Self(Vec::with_capacity(CHUNK))
+    }
+}
+
 /// An update on its way.
 struct Ready<D> {
     delta: D,
@@ -104,37 +114,53 @@ impl Shard {
         deltas: impl IntoIterator<Item = D>,
         out: &mut Vec<FlowRecord>,
     ) {
-        let mut deltas = deltas.into_iter();
-        let mut chunk: Vec<Ready<D>> = Vec::with_capacity(CHUNK);
-        loop {
+        let mut chunk = Chunk::new();
+        for delta in deltas {
+            self.push(delta, &mut chunk, out);
+        }
+        self.update_chunk(&mut chunk, out);
+    }
+
+    /// Adds packets with their chunk, which [`Shard::update_chunk`] must complete at the end.
+    #[inline(always)]
+    pub fn push<D: Borrow<Delta>>(
+        &mut self,
+        delta: D,
+        chunk: &mut Chunk<D>,
+        out: &mut Vec<FlowRecord>,
+    ) {
+        if chunk.0.len() == CHUNK {
+            self.update_chunk(chunk, out);
             if self.until_sample == 0 {
                 self.until_sample = SAMPLE;
-                if self.full.is_some()
-                    && let Some(delta) = deltas.next()
-                {
+                if self.full.is_some() {
                     self.update_timed(delta, out);
+                    return;
                 }
             }
-            for delta in deltas.by_ref().take(CHUNK) {
-                let ready = self.ready(delta);
-                self.index.prefetch(ready.hash);
-                chunk.push(ready);
-            }
-            if chunk.is_empty() {
-                return;
-            }
-            self.until_sample = self.until_sample.saturating_sub(chunk.len() as u32);
-            for ready in &mut chunk {
-                if let Some(slot) = self.index.first(ready.hash) {
-                    ready.slot = slot;
-                    self.slab.prefetch(slot);
-                }
-            }
-            for ready in &chunk {
-                self.apply(ready, out);
-            }
-            chunk.clear();
         }
+        let ready = self.ready(delta);
+        self.index.prefetch(ready.hash);
+        chunk.0.push(ready);
+    }
+
+    /// Adds what is in the chunk.
+    pub fn update_chunk<D: Borrow<Delta>>(
+        &mut self,
+        chunk: &mut Chunk<D>,
+        out: &mut Vec<FlowRecord>,
+    ) {
+        self.until_sample = self.until_sample.saturating_sub(chunk.0.len() as u32);
+        for ready in &mut chunk.0 {
+            if let Some(slot) = self.index.first(ready.hash) {
+                ready.slot = slot;
+                self.slab.prefetch(slot);
+            }
+        }
+        for ready in &chunk.0 {
+            self.apply(ready, out);
+        }
+        chunk.0.clear();
     }
 
     /// One update by itself, whose latency is counted.

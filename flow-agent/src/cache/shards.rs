@@ -10,10 +10,10 @@ use crossbeam::select;
 use super::control::{CacheControl, Moment, Order, Shared};
 use super::entry_batch::EntryBatch;
 use super::intake::Intake;
-use super::shard::Shard;
+use super::shard::{Chunk, Shard};
 use super::stats::{ShardStats, StatsLevel};
 use super::timeouts::Limits;
-use crate::drain::Interval;
+use crate::drain::{Interval, Part, Partition};
 use crate::latency::{Latency, Stage};
 use crate::record::FlowRecord;
 
@@ -23,6 +23,9 @@ const QUEUE: usize = 64;
 
 /// Flows that leave at once after the limit was lowered; messages come between.
 const SHED: usize = 4096;
+
+/// Records that leave together, if there are so many.
+const RECORDS: usize = 1024;
 
 /// How the cache is made.
 #[derive(Clone, Copy, Debug)]
@@ -41,6 +44,8 @@ pub struct CacheConfig {
 
 /// What a shard is told.
 pub(super) enum Message {
+    /// Add this part of the kernel tables; the drain waits for it.
+    Read { part: Part },
     /// Add these, all of one generation.
     Update { batch: EntryBatch, interval: Interval },
     /// Emit what is due.
@@ -59,7 +64,6 @@ pub struct Cache {
     /// Emptied batches, to be filled again.
     spare: Receiver<EntryBatch>,
     control: CacheControl,
-    seed: u64,
 }
 
 impl Cache {
@@ -95,7 +99,7 @@ impl Cache {
                 .spawn(move || shard.run(&messages, orders))?;
             threads.push(thread);
         }
-        Ok(Self { shards, threads, spare, control, seed: config.seed })
+        Ok(Self { shards, threads, spare, control })
     }
 
     /// A handle to look into it and change it while it runs.
@@ -103,9 +107,18 @@ impl Cache {
         self.control.clone()
     }
 
-    /// Where the entries of a drain go in, in as many intakes as there are drains at once.
-    pub fn intake(&self) -> Intake {
-        Intake::new(self.shards.clone(), self.spare.clone(), self.seed)
+    /// Where the flows of a drain go in, whose tables are split so.
+    ///
+    /// # Panics
+    /// When there are more parts than shards.
+    pub fn intake(&self, partition: Partition) -> Intake {
+        assert!(partition.parts() <= self.shards.len(), "a shard for each part");
+        Intake::new(self.shards.clone(), self.spare.clone(), partition)
+    }
+
+    /// How many there are.
+    pub fn shards(&self) -> usize {
+        self.shards.len()
     }
 
     /// Lets every shard emit what is due at `now_ns`. Records that leave from now
@@ -188,6 +201,16 @@ impl Worker {
     fn handle(&mut self, message: Message) {
         let started = Instant::now();
         match message {
+            Message::Read { part } => {
+                let mut chunk = Chunk::new();
+                part.read(|entry, interval| {
+                    self.shard.push(entry.delta(interval), &mut chunk, &mut self.out);
+                    if self.out.len() >= RECORDS {
+                        send_records(&mut self.out, self.moment.drift_ns, &self.records);
+                    }
+                });
+                self.shard.update_chunk(&mut chunk, &mut self.out);
+            }
             Message::Update { mut batch, interval } => {
                 let deltas = batch.iter().map(|entry| entry.delta(&interval));
                 self.shard.update_all(deltas, &mut self.out);
@@ -204,13 +227,18 @@ impl Worker {
     }
 
     fn emit(&mut self) {
-        for record in &mut self.out {
-            record.shift(self.moment.drift_ns);
-        }
-        if !self.out.is_empty() {
-            // The batcher outlives the shards; without it there is nobody to tell.
-            let _ = self.records.send(std::mem::take(&mut self.out));
-        }
+        send_records(&mut self.out, self.moment.drift_ns, &self.records);
+    }
+}
+
+/// Sends records, with their times in Unix time.
+fn send_records(out: &mut Vec<FlowRecord>, drift_ns: i64, records: &Sender<Vec<FlowRecord>>) {
+    for record in &mut *out {
+        record.shift(drift_ns);
+    }
+    if !out.is_empty() {
+        // The batcher outlives the shards; without it there is nobody to tell.
+        let _ = records.send(std::mem::take(out));
     }
 }
 

@@ -11,8 +11,8 @@ use flow_common::table::{GenerationState, names};
 use super::clock::ClockReader;
 use super::journal::JournalWriter;
 use super::tables::{FillLevel, Tables, take, take_map};
-use super::{Balance, DrainError, FlowEntry, KernelClock};
-use crate::attach::Kernel;
+use super::{Balance, Destination, DrainError, FlowEntry, Here, KernelClock, Partition};
+use crate::attach::{Kernel, TableSize};
 use crate::delta::Delta;
 use crate::filter::{RuleTables, Rules};
 
@@ -50,6 +50,9 @@ pub struct Flipped {
 /// Reads and clears the tables, one generation at a time.
 pub struct Drain {
     interfaces: usize,
+    size: TableSize,
+    /// Of the programs' hashes.
+    seed: u64,
     /// The generation that the programs fill.
     filling: u32,
     /// The programs' variable that says so.
@@ -82,6 +85,8 @@ impl Drain {
         let numbers = interfaces + 1; // number 0 is for packets of unknown interfaces
         Ok(Self {
             interfaces: numbers,
+            size,
+            seed: kernel.seed,
             filling: 0,
             selector: take(kernel, names::BSS)?,
             grace: take(kernel, names::GRACE)?,
@@ -126,19 +131,18 @@ impl Drain {
         Ok(Flipped { generation, interval })
     }
 
-    /// Reads what was counted: each flow goes to `flow`. When they all have gone on,
-    /// [`Drain::close`] the generation.
-    pub fn read(&mut self, flipped: Flipped, mut flow: impl FnMut(FlowEntry<'_>)) -> Drained {
-        let Flipped { generation, interval: Interval { clock, .. } } = flipped;
+    /// Reads what was counted: each flow goes to `to`, and has gone when this returns.
+    /// Then [`Drain::close`] the generation.
+    pub fn read(&mut self, flipped: Flipped, to: &mut impl Destination) -> Drained {
+        let Flipped { generation, interval } = flipped;
         let mut balances = vec![Balance::default(); self.interfaces];
         // Here and not at the flip, where the newest interfaces are not covered yet.
         if let Err(error) = self.tables.read_stray(generation, &mut balances) {
             tracing::warn!("packets on CPUs without a flow table are counted later: {error}");
         }
         // SAFETY: `flip` has waited for every program that could write this generation.
-        let evicted =
-            unsafe { self.tables.read(generation, clock.reading(), &mut balances, &mut flow) };
-        Drained { generation, balances, clock, evicted }
+        let evicted = unsafe { self.tables.read(generation, &interval, &mut balances, to) };
+        Drained { generation, balances, clock: interval.clock, evicted }
     }
 
     /// Forgets a generation whose flows have all gone on.
@@ -210,8 +214,8 @@ impl Drain {
         out: &mut Vec<Delta>,
     ) -> Result<Drained, DrainError> {
         let flipped = self.flip(wall_clock)?;
-        let interval = flipped.interval;
-        let drained = self.read(flipped, |entry| out.push(entry.delta(&interval)));
+        let mut to = Here(|entry: FlowEntry<'_>, interval: &_| out.push(entry.delta(interval)));
+        let drained = self.read(flipped, &mut to);
         self.close(&drained)?;
         Ok(drained)
     }
@@ -221,6 +225,11 @@ impl Drain {
     /// are attached meanwhile.
     pub fn cover(&mut self, interfaces: usize) {
         self.interfaces = self.interfaces.max(interfaces + 1);
+    }
+
+    /// The sets in at most `parts` parts, one for each thread that is to read them.
+    pub fn partition(&self, parts: usize) -> Partition {
+        Partition::new(self.size, self.seed, parts)
     }
 
     /// How full the tables are that are being filled.

@@ -4,7 +4,7 @@ use aya::maps::{Array, Map, MapData, MapError};
 use flow_common::table::{GENERATIONS, GenerationState, Journal, NAME_OCTETS, names};
 
 use super::tables::Tables;
-use super::{Balance, DrainError, FlowEntry, Interval, KernelClock};
+use super::{Balance, DrainError, FlowEntry, Here, Interval, KernelClock};
 use crate::attach::{Interface, PinFolder, TableSize, end_counting};
 
 /// The tables of a dead agent.
@@ -82,14 +82,14 @@ impl Leftover {
             let draining = state == GenerationState::Draining as u32;
             let sampling = self.journal.sampling[generation as usize];
             let interval = Interval { clock: *clock, sampling };
-            let mut take = |entry: FlowEntry<'_>| {
+            let mut take = Here(|entry: FlowEntry<'_>, interval: &Interval| {
                 if !draining {
-                    flow(entry, &interval);
+                    flow(entry, interval);
                 }
-            };
+            });
             // SAFETY: `open` has seen that no loaded program has these tables, and nobody
             // loads one with the tables of a folder that this process has locked.
-            unsafe { self.tables.read(generation, clock.reading(), &mut balances, &mut take) };
+            unsafe { self.tables.read(generation, &interval, &mut balances, &mut take) };
             for (sum, balance) in sum.iter_mut().zip(&mut balances) {
                 if draining {
                     balance.lose_flows();

@@ -11,6 +11,8 @@ mod generation;
 mod journal;
 mod leftover;
 mod overflow;
+mod partition;
+mod sets;
 mod suspend;
 mod tables;
 
@@ -19,6 +21,8 @@ pub use clock::KernelClock;
 pub use entry::FlowEntry;
 pub use generation::{Drain, Drained, Flipped, Interval, own_connections};
 pub use leftover::Leftover;
+pub use partition::Partition;
+pub use sets::{Destination, Here, Part};
 pub use tables::FillLevel;
 
 use aya::maps::MapError;

@@ -1,31 +1,22 @@
 //! The tables of the kernel side, mapped into this process.
 
+use std::sync::Arc;
+
 use aya::maps::{Map, MapData, PerCpuArray, PerCpuValues};
-use flow_common::key::protocol;
-use flow_common::table::{
-    ClockReading, Entry, Head, Region, Set, TcpLine, TcpSet, TunnelSet, WAYS, names,
-};
+use flow_common::table::{Entry, Region, names};
 use flow_common::{Count, InterfaceCounters, Lost, Tunnel};
 
-use super::{Balance, DrainError, FlowEntry, overflow};
+use super::sets::FlowSets;
+use super::{Balance, Destination, DrainError, FlowEntry, Interval, overflow};
 use crate::attach::{Kernel, TableSize};
-use crate::mapped::{MappedArray, prefetch};
-
-/// So many sets ahead of the reading, a set's tags are fetched into the cache;
-const TAGS_AHEAD: usize = 24;
-/// and so many ahead, when they say which, the lines of its flows.
-const LINES_AHEAD: usize = 12;
+use crate::mapped::MappedArray;
 
 /// The mapped tables of both generations.
 pub struct Tables {
     size: TableSize,
-    sets: MappedArray<Set>,
-    heads: MappedArray<Head>,
-    tcp: MappedArray<TcpSet>,
-    dirty: MappedArray<u64>,
+    sets: Arc<FlowSets>,
     regions: MappedArray<Region>,
     evicted: MappedArray<Entry>,
-    tunnels: MappedArray<TunnelSet>,
     evicted_tunnels: MappedArray<Tunnel>,
     counters: MappedArray<InterfaceCounters>,
     /// `None` where every CPU that there can be has a region.
@@ -55,20 +46,14 @@ impl Tables {
         let stray = if every_cpu { None } else { Some(table(names::STRAY)?) };
         let regions = size.regions() as usize;
         let per_region = |count: u32| regions * count as usize;
-        let sets = per_region(size.sets_per_region);
         let evicted = per_region(size.evicted_per_region());
         let counters = per_region(size.interfaces);
-        let tunnels = per_region(size.tunnel_sets()).max(1);
         let evicted_tunnels = per_region(size.evicted_tunnels()).max(1);
         Ok(Self {
             size,
-            sets: map(table(names::SETS)?, names::SETS, sets)?,
-            heads: map(table(names::HEADS)?, names::HEADS, sets)?,
-            tcp: map(table(names::TCP)?, names::TCP, sets)?,
-            dirty: map(table(names::DIRTY)?, names::DIRTY, per_region(size.dirty_words()))?,
+            sets: Arc::new(FlowSets::new(size, &mut table)?),
             regions: map(table(names::REGIONS)?, names::REGIONS, regions)?,
             evicted: map(table(names::EVICTED)?, names::EVICTED, evicted)?,
-            tunnels: map(table(names::TUNNELS)?, names::TUNNELS, tunnels)?,
             evicted_tunnels: map(
                 table(names::EVICTED_TUNNELS)?,
                 names::EVICTED_TUNNELS,
@@ -93,88 +78,41 @@ impl Tables {
     }
 
     /// Reads every flow of a generation and empties its sets; the counters stay until
-    /// [`Tables::clear_counters`]. `now` is the time of flows that have
-    /// none. Returns how many flows had left a full set.
+    /// [`Tables::clear_counters`]. Returns how many flows had left a full set.
     ///
     /// # Safety
     /// The generation was flipped away and its grace period is over.
     pub unsafe fn read(
         &mut self,
         generation: u32,
-        now: ClockReading,
+        interval: &Interval,
         balances: &mut [Balance],
-        flow: &mut impl FnMut(FlowEntry<'_>),
+        to: &mut impl Destination,
     ) -> u64 {
+        // SAFETY: the caller's promise; this waits for all parts before it returns.
+        let metered =
+            unsafe { FlowSets::hand_out(&self.sets, generation, *interval, balances.len(), to) };
         let mut evicted = 0;
         for cpu in 0..self.size.cpus {
             let region = (generation * self.size.cpus + cpu) as usize;
             // SAFETY: the caller's promise.
             unsafe {
-                self.read_sets(region, balances, flow);
-                evicted += self.read_evicted(region, balances, flow);
+                evicted += self.read_evicted(region, interval, balances, to);
                 self.read_counters(region, balances);
             }
         }
         for (number, balance) in balances.iter().enumerate() {
-            overflow::emit(number as u16, &balance.overflow, now, flow);
+            let now = interval.clock.reading();
+            let mut row = |entry: FlowEntry<'_>| to.flow(entry, interval);
+            overflow::emit(number as u16, &balance.overflow, now, &mut row);
+        }
+        to.flush(interval);
+        for metered in metered {
+            for (balance, metered) in balances.iter_mut().zip(metered) {
+                balance.metered.merge(metered);
+            }
         }
         evicted
-    }
-
-    /// Reads and empties the sets of a region.
-    ///
-    /// # Safety
-    /// As [`Tables::read`].
-    unsafe fn read_sets(
-        &mut self,
-        region: usize,
-        balances: &mut [Balance],
-        flow: &mut impl FnMut(FlowEntry<'_>),
-    ) {
-        let sets_per_region = self.size.sets_per_region as usize;
-        let words = self.size.dirty_words() as usize;
-        let tunnel_sets = self.size.tunnel_sets() as usize;
-        // SAFETY: the caller's promise.
-        let (sets, heads, tcp, dirty, tunnels) = unsafe {
-            (
-                self.sets.idle(region * sets_per_region..(region + 1) * sets_per_region),
-                self.heads.idle(region * sets_per_region..(region + 1) * sets_per_region),
-                self.tcp.idle(region * sets_per_region..(region + 1) * sets_per_region),
-                self.dirty.idle(region * words..(region + 1) * words),
-                self.tunnels.idle(region * tunnel_sets..(region + 1) * tunnel_sets),
-            )
-        };
-        let (mut tags, mut lines) = (Bits::new(dirty), Bits::new(dirty));
-        for index in tags.by_ref().take(TAGS_AHEAD) {
-            prefetch(&heads[index].tags);
-            prefetch(&heads[index].first_ns);
-        }
-        for index in lines.by_ref().take(LINES_AHEAD) {
-            fetch(&heads[index], &sets[index]);
-        }
-        for index in Bits::new(dirty) {
-            if let Some(next) = tags.next() {
-                prefetch(&heads[next].tags);
-                prefetch(&heads[next].first_ns);
-            }
-            if let Some(next) = lines.next() {
-                fetch(&heads[next], &sets[next]);
-            }
-            let (head, set) = (&mut heads[index], &mut sets[index]);
-            for way in used_ways(head) {
-                let hot = &set[way];
-                let tcp = if hot.key.protocol == protocol::TCP {
-                    &tcp[index][way]
-                } else {
-                    &TcpLine::NONE
-                };
-                let tunnel = tunnels.get(index).map_or(&Tunnel::NONE, |tunnels| &tunnels[way]);
-                give(FlowEntry { hot, first_ns: head.first_ns[way], tcp, tunnel }, balances, flow);
-                set[way].packets = 0;
-            }
-            head.tags = [0; WAYS];
-        }
-        dirty.fill(0);
     }
 
     /// Reads and empties the list of evicted flows of a region.
@@ -184,8 +122,9 @@ impl Tables {
     unsafe fn read_evicted(
         &mut self,
         region: usize,
+        interval: &Interval,
         balances: &mut [Balance],
-        flow: &mut impl FnMut(FlowEntry<'_>),
+        to: &mut impl Destination,
     ) -> u64 {
         let most = self.size.evicted_per_region() as usize;
         // SAFETY: the caller's promise.
@@ -204,7 +143,10 @@ impl Tables {
         };
         for (position, Entry { hot, first_ns, tcp }) in entries.iter().enumerate() {
             let tunnel = tunnels.get(position).unwrap_or(&Tunnel::NONE);
-            give(FlowEntry { hot, first_ns: *first_ns, tcp, tunnel }, balances, flow);
+            if let Some(balance) = balances.get_mut(usize::from(hot.key.interface)) {
+                balance.metered.add(u64::from(hot.packets), hot.octets);
+                to.flow(FlowEntry { hot, first_ns: *first_ns, tcp, tunnel }, interval);
+            }
         }
         count as u64
     }
@@ -281,68 +223,6 @@ impl Tables {
     }
 }
 
-/// Counts an entry as metered and gives it on.
-#[inline(always)]
-fn give(entry: FlowEntry<'_>, balances: &mut [Balance], flow: &mut impl FnMut(FlowEntry<'_>)) {
-    if let Some(balance) = balances.get_mut(usize::from(entry.hot.key.interface)) {
-        balance.metered.add(u64::from(entry.hot.packets), entry.hot.octets);
-        flow(entry);
-    }
-}
-
-/// What is read of a set whose head is at hand.
-#[inline(always)]
-fn fetch(head: &Head, set: &Set) {
-    for way in used_ways(head) {
-        prefetch(&set[way]);
-    }
-}
-
-/// The ways that hold a flow. Which they are is random, and eight branches on that
-/// would cost more than the reading.
-#[inline(always)]
-fn used_ways(head: &Head) -> impl Iterator<Item = usize> {
-    let mut used = 0u32;
-    for (way, tag) in head.tags.iter().enumerate() {
-        used |= u32::from(*tag != 0) << way;
-    }
-    std::iter::from_fn(move || {
-        let way = used.trailing_zeros() as usize;
-        used &= used.wrapping_sub(1);
-        (way < WAYS).then_some(way)
-    })
-}
-
-/// The positions of the bits that are 1.
-struct Bits<'a> {
-    words: &'a [u64],
-    /// The next word.
-    word: usize,
-    /// What is left of the one before it.
-    rest: u64,
-}
-
-impl<'a> Bits<'a> {
-    fn new(words: &'a [u64]) -> Self {
-        Self { words, word: 0, rest: 0 }
-    }
-}
-
-impl Iterator for Bits<'_> {
-    type Item = usize;
-
-    #[inline]
-    fn next(&mut self) -> Option<usize> {
-        while self.rest == 0 {
-            self.rest = *self.words.get(self.word)?;
-            self.word += 1;
-        }
-        let bit = self.rest.trailing_zeros() as usize;
-        self.rest &= self.rest - 1;
-        Some((self.word - 1) * 64 + bit)
-    }
-}
-
 /// Takes a map out of the kernel side.
 pub(super) fn take<T: TryFrom<Map, Error = aya::maps::MapError>>(
     kernel: &mut Kernel,
@@ -357,7 +237,8 @@ pub(super) fn take_map(kernel: &mut Kernel, name: &'static str) -> Result<Map, D
     kernel.ebpf.take_map(name).ok_or_else(missing)
 }
 
-fn map<T: bytemuck::Pod>(
+/// Maps a table of `len` entries.
+pub(super) fn map<T: bytemuck::Pod>(
     map: Map,
     name: &'static str,
     len: usize,
@@ -370,16 +251,4 @@ fn map<T: bytemuck::Pod>(
         bytes: (len * size_of::<T>()) as u64,
         source,
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn bits_are_found_in_order() {
-        let words = [0, 1 << 63 | 1, 0, 0b110];
-        assert_eq!(Bits::new(&words).collect::<Vec<_>>(), [64, 127, 193, 194]);
-        assert_eq!(Bits::new(&[]).next(), None);
-    }
 }

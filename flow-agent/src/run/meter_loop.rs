@@ -131,9 +131,7 @@ impl MeterLoop {
         // A number has a name before its interface is attached, so before its first packet.
         let names = self.names.current();
         self.drain.cover(names.highest());
-        let (interval, intake) = (flipped.interval, &mut self.intake);
-        let drained = self.drain.read(flipped, |entry| intake.add(entry, &interval));
-        intake.flush(&interval);
+        let drained = self.drain.read(flipped, &mut self.intake);
         // Its flows have gone on, so it is in the books even if it cannot be closed.
         let closed = self.drain.close(&drained);
         self.latency.record(Stage::Drain, started.elapsed());

@@ -8,7 +8,7 @@ use super::books::post;
 use crate::attach::{Interface, Numbers, PinFolder};
 use crate::cache::Intake;
 use crate::clock::wall_clock;
-use crate::drain::{Drain, DrainError, FlowEntry, Interval, Leftover};
+use crate::drain::{Destination, Drain, DrainError, FlowEntry, Interval, Leftover};
 use crate::ledger::Ledger;
 
 /// What recovery works with.
@@ -68,7 +68,7 @@ impl Recovery<'_> {
             last = Some(*interval);
             let mut hot = *entry.hot;
             hot.key.interface = translation.number(hot.key.interface);
-            intake.add(FlowEntry { hot: &hot, ..entry }, interval);
+            intake.flow(FlowEntry { hot: &hot, ..entry }, interval);
         });
         if let Some(interval) = last {
             intake.flush(&interval);

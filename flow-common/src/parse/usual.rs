@@ -50,10 +50,8 @@ pub(super) fn read<F: Frame + ?Sized>(
     packet.octets = header.octets;
     packet.fragment = FragmentRole::Whole;
     let key = &mut packet.key;
-    key.vlan_id = vlan_id;
-    key.inner_vlan_id = 0;
-    key.src_port = (header.ports >> 16) as u16;
-    key.dst_port = header.ports as u16;
+    key.set_vlan_ids(vlan_id, 0);
+    key.set_ports((header.ports >> 16) as u16, header.ports as u16);
     key.protocol = header.protocol;
     if options.decapsulate {
         packet.tunnel = Tunnel::default();
