@@ -52,6 +52,8 @@ pub struct Shard {
     /// At level [`StatsLevel::Full`].
     pub(super) full: Option<Box<Full>>,
     until_sample: u32,
+    /// Slots of the chunk whose flows are to be placed again.
+    stale: Vec<u32>,
 }
 
 /// Updates that are made together, by [`Shard::push`].
@@ -95,6 +97,7 @@ impl Shard {
             level: StatsLevel::default(),
             full: None,
             until_sample: SAMPLE,
+            stale: Vec::with_capacity(CHUNK),
         }
     }
 
@@ -103,6 +106,7 @@ impl Shard {
         let mut ready = self.ready(delta);
         ready.slot = self.index.first(ready.hash).unwrap_or(NONE);
         self.apply(&ready, out);
+        self.place_stale();
     }
 
     /// Adds many, in this order.
@@ -158,6 +162,26 @@ impl Shard {
             self.apply(ready, out);
         }
         chunk.0.clear();
+        if !self.stale.is_empty() {
+            self.place_stale();
+        }
+    }
+
+    /// Places the flows again that are due for it: first all are looked up, so that the cache
+    /// misses of these, too, overlap.
+    #[inline(never)]
+    fn place_stale(&mut self) {
+        let mut stale = std::mem::take(&mut self.stale);
+        // One that left since has a free slot, or another flow in it that may as well be placed.
+        stale.retain(|slot| self.orders.holds(*slot, self.slab.get(*slot).class));
+        for slot in stale.drain(..) {
+            let flow = self.slab.get_mut(slot);
+            // Those that lingered stay in the order of their ends.
+            if flow.class != Class::Ended {
+                self.orders.place(slot, flow);
+            }
+        }
+        self.stale = stale;
     }
 
     /// One update by itself, whose latency is counted.
@@ -169,6 +193,7 @@ impl Shard {
         ready.slot = self.index.find(ready.hash, is).unwrap_or(NONE);
         let found = started.elapsed();
         self.apply(&ready, out);
+        self.place_stale();
         if let Some(full) = &mut self.full {
             full.time(found, started.elapsed());
         }
@@ -210,7 +235,7 @@ impl Shard {
                         age > self.stale_ticks[class] as i32
                     };
                     if stale {
-                        self.orders.place(ready.slot, flow);
+                        self.stale.push(ready.slot);
                     }
                     return;
                 }
