@@ -17,6 +17,7 @@ use crate::latency::{Latency, Stage};
 use crate::ledger::{Entry, Ledger, LostRecord};
 use crate::names::{NameBook, Names};
 use crate::record::FlowRecord;
+use crate::waiting::Waiting;
 
 /// When a batch is frozen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,43 +65,38 @@ impl Batch {
     }
 }
 
-/// Starts the batcher. It ends when every record sender is gone, with nothing held back.
-///
-/// # Errors
-/// The system refuses the thread.
-pub fn start(
-    limits: BatchLimits,
-    records: Receiver<Vec<FlowRecord>>,
-    batches: mpsc::Sender<Batch>,
-    names: NameBook,
-    ledger: Ledger,
-    latency: Latency,
-    wall_clock: fn() -> u64,
-) -> std::io::Result<JoinHandle<()>> {
-    let batcher = Batcher {
-        limits,
-        batches,
-        names,
-        ledger,
-        latency,
-        wall_clock,
-        open: Vec::new(),
-        arrived: None,
-        room: Arc::new(Semaphore::new(limits.queued_rows.max(limits.rows))),
-        lost_rows: 0,
-        warned: None,
-    };
-    thread::Builder::new().name("batch".into()).spawn(move || batcher.run(&records))
+/// Makes batches of records and queues them.
+pub struct Batching {
+    /// When a batch is frozen.
+    pub limits: BatchLimits,
+    /// Where frozen batches go.
+    pub batches: mpsc::Sender<Arc<Batch>>,
+    /// What interfaces are called.
+    pub names: NameBook,
+    /// Where lost records are counted.
+    pub ledger: Ledger,
+    /// Where the age of batches is measured.
+    pub latency: Latency,
+    /// Where what is held and queued can be looked at.
+    pub waiting: Waiting,
+    /// Reads the wall clock, Unix ns.
+    pub wall_clock: fn() -> u64,
+}
+
+impl Batching {
+    /// Starts the batcher. It ends when every record sender is gone, with nothing held back.
+    ///
+    /// # Errors
+    /// The system refuses the thread.
+    pub fn start(self, records: Receiver<Vec<FlowRecord>>) -> std::io::Result<JoinHandle<()>> {
+        let room = Arc::new(Semaphore::new(self.limits.queued_rows.max(self.limits.rows)));
+        let batcher = Batcher { setup: self, arrived: None, room, lost_rows: 0, warned: None };
+        thread::Builder::new().name("batch".into()).spawn(move || batcher.run(&records))
+    }
 }
 
 struct Batcher {
-    limits: BatchLimits,
-    batches: mpsc::Sender<Batch>,
-    names: NameBook,
-    ledger: Ledger,
-    latency: Latency,
-    wall_clock: fn() -> u64,
-    open: Vec<FlowRecord>,
+    setup: Batching,
     /// When the first record of the open batch arrived.
     arrived: Option<Instant>,
     room: Arc<Semaphore>,
@@ -115,7 +111,7 @@ impl Batcher {
     fn run(mut self, records: &Receiver<Vec<FlowRecord>>) {
         loop {
             let age = self.arrived.map_or(Duration::ZERO, |arrived| arrived.elapsed());
-            match records.recv_timeout(self.limits.age.saturating_sub(age)) {
+            match records.recv_timeout(self.setup.limits.age.saturating_sub(age)) {
                 Ok(records) => self.add(records),
                 Err(RecvTimeoutError::Timeout) if self.arrived.is_some() => self.freeze(),
                 Err(RecvTimeoutError::Timeout) => {}
@@ -128,12 +124,17 @@ impl Batcher {
     fn add(&mut self, mut records: Vec<FlowRecord>) {
         while !records.is_empty() {
             self.arrived.get_or_insert_with(Instant::now);
-            let room = self.limits.rows - self.open.len();
-            let rest = records.split_off(room.min(records.len()));
-            self.open.append(&mut records);
-            records = rest;
-            let old = self.arrived.is_some_and(|arrived| arrived.elapsed() >= self.limits.age);
-            if self.open.len() >= self.limits.rows || old {
+            let rows = {
+                let mut open = self.setup.waiting.open();
+                let room = self.setup.limits.rows - open.len();
+                let rest = records.split_off(room.min(records.len()));
+                open.append(&mut records);
+                records = rest;
+                open.len()
+            };
+            let old =
+                self.arrived.is_some_and(|arrived| arrived.elapsed() >= self.setup.limits.age);
+            if rows >= self.setup.limits.rows || old {
                 self.freeze();
             }
         }
@@ -141,27 +142,29 @@ impl Batcher {
 
     fn freeze(&mut self) {
         if let Some(arrived) = self.arrived.take() {
-            self.latency.record(Stage::Batch, arrived.elapsed());
+            self.setup.latency.record(Stage::Batch, arrived.elapsed());
         }
-        if self.open.is_empty() {
+        let Some(batch) = self.setup.waiting.freeze(|records| {
+            let mut batch =
+                Batch::freeze(records, self.setup.names.current(), (self.setup.wall_clock)());
+            let rows = batch.records.len() as u32;
+            batch.room = self.room.clone().try_acquire_many_owned(rows).ok();
+            batch
+        }) else {
             return;
-        }
-        let records = std::mem::take(&mut self.open);
-        let mut batch = Batch::freeze(records, self.names.current(), (self.wall_clock)());
-        let rows = batch.records.len() as u32;
-        batch.room = self.room.clone().try_acquire_many_owned(rows).ok();
+        };
         // When the store has been away for as long as the queue is: waiting here
         // would stop the drain, and the loss would happen unnamed.
         let (batch, reason) = if batch.room.is_none() {
             (batch, LostRecord::QueueFull)
         } else {
-            match self.batches.try_send(batch) {
+            match self.setup.batches.try_send(batch) {
                 Ok(()) => return,
                 Err(TrySendError::Full(batch)) => (batch, LostRecord::QueueFull),
                 Err(TrySendError::Closed(batch)) => (batch, LostRecord::Undelivered),
             }
         };
-        self.ledger.add_records(
+        self.setup.ledger.add_records(
             &batch.records,
             |number| batch.names.interface(number),
             Entry::LostRecord(reason),

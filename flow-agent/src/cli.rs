@@ -29,6 +29,13 @@ pub enum Command {
     Store(StoreArgs),
     /// Ask a store in SQL
     Query(QueryArgs),
+    /// Look into the flow cache of the running agent, or have it emit flows
+    #[cfg(feature = "live")]
+    #[command(subcommand)]
+    Cache(CacheCommand),
+    /// Say where a flow is: kernel tables, cache, batches, store; and why it may be missing
+    #[cfg(feature = "live")]
+    Explain(ExplainArgs),
     /// Measure what a packet and a flow cost on this host; needs root, but for `cache`
     #[cfg(feature = "live")]
     Bench(BenchArgs),
@@ -72,6 +79,10 @@ pub struct RunArgs {
     /// in a BPF file system, or '' for none [default: /sys/fs/bpf/flow-agent]
     #[arg(long, value_name = "DIR")]
     pub pin_dir: Option<String>,
+    /// Where to serve the status over HTTP: IP:PORT of this host, or '' for nowhere
+    /// [default: 127.0.0.1:9469, if it is free]
+    #[arg(long, value_name = "ADDR")]
+    pub status: Option<String>,
     /// Time between two drains of the kernel tables, 10 to 60000 [default: 1000]
     #[arg(long, value_name = "MS", allow_negative_numbers = true)]
     pub drain_interval: Option<i64>,
@@ -174,6 +185,97 @@ pub struct BenchArgs {
     /// One JSON object a line
     #[arg(long)]
     pub json: bool,
+}
+
+/// Which running agent is asked.
+#[cfg(feature = "live")]
+#[derive(Debug, Args)]
+pub struct AgentArgs {
+    /// Where the running agent serves its status [default: what --config says, or
+    /// 127.0.0.1:9469]
+    #[arg(long, value_name = "ADDR", value_parser = status_address)]
+    pub status: Option<SocketAddr>,
+    /// The configuration file of the running agent
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+}
+
+#[cfg(feature = "live")]
+fn status_address(text: &str) -> Result<SocketAddr, &'static str> {
+    text.parse().map_err(|_| "write IP:PORT, for example 127.0.0.1:9469")
+}
+
+/// `flow-agent cache ...`.
+#[cfg(feature = "live")]
+#[derive(Debug, Subcommand)]
+pub enum CacheCommand {
+    /// Show size, hits, evictions, ages and the flows with most packets
+    Stats {
+        /// Which agent
+        #[command(flatten)]
+        agent: AgentArgs,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Have it emit what was counted of some flows; no packet is lost
+    Invalidate(InvalidateArgs),
+}
+
+/// Arguments of `flow-agent cache invalidate`.
+#[cfg(feature = "live")]
+#[derive(Debug, Args)]
+pub struct InvalidateArgs {
+    /// Which agent
+    #[command(flatten)]
+    pub agent: AgentArgs,
+    /// Which flows
+    #[command(flatten)]
+    pub selection: SelectionArgs,
+    /// Remove the flows; without it they stay open and count from zero
+    #[arg(long)]
+    pub hard: bool,
+}
+
+/// Which flows; exactly one.
+#[cfg(feature = "live")]
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub struct SelectionArgs {
+    /// One flow, at every interface: tcp,10.0.0.1:443,10.0.0.2:51234
+    #[arg(long, value_name = "FLOW")]
+    pub key: Option<String>,
+    /// Flows with an end in this prefix: 10.0.0.0/8
+    #[arg(long, value_name = "CIDR")]
+    pub prefix: Option<String>,
+    /// Flows at this interface, named as in the rows
+    #[arg(long, value_name = "NAME")]
+    pub interface: Option<String>,
+    /// Flows that this version of the agent counted
+    #[arg(long, value_name = "V", id = "by_version")]
+    pub version: Option<String>,
+    /// All flows
+    #[arg(long)]
+    pub all: bool,
+}
+
+/// Arguments of `flow-agent explain`.
+#[cfg(feature = "live")]
+#[derive(Debug, Args)]
+pub struct ExplainArgs {
+    /// Which agent
+    #[command(flatten)]
+    pub agent: AgentArgs,
+    /// As JSON
+    #[arg(long)]
+    pub json: bool,
+    /// PROTOCOL,END,END
+    #[arg(
+        value_name = "FLOW",
+        help = "PROTOCOL,END,END: tcp,10.0.0.1:443,10.0.0.2:51234, either end first; \
+          udp,[2001:db8::1]:53,[2001:db8::2]:4000; icmp,10.0.0.1,10.0.0.2"
+    )]
+    pub flow: String,
 }
 
 /// `flow-agent schema ...`.

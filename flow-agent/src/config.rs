@@ -11,16 +11,20 @@ use crate::batch::BatchLimits;
 use crate::cache::Timeouts;
 use crate::filter::Rules;
 use crate::host::check_name;
+use crate::pressure::PressureLimits;
 use crate::sink::{SinkError, StoreTarget};
 
 mod cache;
+mod memory;
 mod rules;
 mod settings;
 mod source;
+mod status;
 
 pub use cache::CacheChoice;
 pub use settings::{Said, Settings};
 pub use source::Source;
+pub use status::{DEFAULT_STATUS, StatusListen};
 
 /// Why the configuration cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -89,6 +93,10 @@ pub struct Config {
     pub rules: Rules,
     /// They are left out.
     pub exclude_own_traffic: bool,
+    /// Where the status is served.
+    pub status: StatusListen,
+    /// When the cache is made smaller for lack of memory; none for never.
+    pub memory: Option<PressureLimits>,
 }
 
 const DEFAULT_STORE: &str = "embedded:/var/lib/flow-agent/store";
@@ -144,6 +152,8 @@ impl Settings {
             stop_patience: STOP_PATIENCE,
             rules: rules::check(self.filter, self.sampling_mode, self.sampling_rate)?,
             exclude_own_traffic: self.exclude_own_traffic.is_none_or(|said| said.value),
+            status: StatusListen::check(self.status_listen)?,
+            memory: memory::check(self.memory)?,
         })
     }
 }
@@ -227,6 +237,8 @@ mod tests {
         assert_eq!(config.cache.limits.timeouts, Timeouts::default());
         assert_eq!(config.batch, BatchLimits::default());
         assert_eq!(config.shards, 2);
+        assert_eq!(config.status, StatusListen::Default);
+        assert_eq!(config.memory, Some(PressureLimits::default()));
         assert_eq!(config.store, StoreTarget::Embedded("/var/lib/flow-agent/store".into()));
     }
 
@@ -358,6 +370,18 @@ mod tests {
             ("[sampling]\nrate = 0\nmode = 'flow'", 2, "rate is 0; it must be 1 to 1048576"),
             ("[sampling]\nrate = 1\nmode = 'all'", 3, "mode is \"all\"; it must be flow or packet"),
             ("[sampling]\nevery = 2", 2, "sampling.every is no key; the keys are mode, rate"),
+            ("[status]\nlisten = 'localhost:9469'", 2, "it must be IP:PORT on this host"),
+            ("[status]\nlisten = '0.0.0.0:9469'", 2, "for now the status is for this host alone"),
+            ("[status]\nlisten = '[2001:db8::1]:9469'", 2, "for this host alone"),
+            ("[memory]\nfloor_flows = 0", 2, "memory.floor_flows is 0; it must be 1 to"),
+            ("[memory]\nshrink_above_percent = 101", 2, "it must be 2 to 100"),
+            (
+                "[memory]\nregrow_below_percent = 95",
+                2,
+                "memory.regrow_below_percent is 95; it must",
+            ),
+            ("[memory]\nstall_percent = 0", 2, "memory.stall_percent is 0; it must be 1 to 100"),
+            ("[memory]\nenabled = 1", 2, "it must be true or false"),
             ("shards", 1, ""),
             ("shards = 1\n=", 2, ""),
         ] {

@@ -41,6 +41,10 @@ pub enum Error {
     #[cfg(feature = "live")]
     #[error(transparent)]
     Drain(#[from] crate::drain::DrainError),
+    /// The status, or asking for it.
+    #[cfg(feature = "live")]
+    #[error(transparent)]
+    Status(#[from] crate::status::StatusError),
     /// The store did not take everything before the agent had to stop.
     #[error(
         "{packets} metered packets are in no row and are lost{}",
@@ -94,6 +98,8 @@ impl Error {
             Self::Attach(error) => error.exit(),
             #[cfg(feature = "live")]
             Self::Drain(error) => error.exit(),
+            #[cfg(feature = "live")]
+            Self::Status(error) => error.exit(),
             #[cfg(feature = "live")]
             Self::Measurement { .. } => Exit::Failed,
             Self::Undelivered { source: None, .. } | Self::Stage { .. } | Self::Thread { .. } => {

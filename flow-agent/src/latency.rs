@@ -54,10 +54,19 @@ pub struct Bucket {
     pub count: u64,
 }
 
+/// What was counted of a stage.
+#[derive(Debug)]
+struct Recorded {
+    /// Since the last call of [`Latency::take`].
+    interval: Histogram<u64>,
+    /// Before that, since the start.
+    before: Histogram<u64>,
+}
+
 /// The histograms of all stages; clones share them.
 #[derive(Clone, Debug)]
 pub struct Latency {
-    stages: Arc<[Mutex<Histogram<u64>>; Stage::ALL.len()]>,
+    stages: Arc<[Mutex<Recorded>; Stage::ALL.len()]>,
     /// Packets are of the past: how long ago says nothing of the agent.
     replay: bool,
 }
@@ -68,7 +77,8 @@ impl Default for Latency {
             Histogram::new_with_bounds(1, LARGEST_NS, SIGNIFICANT_DIGITS)
                 .expect("constant bounds are valid")
         };
-        Self { stages: Arc::new(Stage::ALL.map(|_| Mutex::new(histogram()))), replay: false }
+        let recorded = || Recorded { interval: histogram(), before: histogram() };
+        Self { stages: Arc::new(Stage::ALL.map(|_| Mutex::new(recorded()))), replay: false }
     }
 }
 
@@ -88,9 +98,9 @@ impl Latency {
         if self.replay && stage == Stage::PacketToAcknowledged {
             return;
         }
-        let mut histogram = self.stage(stage);
+        let mut recorded = self.stage(stage);
         for ns in latencies {
-            histogram.saturating_record(ns.max(1));
+            recorded.interval.saturating_record(ns.max(1));
         }
     }
 
@@ -98,18 +108,31 @@ impl Latency {
     pub fn take(&self) -> Vec<Bucket> {
         let mut buckets = Vec::new();
         for stage in Stage::ALL {
-            let mut histogram = self.stage(stage);
-            buckets.extend(histogram.iter_recorded().map(|bucket| Bucket {
+            let mut recorded = self.stage(stage);
+            let Recorded { interval, before } = &mut *recorded;
+            buckets.extend(interval.iter_recorded().map(|bucket| Bucket {
                 stage,
                 upper_ns: bucket.value_iterated_to(),
                 count: bucket.count_since_last_iteration(),
             }));
-            histogram.reset();
+            before.add(&*interval).expect("both have the same bounds");
+            interval.reset();
         }
         buckets
     }
 
-    fn stage(&self, stage: Stage) -> MutexGuard<'_, Histogram<u64>> {
+    /// Everything that was counted since the start, stage by stage, in ns.
+    pub fn totals(&self) -> Vec<(Stage, Histogram<u64>)> {
+        let total = |stage| {
+            let recorded = self.stage(stage);
+            let mut total = recorded.before.clone();
+            total.add(&recorded.interval).expect("both have the same bounds");
+            (stage, total)
+        };
+        Stage::ALL.map(total).into()
+    }
+
+    fn stage(&self, stage: Stage) -> MutexGuard<'_, Recorded> {
         // A histogram is valid between any two of its operations.
         self.stages[stage as usize].lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -130,6 +153,10 @@ mod tests {
         assert_eq!(count(Stage::Insert), 5);
         assert_eq!(count(Stage::Drain), 1);
         assert!(latency.take().is_empty());
+        latency.record_ns(Stage::Insert, [7]);
+        let totals = latency.totals();
+        let total = |stage| totals.iter().find(|(s, _)| *s == stage).map_or(0, |(_, h)| h.len());
+        assert_eq!((total(Stage::Insert), total(Stage::Drain), total(Stage::Cache)), (6, 1, 0));
     }
 
     #[test]

@@ -72,12 +72,52 @@ impl Entry {
 /// interface by the time they are written down.
 pub type Counts = BTreeMap<(Arc<str>, Entry), Count>;
 
+/// What became of an interface's packets since the start.
+pub type InterfaceTotals = BTreeMap<Entry, Count>;
+
+/// Interfaces whose totals are kept apart; those that have been quiet for longest are
+/// summed up under [`FORMER_INTERFACES`] when there are more.
+const MOST_INTERFACES: usize = 1024;
+
+/// The name of what is no longer told apart; no interface has it, for `(` is in no name.
+pub const FORMER_INTERFACES: &str = "(former)";
+
 #[derive(Debug, Default)]
 struct Books {
     /// Since the start, over all interfaces.
     total: BTreeMap<Entry, Count>,
+    /// The same by interface, with the time of the last addition, in additions.
+    interfaces: BTreeMap<Arc<str>, (u64, InterfaceTotals)>,
+    additions: u64,
     /// Since the last [`Ledger::take`].
     interval: Counts,
+}
+
+impl Books {
+    fn add(&mut self, interface: &Arc<str>, entry: Entry, count: Count) {
+        self.total.entry(entry).or_default().merge(count);
+        self.interval.entry((interface.clone(), entry)).or_default().merge(count);
+        self.additions += 1;
+        if !self.interfaces.contains_key(interface) && self.interfaces.len() >= MOST_INTERFACES {
+            self.sum_up_quietest();
+        }
+        let (last, totals) = self.interfaces.entry(interface.clone()).or_default();
+        *last = self.additions;
+        totals.entry(entry).or_default().merge(count);
+    }
+
+    /// Makes room for another interface.
+    fn sum_up_quietest(&mut self) {
+        let named = self.interfaces.iter().filter(|(name, _)| &***name != FORMER_INTERFACES);
+        let quietest = named.min_by_key(|(_, (last, _))| *last).map(|(name, _)| name.clone());
+        let Some((_, totals)) = quietest.and_then(|name| self.interfaces.remove(&name)) else {
+            return;
+        };
+        let (_, former) = self.interfaces.entry(FORMER_INTERFACES.into()).or_default();
+        for (entry, count) in totals {
+            former.entry(entry).or_default().merge(count);
+        }
+    }
 }
 
 /// The books of one agent; clones share them.
@@ -92,9 +132,7 @@ impl Ledger {
         if count == Count::default() {
             return;
         }
-        let mut books = self.books();
-        books.total.entry(entry).or_default().merge(count);
-        books.interval.entry((interface.clone(), entry)).or_default().merge(count);
+        self.books().add(interface, entry, count);
     }
 
     /// Adds all packets of records to one entry, by their interfaces; `name` names one.
@@ -124,36 +162,52 @@ impl Ledger {
         self.books().total.clone()
     }
 
+    /// What was added since the start, by interface; together they are [`Ledger::totals`].
+    pub fn interfaces(&self) -> BTreeMap<Arc<str>, InterfaceTotals> {
+        let books = self.books();
+        books.interfaces.iter().map(|(name, (_, totals))| (name.clone(), totals.clone())).collect()
+    }
+
     /// Packets and octets seen that no entry explains; 0 unless something is wrong.
     pub fn unaccounted(&self) -> (i64, i64) {
-        self.difference(|entry| match entry {
-            Entry::Seen => 1,
-            Entry::Metered | Entry::NotMetered(_) | Entry::Lost(_) => -1,
-            _ => 0,
-        })
+        unaccounted(&self.totals())
     }
 
     /// Packets and octets taken from the kernel that are neither stored nor
     /// counted as lost; 0 when no flow is open.
     pub fn in_flight(&self) -> (i64, i64) {
-        self.difference(|entry| match entry {
-            Entry::Drained => 1,
-            Entry::Acknowledged | Entry::LostRecord(_) => -1,
-            _ => 0,
-        })
-    }
-
-    fn difference(&self, sign: impl Fn(&Entry) -> i64) -> (i64, i64) {
-        self.totals().iter().fold((0, 0), |(packets, octets), (entry, count)| {
-            let sign = sign(entry);
-            (packets + sign * count.packets as i64, octets + sign * count.octets as i64)
-        })
+        in_flight(&self.totals())
     }
 
     fn books(&self) -> MutexGuard<'_, Books> {
         // Counts are valid between any two additions.
         self.books.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Packets and octets of these totals that were seen and that no entry explains.
+pub fn unaccounted(totals: &InterfaceTotals) -> (i64, i64) {
+    difference(totals, |entry| match entry {
+        Entry::Seen => 1,
+        Entry::Metered | Entry::NotMetered(_) | Entry::Lost(_) => -1,
+        _ => 0,
+    })
+}
+
+/// Packets and octets of these totals that are in open flows or on their way to the store.
+pub fn in_flight(totals: &InterfaceTotals) -> (i64, i64) {
+    difference(totals, |entry| match entry {
+        Entry::Drained => 1,
+        Entry::Acknowledged | Entry::LostRecord(_) => -1,
+        _ => 0,
+    })
+}
+
+fn difference(totals: &InterfaceTotals, sign: impl Fn(&Entry) -> i64) -> (i64, i64) {
+    totals.iter().fold((0, 0), |(packets, octets), (entry, count)| {
+        let sign = sign(entry);
+        (packets + sign * count.packets as i64, octets + sign * count.octets as i64)
+    })
 }
 
 #[cfg(test)]
@@ -180,5 +234,22 @@ mod tests {
         assert_eq!(ledger.take().len(), 1);
         assert!(ledger.take().is_empty());
         assert_eq!(ledger.totals()[&Entry::Seen].packets, 1);
+    }
+
+    #[test]
+    fn interfaces_that_come_and_go_keep_the_sum_and_take_bounded_memory() {
+        let ledger = Ledger::default();
+        let one = Count { packets: 1, octets: 60 };
+        let stays: Arc<str> = "eth0".into();
+        for number in 0..3 * MOST_INTERFACES {
+            ledger.add(&stays, Entry::Seen, one);
+            ledger.add(&format!("veth{number}").into(), Entry::Seen, one);
+        }
+        let interfaces = ledger.interfaces();
+        assert!(interfaces.len() <= MOST_INTERFACES + 1, "{}", interfaces.len());
+        assert_eq!(interfaces[&stays][&Entry::Seen].packets, 3 * MOST_INTERFACES as u64);
+        assert!(interfaces.contains_key(FORMER_INTERFACES));
+        let sum: u64 = interfaces.values().map(|totals| totals[&Entry::Seen].packets).sum();
+        assert_eq!(sum, ledger.totals()[&Entry::Seen].packets);
     }
 }

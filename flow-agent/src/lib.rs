@@ -28,6 +28,8 @@ pub mod ledger;
 #[cfg(feature = "live")]
 mod mapped;
 pub mod names;
+#[cfg(feature = "live")]
+pub mod pressure;
 pub mod record;
 #[cfg(feature = "live")]
 mod reload;
@@ -39,7 +41,10 @@ pub mod schema;
 pub mod services;
 pub mod shutdown;
 pub mod sink;
+#[cfg(feature = "live")]
+pub mod status;
 pub mod store;
 pub mod target;
+pub mod waiting;
 
 pub use error::{Error, Exit};

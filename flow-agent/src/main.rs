@@ -15,6 +15,8 @@ use flow_agent::store::{self, Key, StoreConfig, StoreError};
 use flow_agent::target::Store;
 use tracing_subscriber::EnvFilter;
 
+#[cfg(feature = "live")]
+mod ask;
 mod cli;
 mod standard_output;
 
@@ -57,6 +59,10 @@ fn run(command: Command) -> Result<(), Error> {
         Command::Store(args) => serve_store(args),
         Command::Query(args) => query(&args),
         #[cfg(feature = "live")]
+        Command::Cache(command) => ask::cache(command),
+        #[cfg(feature = "live")]
+        Command::Explain(args) => ask::explain(&args),
+        #[cfg(feature = "live")]
         Command::Bench(cli::BenchArgs { stage, flows, json }) => {
             flow_agent::bench::Bench { stage, flows, json }.run()
         }
@@ -85,6 +91,7 @@ fn live(args: cli::RunArgs) -> Result<(), Error> {
         drain_interval_ms: Said::typed("--drain-interval", args.drain_interval),
         idle_timeout_s: Said::typed("--idle-timeout", args.idle_timeout),
         active_timeout_s: Said::typed("--active-timeout", args.active_timeout),
+        status_listen: Said::typed("--status", args.status),
         ..Settings::default()
     };
     let cpus = std::thread::available_parallelism().map_or(1, usize::from);

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use flow_common::hash::keys_from;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::Error;
@@ -10,18 +11,21 @@ use crate::attach::{
     AttachError, Attacher, Hooks, Interface, Kernel, Missing, Numbers, PinFolder, Scan, TableSize,
     Watcher,
 };
+use crate::clock::wall_clock;
 use crate::config::{Config, Source};
-use crate::drain::{self, Drain};
+use crate::drain::{self, Drain, Look};
 use crate::filter::OwnConnections;
 use crate::host::online_cpus;
 use crate::names::{NameBook, Names};
 use crate::reload::Reloader;
 use crate::shutdown::Requests;
+use crate::status::{Bound, Phase, RulesBook, Vitals};
 use crate::target::Store;
 
 mod books;
 mod kernel_log;
 mod meter_loop;
+mod observers;
 mod pipeline;
 mod recovery;
 
@@ -29,6 +33,7 @@ pub(crate) use meter_loop::{LOOK, nearly_full};
 
 use kernel_log::KernelLog;
 use meter_loop::MeterLoop;
+use observers::Observed;
 use pipeline::Pipeline;
 use recovery::Recovery;
 
@@ -44,6 +49,7 @@ pub fn run(
     shutdown: impl FnOnce() -> std::io::Result<Requests>,
 ) -> Result<(), Error> {
     let config = &source.load()?;
+    let bound = Bound::asked(config.status)?;
     raise_descriptor_limit();
     let mut watcher = Watcher::new(config.selection.clone())?;
     let interfaces = first_look(&mut watcher)?;
@@ -54,6 +60,7 @@ pub fn run(
     // From here on the agent cannot be ended without removing its pins, but by a kill.
     let requests = shutdown().map_err(Error::thread)?;
     let mut pins = pin(config, &kernel);
+    let look = Look::new(&kernel)?;
     let mut drain = Drain::new(&mut kernel, 0)?;
     let kernel_log = KernelLog::new(&mut kernel);
 
@@ -61,6 +68,9 @@ pub fn run(
     let store = Store::open_watched(&config.store, Arc::new(own))?;
     let reloader = Reloader::new(source, config.clone(), store.address().port());
     drain.install_rules(reloader.rules())?;
+    let rules = RulesBook::new(reloader.rules());
+    let vitals = Arc::new(Vitals::new(wall_clock(), config.drain_interval));
+    vitals.set_clock(drain.clock(wall_clock)?);
     let names = NameBook::new(Names::new(&config.exporter, &[""; 0]));
     let pipeline = Pipeline::start(config, seed, &names, &store)?;
     let most = (size.interfaces - 1) as u16; // number 0 is for packets of unknown interfaces
@@ -88,13 +98,27 @@ pub fn run(
         interval: config.drain_interval,
         next: Instant::now() + config.drain_interval,
         failed: 0,
+        vitals: vitals.clone(),
+        rules: rules.clone(),
     };
     let hooks = Hooks::new(kernel, numbers);
+    let observed = Observed {
+        config,
+        bound,
+        vitals: vitals.clone(),
+        rules,
+        metered: hooks.book(),
+        hash_keys: keys_from(seed),
+        look,
+        tables: size,
+    };
+    let observers = observed.start(&meter, &pipeline)?;
     let mut attacher = Attacher::start(hooks, interfaces, watcher).map_err(Error::thread)?;
     if let Some(pins) = &mut pins {
         pins.keep();
     }
     let metered = meter.live(&attacher, &pipeline, size, &requests);
+    vitals.set_phase(Phase::Stopping);
     notify(sd_notify::NotifyState::Stopping);
     tracing::info!(
         "stopping: detaching, then everything goes to the store; waiting for it up to {} s",
@@ -110,9 +134,11 @@ pub fn run(
         tracing::warn!("{error}");
     }
     let MeterLoop { intake, ledger, store, .. } = meter;
+    let status = observers.keep_status();
     drop(intake); // the cache ends when nothing can come in any more
     let outcome = pipeline.finish();
     let stored = books::report(&ledger, outcome);
+    drop(status);
     let closed = store.close();
     metered.and(detached).and(drained).and(stored).and(closed)
 }

@@ -18,6 +18,7 @@ pub mod reference;
 pub mod rig;
 pub mod rows;
 pub mod sql;
+pub mod status;
 pub mod store;
 pub mod tally;
 pub mod traffic;

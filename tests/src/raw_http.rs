@@ -62,7 +62,9 @@ pub fn try_send(
     body: &[u8],
 ) -> io::Result<Answer> {
     let mut stream = try_connect(url)?;
-    let mut request = format!("{method} {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n");
+    let host = url.strip_prefix("http://").unwrap_or(url);
+    let mut request =
+        format!("{method} {target} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n");
     for (name, value) in headers {
         request.extend([name, ": ", value, "\r\n"]);
     }

@@ -12,6 +12,7 @@ use flow_common::table::{InterfaceEntry, MAX_IFINDEX, PLANE_IFINDEXES, PLANES, i
 
 use super::expedite::Expedited;
 use super::link::{Links, ifindexes};
+use super::metered::{MeteredBook, MeteredInterface, MeteredList, RefusedInterface};
 use super::{AttachError, Interface, Kernel, Numbers, Place};
 
 /// Before an interface that has refused is asked again.
@@ -36,6 +37,8 @@ pub struct Hooks {
     expedited: Option<Expedited>,
     /// Until the start is over: why interfaces refused.
     starting: Option<Vec<Failure>>,
+    /// What others see of this.
+    book: MeteredBook,
 }
 
 struct Metered {
@@ -71,7 +74,28 @@ impl Hooks {
             reserved: HashMap::new(),
             expedited: None,
             starting: Some(Vec::new()),
+            book: MeteredBook::default(),
         }
+    }
+
+    /// What is metered, up to date whenever there is nothing to attach or to detach.
+    pub fn book(&self) -> MeteredBook {
+        self.book.clone()
+    }
+
+    fn write_book(&self) {
+        let metered = self.metered.values().map(|metered| MeteredInterface {
+            name: metered.interface.to_string(),
+            number: metered.number,
+            ifindex: metered.interface.place.ifindex,
+            ingress: metered.links.ingress.label(),
+        });
+        let refused = self.refused.values().map(|refused| RefusedInterface {
+            name: refused.name.clone(),
+            why: refused.why.clone(),
+        });
+        let (metered, refused) = (metered.collect(), refused.collect());
+        self.book.set(MeteredList { metered, refused });
     }
 
     /// These are to be metered from now on, and no others.
@@ -111,6 +135,7 @@ impl Hooks {
                 refused.is_none_or(|refused| now >= refused.since + ASK_AGAIN)
             })
             .collect();
+        self.write_book();
     }
 
     /// No interface is to be metered any more.
@@ -145,6 +170,7 @@ impl Hooks {
         }
         if !self.is_busy() {
             self.expedited = None;
+            self.write_book();
         }
     }
 

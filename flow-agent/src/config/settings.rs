@@ -32,7 +32,7 @@ pub const KEYS: [&str; 17] = [
 ];
 
 /// Every section, with its keys.
-pub const SECTIONS: [(&str, &[&str]); 3] = [
+pub const SECTIONS: [(&str, &[&str]); 5] = [
     (
         "filter",
         &[
@@ -45,6 +45,17 @@ pub const SECTIONS: [(&str, &[&str]); 3] = [
         ],
     ),
     ("sampling", &["mode", "rate"]),
+    ("status", &["listen"]),
+    (
+        "memory",
+        &[
+            "enabled",
+            "shrink_above_percent",
+            "regrow_below_percent",
+            "stall_percent",
+            "floor_flows",
+        ],
+    ),
     ("cache", &super::cache::KEYS),
 ];
 
@@ -110,8 +121,35 @@ pub struct Settings {
     pub sampling_mode: Option<Said<String>>,
     /// 1 in so many.
     pub sampling_rate: Option<Said<i64>>,
+    /// Where the status is served, or empty for nowhere.
+    pub status_listen: Option<Said<String>>,
+    /// The section `memory`.
+    pub memory: MemorySettings,
     /// The section `cache`.
     pub cache: CacheSettings,
+}
+
+/// The section `memory`.
+#[derive(Clone, Debug, Default)]
+#[allow(missing_docs, reason = "each is its key")]
+pub struct MemorySettings {
+    pub enabled: Option<Said<bool>>,
+    pub shrink_above_percent: Option<Said<i64>>,
+    pub regrow_below_percent: Option<Said<i64>>,
+    pub stall_percent: Option<Said<i64>>,
+    pub floor_flows: Option<Said<i64>>,
+}
+
+impl MemorySettings {
+    fn or(self, others: Self) -> Self {
+        Self {
+            enabled: self.enabled.or(others.enabled),
+            shrink_above_percent: self.shrink_above_percent.or(others.shrink_above_percent),
+            regrow_below_percent: self.regrow_below_percent.or(others.regrow_below_percent),
+            stall_percent: self.stall_percent.or(others.stall_percent),
+            floor_flows: self.floor_flows.or(others.floor_flows),
+        }
+    }
 }
 
 /// The section `filter`; numbers are given as texts.
@@ -140,13 +178,13 @@ impl FilterSettings {
 }
 
 /// The sections alone; the keys above them have been read.
-#[derive(serde::Deserialize)]
+#[derive(Default, serde::Deserialize)]
+#[serde(default)]
 struct Sections {
-    #[serde(default)]
     filter: BTreeMap<String, Spanned<Value>>,
-    #[serde(default)]
     sampling: BTreeMap<String, Spanned<Value>>,
-    #[serde(default)]
+    status: BTreeMap<String, Spanned<Value>>,
+    memory: BTreeMap<String, Spanned<Value>>,
     cache: BTreeMap<String, Spanned<Value>>,
 }
 
@@ -199,8 +237,14 @@ impl Settings {
             path: name.into(),
             problem: format!(": {}", error.message()),
         })?;
-        let Sections { filter, sampling, cache } = sections;
-        for (section, values) in [("filter", filter), ("sampling", sampling), ("cache", cache)] {
+        let sections = [
+            ("filter", sections.filter),
+            ("sampling", sections.sampling),
+            ("status", sections.status),
+            ("memory", sections.memory),
+            ("cache", sections.cache),
+        ];
+        for (section, values) in sections {
             for (key, value) in values {
                 let key = format!("{section}.{key}");
                 settings.set_in_section(&key, place(&key, &value), value.into_inner())?;
@@ -233,6 +277,8 @@ impl Settings {
             filter: self.filter.or(others.filter),
             sampling_mode: self.sampling_mode.or(others.sampling_mode),
             sampling_rate: self.sampling_rate.or(others.sampling_rate),
+            status_listen: self.status_listen.or(others.status_listen),
+            memory: self.memory.or(others.memory),
             cache: self.cache.or(others.cache),
         }
     }
@@ -281,7 +327,7 @@ impl Settings {
         {
             return self.cache.set(key, place, value);
         }
-        let filter = &mut self.filter;
+        let (filter, memory) = (&mut self.filter, &mut self.memory);
         match key {
             "filter.include" => filter.include = Some(texts(place, value)?),
             "filter.exclude" => filter.exclude = Some(texts(place, value)?),
@@ -291,6 +337,16 @@ impl Settings {
             "filter.exclude_protocols" => filter.exclude_protocols = Some(numbers(place, value)?),
             "sampling.mode" => self.sampling_mode = Some(text(place, value)?),
             "sampling.rate" => self.sampling_rate = Some(whole_number(place, value)?),
+            "status.listen" => self.status_listen = Some(text(place, value)?),
+            "memory.enabled" => memory.enabled = Some(yes_or_no(place, value)?),
+            "memory.shrink_above_percent" => {
+                memory.shrink_above_percent = Some(whole_number(place, value)?);
+            }
+            "memory.regrow_below_percent" => {
+                memory.regrow_below_percent = Some(whole_number(place, value)?);
+            }
+            "memory.stall_percent" => memory.stall_percent = Some(whole_number(place, value)?),
+            "memory.floor_flows" => memory.floor_flows = Some(whole_number(place, value)?),
             _ => {
                 let known = SECTIONS
                     .iter()

@@ -53,6 +53,8 @@ impl Config {
             ("batch_rows", self.batch.rows != other.batch.rows),
             ("batch_age_ms", self.batch.age != other.batch.age),
             ("queue_rows", self.batch.queued_rows != other.batch.queued_rows),
+            ("[status]", self.status != other.status),
+            ("[memory]", self.memory != other.memory),
         ];
         differences.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect()
     }
@@ -97,7 +99,16 @@ mod tests {
             exclude_own_traffic = false\n[filter]\nexclude = ['10.0.0.0/8']\n\
             [sampling]\nmode = 'flow'\nrate = 2";
         assert_eq!(config("").needs_restart(&config(file)), Vec::<&str>::new());
-        assert_eq!(SECTIONS.map(|(section, _)| section), ["filter", "sampling", "cache"]);
+        for (section, keys) in SECTIONS {
+            let values = match section {
+                "filter" | "sampling" | "cache" => continue,
+                "status" => "listen = ''",
+                "memory" => "floor_flows = 7",
+                other => panic!("is [{other}] followed or does it need a restart?"),
+            };
+            let restart = config("").needs_restart(&config(&format!("[{section}]\n{values}")));
+            assert_eq!(restart, [format!("[{section}]")], "{keys:?}");
+        }
         for line in [
             "enabled = false",
             "policy = 'fifo'",

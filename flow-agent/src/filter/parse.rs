@@ -26,6 +26,11 @@ impl Prefix {
         (prefix::HEAD_BITS + u32::from(self.bits), data)
     }
 
+    /// Bits that count, of the 128.
+    pub fn bits(&self) -> u8 {
+        self.bits
+    }
+
     /// True for an address that begins so. `::/0` is all of IPv6 and nothing of IPv4.
     pub fn contains(&self, address: &Address) -> bool {
         let number = |address: &Address| u128::from_be_bytes(address.octets());

@@ -130,7 +130,7 @@ pub struct StoreOutput {
 
 /// One delivery.
 struct Lane {
-    batches: mpsc::Sender<Batch>,
+    batches: mpsc::Sender<Arc<Batch>>,
     delivery: JoinHandle<Outcome>,
     _stopping: watch::Sender<bool>,
 }
@@ -201,7 +201,7 @@ impl StoreOutput {
             let names = Arc::new(Names::new(&self.exporter, interfaces));
             let batch = Batch::freeze(std::mem::take(&mut self.open), names, wall_clock());
             // A delivery that has ended says why in `settle`.
-            let _ = lane.batches.blocking_send(batch);
+            let _ = lane.batches.blocking_send(Arc::new(batch));
         }
         self.lane = Some(lane);
         Ok(())

@@ -1,5 +1,6 @@
 //! The loop of the drain thread: drain when it is time, until told to stop.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam::channel::RecvTimeoutError;
@@ -18,6 +19,7 @@ use crate::ledger::Ledger;
 use crate::names::NameBook;
 use crate::reload::{Changes, Reloader};
 use crate::shutdown::Requests;
+use crate::status::{Phase, RulesBook, Vitals};
 use crate::target::Store;
 
 /// How often the agent looks how full the kernel tables are.
@@ -40,6 +42,10 @@ pub struct MeterLoop {
     pub next: Instant,
     /// Drains that failed one after the other.
     pub failed: u32,
+    /// What the status shows of this.
+    pub vitals: Arc<Vitals>,
+    /// The rules, as the status shows them.
+    pub rules: RulesBook,
 }
 
 impl MeterLoop {
@@ -60,6 +66,7 @@ impl MeterLoop {
             match attacher.news() {
                 Some(Ok(interfaces)) => {
                     announce(interfaces, size, &self.store);
+                    self.vitals.set_phase(Phase::Metering);
                     notify(sd_notify::NotifyState::Ready);
                 }
                 Some(Err(error)) => return Err(error.into()),
@@ -69,6 +76,7 @@ impl MeterLoop {
             if requests.reload.try_recv().is_ok() {
                 let Changes { rules, selection } = self.reloader.reload();
                 if let Some(rules) = rules {
+                    self.rules.set(rules.clone());
                     self.drain.set_rules(rules);
                 }
                 if let Some(selection) = selection {
@@ -97,8 +105,13 @@ impl MeterLoop {
         // Tried again at each look; told, if need be, with the next drain.
         let looked = self.drain.look_at_clocks().map_err(Error::from);
         let now = Instant::now();
-        if now < self.next && !nearly_full(self.drain.fill_level()) {
-            return Ok(());
+        let level = self.drain.fill_level();
+        self.vitals.set_fill(level);
+        if now < self.next {
+            if !nearly_full(level) {
+                return Ok(());
+            }
+            self.vitals.early();
         }
         self.next = now + self.interval;
         keep_running(&mut self.store);
@@ -107,6 +120,7 @@ impl MeterLoop {
             Err(error) if self.failed == FAILED_DRAINS => return Err(error),
             Err(error) => {
                 self.failed += 1;
+                self.vitals.failed();
                 tracing::warn!("{error}; trying again");
             }
         }
@@ -133,6 +147,7 @@ impl MeterLoop {
         for (number, balance) in drained.balances.iter().enumerate() {
             post(&self.ledger, names.interface(number as u16), balance);
         }
+        self.vitals.drained(drained.evicted, drained.clock);
         if drained.evicted > 0 {
             tracing::debug!("{} flows left full sets of the flow tables", drained.evicted);
         }

@@ -6,7 +6,7 @@ use crossbeam::channel::bounded;
 use tokio::sync::{mpsc, watch};
 
 use crate::Error;
-use crate::batch;
+use crate::batch::Batching;
 use crate::cache::{Cache, CacheConfig};
 use crate::clock::wall_clock;
 use crate::config::Config;
@@ -15,6 +15,7 @@ use crate::ledger::Ledger;
 use crate::names::NameBook;
 use crate::sink::{Delivery, Outcome};
 use crate::target::Store;
+use crate::waiting::Waiting;
 
 /// Batches that may wait for the store; the rows in them are bounded by `batch`.
 const BATCH_QUEUE: usize = 1 << 16;
@@ -32,6 +33,8 @@ pub struct Pipeline {
     pub ledger: Ledger,
     /// How long each stage took.
     pub latency: Latency,
+    /// What waits for the store.
+    pub waiting: Waiting,
 }
 
 impl Pipeline {
@@ -58,16 +61,17 @@ impl Pipeline {
         };
         let cache = Cache::start(&cache, &record_sender, &latency).map_err(Error::thread)?;
         drop(record_sender);
-        let batcher = batch::start(
-            config.batch,
-            record_receiver,
-            batch_sender,
-            names.clone(),
-            ledger.clone(),
-            latency.clone(),
+        let waiting = Waiting::default();
+        let batching = Batching {
+            limits: config.batch,
+            batches: batch_sender,
+            names: names.clone(),
+            ledger: ledger.clone(),
+            latency: latency.clone(),
+            waiting: waiting.clone(),
             wall_clock,
-        )
-        .map_err(Error::thread)?;
+        };
+        let batcher = batching.start(record_receiver).map_err(Error::thread)?;
         let delivery = Delivery {
             store: store.new_client(),
             exporter: config.exporter.clone(),
@@ -77,7 +81,7 @@ impl Pipeline {
             patience: config.stop_patience,
         };
         let delivery = delivery.start(batch_receiver, stopping).map_err(Error::thread)?;
-        Ok(Self { cache, batcher, delivery, stopping: stopping_sender, ledger, latency })
+        Ok(Self { cache, batcher, delivery, stopping: stopping_sender, ledger, latency, waiting })
     }
 
     /// A stage that has ended before its time, which only a panic does.

@@ -305,6 +305,26 @@ impl ClickHouse {
         answer.await.map_err(|error| self.error("answer", &error))
     }
 
+    /// The rows that a question with server-side parameters is answered with; `{table}` in it
+    /// stands for `table` of the database.
+    ///
+    /// # Errors
+    /// The store is away, does not answer in time, or refuses the question.
+    pub async fn rows<T: clickhouse::RowOwned + clickhouse::RowRead>(
+        &self,
+        table: &str,
+        sql: &str,
+        parameters: &[(&str, String)],
+    ) -> Result<Vec<T>, SinkError> {
+        let table = format!("{}.{table}", self.address.database);
+        let mut query = self.client.query(&sql.replace("{table}", &table));
+        for (name, value) in parameters {
+            query = query.param(name, value);
+        }
+        let limit = QUESTION_TIMEOUT.as_secs().to_string();
+        self.ask("answer", query.with_setting("max_execution_time", limit).fetch_all()).await
+    }
+
     async fn insert<'r, T: RowWrite>(
         &self,
         table: &str,

@@ -5,6 +5,7 @@
 //! rows under the same token.
 
 use std::io;
+use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -59,7 +60,7 @@ impl Delivery {
     /// The system refuses the thread.
     pub fn start(
         self,
-        batches: mpsc::Receiver<Batch>,
+        batches: mpsc::Receiver<Arc<Batch>>,
         stopping: watch::Receiver<bool>,
     ) -> io::Result<JoinHandle<Outcome>> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -73,7 +74,7 @@ impl Delivery {
     /// only as long as [`Delivery::patience`].
     pub async fn run(
         self,
-        mut batches: mpsc::Receiver<Batch>,
+        mut batches: mpsc::Receiver<Arc<Batch>>,
         stopping: watch::Receiver<bool>,
     ) -> Outcome {
         let mut outcome = Outcome { rows: 0, undelivered: None };

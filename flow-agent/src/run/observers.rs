@@ -1,0 +1,94 @@
+//! What looks at the agent while it runs: the status and the watch on memory.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use flow_common::hash::HashKeys;
+
+use super::meter_loop::MeterLoop;
+use super::pipeline::Pipeline;
+use crate::Error;
+use crate::attach::{MeteredBook, TableSize};
+use crate::cache::CacheControl;
+use crate::config::Config;
+use crate::drain::Look;
+use crate::pressure::{Pressure, PressureBook, Reader, Resizable};
+use crate::status::{Bound, RulesBook, Server, Sources, Vitals};
+
+/// How long the cache may take to answer a question of the status.
+const ANSWER: Duration = Duration::from_secs(5);
+
+/// What the observers need besides the stages.
+pub struct Observed<'a> {
+    pub config: &'a Config,
+    /// Where the status is served, if that was asked for.
+    pub bound: Option<Bound>,
+    pub vitals: Arc<Vitals>,
+    pub rules: RulesBook,
+    pub metered: MeteredBook,
+    pub hash_keys: HashKeys,
+    pub look: Look,
+    pub tables: TableSize,
+}
+
+/// The running observers; they end when they are dropped.
+pub struct Observers {
+    pressure: Option<Pressure>,
+    status: Option<Server>,
+}
+
+impl Observed<'_> {
+    /// Starts them.
+    ///
+    /// # Errors
+    /// The system refuses a thread.
+    pub fn start(self, meter: &MeterLoop, pipeline: &Pipeline) -> Result<Observers, Error> {
+        let (config, cache) = (self.config, pipeline.cache.control());
+        let most = config.cache.limits.max_flows;
+        let watched = cache.clone();
+        let pressure =
+            config.memory.map(|limits| Pressure::start(limits, most, Reader::new(), watched));
+        let pressure = pressure.transpose().map_err(Error::thread)?;
+        let sources = Sources {
+            vitals: self.vitals,
+            ledger: pipeline.ledger.clone(),
+            latency: pipeline.latency.clone(),
+            waiting: pipeline.waiting.clone(),
+            cache,
+            names: meter.names.clone(),
+            metered: self.metered,
+            rules: self.rules,
+            hash_keys: self.hash_keys,
+            look: Arc::new(Mutex::new(self.look)),
+            tables: self.tables,
+            store: meter.store.new_client(),
+            pressure: pressure.as_ref().map_or_else(PressureBook::default, Pressure::book),
+            exporter: config.exporter.clone(),
+            patience: ANSWER,
+        };
+        let bound = self.bound.or_else(|| Bound::default(config.status));
+        let status = bound.map(|bound| {
+            tracing::info!("the status is at http://{}", bound.address());
+            bound.serve(sources)
+        });
+        Ok(Observers { pressure, status: status.transpose().map_err(Error::thread)? })
+    }
+}
+
+impl Observers {
+    /// Ends all but the status.
+    pub fn keep_status(self) -> Option<Server> {
+        drop(self.pressure);
+        self.status
+    }
+}
+
+impl Resizable for CacheControl {
+    fn open_flows(&self) -> usize {
+        self.stats().sum.flows as usize
+    }
+
+    fn resize(&self, max_flows: usize) {
+        Self::resize(self, max_flows);
+    }
+}

@@ -1,0 +1,62 @@
+//! Why the status cannot be served or asked for.
+
+use std::io;
+use std::net::SocketAddr;
+
+use crate::Exit;
+
+/// An error of the server or of a command that asks it.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "the message says what each field is")]
+pub enum StatusError {
+    /// Somebody has the port.
+    #[error(
+        "the status cannot be served at {listen}: the address is in use, perhaps by another \
+         flow-agent; choose another listen of [status], or \"\" for none"
+    )]
+    InUse { listen: SocketAddr },
+    /// Another reason.
+    #[error("the status cannot be served at {listen}: {source}")]
+    Listen { listen: SocketAddr, source: io::Error },
+    /// Nobody serves it.
+    #[error(
+        "no flow-agent answers at {address}: {problem}; is `flow-agent run` running, and with \
+         this listen of [status]? --status names another address"
+    )]
+    NoAgent { address: SocketAddr, problem: String },
+    /// It is switched off.
+    #[error("{path} switches the status off (listen of [status] is empty): nobody can be asked")]
+    Off { path: String },
+    /// No answer.
+    #[error("the agent at {address} has not answered for {seconds} s")]
+    Silent { address: SocketAddr, seconds: u64 },
+    /// What answers is no agent, or a newer one.
+    #[error("what answers at {address} is no flow-agent of this version: {problem}")]
+    NotUnderstood { address: SocketAddr, problem: String },
+    /// The agent says no: its own sentence.
+    #[error("{problem}")]
+    Refused { problem: String, usage: bool },
+    /// An argument cannot be understood.
+    #[error("{problem}")]
+    Usage { problem: String },
+}
+
+impl StatusError {
+    /// The process exit code for this error.
+    pub fn exit(&self) -> Exit {
+        match self {
+            Self::Off { .. } | Self::Usage { .. } | Self::Refused { usage: true, .. } => {
+                Exit::Usage
+            }
+            Self::Listen { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
+                Exit::Privilege
+            }
+            Self::Listen { .. } => Exit::Usage,
+            Self::InUse { .. }
+            | Self::NoAgent { .. }
+            | Self::Silent { .. }
+            | Self::NotUnderstood { .. }
+            | Self::Refused { usage: false, .. } => Exit::Failed,
+        }
+    }
+}

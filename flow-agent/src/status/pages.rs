@@ -1,0 +1,293 @@
+//! The JSON documents, but for those of single flows.
+
+use std::collections::BTreeMap;
+
+use flow_common::Count;
+use hdrhistogram::Histogram;
+use serde_json::{Map, Value, json};
+
+use super::level::time;
+use super::{Sources, StatusError};
+use crate::cache::{CacheDetails, CacheStats, Counter};
+use crate::filter::Sampling;
+use crate::ledger::{self, Entry, InterfaceTotals};
+
+/// `/api/v1/status`: how the agent is.
+pub fn status(sources: &Sources) -> Value {
+    let vitals = &sources.vitals;
+    let (figures, tables) = (vitals.figures(), sources.tables);
+    let waiting = sources.waiting.size();
+    let stats = sources.cache.stats();
+    let totals = sources.ledger.totals();
+    let list = sources.metered.current();
+    let packets = |wanted: fn(&Entry) -> bool| -> u64 {
+        totals.iter().filter(|(entry, _)| wanted(entry)).map(|(_, count)| count.packets).sum()
+    };
+    json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "exporter": sources.exporter,
+        "process": std::process::id(),
+        "phase": vitals.phase().label(),
+        "started": time(vitals.started_ns()),
+        "uptime_s": vitals.uptime().as_secs(),
+        "store": sources.store.address().to_string(),
+        "interfaces": { "metered": list.metered.len(), "refused": list.refused.len() },
+        "rules": rules(sources),
+        "tables": {
+            "cpus": tables.cpus,
+            "flows_per_cpu": tables.flows_per_region(),
+            "bytes": tables.bytes(),
+            "fill": figures.fill.flows,
+            "evicted_fill": figures.fill.evicted,
+            "evicted_flows": figures.evicted,
+        },
+        "drains": {
+            "interval_ms": vitals.interval().as_millis() as u64,
+            "count": figures.drains,
+            "early": figures.early,
+            "failed": figures.failed,
+            "since_last_s": figures.since_last.as_secs_f64(),
+        },
+        "cache": {
+            "flows": stats.sum.flows,
+            "max_flows": stats.sum.max_flows,
+            "bytes": stats.sum.bytes,
+            "hit_ratio": stats.hit_ratio(),
+        },
+        "waiting": {
+            "open_records": waiting.open_records,
+            "batches": waiting.batches,
+            "batch_records": waiting.batch_records,
+        },
+        "memory": memory(sources),
+        "packets": {
+            "seen": packets(|entry| *entry == Entry::Seen),
+            "metered": packets(|entry| *entry == Entry::Metered),
+            "not_metered": packets(|entry| matches!(entry, Entry::NotMetered(_))),
+            "lost": packets(|entry| matches!(entry, Entry::Lost(_))),
+            "unaccounted": ledger::unaccounted(&totals).0,
+            "drained": packets(|entry| *entry == Entry::Drained),
+            "acknowledged": packets(|entry| *entry == Entry::Acknowledged),
+            "undelivered": packets(|entry| matches!(entry, Entry::LostRecord(_))),
+            "in_flight": ledger::in_flight(&totals).0,
+        },
+    })
+}
+
+fn rules(sources: &Sources) -> Value {
+    let rules = sources.rules.current();
+    let sampling = match rules.sampling {
+        Sampling::All => json!({ "mode": "all", "rate": 1 }),
+        Sampling::Flows(rate) => json!({ "mode": "flow", "rate": rate }),
+        Sampling::Packets(rate) => json!({ "mode": "packet", "rate": rate }),
+    };
+    json!({
+        "prefixes": rules.prefixes.len(),
+        "ports": rules.include_ports.len() + rules.exclude_ports.len(),
+        "protocols": rules.include_protocols.len() + rules.exclude_protocols.len(),
+        "own_traffic_left_out": rules.own_port.is_some(),
+        "sampling": sampling,
+    })
+}
+
+fn memory(sources: &Sources) -> Value {
+    let state = sources.pressure.state();
+    if !state.enabled {
+        return json!({ "enabled": false });
+    }
+    json!({
+        "enabled": true,
+        "source": state.reading.map(|reading| reading.source.label()),
+        "used_bytes": state.reading.map(|reading| reading.used_bytes),
+        "limit_bytes": state.reading.map(|reading| reading.limit_bytes),
+        "stall_percent": state.reading.map(|reading| reading.stall_percent),
+        "max_flows": state.max_flows,
+        "configured_flows": state.configured_flows,
+        "shrinks": state.shrinks,
+        "regrows": state.regrows,
+    })
+}
+
+/// `/api/v1/ledger`: what became of every packet, in all and by interface.
+pub fn ledger(sources: &Sources) -> Value {
+    let interfaces: BTreeMap<String, Value> = sources
+        .ledger
+        .interfaces()
+        .iter()
+        .map(|(name, totals)| (name.to_string(), books(totals)))
+        .collect();
+    json!({
+        "since": time(sources.vitals.started_ns()),
+        "total": books(&sources.ledger.totals()),
+        "interfaces": interfaces,
+    })
+}
+
+/// Totals by stage and, where there are several, reason.
+fn books(totals: &InterfaceTotals) -> Value {
+    let mut stages = Map::new();
+    for stage in ["seen", "metered", "drained", "acknowledged"] {
+        stages.insert(stage.into(), count(Count::default()));
+    }
+    for stage in ["not_metered", "lost", "undelivered", "note"] {
+        stages.insert(stage.into(), json!({}));
+    }
+    for (entry, sum) in totals {
+        let (stage, reason) = entry.labels();
+        if reason.is_empty() {
+            stages[stage] = count(*sum);
+        } else {
+            stages[stage][reason] = count(*sum);
+        }
+    }
+    for (name, (packets, octets)) in
+        [("unaccounted", ledger::unaccounted(totals)), ("in_flight", ledger::in_flight(totals))]
+    {
+        stages.insert(name.into(), json!({ "packets": packets, "octets": octets }));
+    }
+    Value::Object(stages)
+}
+
+fn count(count: Count) -> Value {
+    json!({ "packets": count.packets, "octets": count.octets })
+}
+
+/// `/api/v1/interfaces`: which are metered and how, and which refuse.
+pub fn interfaces(sources: &Sources) -> Value {
+    let list = sources.metered.current();
+    let totals = sources.ledger.interfaces();
+    let packets = |name: &str, entry| {
+        totals.get(name).and_then(|totals| totals.get(&entry)).copied().unwrap_or_default()
+    };
+    let metered: Vec<_> = list
+        .metered
+        .iter()
+        .map(|interface| {
+            json!({
+                "name": interface.name,
+                "number": interface.number,
+                "ifindex": interface.ifindex,
+                "ingress": interface.ingress,
+                "seen": count(packets(&interface.name, Entry::Seen)),
+                "metered": count(packets(&interface.name, Entry::Metered)),
+            })
+        })
+        .collect();
+    let refused: Vec<_> = list
+        .refused
+        .iter()
+        .map(|interface| json!({ "name": interface.name, "why": interface.why }))
+        .collect();
+    json!({ "metered": metered, "refused": refused })
+}
+
+/// `/api/v1/latency`: quantiles of each stage since the start, in ns.
+pub fn latency(sources: &Sources) -> Value {
+    let stages = sources.latency.totals();
+    let stages: Map<_, _> = stages
+        .iter()
+        .map(|(stage, histogram)| (stage.label().to_owned(), quantiles(histogram)))
+        .collect();
+    json!({ "unit": "ns", "stages": stages })
+}
+
+fn quantiles(histogram: &Histogram<u64>) -> Value {
+    if histogram.is_empty() {
+        return json!({ "count": 0 });
+    }
+    json!({
+        "count": histogram.len(),
+        "min": histogram.min(),
+        "p50": histogram.value_at_quantile(0.5),
+        "p90": histogram.value_at_quantile(0.9),
+        "p99": histogram.value_at_quantile(0.99),
+        "p999": histogram.value_at_quantile(0.999),
+        "max": histogram.max(),
+    })
+}
+
+/// `/api/v1/cache`: the flow cache; with details its shards are asked, too.
+///
+/// # Errors
+/// The shards do not answer in time.
+pub fn cache(sources: &Sources, details: bool) -> Result<Value, StatusError> {
+    let stats = sources.cache.stats();
+    let mut page = figures(sources, &stats);
+    if details {
+        let refused = |error: crate::cache::Unanswered| StatusError::Refused {
+            problem: error.to_string(),
+            usage: false,
+        };
+        let found = sources.cache.details(sources.patience).map_err(refused)?;
+        page["details"] = describe(sources, &found);
+    }
+    Ok(page)
+}
+
+fn figures(sources: &Sources, stats: &CacheStats) -> Value {
+    let counts: Map<_, _> = Counter::ALL
+        .into_iter()
+        .map(|counter| (counter.label().to_owned(), json!(stats.sum.counts.get(counter))))
+        .collect();
+    let rates = |[one, five, fifteen]: [f64; 3]| json!({ "1m": one, "5m": five, "15m": fifteen });
+    // On the clock of the updates: what that lacks to Unix time is with the kernel's clocks.
+    let drift = sources.vitals.clock().map_or(0, |clock| clock.drift_ns());
+    let last = stats.sum.last_eviction_ns;
+    let last = if last == 0 { None } else { time(last.saturating_add_signed(drift)) };
+    json!({
+        "level": stats.level.label(),
+        "shards": stats.shards,
+        "flows": stats.sum.flows,
+        "max_flows": stats.sum.max_flows,
+        "bytes": stats.sum.bytes,
+        "hit_ratio": stats.hit_ratio(),
+        "last_eviction": last,
+        "queued_messages": stats.sum.queued,
+        "counts": counts,
+        "per_second": {
+            "hits": rates(stats.sum.rates.hits),
+            "misses": rates(stats.sum.rates.misses),
+            "evictions": rates(stats.sum.rates.evictions),
+        },
+    })
+}
+
+fn describe(sources: &Sources, details: &CacheDetails) -> Value {
+    let names = sources.names.current();
+    let hot: Vec<_> = details
+        .hot_flows
+        .iter()
+        .map(|flow| {
+            json!({
+                "interface": &**names.interface(flow.key.interface),
+                "key": super::key::of(&flow.key).to_string(),
+                "packets": flow.packets,
+                "error": flow.error,
+            })
+        })
+        .collect();
+    json!({
+        "age_ms": quantiles(&details.age_ms),
+        "idle_ms": quantiles(&details.idle_ms),
+        "get_ns": quantiles(&details.get_ns),
+        "update_ns": quantiles(&details.update_ns),
+        "evict_ns": quantiles(&details.evict_ns),
+        "hot_flows": hot,
+    })
+}
+
+/// `/healthz` and `/readyz`: true if so, and what there is to say.
+pub fn health(sources: &Sources) -> (bool, Value) {
+    match sources.vitals.illness() {
+        None => (true, json!({ "healthy": true })),
+        Some(illness) => (false, json!({ "healthy": false, "error": illness })),
+    }
+}
+
+/// See [`health`].
+pub fn readiness(sources: &Sources) -> (bool, Value) {
+    let phase = sources.vitals.phase();
+    let (healthy, _) = health(sources);
+    let ready = healthy && phase == super::Phase::Metering;
+    (ready, json!({ "ready": ready, "phase": phase.label() }))
+}

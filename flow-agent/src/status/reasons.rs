@@ -1,0 +1,98 @@
+//! Why a flow may be missing, or not be whole: sentences for people.
+
+use flow_common::NotMetered;
+
+use super::{FlowName, Phase, Sources};
+use crate::filter::{LeftOut, Sampling};
+use crate::ledger::Entry;
+
+/// Everything that may be why.
+pub fn reasons(sources: &Sources, name: &FlowName) -> Vec<String> {
+    let mut reasons = Vec::new();
+    let phase = sources.vitals.phase();
+    if phase != Phase::Metering {
+        reasons.push(format!("the agent is {}: not everything is metered", phase.label()));
+    }
+    let list = sources.metered.current();
+    if list.metered.is_empty() {
+        reasons.push("no interface is metered: see `interfaces` in the configuration".into());
+    } else {
+        let names: Vec<_> = list.metered.iter().map(|interface| interface.name.as_str()).collect();
+        reasons
+            .push(format!("only packets at these interfaces are metered: {}", shortened(&names)));
+    }
+    for refused in &list.refused {
+        reasons.push(format!("{} is not metered: {}", refused.name, refused.why));
+    }
+    rules(sources, name, &mut reasons);
+    if name.ends.iter().any(|(address, _)| address.is_unspecified()) {
+        reasons.push("an unspecified address stands for packets whose flow was lost".into());
+    }
+    books(sources, name, &mut reasons);
+    reasons
+}
+
+fn rules(sources: &Sources, name: &FlowName, reasons: &mut Vec<String>) {
+    let rules = sources.rules.current();
+    let rate = match rules.sampling {
+        Sampling::All => 1,
+        Sampling::Flows(rate) | Sampling::Packets(rate) => rate,
+    };
+    for why in rules.judge(&name.flow_key(), &sources.hash_keys) {
+        reasons.push(match why {
+            LeftOut::Protocol => {
+                "the filters leave out its protocol (include_protocols, exclude_protocols)".into()
+            }
+            LeftOut::Port => {
+                "the filters leave out its ports (include_ports, exclude_ports)".into()
+            }
+            LeftOut::Prefix => "the filters leave out its addresses (include, exclude)".into(),
+            LeftOut::NotSampled => format!(
+                "it is not in the sample: 1 in {rate} flows is metered, and not this one \
+                 until the agent starts again"
+            ),
+            LeftOut::SomeSampled => format!("1 in {rate} packets is metered"),
+            LeftOut::PerhapsOwn => "one of its ports is the store's: the agent's own connections \
+                                    are left out (exclude_own_traffic)"
+                .into(),
+        });
+    }
+}
+
+/// What the ledger has of packets without a flow: they have no key any more.
+fn books(sources: &Sources, name: &FlowName, reasons: &mut Vec<String>) {
+    for (entry, count) in sources.ledger.totals() {
+        let packets = count.packets;
+        let (stage, reason) = entry.labels();
+        match entry {
+            Entry::NotMetered(number) => {
+                // No packet of a flow that has a name is one of these.
+                let cannot_be = [NotMetered::Arp, NotMetered::Lldp, NotMetered::Other];
+                if !cannot_be.contains(&NotMetered::ALL[usize::from(number)]) {
+                    reasons.push(format!(
+                        "{packets} packets since the start were not metered, reason {reason}"
+                    ));
+                }
+            }
+            Entry::Lost(_) => reasons.push(format!(
+                "{packets} packets since the start were lost in the kernel, reason {reason}"
+            )),
+            Entry::LostRecord(_) => reasons.push(format!(
+                "{packets} packets since the start are in no row, {stage} reason {reason}"
+            )),
+            Entry::FragmentWithoutPorts if name.has_ports() => reasons.push(format!(
+                "{packets} later fragments since the start have ports 0, because their first \
+                 was not seen"
+            )),
+            _ => {}
+        }
+    }
+}
+
+/// The first names of a list that may be long.
+fn shortened(names: &[&str]) -> String {
+    const MOST: usize = 20;
+    let rest = names.len().saturating_sub(MOST);
+    let first = names[..names.len().min(MOST)].join(", ");
+    if rest == 0 { first } else { format!("{first} and {rest} more") }
+}
