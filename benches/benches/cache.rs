@@ -51,7 +51,10 @@ fn run_shard(bencher: Bencher<'_, '_>, mut shard: Shard, work: (Vec<u32>, ItemsC
 
 mod update {
     //! Of entries that are there.
-    use super::*;
+    use super::{
+        Bencher, Choice, DashMap, FLOWS, HashMap, ItemsCount, Key, RandomState, StatsLevel,
+        UPDATES, Value, choose, key, run_shard, shard, work,
+    };
 
     #[divan::bench(args = FLOWS, sample_count = 7)]
     fn a_shard(bencher: Bencher<'_, '_>, flows: u32) {
@@ -153,7 +156,10 @@ mod update {
 mod get {
     //! Of entries that are there, without a change; a shard is asked flow by flow when somebody
     //! looks one up, so what it is compared by is the look-up of an update.
-    use super::*;
+    use super::{
+        Bencher, Choice, FLOWS, ItemsCount, START_NS, StatsLevel, UPDATES, Value, choose, key,
+        shard, updates, work,
+    };
 
     #[divan::bench(args = FLOWS, sample_count = 7)]
     fn a_shard(bencher: Bencher<'_, '_>, flows: u32) {

@@ -11,7 +11,8 @@ use crate::Error;
 use crate::cache::{Counter, Limits, Shard, StatsLevel, Timeouts};
 use crate::record::FlowRecord;
 
-/// Updates of a run.
+/// Updates of a run, and at least eight of each flow: eight seconds of their time, in which each
+/// has to be placed again in its list twice.
 const UPDATES: usize = 2_000_000;
 
 /// Updates that are timed one by one.
@@ -138,7 +139,7 @@ impl Case {
                 threads.into_iter().map(join).collect()
             });
             let runs: Vec<Run> = runs.into_iter().collect::<Result<_, _>>()?;
-            rates.push(runs.iter().map(|run| UPDATES as f64 / run.seconds).sum());
+            rates.push(runs.iter().map(|run| self.updates() as f64 / run.seconds).sum());
             last = runs.into_iter().next();
         }
         let rates = Spread(rates);
@@ -162,10 +163,17 @@ impl Case {
         })
     }
 
+    fn updates(self) -> usize {
+        match self.choice {
+            Choice::New => UPDATES,
+            _ => UPDATES.max(8 * self.flows as usize),
+        }
+    }
+
     /// A shard that holds the working set, the records that it emits and the time.
     fn prepared(self, seed: u64) -> (Shard, Vec<FlowRecord>, u64) {
         let room = match self.work {
-            "insert" => UPDATES.max(self.flows as usize) * 2,
+            "insert" => self.updates() * 2,
             "evict" => self.flows as usize,
             _ => self.flows as usize * 2,
         };
@@ -183,7 +191,7 @@ impl Case {
     }
 
     fn run(self, thread: u64) -> Result<Run, Error> {
-        let flows = choose(self.choice, self.flows, UPDATES, thread + 1);
+        let flows = choose(self.choice, self.flows, self.updates(), thread + 1);
         let (mut shard, mut out, start) = self.prepared(thread);
         let (before, mut records) = (shard.stats().counts, 0);
         let step = pace(self.flows).min(10_000_000);
@@ -209,7 +217,7 @@ impl Case {
             Choice::Zipf => self.flows.next_power_of_two(),
             _ => self.flows,
         };
-        let expected = UPDATES as u64 + u64::from(first);
+        let expected = self.updates() as u64 + u64::from(first);
         if packets != expected {
             return Err(failed(format!("{packets} packets in {records} records, not {expected}")));
         }

@@ -15,7 +15,8 @@ use super::look::Mode;
 use super::memory::{Initiator, Memory};
 use super::query::{FlowQuery, Invalidated, Selection};
 use super::shard::Shard;
-use super::stats::{CacheStats, ShardStats, SharedStats, StatsLevel};
+use super::shared_stats::SharedStats;
+use super::stats::{CacheStats, ShardStats, StatsLevel};
 use crate::record::FlowRecord;
 
 /// Questions that may wait for one shard.

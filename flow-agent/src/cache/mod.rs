@@ -27,6 +27,8 @@ mod rates;
 mod shard;
 #[cfg(feature = "live")]
 mod shards;
+#[cfg(feature = "live")]
+mod shared_stats;
 mod slab;
 mod stats;
 mod timeouts;

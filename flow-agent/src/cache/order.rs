@@ -134,6 +134,11 @@ impl Orders {
         }
     }
 
+    /// True for a flow in the list of its class.
+    pub fn holds(&self, slot: u32, class: Class) -> bool {
+        self.lists[class as usize].list.contains(&slot)
+    }
+
     /// Placements since this one.
     #[inline(always)]
     pub fn turns_since(&self, placed: Placed) -> u32 {

@@ -54,6 +54,8 @@ pub struct Shard {
     pub(super) full: Option<Box<Full>>,
     until_sample: u32,
     pub(super) memory: Memory,
+    /// Slots of the chunk whose flows are to be placed again.
+    stale: Vec<u32>,
 }
 
 /// Updates that are made together, by [`Shard::push`].
@@ -98,6 +100,7 @@ impl Shard {
             full: None,
             until_sample: SAMPLE,
             memory: Memory::default(),
+            stale: Vec::with_capacity(CHUNK),
         }
     }
 
@@ -106,6 +109,7 @@ impl Shard {
         let mut ready = self.ready(delta);
         ready.slot = self.index.first(ready.hash).unwrap_or(NONE);
         self.apply(&ready, out);
+        self.place_stale();
     }
 
     /// Adds many, in this order.
@@ -161,6 +165,26 @@ impl Shard {
             self.apply(ready, out);
         }
         chunk.0.clear();
+        if !self.stale.is_empty() {
+            self.place_stale();
+        }
+    }
+
+    /// Places the flows again that are due for it: first all are looked up, so that the cache
+    /// misses of these, too, overlap.
+    #[inline(never)]
+    fn place_stale(&mut self) {
+        let mut stale = std::mem::take(&mut self.stale);
+        // One that left since has a free slot, or another flow in it that may as well be placed.
+        stale.retain(|slot| self.orders.holds(*slot, self.slab.get(*slot).class));
+        for slot in stale.drain(..) {
+            let flow = self.slab.get_mut(slot);
+            // Those that lingered stay in the order of their ends.
+            if flow.class != Class::Ended {
+                self.orders.place(slot, flow);
+            }
+        }
+        self.stale = stale;
     }
 
     /// One update by itself, whose latency is counted.
@@ -172,6 +196,7 @@ impl Shard {
         ready.slot = self.index.find(ready.hash, is).unwrap_or(NONE);
         let found = started.elapsed();
         self.apply(&ready, out);
+        self.place_stale();
         if let Some(full) = &mut self.full {
             full.time(found, started.elapsed());
         }
@@ -213,7 +238,7 @@ impl Shard {
                         age > self.stale_ticks[class] as i32
                     };
                     if stale {
-                        self.orders.place(ready.slot, flow);
+                        self.stale.push(ready.slot);
                     }
                     return;
                 }
