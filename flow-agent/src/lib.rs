@@ -43,6 +43,7 @@ pub mod schema;
 pub mod services;
 pub mod shutdown;
 pub mod sink;
+#[cfg(feature = "live")]
 pub mod state;
 #[cfg(feature = "live")]
 pub mod status;
