@@ -22,15 +22,18 @@ mod cache;
 mod enrich;
 mod memory;
 mod rules;
+mod sections;
 mod settings;
 mod source;
 mod status;
+mod values;
 
 pub use cache::CacheChoice;
 pub use enrich::EnrichSettings;
-pub use settings::{Said, Settings};
+pub use settings::Settings;
 pub use source::Source;
 pub use status::{DEFAULT_STATUS, StatusListen};
+pub use values::Said;
 
 /// Why the configuration cannot be used.
 #[derive(Debug, thiserror::Error)]

@@ -123,6 +123,7 @@ pub fn run(
         hash_keys: keys_from(seed),
         look,
         tables: size,
+        enrich: enrichment.stats.clone(),
     };
     let observers = observed.start(&meter, &pipeline)?;
     let mut attacher = Attacher::start(hooks, interfaces, watcher).map_err(Error::thread)?;

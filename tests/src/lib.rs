@@ -6,6 +6,7 @@
 pub mod attack;
 pub mod bin_path;
 pub mod cleanup;
+pub mod corpus;
 pub mod counted;
 pub mod hooks;
 pub mod lab;

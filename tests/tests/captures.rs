@@ -1,10 +1,10 @@
 //! What the detectors say of the records of captures: of ordinary traffic, nothing loud.
 //!
-//! On captures built here, and on every capture of the folder that `FLOW_PCAP_CORPUS` names.
+//! On captures built here, or every real capture there is ([`corpus::folder`]).
 //! Needs the `flow-agent` binary, as `corpus.rs`.
 
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
@@ -14,14 +14,15 @@ use flow_agent::names::Names;
 use flow_agent::record::{FlowEndReason, FlowRecord, InitiatorBy};
 use flow_common::Direction;
 use flow_tests::bin_path::flow_agent;
+use flow_tests::corpus;
 use flow_tests::wild::{self, Dice};
 use serde_json::Value;
 
 #[test]
 fn captures_of_ordinary_traffic_hold_no_scan_and_no_flood() -> Result<()> {
     let built = tempfile::tempdir()?;
-    let folder = if let Some(folder) = std::env::var_os("FLOW_PCAP_CORPUS") {
-        PathBuf::from(folder)
+    let folder = if let Some(folder) = corpus::folder() {
+        folder
     } else {
         let frames = wild::frames(&mut Dice::new(4), 1, 5_000);
         std::fs::write(built.path().join("wild.pcap"), wild::pcap(1, &frames))?;

@@ -1,5 +1,5 @@
 //! `flow-agent replay` against the independent reference: on captures built here, and on every
-//! capture of the folder that `FLOW_PCAP_CORPUS` names.
+//! real capture there is ([`corpus::folder`]).
 //!
 //! Needs the `flow-agent` binary: `FLOW_AGENT_BIN`, else the one in this build's target folder.
 
@@ -10,6 +10,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use flow_tests::corpus;
 use flow_tests::reference::{self, Direction, Refusal, Sum, Totals, Tunnel};
 use flow_tests::wild::{self, Dice};
 use serde_json::Value;
@@ -77,9 +78,7 @@ fn what_is_no_capture_is_refused() {
 #[test]
 fn the_corpus() {
     let built = tempfile::tempdir().unwrap();
-    let folder = if let Some(folder) = std::env::var_os("FLOW_PCAP_CORPUS") {
-        PathBuf::from(folder)
-    } else {
+    let folder = corpus::folder().unwrap_or_else(|| {
         // No real captures here: a small corpus of what is built above.
         let mut dice = Dice::new(4);
         let interfaces = LINKS.map(|link| (link, wild::frames(&mut dice, link, 1_000)));
@@ -88,29 +87,13 @@ fn the_corpus() {
         }
         write(&built, "all.pcapng", &wild::pcapng(&interfaces));
         built.path().to_owned()
-    };
-    let captures = captures(&folder);
-    assert!(!captures.is_empty(), "FLOW_PCAP_CORPUS={} has no captures", folder.display());
+    });
+    let captures = corpus::captures(&folder);
     let both = |file| [false, true].map(|decapsulate| compare(file, decapsulate).err());
     let differences: Vec<_> = captures.iter().flat_map(|file| both(file)).flatten().collect();
     let count = differences.len();
     assert!(differences.is_empty(), "{count} of {}:\n{}", captures.len(), differences.join("\n"));
     println!("{} captures agree", captures.len());
-}
-
-fn captures(folder: &Path) -> Vec<PathBuf> {
-    let mut captures: Vec<_> = std::fs::read_dir(folder)
-        .unwrap_or_else(|error| panic!("FLOW_PCAP_CORPUS={}: {error}", folder.display()))
-        .map(|entry| entry.unwrap().path())
-        .filter(|path| {
-            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            [".pcap", ".pcapng", ".cap"]
-                .iter()
-                .any(|end| name.trim_end_matches(".gz").ends_with(end))
-        })
-        .collect();
-    captures.sort();
-    captures
 }
 
 fn write(folder: &tempfile::TempDir, name: &str, bytes: &[u8]) -> PathBuf {

@@ -296,6 +296,11 @@ impl Devices {
         }
     }
 
+    /// Addresses in it.
+    pub fn len(&self) -> usize {
+        self.known.size("devices").entries
+    }
+
     /// How full it is.
     pub fn sizes(&self) -> [Size; 2] {
         [self.known.size("devices"), self.macs.size("device_macs")]

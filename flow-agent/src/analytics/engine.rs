@@ -184,6 +184,11 @@ impl Engine {
         }
     }
 
+    /// Devices in the inventory.
+    pub fn device_count(&self) -> usize {
+        self.devices.len()
+    }
+
     /// How full every bounded structure is.
     pub fn sizes(&self) -> Vec<Size> {
         let interfaces = Size {

@@ -4,6 +4,8 @@
 //! that of the lightest and its weight, which is from then on the error of the newcomer. So the
 //! true weight of a key lies between `weight - error` and `weight`, every key heavier than
 //! `total / places` has a place, and no error is larger than that.
+//!
+//! Packets ride along: those of a key since it took its place.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -19,6 +21,8 @@ pub struct Heavy<K> {
     pub weight: u64,
     /// By how much at most the weight is too large.
     pub error: u64,
+    /// At least these packets; all of them if there is no error.
+    pub packets: u64,
 }
 
 /// The sketch: a heap with the lightest on top, and where each key is in it.
@@ -43,22 +47,23 @@ impl<K: Hash + Eq + Copy> SpaceSaving<K> {
         }
     }
 
-    /// Adds weight to a key.
-    pub fn add(&mut self, key: K, weight: u64) {
+    /// Adds weight and packets to a key.
+    pub fn add(&mut self, key: K, weight: u64, packets: u64) {
         self.total += weight;
         if let Some(position) = self.index.get(&key) {
             let position = *position as usize;
             self.heap[position].weight += weight;
+            self.heap[position].packets += packets;
             self.sink(position);
         } else if self.heap.len() < self.places {
-            self.heap.push(Heavy { key, weight, error: 0 });
+            self.heap.push(Heavy { key, weight, error: 0, packets });
             self.index.insert(key, self.heap.len() as u32 - 1);
             self.rise(self.heap.len() - 1);
         } else {
             let lightest = self.heap[0];
             self.index.remove(&lightest.key);
             let error = lightest.weight;
-            self.heap[0] = Heavy { key, weight: error + weight, error };
+            self.heap[0] = Heavy { key, weight: error + weight, error, packets };
             self.index.insert(key, 0);
             self.replaced += 1;
             self.sink(0);
@@ -74,7 +79,7 @@ impl<K: Hash + Eq + Copy> SpaceSaving<K> {
     pub fn get(&self, key: &K) -> Heavy<K> {
         match self.index.get(key) {
             Some(position) => self.heap[*position as usize],
-            None => Heavy { key: *key, weight: self.floor(), error: self.floor() },
+            None => Heavy { key: *key, weight: self.floor(), error: self.floor(), packets: 0 },
         }
     }
 
@@ -140,23 +145,27 @@ mod tests {
     proptest! {
         #[test]
         fn the_bounds_hold(
-            stream in prop::collection::vec((0..60u32, 0..100u64), 0..600),
+            stream in prop::collection::vec((0..60u32, 0..100u64, 0..9u64), 0..600),
             places in 1..40usize,
         ) {
             let mut sketch = SpaceSaving::new(places);
-            let mut exact: HashMap<u32, u64> = HashMap::new();
-            for (key, weight) in &stream {
-                sketch.add(*key, *weight);
-                *exact.entry(*key).or_default() += weight;
+            let mut exact: HashMap<u32, (u64, u64)> = HashMap::new();
+            for (key, weight, packets) in &stream {
+                sketch.add(*key, *weight, *packets);
+                let sums = exact.entry(*key).or_default();
+                *sums = (sums.0 + weight, sums.1 + packets);
             }
-            let total: u64 = exact.values().sum();
+            let total: u64 = exact.values().map(|(weight, _)| weight).sum();
             prop_assert_eq!(sketch.total(), total);
             prop_assert!(sketch.keys().len() <= places);
-            for (key, weight) in &exact {
+            let never_full = exact.len() <= places;
+            for (key, (weight, packets)) in &exact {
                 let heavy = sketch.get(key);
                 prop_assert!(heavy.weight >= *weight, "{key}: {heavy:?}, truly {weight}");
                 prop_assert!(heavy.weight - heavy.error <= *weight, "{key}: {heavy:?}");
                 prop_assert!(heavy.error <= total / places as u64);
+                prop_assert!(heavy.packets <= *packets, "{key}: {heavy:?}, truly {packets}");
+                prop_assert!(!never_full || heavy.packets == *packets, "{key}: {heavy:?}");
                 let has_place = sketch.keys().iter().any(|heavy| heavy.key == *key);
                 prop_assert!(has_place || *weight <= total / places as u64, "{key}: {weight}");
             }

@@ -71,14 +71,16 @@ impl Top {
     /// Looks at a record.
     pub fn observe(&mut self, record: &FlowRecord, interface: InterfaceId) {
         let FlowRecord { src, dst, protocol, dst_port, src_port, .. } = *record;
-        let octets = record.total_octets() * u64::from(record.sampling);
+        let weight = u64::from(record.sampling);
+        let octets = record.total_octets() * weight;
+        let packets = record.total_packets() * weight;
         let half = &mut self.now;
-        half.talkers.add((interface, src), octets);
-        half.talkers.add((interface, dst), octets);
+        half.talkers.add((interface, src), octets, packets);
+        half.talkers.add((interface, dst), octets, packets);
         let named = |port: &u16| service(protocol, *port).is_some();
         let port = [dst_port, src_port].into_iter().find(named).unwrap_or(0);
-        half.conversations.add((interface, src, dst, protocol, port), octets);
-        half.services.add((interface, protocol, port), octets);
+        half.conversations.add((interface, src, dst, protocol, port), octets, packets);
+        half.services.add((interface, protocol, port), octets, packets);
         // A flow that goes on has no duration yet.
         if record.end_reason != FlowEndReason::ActiveTimeout {
             let class = match protocol {
@@ -194,7 +196,7 @@ fn heaviest<K: Copy + Eq + Hash + Ord, T>(
     let both = |key: &K| {
         let (now, before) = (now.get(key), before.get(key));
         let (weight, error) = (now.weight + before.weight, now.error + before.error);
-        Heavy { key: *key, weight, error }
+        Heavy { key: *key, weight, error, packets: now.packets + before.packets }
     };
     let mut heaviest: Vec<_> = keys.iter().map(both).collect();
     heaviest.sort_unstable_by_key(|heavy| (u64::MAX - heavy.weight, heavy.key));
@@ -203,6 +205,7 @@ fn heaviest<K: Copy + Eq + Hash + Ord, T>(
         what: show(heavy.key),
         octets: heavy.weight,
         octets_error: heavy.error,
+        packets: heavy.packets,
     };
     heaviest.into_iter().map(ranked).collect()
 }
@@ -232,6 +235,8 @@ pub struct Ranked<T> {
     pub octets: u64,
     /// By how much that may be too many.
     pub octets_error: u64,
+    /// At least these; all of them if the octets have no error.
+    pub packets: u64,
 }
 
 /// An address at an interface.

@@ -210,7 +210,8 @@ struct Worker {
 
 impl Worker {
     fn run(mut self, batches: &Receiver<Frozen>, mut orders: Receiver<Order>) {
-        let (mut ticked, mut shown, mut listed) = (Instant::now(), None, Instant::now());
+        let (mut ticked, mut shown) = (Instant::now(), None);
+        let (mut listed, mut known) = (Instant::now(), 0);
         loop {
             let tick = after(TICK.saturating_sub(ticked.elapsed()));
             select! {
@@ -234,9 +235,11 @@ impl Worker {
             self.outbox.send(self.engine.take());
             if shown.is_none_or(|shown: Instant| shown.elapsed() >= SNAPSHOT) {
                 let before = self.view.snapshot();
-                let fresh = shown.is_none() || listed.elapsed() >= DEVICES;
+                // A device that came is shown with the next snapshot.
+                let devices = self.engine.device_count();
+                let fresh = shown.is_none() || devices != known || listed.elapsed() >= DEVICES;
                 if fresh {
-                    listed = Instant::now();
+                    (listed, known) = (Instant::now(), devices);
                 }
                 let devices = (!fresh).then_some(&before.devices);
                 self.view.set(self.engine.snapshot(now_ns, devices));

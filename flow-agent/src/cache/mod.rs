@@ -23,6 +23,7 @@ mod memory;
 mod order;
 #[cfg(feature = "live")]
 mod query;
+mod rare;
 mod rates;
 mod shard;
 #[cfg(feature = "live")]

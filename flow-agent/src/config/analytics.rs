@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use toml::Value;
 
-use super::settings::{Said, texts, whole_number, yes_or_no};
+use super::values::{Said, texts, whole_number, yes_or_no};
 use super::{ConfigError, Timeouts, number};
 use crate::analytics::{AnalyticsConfig, Prefix};
 use crate::batch::BatchLimits;

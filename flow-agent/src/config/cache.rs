@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use toml::Value;
 
-use super::settings::{Said, text, whole_number, yes_or_no};
+use super::values::{Said, text, whole_number, yes_or_no};
 use super::{ConfigError, number};
 use crate::cache::{Class, ClassTimeouts, Limits, Policy, StatsLevel, Timeouts};
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use toml::Value;
 
-use super::settings::{Said, text, texts, whole_number, yes_or_no};
+use super::values::{Said, text, texts, whole_number, yes_or_no};
 use super::{ConfigError, number};
 use crate::enrich::{EnrichConfig, GeoFiles, HostConfig, Lifetime, OwnServices};
 use crate::state::StateConfig;

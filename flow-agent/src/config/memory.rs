@@ -1,6 +1,6 @@
 //! The section `memory`, checked.
 
-use super::settings::MemorySettings;
+use super::sections::MemorySettings;
 use super::{ConfigError, number};
 use crate::pressure::PressureLimits;
 

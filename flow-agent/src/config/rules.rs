@@ -5,7 +5,8 @@ use std::str::FromStr;
 
 use flow_common::filter::MAX_PREFIXES;
 
-use super::settings::{FilterSettings, Said};
+use super::sections::FilterSettings;
+use super::values::Said;
 use super::{ConfigError, number};
 use crate::filter::{Prefix, Rules, Sampling, Verdict, protocol};
 

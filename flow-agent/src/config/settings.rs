@@ -11,6 +11,8 @@ use super::ConfigError;
 use super::analytics::{self, AnalyticsSettings};
 use super::cache::CacheSettings;
 use super::enrich::{ENRICH_KEYS, EnrichSettings, STATE_KEYS};
+use super::sections::{FilterSettings, MemorySettings};
+use super::values::{Said, text, texts, whole_number, wrong_type, yes_or_no};
 
 /// Every key of the file.
 pub const KEYS: [&str; 17] = [
@@ -68,22 +70,6 @@ pub const SECTIONS: [(&str, &[&str]); 9] = [
 /// A file that is larger is none of ours.
 const MOST_OCTETS: u64 = 1 << 20;
 
-/// A value and where it was given.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Said<T> {
-    /// As it was given.
-    pub value: T,
-    /// File, line and key, or the option.
-    pub place: String,
-}
-
-impl<T> Said<T> {
-    /// A value of the command line, if `option` was typed.
-    pub fn typed(option: &str, value: Option<T>) -> Option<Self> {
-        value.map(|value| Self { value, place: option.into() })
-    }
-}
-
 /// What the command line or the file says; everything is optional.
 #[derive(Clone, Debug, Default)]
 pub struct Settings {
@@ -137,54 +123,6 @@ pub struct Settings {
     pub enrich: EnrichSettings,
     /// The section `cache`.
     pub cache: CacheSettings,
-}
-
-/// The section `memory`.
-#[derive(Clone, Debug, Default)]
-#[allow(missing_docs, reason = "each is its key")]
-pub struct MemorySettings {
-    pub enabled: Option<Said<bool>>,
-    pub shrink_above_percent: Option<Said<i64>>,
-    pub regrow_below_percent: Option<Said<i64>>,
-    pub stall_percent: Option<Said<i64>>,
-    pub floor_flows: Option<Said<i64>>,
-}
-
-impl MemorySettings {
-    fn or(self, others: Self) -> Self {
-        Self {
-            enabled: self.enabled.or(others.enabled),
-            shrink_above_percent: self.shrink_above_percent.or(others.shrink_above_percent),
-            regrow_below_percent: self.regrow_below_percent.or(others.regrow_below_percent),
-            stall_percent: self.stall_percent.or(others.stall_percent),
-            floor_flows: self.floor_flows.or(others.floor_flows),
-        }
-    }
-}
-
-/// The section `filter`; numbers are given as texts.
-#[derive(Clone, Debug, Default)]
-#[allow(missing_docs, reason = "each is its key")]
-pub struct FilterSettings {
-    pub include: Option<Said<Vec<String>>>,
-    pub exclude: Option<Said<Vec<String>>>,
-    pub include_ports: Option<Said<Vec<String>>>,
-    pub exclude_ports: Option<Said<Vec<String>>>,
-    pub include_protocols: Option<Said<Vec<String>>>,
-    pub exclude_protocols: Option<Said<Vec<String>>>,
-}
-
-impl FilterSettings {
-    fn or(self, others: Self) -> Self {
-        Self {
-            include: self.include.or(others.include),
-            exclude: self.exclude.or(others.exclude),
-            include_ports: self.include_ports.or(others.include_ports),
-            exclude_ports: self.exclude_ports.or(others.exclude_ports),
-            include_protocols: self.include_protocols.or(others.include_protocols),
-            exclude_protocols: self.exclude_protocols.or(others.exclude_protocols),
-        }
-    }
 }
 
 /// The sections alone; the keys above them have been read.
@@ -357,26 +295,20 @@ impl Settings {
         {
             return self.cache.set(key, place, value);
         }
-        let (filter, memory) = (&mut self.filter, &mut self.memory);
+        if let Some(key) = key.strip_prefix("filter.")
+            && self.filter.set(key, place.clone(), value.clone())?
+        {
+            return Ok(());
+        }
+        if let Some(key) = key.strip_prefix("memory.")
+            && self.memory.set(key, place.clone(), value.clone())?
+        {
+            return Ok(());
+        }
         match key {
-            "filter.include" => filter.include = Some(texts(place, value)?),
-            "filter.exclude" => filter.exclude = Some(texts(place, value)?),
-            "filter.include_ports" => filter.include_ports = Some(numbers(place, value)?),
-            "filter.exclude_ports" => filter.exclude_ports = Some(numbers(place, value)?),
-            "filter.include_protocols" => filter.include_protocols = Some(numbers(place, value)?),
-            "filter.exclude_protocols" => filter.exclude_protocols = Some(numbers(place, value)?),
             "sampling.mode" => self.sampling_mode = Some(text(place, value)?),
             "sampling.rate" => self.sampling_rate = Some(whole_number(place, value)?),
             "status.listen" => self.status_listen = Some(text(place, value)?),
-            "memory.enabled" => memory.enabled = Some(yes_or_no(place, value)?),
-            "memory.shrink_above_percent" => {
-                memory.shrink_above_percent = Some(whole_number(place, value)?);
-            }
-            "memory.regrow_below_percent" => {
-                memory.regrow_below_percent = Some(whole_number(place, value)?);
-            }
-            "memory.stall_percent" => memory.stall_percent = Some(whole_number(place, value)?),
-            "memory.floor_flows" => memory.floor_flows = Some(whole_number(place, value)?),
             _ => {
                 let known = SECTIONS
                     .iter()
@@ -389,71 +321,6 @@ impl Settings {
         }
         Ok(())
     }
-}
-
-pub(super) fn whole_number(place: String, value: Value) -> Result<Said<i64>, ConfigError> {
-    match value {
-        Value::Integer(value) => Ok(Said { value, place }),
-        other => Err(wrong_type(place, &other, "a whole number, without quotes")),
-    }
-}
-
-pub(super) fn yes_or_no(place: String, value: Value) -> Result<Said<bool>, ConfigError> {
-    match value {
-        Value::Boolean(value) => Ok(Said { value, place }),
-        other => Err(wrong_type(place, &other, "true or false, without quotes")),
-    }
-}
-
-pub(super) fn text(place: String, value: Value) -> Result<Said<String>, ConfigError> {
-    match value {
-        Value::String(value) => Ok(Said { value, place }),
-        other => Err(wrong_type(place, &other, "a text: \"...\"")),
-    }
-}
-
-pub(super) fn texts(place: String, value: Value) -> Result<Said<Vec<String>>, ConfigError> {
-    let needed = "a list of texts: [\"eth0\"]";
-    list(place, value, needed, |value| match value {
-        Value::String(text) => Some(text),
-        _ => None,
-    })
-}
-
-/// A list of numbers, or of texts that stand for some.
-fn numbers(place: String, value: Value) -> Result<Said<Vec<String>>, ConfigError> {
-    let needed = "a list of numbers or texts: [443, \"8000-8100\"], [\"tcp\", 47]";
-    list(place, value, needed, |value| match value {
-        Value::Integer(number) => Some(number.to_string()),
-        Value::String(text) => Some(text),
-        _ => None,
-    })
-}
-
-fn list(
-    place: String,
-    value: Value,
-    needed: &'static str,
-    item: impl Fn(Value) -> Option<String>,
-) -> Result<Said<Vec<String>>, ConfigError> {
-    let Value::Array(values) = value else { return Err(wrong_type(place, &value, needed)) };
-    match values.into_iter().map(item).collect() {
-        Some(value) => Ok(Said { value, place }),
-        None => Err(ConfigError::Type { place, found: "a list of other values", needed }),
-    }
-}
-
-fn wrong_type(place: String, value: &Value, needed: &'static str) -> ConfigError {
-    let found = match value {
-        Value::String(_) => "a text",
-        Value::Integer(_) => "a whole number",
-        Value::Float(_) => "a number with a fraction",
-        Value::Boolean(_) => "true or false",
-        Value::Datetime(_) => "a date",
-        Value::Array(_) => "a list",
-        Value::Table(_) => "a table",
-    };
-    ConfigError::Type { place, found, needed }
 }
 
 #[cfg(test)]

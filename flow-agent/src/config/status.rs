@@ -3,7 +3,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 
 use super::ConfigError;
-use super::settings::Said;
+use super::values::Said;
 
 /// Where the status is served unless the configuration says otherwise.
 pub const DEFAULT_STATUS: SocketAddr =

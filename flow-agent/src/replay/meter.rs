@@ -76,7 +76,6 @@ impl CaptureMeter {
     }
 
     /// What its flow cache has done.
-    #[cfg(test)]
     pub fn stats(&self) -> crate::cache::ShardStats {
         self.shard.stats()
     }

@@ -7,8 +7,6 @@ pub mod capture;
 mod destination;
 mod file_id;
 mod fragments;
-#[cfg(test)]
-mod hit_ratio;
 mod inputs;
 mod meter;
 mod output;
@@ -25,13 +23,13 @@ use serde::Serialize;
 use self::capture::{Capture, CaptureError, End, LinkType};
 use self::destination::Destination;
 use self::inputs::Input;
-use self::meter::CaptureMeter;
 use crate::Exit;
 use crate::cache::Timeouts;
 use crate::enrich::{Enricher, GeoFiles};
 use crate::ledger::{Entry, Ledger};
 use crate::sink::SinkError;
 
+pub use meter::CaptureMeter;
 pub use output::{Output, OutputTarget};
 
 /// Why a capture cannot be replayed.

@@ -8,10 +8,12 @@ use flow_common::hash::HashKeys;
 use super::meter_loop::MeterLoop;
 use super::pipeline::Pipeline;
 use crate::Error;
+use crate::analytics::Analytics;
 use crate::attach::{MeteredBook, TableSize};
 use crate::cache::CacheControl;
 use crate::config::Config;
 use crate::drain::Look;
+use crate::enrich::EnrichStats;
 use crate::pressure::{Pressure, PressureBook, Reader, Resizable};
 use crate::status::{Bound, RulesBook, Server, Sources, Vitals};
 
@@ -29,6 +31,7 @@ pub struct Observed<'a> {
     pub hash_keys: HashKeys,
     pub look: Look,
     pub tables: TableSize,
+    pub enrich: EnrichStats,
 }
 
 /// The running observers; they end when they are dropped.
@@ -63,6 +66,8 @@ impl Observed<'_> {
             tables: self.tables,
             store: meter.store.new_client(),
             pressure: pressure.as_ref().map_or_else(PressureBook::default, Pressure::book),
+            analytics: pipeline.analytics().map(Analytics::view),
+            enrich: self.enrich,
             exporter: config.exporter.clone(),
             patience: ANSWER,
         };

@@ -8,6 +8,7 @@ mod client;
 mod error;
 mod explain;
 mod find;
+mod findings;
 mod key;
 mod level;
 pub mod metrics;

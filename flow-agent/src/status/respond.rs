@@ -18,7 +18,7 @@ use super::find::in_process;
 use super::reasons::reasons;
 use super::selection::InvalidateOrder;
 use super::stored::in_store;
-use super::{FlowName, FoundFlow, Sources, StatusError, metrics, pages};
+use super::{FlowName, FoundFlow, Sources, StatusError, findings, metrics, pages};
 
 /// The largest body of a request.
 const MAX_BODY: usize = 16 << 10;
@@ -55,7 +55,7 @@ impl From<StatusError> for Refusal {
 }
 
 /// Every path, with its methods.
-const PATHS: [(&str, &str); 10] = [
+const PATHS: [(&str, &str); 14] = [
     ("/healthz", "GET, HEAD"),
     ("/readyz", "GET, HEAD"),
     ("/metrics", "GET, HEAD"),
@@ -64,6 +64,10 @@ const PATHS: [(&str, &str); 10] = [
     ("/api/v1/cache", "GET, HEAD"),
     ("/api/v1/latency", "GET, HEAD"),
     ("/api/v1/interfaces", "GET, HEAD"),
+    ("/api/v1/events", "GET, HEAD"),
+    ("/api/v1/devices", "GET, HEAD"),
+    ("/api/v1/top", "GET, HEAD"),
+    ("/api/v1/enrichment", "GET, HEAD"),
     ("/api/v1/flows", "GET, HEAD"),
     ("/api/v1/cache/invalidate", "POST"),
 ];
@@ -120,6 +124,10 @@ async fn answer(
         "/api/v1/ledger" => json_page(StatusCode::OK, &pages::ledger(sources)),
         "/api/v1/latency" => json_page(StatusCode::OK, &pages::latency(sources)),
         "/api/v1/interfaces" => json_page(StatusCode::OK, &pages::interfaces(sources)),
+        "/api/v1/events" => json_page(StatusCode::OK, &findings::events(sources)),
+        "/api/v1/devices" => json_page(StatusCode::OK, &findings::devices(sources)),
+        "/api/v1/top" => json_page(StatusCode::OK, &findings::top(sources)),
+        "/api/v1/enrichment" => json_page(StatusCode::OK, &findings::enrichment(sources)),
         "/api/v1/cache" => {
             let details = query.switch("details", false)?;
             let page = work(sources, workers, move |sources| pages::cache(sources, details));

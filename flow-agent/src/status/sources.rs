@@ -6,9 +6,11 @@ use std::time::Duration;
 use flow_common::hash::HashKeys;
 
 use super::Vitals;
+use crate::analytics::View;
 use crate::attach::{MeteredBook, TableSize};
 use crate::cache::CacheControl;
 use crate::drain::Look;
+use crate::enrich::EnrichStats;
 use crate::filter::Rules;
 use crate::latency::Latency;
 use crate::ledger::Ledger;
@@ -67,6 +69,10 @@ pub struct Sources {
     pub store: ClickHouse,
     /// Memory pressure.
     pub pressure: PressureBook,
+    /// What the analytics have found; none if they are switched off.
+    pub analytics: Option<View>,
+    /// What the caches of the enrichment have done.
+    pub enrich: EnrichStats,
     /// This host's name in the rows.
     pub exporter: String,
     /// How long the cache may take to answer.

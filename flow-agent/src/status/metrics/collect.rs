@@ -25,6 +25,8 @@ pub fn collect(sources: &Sources) -> Vec<Family> {
     cache(sources, &mut families);
     delivery(sources, &mut families);
     memory(&sources.pressure.state(), &mut families);
+    findings::analytics(sources.analytics.as_ref(), &mut families);
+    findings::enrichment(&sources.enrich.read(), &mut families);
     families
 }
 

@@ -5,6 +5,7 @@
 
 mod collect;
 mod encode;
+mod findings;
 
 pub use collect::collect;
 pub use encode::{CONTENT_TYPE, encode};
@@ -172,6 +173,25 @@ metrics! {
     MEMORY_STALL = Gauge "memory_stall" ["ratio"] {""} "Share of the last 10 s in which a task waited for memory (PSI).";
     MEMORY_SHRINKS = Counter "memory" ["shrinks"] {""} "Steps that made the cache smaller for lack of memory.";
     MEMORY_REGROWS = Counter "memory" ["regrows"] {""} "Steps that made it larger again.";
+
+    EVENTS = Counter "found" ["events"] {"kind"} "Events that the analytics found.";
+    SUPPRESSED = Counter "suppressed" ["events"] {"kind"} "Events beyond events_per_hour, which are in no row.";
+    LEARNING = Gauge "analytics_learning" [""] {""} "1 while devices and listeners are only learned, else 0.";
+    ANALYTICS_RECORDS = Counter "analytics" ["records"] {""} "Records that the analytics looked at.";
+    ANALYTICS_SKIPPED = Counter "analytics_skipped" ["records"] {""} "Records that they did not look at, because they could not keep up; all are stored.";
+    ANALYTICS_STORED = Counter "analytics_stored" ["rows"] {""} "Rows of events and devices that the store has.";
+    ANALYTICS_DROPPED = Counter "analytics_dropped" ["rows"] {""} "Rows of events and devices that were dropped, because the store was away for too long.";
+    ANALYTICS_ENTRIES = Gauge "analytics" ["entries"] {"structure"} "Entries of each structure of the analytics.";
+    ANALYTICS_LIMIT = Gauge "analytics_limit" ["entries"] {"structure"} "Entries that it may have.";
+    ANALYTICS_FORGOTTEN = Counter "analytics_forgotten" ["entries"] {"structure"} "Entries that had to make room for others.";
+
+    ENRICHMENT_HITS = Counter "enrichment" ["hits"] {"cache"} "Look-ups that a cache of the enrichment answered.";
+    ENRICHMENT_MISSES = Counter "enrichment" ["misses"] {"cache"} "Look-ups that it did not answer.";
+    ENRICHMENT_INSERTIONS = Counter "enrichment" ["insertions"] {"cache"} "Answers that it took in.";
+    ENRICHMENT_EVICTIONS = Counter "enrichment" ["evictions"] {"cache"} "Answers that had to make room for others.";
+    ENRICHMENT_REFUSED = Counter "enrichment_refused" ["lookups"] {"cache"} "Look-ups in the background that were not begun, because too many waited.";
+    ENRICHMENT_ENTRIES = Gauge "enrichment" ["entries"] {"cache"} "Answers that it holds.";
+    ENRICHMENT_LIMIT = Gauge "enrichment_limit" ["entries"] {"cache"} "Answers that it can hold.";
 }
 
 #[cfg(test)]

@@ -1,0 +1,167 @@
+//! Updates of a shard that do more than let an open flow go on: flows open, end, begin anew.
+
+use flow_common::FlowKey;
+
+use super::flow::Flow;
+use super::key::Side;
+use super::shard::Shard;
+use super::stats::Counter;
+use super::timeouts::Class;
+use crate::delta::Delta;
+use crate::record::{FlowEndReason, FlowRecord};
+
+impl Shard {
+    /// Whatever is not just an open flow that goes on.
+    #[inline(never)]
+    pub(super) fn apply_rare(
+        &mut self,
+        delta: &Delta,
+        key: &FlowKey,
+        hash: u32,
+        side: Side,
+        out: &mut Vec<FlowRecord>,
+    ) {
+        if !self.limits.enabled {
+            let flow = self.begin(key, delta, side);
+            let ended = flow.class == Class::Ended;
+            self.count(Counter::Misses);
+            out.push(flow.record(if ended {
+                FlowEndReason::EndOfFlow
+            } else {
+                FlowEndReason::ActiveTimeout
+            }));
+            return;
+        }
+        let tunnel = delta.tunnel.as_deref();
+        let found = self.index.find(hash, |slot| self.slab.get(slot).is(key, tunnel, side));
+        match found {
+            Some(slot) if self.slab.get(slot).class == Class::Ended => {
+                self.update_ended(slot, delta, key, hash, side, out);
+            }
+            Some(slot) => self.update_open(slot, delta, side, out),
+            None => self.open(delta, key, hash, side, out),
+        }
+    }
+
+    fn update_open(&mut self, slot: u32, delta: &Delta, side: Side, out: &mut Vec<FlowRecord>) {
+        let flow = self.slab.get(slot);
+        let (old, class) = (flow.class, flow.class as usize);
+        let reason = if delta.first_ns >= flow.last_ns.saturating_add(self.idle_ns[class]) {
+            Some(FlowEndReason::IdleTimeout)
+        } else if delta.first_ns >= flow.start_ns().saturating_add(self.active_ns[class])
+            || delta.sampling != flow.sampling
+        {
+            // A record has one weight: when it changes, the flow goes on in the next record.
+            Some(FlowEndReason::ActiveTimeout)
+        } else {
+            None
+        };
+        if let Some(reason) = reason {
+            self.emit(slot, reason, out);
+        }
+        let flow = self.slab.get_mut(slot);
+        match reason {
+            Some(FlowEndReason::IdleTimeout) => {
+                flow.begin_anew(delta, side, self.memory.of_first(delta, side));
+            }
+            Some(_) => flow.go_on(delta, side),
+            None => flow.add(delta, side),
+        }
+        let new = flow.class_now();
+        flow.class = old;
+        if new == Class::Ended {
+            flow.since_ns = delta.last_ns;
+        }
+        if new == old {
+            self.orders.place(slot, flow);
+        } else {
+            self.orders.reclass(slot, flow, new);
+        }
+        match reason {
+            Some(FlowEndReason::IdleTimeout) => {
+                self.count(Counter::LeftIdle);
+                self.count(Counter::Misses);
+                self.count(Counter::Insertions);
+                self.orders.renew(slot);
+            }
+            Some(_) => {
+                self.count(Counter::Continued);
+                self.count(Counter::Hits);
+                self.orders.renew(slot);
+            }
+            None => self.count(Counter::Hits),
+        }
+    }
+
+    /// Packets of an ended flow do not make it linger longer: the list stays in the order of
+    /// ending.
+    fn update_ended(
+        &mut self,
+        slot: u32,
+        delta: &Delta,
+        key: &FlowKey,
+        hash: u32,
+        side: Side,
+        out: &mut Vec<FlowRecord>,
+    ) {
+        let linger = self.idle_ns[Class::Ended as usize];
+        let flow = self.slab.get_mut(slot);
+        let lingers = delta.first_ns < flow.since_ns.saturating_add(linger);
+        // Of a connection that changed its CPU the end may be drained before the beginning.
+        let is_next = delta.syn_packets > 0 && delta.first_ns > flow.last_ns;
+        if lingers && !is_next && delta.sampling == flow.sampling {
+            flow.add(delta, side);
+            self.count(Counter::Hits);
+            return;
+        }
+        self.count(Counter::LeftEnded);
+        self.leave(slot, FlowEndReason::EndOfFlow, out);
+        self.open(delta, key, hash, side, out);
+    }
+
+    fn open(
+        &mut self,
+        delta: &Delta,
+        key: &FlowKey,
+        hash: u32,
+        side: Side,
+        out: &mut Vec<FlowRecord>,
+    ) {
+        self.count(Counter::Misses);
+        self.count(Counter::Insertions);
+        self.make_room(delta.last_ns, out);
+        let flow = self.begin(key, delta, side);
+        self.tunnels += u64::from(flow.tunnel().is_some());
+        let slot = self.slab.insert(flow);
+        self.index.insert(hash, slot);
+        self.orders.insert(slot, self.slab.get_mut(slot));
+        self.room.set_used(self.slab.len());
+    }
+
+    /// A flow of which nothing came before, as far as this shard knows.
+    fn begin(&self, key: &FlowKey, delta: &Delta, side: Side) -> Flow {
+        Flow::new(key, delta, side, self.memory.of_first(delta, side))
+    }
+
+    /// Emits the record of a flow, which stays.
+    pub(super) fn emit(&mut self, slot: u32, reason: FlowEndReason, out: &mut Vec<FlowRecord>) {
+        let flow = self.slab.get(slot);
+        let packets = flow.total_packets();
+        if packets > 0 {
+            out.push(flow.record(reason));
+            if let Some(full) = &mut self.full {
+                full.hot.add(&flow.key, packets);
+            }
+        }
+    }
+
+    /// Emits a flow, which leaves.
+    pub(super) fn leave(&mut self, slot: u32, reason: FlowEndReason, out: &mut Vec<FlowRecord>) {
+        self.emit(slot, reason, out);
+        let flow = self.slab.remove(slot);
+        self.tunnels -= u64::from(flow.tunnel().is_some());
+        self.index.remove(self.hasher.hash(&flow.key, flow.tunnel()), slot);
+        self.orders.remove(slot, flow.class);
+        self.room.set_used(self.slab.len());
+    }
+}
