@@ -90,45 +90,9 @@ impl Waiting {
 
 #[cfg(test)]
 mod tests {
-    use flow_common::Direction;
-
     use super::*;
     use crate::enrich::BatchLabels;
     use crate::names::Names;
-    use crate::record::{FlowEndReason, InitiatorBy};
-
-    fn record(src_port: u16) -> FlowRecord {
-        FlowRecord {
-            start_ns: 1,
-            end_ns: 2,
-            interface: 1,
-            direction: Direction::Egress,
-            src: [1; 16],
-            dst: [2; 16],
-            src_port,
-            dst_port: 53,
-            protocol: 17,
-            icmp_type: 0,
-            icmp_code: 0,
-            vlan_id: 0,
-            inner_vlan_id: 0,
-            packets: 1,
-            octets: 60,
-            reverse_packets: 0,
-            reverse_octets: 0,
-            tcp_flags: 0,
-            reverse_tcp_flags: 0,
-            dscp: 0,
-            min_ttl: 64,
-            max_ttl: 64,
-            tunnel: None,
-            handshake_rtt_ns: 0,
-            retransmits: 0,
-            end_reason: FlowEndReason::IdleTimeout,
-            initiator_by: InitiatorBy::FirstPacket,
-            sampling: 1,
-        }
-    }
 
     fn freeze(waiting: &Waiting) -> Option<Arc<Batch>> {
         let names = Arc::new(Names::new("host", &["eth0"]));
@@ -139,13 +103,13 @@ mod tests {
     fn a_record_is_found_until_its_batch_is_let_go_of() {
         let waiting = Waiting::default();
         assert!(freeze(&waiting).is_none());
-        waiting.open().extend([record(1), record(2)]);
+        waiting.open().extend([FlowRecord::example(1), FlowRecord::example(2)]);
         let ports = |most| -> Vec<u16> {
             waiting.find(most, |_| true).iter().map(|record| record.src_port).collect()
         };
         assert_eq!(ports(9), [1, 2]);
         let first = freeze(&waiting).expect("two records");
-        waiting.open().push(record(3));
+        waiting.open().push(FlowRecord::example(3));
         assert_eq!(ports(9), [1, 2, 3]);
         assert_eq!(ports(1), [1]);
         let size = WaitingSize { open_records: 1, batches: 1, batch_records: 2 };
@@ -157,10 +121,10 @@ mod tests {
     #[test]
     fn batches_without_room_leave_nothing_behind_while_one_is_stuck() {
         let waiting = Waiting::default();
-        waiting.open().push(record(1));
+        waiting.open().push(FlowRecord::example(1));
         let stuck = freeze(&waiting).expect("a record");
         for _ in 0..1000 {
-            waiting.open().push(record(2));
+            waiting.open().push(FlowRecord::example(2));
             drop(freeze(&waiting).expect("a record"));
         }
         assert_eq!(waiting.frozen().len(), 2);

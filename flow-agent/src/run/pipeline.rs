@@ -15,6 +15,7 @@ use crate::enrich::Enricher;
 use crate::latency::Latency;
 use crate::ledger::Ledger;
 use crate::names::NameBook;
+use crate::room::Waits;
 use crate::sink::{Delivery, FindingsDelivery, Outcome};
 use crate::target::Store;
 use crate::waiting::Waiting;
@@ -80,6 +81,7 @@ impl Pipeline {
         let batching = Batching {
             limits: config.batch,
             batches: batch_sender,
+            waits: Waits { stopping: stopping.clone(), patience: config.stop_patience },
             tap,
             enricher,
             names: names.clone(),
