@@ -146,13 +146,17 @@ pub fn run(
     {
         tracing::warn!("{error}");
     }
-    if let Some(keeper) = keeper {
-        keeper.stop(STATE_PATIENCE); // while the cache still knows what is open
+    if let Some(keeper) = &keeper {
+        keeper.save(STATE_PATIENCE); // while the cache still knows what is open
     }
     let MeterLoop { intake, ledger, store, .. } = meter;
     let status = observers.keep_status();
     drop(intake); // the cache ends when nothing can come in any more
-    let outcome = pipeline.finish();
+    let outcome = pipeline.finish(|| {
+        if let Some(keeper) = keeper {
+            keeper.stop(STATE_PATIENCE); // what the analytics have learned up to the end
+        }
+    });
     let stored = books::report(&ledger, outcome);
     drop(status);
     let closed = store.close();

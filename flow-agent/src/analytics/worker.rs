@@ -4,8 +4,8 @@
 //! that do not fit for long are dropped, and both are counted in the [`View`].
 
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -116,7 +116,7 @@ enum Order {
 /// The running analytics.
 pub struct Analytics {
     thread: JoinHandle<()>,
-    orders: Sender<Order>,
+    control: AnalyticsControl,
     view: View,
 }
 
@@ -124,6 +124,8 @@ pub struct Analytics {
 #[derive(Clone)]
 pub struct AnalyticsControl {
     orders: Sender<Order>,
+    /// What they knew when they ended.
+    last: Arc<OnceLock<Vec<u8>>>,
 }
 
 impl Analytics {
@@ -139,10 +141,12 @@ impl Analytics {
         let (batches, batch_receiver) = bounded(BATCHES);
         let (orders, order_receiver) = bounded(ORDERS);
         let (rows, row_receiver) = mpsc::channel(INSERTS);
+        let last = Arc::new(OnceLock::new());
         let worker = Worker {
             engine: Engine::new(config, wall_clock()),
             view: view.clone(),
             outbox: Outbox { rows, view: view.clone(), pending: Output::default() },
+            last: last.clone(),
             wall_clock,
         };
         let thread = thread::Builder::new()
@@ -150,7 +154,8 @@ impl Analytics {
             .spawn(move || worker.run(&batch_receiver, order_receiver))?;
         let tap = Tap { batches, view: view.clone() };
         let queue = RowsQueue { rows: row_receiver, view: view.clone() };
-        Ok((Self { thread, orders, view }, tap, queue))
+        let control = AnalyticsControl { orders, last };
+        Ok((Self { thread, control, view }, tap, queue))
     }
 
     /// What others may know.
@@ -160,7 +165,7 @@ impl Analytics {
 
     /// Whoever has this can tell the analytics things.
     pub fn control(&self) -> AnalyticsControl {
-        AnalyticsControl { orders: self.orders.clone() }
+        self.control.clone()
     }
 
     /// False when the thread has ended.
@@ -181,11 +186,13 @@ impl AnalyticsControl {
         let _ = self.orders.try_send(Order::Network { links, taken_ns });
     }
 
-    /// What the next agent should know; none if the thread does not answer in time.
+    /// What the next agent should know: of analytics that have ended, what they knew then. None
+    /// if the thread does not answer in time.
     pub fn save(&self, patience: Duration) -> Option<Vec<u8>> {
         let (sender, answer) = bounded(1);
-        self.orders.send_timeout(Order::Save(sender), patience).ok()?;
-        answer.recv_timeout(patience).ok()
+        let asked = self.orders.send_timeout(Order::Save(sender), patience);
+        let answer = asked.ok().and_then(|()| answer.recv_timeout(patience).ok());
+        answer.or_else(|| self.last.get().cloned())
     }
 
     /// Goes on with what an earlier agent has saved; true if the thread took it in time.
@@ -205,6 +212,7 @@ struct Worker {
     engine: Engine,
     view: View,
     outbox: Outbox,
+    last: Arc<OnceLock<Vec<u8>>>,
     wall_clock: fn() -> u64,
 }
 
@@ -248,6 +256,8 @@ impl Worker {
         }
         let now_ns = (self.wall_clock)();
         self.engine.finish(now_ns);
+        // Nobody has set it before, and an order that comes now is not answered.
+        let _ = self.last.set(self.engine.save(now_ns));
         self.outbox.send(self.engine.take());
         self.view.set(self.engine.snapshot(now_ns, None));
     }

@@ -125,13 +125,18 @@ impl Pipeline {
         let _ = self.stopping.send(true);
     }
 
-    /// Ends stage after stage, so that each has given on what it held.
-    pub fn finish(self) -> Outcome {
+    /// Ends stage after stage, so that each has given on what it held. `analysed` is called once
+    /// the analytics, if there are any, have seen the last record.
+    pub fn finish(self, analysed: impl FnOnce()) -> Outcome {
         let flows = self.cache.stop();
         tracing::debug!(?flows, "cache shards ended");
         join(self.batcher);
-        if let Some(Analysis { analytics, delivery }) = self.analytics {
+        let findings = self.analytics.map(|Analysis { analytics, delivery }| {
             analytics.finish();
+            delivery
+        });
+        analysed();
+        if let Some(delivery) = findings {
             join(delivery);
         }
         join(self.delivery)
