@@ -65,7 +65,7 @@ pub struct Batch {
 impl Batch {
     /// Freezes records at a wall-clock time in Unix ns, with what is known of them.
     pub fn freeze(
-        records: Vec<FlowRecord>,
+        records: impl Into<Arc<Vec<FlowRecord>>>,
         labels: BatchLabels,
         names: Arc<Names>,
         now_ns: u64,
