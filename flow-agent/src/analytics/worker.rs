@@ -1,7 +1,8 @@
 //! The thread of the analytics: frozen batches come in, rows for the store go out.
 //!
 //! Both ways are bounded, and neither is waited for: records that do not fit are skipped, rows
-//! that do not fit for long are dropped, and both are counted in the [`View`].
+//! that do not fit for long are dropped, and both are counted in the [`View`]. A panic ends the
+//! analytics only: it is told and counted, and records are skipped from then on.
 
 use std::io;
 use std::sync::atomic::Ordering;
@@ -19,7 +20,7 @@ use super::engine::{Engine, Output};
 use super::event::Event;
 use super::network::LinkState;
 use super::state::StateError;
-use super::view::View;
+use super::view::{View, Watch};
 use crate::names::Names;
 use crate::record::FlowRecord;
 
@@ -60,6 +61,7 @@ pub struct RowsQueue {
     /// Ends with the analytics.
     pub rows: mpsc::Receiver<Rows>,
     view: View,
+    _watch: Watch,
 }
 
 impl RowsQueue {
@@ -149,11 +151,13 @@ impl Analytics {
             last: last.clone(),
             wall_clock,
         };
-        let thread = thread::Builder::new()
-            .name("analytics".into())
-            .spawn(move || worker.run(&batch_receiver, order_receiver))?;
+        let thread = thread::Builder::new().name("analytics".into()).spawn(move || {
+            let _watch = Watch { view: worker.view.clone(), without: "the analytics" };
+            worker.run(&batch_receiver, order_receiver);
+        })?;
         let tap = Tap { batches, view: view.clone() };
-        let queue = RowsQueue { rows: row_receiver, view: view.clone() };
+        let watch = Watch { view: view.clone(), without: "the delivery of events and devices" };
+        let queue = RowsQueue { rows: row_receiver, view: view.clone(), _watch: watch };
         let control = AnalyticsControl { orders, last };
         Ok((Self { thread, control, view }, tap, queue))
     }
@@ -168,14 +172,10 @@ impl Analytics {
         self.control.clone()
     }
 
-    /// False when the thread has ended.
-    pub fn is_alive(&self) -> bool {
-        !self.thread.is_finished()
-    }
-
     /// Waits until it has said everything; the [`Tap`] must be gone.
     pub fn finish(self) {
-        self.thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        // A panic of it has been told.
+        let _ = self.thread.join();
     }
 }
 
@@ -317,5 +317,39 @@ impl Drop for Outbox {
     fn drop(&mut self) {
         let left = (self.pending.events.len() + self.pending.devices.len()) as u64;
         self.view.counters.dropped_rows.fetch_add(left, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicU64;
+
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(60);
+
+    /// A clock that stops the first time somebody looks at it after the start.
+    fn broken_clock() -> u64 {
+        static LOOKS: AtomicU64 = AtomicU64::new(0);
+        let looks = LOOKS.fetch_add(1, Ordering::Relaxed);
+        assert_eq!(looks, 0, "the clock is broken");
+        1_000_000_000
+    }
+
+    #[test]
+    fn a_panic_is_counted_and_stops_nobody_else() {
+        let started = Analytics::start(AnalyticsConfig::default(), broken_clock);
+        let (analytics, tap, mut queue) = started.expect("a thread");
+        assert_eq!(analytics.view().failures(), 0);
+        // It has to ask the clock.
+        assert_eq!(analytics.control().save(PATIENCE), None);
+        assert!(queue.rows.blocking_recv().is_none(), "the thread has ended");
+        let (records, names) =
+            (Arc::new(vec![FlowRecord::example(1); 3]), Arc::new(Names::new("host", &["eth0"])));
+        tap.show(&records, &names, 1);
+        drop(tap);
+        let view = analytics.view();
+        analytics.finish();
+        assert_eq!((view.failures(), view.skipped()), (1, 3));
     }
 }

@@ -104,7 +104,8 @@ impl Pipeline {
         Ok(Self { cache, batcher, delivery, analytics, stopping, ledger, latency, waiting })
     }
 
-    /// A stage that has ended before its time, which only a panic does.
+    /// A stage of the flows that has ended before its time, which only a panic does. Without the
+    /// analytics and their delivery the agent goes on: they tell and count that themselves.
     pub fn dead_stage(&self) -> Option<&'static str> {
         if !self.cache.is_alive() {
             Some("cache")
@@ -112,8 +113,6 @@ impl Pipeline {
             Some("batch")
         } else if self.delivery.is_finished() {
             Some("delivery")
-        } else if self.analytics.as_ref().is_some_and(|analysis| !analysis.is_alive()) {
-            Some("analytics")
         } else {
             None
         }
@@ -137,7 +136,8 @@ impl Pipeline {
         });
         analysed();
         if let Some(delivery) = findings {
-            join(delivery);
+            // A panic of it has been told.
+            let _ = delivery.join();
         }
         join(self.delivery)
     }
@@ -145,12 +145,6 @@ impl Pipeline {
     /// The analytics, if they are switched on.
     pub fn analytics(&self) -> Option<&Analytics> {
         self.analytics.as_ref().map(|analysis| &analysis.analytics)
-    }
-}
-
-impl Analysis {
-    fn is_alive(&self) -> bool {
-        self.analytics.is_alive() && !self.delivery.is_finished()
     }
 }
 
