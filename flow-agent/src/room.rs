@@ -200,11 +200,14 @@ mod tests {
                 if expected.is_err() {
                     assert!(begun.recv().is_err(), "dropped");
                 }
-                batches.blocking_recv().map(|batch| batch.records.len())
+                let rows = batches.blocking_recv().map(|batch| batch.records.len());
+                (rows, batches) // it stays
             });
             assert_eq!(room.put(&batch(10)), expected);
             drop(begin);
-            assert_eq!(store.join().expect("no panic"), Some(10));
+            let (rows, batches) = store.join().expect("no panic");
+            assert_eq!(rows, Some(10));
+            drop(batches);
         }
     }
 
