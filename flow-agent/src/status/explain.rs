@@ -62,7 +62,7 @@ fn write_level(text: &mut String, level: &Level) -> std::fmt::Result {
             write!(text, "; {reason}")?;
         }
         if let Some(weight) = flow.sampling.filter(|weight| *weight > 1) {
-            write!(text, "; 1 in {weight} packets or flows sampled")?;
+            write!(text, "; sampled, 1 in {weight}")?;
         }
         text.push('\n');
     }
@@ -109,7 +109,7 @@ mod tests {
             "  cannot be asked: busy",
             "  found: 3 packets, 180 octets, unknown to unknown",
             "  eth0 egress: 10.0.0.1:4000 -> [2001:db8::1]:443: 3 packets, 180 octets; \
-             back: 0 packets, 0 octets; idle_timeout; 1 in 10 packets or flows sampled",
+             back: 0 packets, 0 octets; idle_timeout; sampled, 1 in 10",
             "Found. Packets of it may be missing because:",
             "- it is filtered",
         ] {
