@@ -35,6 +35,11 @@ impl Cgroup {
         Ok(Self { unit: Some(name), folder: Some((folder, before)) })
     }
 
+    /// False where no cgroup could be made.
+    pub fn is_own(&self) -> bool {
+        self.folder.is_some()
+    }
+
     /// From now on sockets belong to where this process was before.
     ///
     /// # Panics

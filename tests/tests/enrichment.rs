@@ -233,7 +233,7 @@ fn rows_have_the_unit_of_their_local_end_and_its_service() -> Result<()> {
     let mut other = Talk::open(&rig.lab.right, &rig.lab.left, 7708)?;
     other.until(&agent, &rig, "dst_port = 7708 AND service = 'from-the-file'")?;
     agent.stop()?;
-    if cgroup.folder.is_some() {
+    if cgroup.is_own() {
         let elsewhere = format!(
             "SELECT count() FROM flow.flows WHERE direction = 'egress' AND \
              (unit = '{unit}' OR service = '{service}')"
