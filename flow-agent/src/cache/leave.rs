@@ -10,8 +10,14 @@ use super::stats::Counter;
 use super::timeouts::{Class, Limits, Policy};
 use crate::record::{FlowEndReason, FlowRecord};
 
-/// Slots of a shard that is too small to be worth tidying.
-const SMALL: usize = 8192;
+/// Slots of a shard that is too small to be worth tidying; tests tidy small ones, too.
+const SMALL: usize = if cfg!(test) { 0 } else { 8192 };
+
+/// Records that are handed over together, where many flows leave at once.
+pub(super) const RECORDS: usize = 1024;
+
+/// Flows that leave by the clock are noted by so many, before they leave.
+const DUE: usize = 16_384;
 
 /// One eviction in so many is timed, where that is asked for.
 const SAMPLE: u64 = 64;
@@ -89,6 +95,12 @@ fn bytes_for(flows: usize, by_age: bool) -> u64 {
     Slab::bytes_for(flows) + index + index / 2 + orders + flows as u64 * 48
 }
 
+fn hand_over_many(out: &mut Vec<FlowRecord>, hand_over: &mut impl FnMut(&mut Vec<FlowRecord>)) {
+    if out.len() >= RECORDS {
+        hand_over(out);
+    }
+}
+
 impl Shard {
     /// Makes room for one more flow.
     #[inline]
@@ -136,6 +148,16 @@ impl Shard {
     /// Emits the flows whose timeout is over at `now_ns`, and gives back memory that is not
     /// needed any more.
     pub fn expire(&mut self, now_ns: u64, out: &mut Vec<FlowRecord>) {
+        self.expire_by_parts(now_ns, out, |_| ());
+    }
+
+    /// The same; whenever there are 1,024 records in `out`, or more, `hand_over` is to take them.
+    pub fn expire_by_parts(
+        &mut self,
+        now_ns: u64,
+        out: &mut Vec<FlowRecord>,
+        mut hand_over: impl FnMut(&mut Vec<FlowRecord>),
+    ) {
         self.meter.tick(now_ns, &self.stats.counts);
         if let Some(full) = &mut self.full {
             full.hot.turn(now_ns);
@@ -147,36 +169,65 @@ impl Shard {
             {
                 self.count(Counter::LeftTtl);
                 self.leave(slot, FlowEndReason::ActiveTimeout, out);
+                hand_over_many(out, &mut hand_over);
             }
         }
         let mut due = Vec::new();
         for class in Class::OPEN.into_iter().chain([Class::Ended]) {
-            let timeout = self.idle_ns[class as usize];
-            let before = tick(now_ns.saturating_sub(timeout));
-            for slot in self.orders.oldest_first(class) {
-                let flow = self.slab.get(slot);
-                let since = if class == Class::Ended { flow.since_ns } else { flow.last_ns };
-                if since.saturating_add(timeout) <= now_ns {
-                    due.push(slot);
-                } else if (before.wrapping_sub(flow.placed.tick) as i32) < 0 {
-                    // Nothing behind it was placed, and so nothing was used, before.
-                    break;
-                }
-            }
             let (counter, reason) = match class {
                 Class::Ended => (Counter::LeftEnded, FlowEndReason::EndOfFlow),
                 _ => (Counter::LeftIdle, FlowEndReason::IdleTimeout),
             };
-            for slot in due.drain(..) {
-                self.count(counter);
-                self.leave(slot, reason, out);
+            loop {
+                let complete = self.note_due(class, now_ns, &mut due);
+                for slot in due.drain(..) {
+                    self.count(counter);
+                    self.leave(slot, reason, out);
+                    hand_over_many(out, &mut hand_over);
+                }
+                if complete {
+                    break;
+                }
             }
         }
         self.tidy();
     }
 
+    /// Notes the flows of a class that are due, in their order; false when there may be more.
+    fn note_due(&self, class: Class, now_ns: u64, due: &mut Vec<u32>) -> bool {
+        let timeout = self.idle_ns[class as usize];
+        let before = tick(now_ns.saturating_sub(timeout));
+        let mut kept = 0;
+        for slot in self.orders.oldest_first(class) {
+            // What is passed over is looked at again each time: not without a gain.
+            if due.len() >= DUE.max(kept) {
+                return false;
+            }
+            let flow = self.slab.get(slot);
+            let since = if class == Class::Ended { flow.since_ns } else { flow.last_ns };
+            if since.saturating_add(timeout) <= now_ns {
+                due.push(slot);
+            } else if (before.wrapping_sub(flow.placed.tick) as i32) < 0 {
+                // Nothing behind it was placed, and so nothing was used, before.
+                break;
+            } else {
+                kept += 1;
+            }
+        }
+        true
+    }
+
     /// Emits everything.
     pub fn flush(&mut self, out: &mut Vec<FlowRecord>) {
+        self.flush_by_parts(out, |_| ());
+    }
+
+    /// The same; whenever there are 1,024 records in `out`, or more, `hand_over` is to take them.
+    pub fn flush_by_parts(
+        &mut self,
+        out: &mut Vec<FlowRecord>,
+        mut hand_over: impl FnMut(&mut Vec<FlowRecord>),
+    ) {
         for class in [Class::Ended].into_iter().chain(Class::OPEN) {
             while let Some(slot) = self.orders.last(class) {
                 if class == Class::Ended {
@@ -186,6 +237,7 @@ impl Shard {
                     self.count(Counter::LeftStopped);
                     self.leave(slot, FlowEndReason::ForcedEnd, out);
                 }
+                hand_over_many(out, &mut hand_over);
             }
         }
         self.tidy();
@@ -203,18 +255,25 @@ impl Shard {
             self.evict(Counter::EvictedResize, now_ns, out);
         }
         if shed > 0 && shed <= most {
-            self.tidy();
+            // Whoever lowered the limit wants the memory, all of it.
+            self.compact();
         }
         shed > most
     }
 
-    /// Gives memory back when three quarters of it are not used.
+    /// Gives memory back when three quarters of it are not used: a number of flows that goes up
+    /// and down is not moved each time.
     fn tidy(&mut self) {
         let capacity = self.slab.capacity();
         if capacity <= SMALL || self.slab.len() >= capacity / 4 {
             self.orders.shrink();
-            return;
+        } else {
+            self.compact();
         }
+    }
+
+    /// Gives all memory back that the flows do not need.
+    fn compact(&mut self) {
         let first = self.slab.len();
         let mut moves: Vec<u32> = Vec::new();
         let (index, hasher) = (&mut self.index, &self.hasher);

@@ -113,3 +113,51 @@ fn a_lower_limit_is_reached_in_steps_and_memory_is_given_back() {
     assert_eq!(records.iter().filter(|record| record.packets == 2).count(), 1000);
     assert_eq!(records.len(), 51_000);
 }
+
+/// The first step of memory pressure, and the next ones.
+#[test]
+fn a_limit_that_is_a_quarter_lower_gives_a_quarter_of_the_memory_back() {
+    let mut shard = limited(100_000, Policy::Lru);
+    let update = |flow: u32| {
+        let mut update = packet(protocol::UDP, CLIENT, SERVER, 0, u64::from(flow));
+        update.key.src = flow.to_be_bytes().into();
+        update
+    };
+    play(&mut shard, &(0..100_000).map(update).collect::<Vec<_>>());
+    let mut before = shard.stats().bytes;
+    for most in [75_000u32, 56_250, 42_187] {
+        shard.resize(most as usize);
+        while shard.shed(1024, 7, &mut Vec::new()) {}
+        let bytes = shard.stats().bytes;
+        assert!(bytes < before - before / 5, "{bytes} of {before} octets for {most} flows");
+        before = bytes;
+        assert!((100_000 - most..100_000).all(|flow| shard.contains(&update(flow))));
+    }
+}
+
+#[test]
+fn however_many_leave_at_once_no_more_than_1024_records_wait_to_be_handed_over() {
+    let update = |flow: u32| {
+        // Every third is used again, and so is passed over when the others are due.
+        let mut update = packet(protocol::UDP, CLIENT, SERVER, 0, u64::from(flow));
+        update.key.src = flow.to_be_bytes().into();
+        update
+    };
+    let again = |flow: u32| {
+        let mut update = update(flow);
+        (update.first_ns, update.last_ns) = (SECOND, SECOND);
+        update
+    };
+    let mut shard = limited(100_000, Policy::Lru);
+    play(&mut shard, &(0..90_000).map(update).collect::<Vec<_>>());
+    play(&mut shard, &(0..30_000).map(again).collect::<Vec<_>>());
+    let (mut out, mut parts) = (Vec::new(), Vec::new());
+    shard.expire_by_parts(15 * SECOND + 90_000, &mut out, |out| parts.push(out.drain(..).len()));
+    assert_eq!(parts.iter().sum::<usize>() + out.len(), 60_000);
+    assert_eq!((parts, shard.len()), (vec![1024; 58], 30_000));
+    let mut parts = Vec::new();
+    out.clear();
+    shard.flush_by_parts(&mut out, |out| parts.push(out.drain(..).len()));
+    assert_eq!(parts, [1024; 29]);
+    assert_eq!((out.len(), shard.len()), (30_000 - 29 * 1024, 0));
+}
