@@ -11,7 +11,7 @@ use super::timeouts::{Class, Limits, Policy};
 use crate::record::{FlowEndReason, FlowRecord};
 
 /// Slots of a shard that is too small to be worth tidying; tests tidy small ones, too.
-const SMALL: usize = if cfg!(test) { 0 } else { 8192 };
+const SMALL: usize = if cfg!(test) { 0 } else { 1024 };
 
 /// Records that are handed over together, where many flows leave at once.
 pub(super) const RECORDS: usize = 1024;
@@ -162,16 +162,6 @@ impl Shard {
         if let Some(full) = &mut self.full {
             full.hot.turn(now_ns);
         }
-        if let Some(ttl) = self.limits.ttl() {
-            let ttl_ns = u64::try_from(ttl.as_nanos()).unwrap_or(u64::MAX);
-            while let Some(slot) = self.orders.oldest()
-                && self.slab.get(slot).since_ns.saturating_add(ttl_ns) <= now_ns
-            {
-                self.count(Counter::LeftTtl);
-                self.leave(slot, FlowEndReason::ActiveTimeout, out);
-                hand_over_many(out, &mut hand_over);
-            }
-        }
         let mut due = Vec::new();
         for class in Class::OPEN.into_iter().chain([Class::Ended]) {
             let (counter, reason) = match class {
@@ -190,6 +180,22 @@ impl Shard {
                 }
             }
         }
+        if let Some(ttl) = self.limits.ttl() {
+            let ttl_ns = u64::try_from(ttl.as_nanos()).unwrap_or(u64::MAX);
+            // Each once, even if it is of that age at once.
+            for _ in 0..self.len() {
+                let due = self
+                    .orders
+                    .oldest()
+                    .filter(|slot| self.slab.get(*slot).since_ns.saturating_add(ttl_ns) <= now_ns);
+                let Some(slot) = due else { break };
+                if self.slab.get(slot).total_packets() > 0 {
+                    self.count(Counter::Ttl);
+                }
+                self.renew(slot, now_ns, out);
+                hand_over_many(out, &mut hand_over);
+            }
+        }
         self.tidy();
     }
 
@@ -203,6 +209,8 @@ impl Shard {
             if due.len() >= DUE.max(kept) {
                 return false;
             }
+            #[cfg(test)]
+            self.looks.update(|looks| looks + 1);
             let flow = self.slab.get(slot);
             let since = if class == Class::Ended { flow.since_ns } else { flow.last_ns };
             if since.saturating_add(timeout) <= now_ns {

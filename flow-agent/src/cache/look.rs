@@ -51,14 +51,7 @@ impl Shard {
                 }
                 Mode::Soft => {
                     self.count(Counter::InvalidatedSoft);
-                    self.emit(*slot, FlowEndReason::ActiveTimeout, out);
-                    let flow = self.slab.get_mut(*slot);
-                    flow.reset();
-                    // A flow that lingers does so since its end.
-                    if flow.class != Class::Ended {
-                        flow.since_ns = now_ns;
-                        self.orders.renew(*slot);
-                    }
+                    self.renew(*slot, now_ns, out);
                 }
             }
         }

@@ -53,6 +53,9 @@ pub struct Shard {
     pub(super) full: Option<Box<Full>>,
     until_sample: u32,
     pub(super) memory: Memory,
+    /// Flows that were looked at for whether they are due.
+    #[cfg(test)]
+    pub(super) looks: std::cell::Cell<u64>,
     /// Slots of the chunk whose flows are to be placed again.
     stale: Vec<u32>,
 }
@@ -99,6 +102,8 @@ impl Shard {
             full: None,
             until_sample: SAMPLE,
             memory: Memory::default(),
+            #[cfg(test)]
+            looks: std::cell::Cell::default(),
             stale: Vec::with_capacity(CHUNK),
         }
     }
@@ -230,12 +235,12 @@ impl Shard {
                         self.stats.counts.add(Counter::Hits, 1);
                     }
                     flow.add(delta, side);
-                    let stale = if self.room.is_scarce() {
-                        self.orders.turns_since(flow.placed) > self.room.near()
-                    } else {
-                        let age = tick(flow.last_ns).wrapping_sub(flow.placed.tick) as i32;
-                        age > self.stale_ticks[class] as i32
-                    };
+                    // A full cache whose flows stay has few placements, and must not look at all
+                    // of them for those that are due.
+                    let age = tick(flow.last_ns).wrapping_sub(flow.placed.tick) as i32;
+                    let stale = age > self.stale_ticks[class] as i32
+                        || self.room.is_scarce()
+                            && self.orders.turns_since(flow.placed) > self.room.near();
                     if stale {
                         self.stale.push(ready.slot);
                     }

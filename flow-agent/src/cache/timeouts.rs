@@ -160,7 +160,8 @@ pub struct Limits {
     pub max_flows: usize,
     /// Memory, octets; none for as much as that many flows take.
     pub max_memory: Option<u64>,
-    /// Records are emitted at this age, whether packets come or not.
+    /// Records are emitted at this age, whether packets come or not; the flow goes on with its
+    /// initiator until it is idle.
     pub ttl: Option<Duration>,
     /// When flows are emitted.
     pub timeouts: Timeouts,

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use flow_common::key::protocol;
-use flow_common::tcp::flags::{ACK, FIN};
+use flow_common::tcp::flags::{ACK, FIN, SYN};
 
 use super::super::{Class, ClassTimeouts, Counter, Limits, Policy, Shard, Timeouts};
 use super::{CLIENT, SECOND, SERVER, flush, packet, play, tcp};
-use crate::record::FlowEndReason;
+use crate::record::{FlowEndReason, InitiatorBy};
 
 fn limited(max_flows: usize, policy: Policy) -> Shard {
     Shard::new(Limits { policy, ..Limits::new(max_flows, Timeouts::default()) }, 1)
@@ -39,9 +39,41 @@ fn an_entry_leaves_at_its_age_though_packets_come() {
             shard.expire(second * SECOND, &mut out);
         }
         let records: Vec<_> = out.iter().map(|r| (r.packets, r.end_reason)).collect();
-        // Begun at 0, gone with the packet of 5 s; begun at 6 s, gone with that of 11 s.
-        assert_eq!(records, [(6, FlowEndReason::ActiveTimeout); 2], "{policy:?}");
-        assert_eq!(shard.stats().counts.get(Counter::LeftTtl), 2);
+        // Begun at 0, emitted with the packet of 5 s; from then on, with that of 10 s.
+        assert_eq!(records, [6, 5].map(|p| (p, FlowEndReason::ActiveTimeout)), "{policy:?}");
+        assert_eq!(shard.stats().counts.get(Counter::Ttl), 2);
+    }
+}
+
+/// The second period has no SYN, and only packets of the end that did not begin.
+#[test]
+fn a_flow_keeps_its_initiator_when_a_record_of_it_is_emitted_for_its_age() {
+    for policy in Policy::ALL {
+        let ttl = Some(Duration::from_secs(5));
+        let mut shard =
+            Shard::new(Limits { policy, ttl, ..Limits::new(9, Timeouts::default()) }, 1);
+        let mut out = play(
+            &mut shard,
+            &[tcp(CLIENT, SERVER, SYN, 0), tcp(SERVER, CLIENT, SYN | ACK, SECOND)],
+        );
+        shard.expire(5 * SECOND, &mut out);
+        out.extend(play(&mut shard, &[tcp(SERVER, CLIENT, ACK, 6 * SECOND)]));
+        shard.expire(10 * SECOND, &mut out);
+        // Nothing came in the third period; idleness ends it.
+        shard.expire(15 * SECOND, &mut out);
+        assert_eq!(shard.len(), 1, "{policy:?}");
+        shard.expire(21 * SECOND, &mut out);
+        let rows: Vec<_> = out
+            .iter()
+            .map(|r| (r.src_port, r.packets, r.reverse_packets, r.initiator_by, r.end_reason))
+            .collect();
+        let row = |packets, reverse| {
+            (CLIENT.1, packets, reverse, InitiatorBy::Syn, FlowEndReason::ActiveTimeout)
+        };
+        assert_eq!(rows, [row(1, 1), row(0, 1)], "{policy:?}");
+        assert!(shard.is_empty());
+        let counts = shard.stats().counts;
+        assert_eq!((counts.get(Counter::Ttl), counts.get(Counter::LeftIdle)), (2, 1));
     }
 }
 
@@ -160,4 +192,26 @@ fn however_many_leave_at_once_no_more_than_1024_records_wait_to_be_handed_over()
     shard.flush_by_parts(&mut out, |out| parts.push(out.drain(..).len()));
     assert_eq!(parts, [1024; 29]);
     assert_eq!((out.len(), shard.len()), (30_000 - 29 * 1024, 0));
+}
+
+/// All of them are used again each second, and none is new: the order has to follow.
+#[test]
+fn a_nearly_full_shard_whose_flows_stay_looks_at_few_of_them_when_it_expires() {
+    for (most, flows) in [(1000u32, 990u32), (1000, 500)] {
+        let mut shard = limited(most as usize, Policy::Lru);
+        let mut out = Vec::new();
+        for second in 1000..1060 {
+            let updates = (0..flows).map(|flow| {
+                let mut update = packet(protocol::UDP, CLIENT, SERVER, 0, second * SECOND);
+                update.key.src = flow.to_be_bytes().into();
+                update
+            });
+            shard.update_all(updates, &mut out);
+            let before = shard.looks.get();
+            shard.expire(second * SECOND, &mut out);
+            let looks = shard.looks.get() - before;
+            assert!(looks < 10, "{looks} of {flows} flows are looked at, {most} are allowed");
+        }
+        assert!(out.is_empty() && shard.len() == flows as usize);
+    }
 }
