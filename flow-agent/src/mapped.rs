@@ -47,7 +47,7 @@ impl<T: Pod> MappedArray<T> {
     /// # Safety
     /// While the slice lives no kernel program writes them, for they belong to a
     /// generation that was flipped away and whose grace period is over, and nobody
-    /// else here borrows them.
+    /// else here borrows or glances at them.
     ///
     /// # Panics
     /// When the range is not within the map.

@@ -15,7 +15,7 @@ use crate::attach::{
 use crate::cache::Memory;
 use crate::clock::wall_clock;
 use crate::config::{Config, Source};
-use crate::drain::{self, Drain, Look};
+use crate::drain::{self, Drain, Look, Partition};
 use crate::enrich::Enrichment;
 use crate::filter::OwnConnections;
 use crate::host::online_cpus;
@@ -81,11 +81,12 @@ pub fn run(
     let vitals = Arc::new(Vitals::new(wall_clock(), config.drain_interval));
     vitals.set_clock(drain.clock(wall_clock)?);
     let enricher = enrichment.enricher.take();
-    let pipeline = Pipeline::start(config, seed, &names, enricher, &store)?;
+    let shards = Partition::even_parts(size, config.shards);
+    let pipeline = Pipeline::start(config, shards, seed, &names, enricher, &store)?;
     let keeper = warm_start(config, &pipeline, &enrichment)?;
     let most = (size.interfaces - 1) as u16; // number 0 is for packets of unknown interfaces
     let mut numbers = Numbers::new(most, cool_down(config), names.clone());
-    let mut intake = pipeline.cache.intake(drain.partition(pipeline.cache.shards()));
+    let mut intake = pipeline.cache.intake(drain.partition(shards));
     if let Some(parent) = &config.pin_dir {
         Recovery {
             interfaces: &interfaces,

@@ -6,10 +6,11 @@
 //! products need not wait for each other. The end only spreads the sum.
 //!
 //! Both ends of a flow go into the same products with the same keys, so a flow and its
-//! answers have the same hash but for the lowest bits, which tell the directions apart.
-//! The ports' product has no keys: of a packet without ports, and of an ICMP packet,
-//! whose source port is 0 and whose destination port differs between request and reply,
-//! it is 0. Ports alone so let a sender bring a few hundred flows into one set, not more.
+//! answers have the same hash but for the lowest bits, which tell the directions apart
+//! (where a hook does, which on `lo` it does not). Other pairs that have the same hash
+//! whatever the keys are: IPv6 flows whose ends have exchanged some of their words, and
+//! all ICMP types and codes between two hosts, for an answer has another type than its
+//! request.
 
 use crate::random::SplitMix64;
 use crate::{FlowKey, Tunnel};
@@ -24,21 +25,23 @@ const MULTIPLIER: u64 = 0x9e37_79b9_7f4a_7c15; // 2^64 / golden ratio, odd
 /// Of an IPv4 packet, only the words of the addresses that differ are read.
 #[inline(always)]
 pub fn flow_hash(key: &FlowKey, ipv4: bool, secret: impl Fn(usize) -> u32) -> u64 {
-    let product = |a: u32, b: u32, at: usize| {
+    let pair = |a: u32, b: u32, at: usize| {
         u64::from(a.wrapping_add(secret(at))) * u64::from(b.wrapping_add(secret(at)))
     };
     // Source in words 0 to 3, destination in 4 to 7, then ports, tags and the rest.
     let words = key.words();
-    let ports = u64::from(words[8] & 0xffff) * u64::from(words[8] >> 16);
+    let ports = if key.is_icmp() { 0 } else { words[8] };
     let rest = words[10] & DIRECTION.wrapping_sub(1);
-    let mut sum = product(words[3], words[7], 0).wrapping_add(ports).wrapping_add(
-        u64::from(words[9].wrapping_add(secret(1))) * u64::from(rest.wrapping_add(secret(2))),
-    );
+    let others =
+        u64::from(words[9].wrapping_add(secret(1))) * u64::from(rest.wrapping_add(secret(2)));
+    let mut sum = pair(words[3], words[7], 0)
+        .wrapping_add(pair(ports & 0xffff, ports >> 16, 8))
+        .wrapping_add(others);
     if !ipv4 {
         sum = sum
-            .wrapping_add(product(words[0], words[4], 3))
-            .wrapping_add(product(words[1], words[5], 4))
-            .wrapping_add(product(words[2], words[6], 5));
+            .wrapping_add(pair(words[0], words[4], 3))
+            .wrapping_add(pair(words[1], words[5], 4))
+            .wrapping_add(pair(words[2], words[6], 5));
     }
     let spread = (sum ^ (sum >> 32)).wrapping_mul(MULTIPLIER);
     spread ^ (spread >> 32) ^ u64::from(words[10] / DIRECTION)

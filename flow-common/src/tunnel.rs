@@ -98,15 +98,15 @@ impl Tunnel {
         // FNV-1a over words. A sender who wants two tunnels to agree gains wrong ports of
         // fragments that are his own.
         const PRIME: u32 = 0x0100_0193;
-        const OFFSET: u32 = 0x811c_9dc5;
         let (src, dst) = (&self.src.0, &self.dst.0);
-        let mut mark = (OFFSET ^ self.kind).wrapping_mul(PRIME);
+        let mut mark = (0x811c_9dc5 ^ self.kind).wrapping_mul(PRIME);
         mark = (mark ^ self.id).wrapping_mul(PRIME);
         mark ^= mark >> 15;
         let mut at = 0;
         while at < 4 {
-            let ends = (src[at] ^ OFFSET).wrapping_mul(dst[at] ^ OFFSET);
-            mark = (mark ^ ends).wrapping_mul(PRIME);
+            mark = (mark ^ src[at].wrapping_add(dst[at])).wrapping_mul(PRIME);
+            mark ^= mark >> 15;
+            mark = (mark ^ src[at] ^ dst[at]).wrapping_mul(PRIME);
             mark ^= mark >> 15;
             at += 1;
         }

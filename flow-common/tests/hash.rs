@@ -30,9 +30,17 @@ fn spread(seed: u64, change: impl Fn(&mut FlowKey, u32)) -> (usize, u32) {
 #[test]
 fn every_field_alone_spreads_flows_over_the_sets() {
     type Change = fn(&mut FlowKey, u32);
-    let changes: [(&str, Change); 8] = [
+    let changes: [(&str, Change); 10] = [
         ("source port", |key, flow| key.src_port = flow as u16),
         ("destination port", |key, flow| key.dst_port = flow as u16),
+        ("destination port, source port 0", |key, flow| {
+            key.src_port = 0;
+            key.dst_port = flow as u16;
+        }),
+        ("both ports in steps of 256", |key, flow| {
+            key.src_port = (flow << 8) as u16;
+            key.dst_port = (flow & 0xff00) as u16;
+        }),
         ("source", |key, flow| key.src = flow.to_be_bytes().into()),
         ("destination", |key, flow| key.dst = flow.to_be_bytes().into()),
         ("source network", |key, flow| key.src = flow.to_le_bytes().into()),
@@ -52,6 +60,34 @@ fn every_field_alone_spreads_flows_over_the_sets() {
             // Random flows would use 97.4 % of the sets, the fullest with about 15.
             assert!(used > SETS * 8 / 10, "{field}, seed {seed}: {used} sets used");
             assert!(fullest < 24, "{field}, seed {seed}: {fullest} flows in one set");
+        }
+    }
+}
+
+#[test]
+fn answers_differ_in_the_lowest_bits_only() {
+    let keys = keys_from(3);
+    let hash = |key: &FlowKey| flow_hash(key, key.src.is_mapped(), |i| keys[i]);
+    for flow in 0..10_000u32 {
+        for protocol in [1, 6, 17] {
+            let question = FlowKey {
+                src: flow.wrapping_mul(0x9e37_79b9).to_be_bytes().into(),
+                dst: [10, 0, 0, 2].into(),
+                src_port: if protocol == 1 { 0 } else { flow as u16 },
+                dst_port: if protocol == 1 { 8 << 8 } else { 53 },
+                protocol,
+                direction: 1,
+                ..FlowKey::default()
+            };
+            let answer = FlowKey {
+                src: question.dst,
+                dst: question.src,
+                src_port: if protocol == 1 { 0 } else { question.dst_port },
+                dst_port: question.src_port,
+                direction: 2,
+                ..question
+            };
+            assert_eq!(hash(&question) ^ hash(&answer), 3, "{question:?}");
         }
     }
 }

@@ -338,7 +338,7 @@ fn a_short_memory_makes_the_cache_smaller_and_loses_no_packet() -> Result<()> {
         rig.store.url(),
         "SELECT count() FROM flow.flows WHERE flow_end_reason = 'lack_of_resources'",
     )?;
-    assert!(evicted as f64 >= flows / 4.0, "{evicted} of {flows}");
+    assert!(evicted as f64 >= flows - 300.0, "{evicted} of {flows}");
     rig::exact(&rig.lab, rig.store.url(), &counts)
 }
 

@@ -108,9 +108,9 @@ pub struct Finding {
     pub severity: Severity,
     /// Where it was seen first.
     pub interface: Arc<str>,
-    /// Who did it; [`NONE`] for nobody or many.
+    /// Who did it; `::` for nobody or many.
     pub src: Address,
-    /// To whom; [`NONE`] for nobody or many.
+    /// To whom; `::` for nobody or many.
     pub dst: Address,
     /// The port, 0 for none or many.
     pub port: u16,

@@ -10,8 +10,9 @@ use super::kernel::ipv4;
 use super::rig::{Rig, Sums, allowed_cpus, default_config, drain_into, pin};
 use super::{RUNS, Spread, failed, rounded};
 use crate::Error;
+use crate::attach::TableSize;
 use crate::cache::{Cache, CacheConfig};
-use crate::drain::{FlowEntry, Here, Interval};
+use crate::drain::{FlowEntry, Here, Interval, Partition};
 use crate::latency::Latency;
 
 /// One figure.
@@ -63,12 +64,12 @@ impl DrainResult {
 /// Programs cannot be loaded, or flows are missing.
 pub fn measure(flows: u32, mut report: impl FnMut(DrainResult)) -> Result<(), Error> {
     let cpus = allowed_cpus()?;
-    let cache = start_cache()?;
-    // The cache's threads have the other CPUs.
-    pin(cpus.last().copied().unwrap_or(0))?;
     let frame = ipv4();
     let mut rig = Rig::new(flows)?;
+    let cache = start_cache(rig.kernel.size)?;
     let mut intake = cache.intake(rig.drain.partition(cache.shards()));
+    // The cache's threads have the other CPUs.
+    pin(cpus.last().copied().unwrap_or(0))?;
     let plan = Plan { flow_offset: frame.flow_offset, ..Plan::default() };
     let mut generator = Generator::load(plan)?;
     generator.set_target(Hook::Xdp, Some(&rig.program(Hook::Xdp)?))?;
@@ -126,12 +127,13 @@ fn all_metered(sums: &Sums) -> Result<(), Error> {
     Err(failed(format!("{metered} packets drained of {PACKETS}")))
 }
 
-/// The cache that an agent with default settings has; its records go nowhere.
-pub fn start_cache() -> Result<Cache, Error> {
+/// The cache that an agent with default settings has beside tables of this size; its records
+/// go nowhere.
+pub fn start_cache(size: TableSize) -> Result<Cache, Error> {
     let config = default_config()?;
     let (sender, _) = bounded(1);
     let config = CacheConfig {
-        shards: config.shards,
+        shards: Partition::even_parts(size, config.shards),
         limits: config.cache.limits,
         level: config.cache.level,
         hot_flows: config.cache.hot_flows,

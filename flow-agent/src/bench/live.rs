@@ -94,7 +94,7 @@ fn measure_here(flows: u32, mut report: impl FnMut(LiveResult)) -> Result<(), Er
     let mut rig = Rig::dropping(ifindex(METERED.1)?)?;
     let xdp = rig.kernel.xdp()?;
     xdp.attach_to_if_index(ifindex(METERED.1)?, XdpMode::Driver).map_err(failed)?;
-    let cache = start_cache()?;
+    let cache = start_cache(rig.kernel.size)?;
     let mut intake = cache.intake(rig.drain.partition(cache.shards()));
     // Cache and drain have the other CPUs.
     let cpus = allowed_cpus()?;

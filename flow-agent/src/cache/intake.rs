@@ -3,6 +3,8 @@
 //! Shards read their part in place. Flows that had to leave a full set, overflow rows and what
 //! a killed agent left are copied into batches for their shards, which are recycled.
 
+use std::sync::Weak;
+
 use crossbeam::channel::{Receiver, Sender};
 
 use super::entry_batch::EntryBatch;
@@ -12,6 +14,8 @@ use crate::drain::{Destination, FlowEntry, Interval, Part, Partition};
 /// Where a drain's flows go in.
 pub struct Intake {
     shards: Vec<Sender<Message>>,
+    /// Each shard's thread has the other end.
+    living: Vec<Weak<()>>,
     /// What each shard will be sent next.
     batches: Vec<EntryBatch>,
     spare: Receiver<EntryBatch>,
@@ -21,11 +25,12 @@ pub struct Intake {
 impl Intake {
     pub(super) fn new(
         shards: Vec<Sender<Message>>,
+        living: Vec<Weak<()>>,
         spare: Receiver<EntryBatch>,
         partition: Partition,
     ) -> Self {
         let batches = shards.iter().map(|_| EntryBatch::new()).collect();
-        Self { shards, batches, spare, partition }
+        Self { shards, living, batches, spare, partition }
     }
 
     fn send(&mut self, shard: usize, interval: &Interval) {
@@ -42,6 +47,10 @@ impl Destination for Intake {
 
     fn part(&mut self, part: Part) {
         send(&self.shards[part.number], Message::Read { part });
+    }
+
+    fn is_gone(&self, part: usize) -> bool {
+        self.living[part].strong_count() == 0
     }
 
     fn flow(&mut self, entry: FlowEntry<'_>, interval: &Interval) {

@@ -1,11 +1,11 @@
 //! The shards and their threads: table entries in, records out, both in batches.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
+use crossbeam::channel::select_biased;
 use crossbeam::channel::{Receiver, Sender, bounded, never};
-use crossbeam::select;
 
 use super::control::{CacheControl, Moment, Order, Shared};
 use super::entry_batch::EntryBatch;
@@ -56,6 +56,8 @@ pub(super) enum Message {
 pub struct Cache {
     shards: Vec<Sender<Message>>,
     threads: Vec<JoinHandle<ShardStats>>,
+    /// Each thread has the other end.
+    living: Vec<Weak<()>>,
     /// Emptied batches, to be filled again.
     spare: Receiver<EntryBatch>,
     control: CacheControl,
@@ -77,7 +79,7 @@ impl Cache {
         let (empty, spare) = bounded(count * QUEUE);
         let shared = Arc::new(Shared::new(count, limits.max_flows, config.level));
         let (control, orders) = CacheControl::new(Arc::clone(&shared), config.hot_flows);
-        let mut threads = Vec::with_capacity(count);
+        let (mut threads, mut living) = (Vec::with_capacity(count), Vec::with_capacity(count));
         for (number, (messages, orders)) in receivers.into_iter().zip(orders).enumerate() {
             let shard = Worker {
                 number,
@@ -88,13 +90,13 @@ impl Cache {
                 latency: latency.clone(),
                 moment: Moment::default(),
                 out: Vec::new(),
+                alive: Arc::default(),
             };
-            let thread = thread::Builder::new()
-                .name(format!("cache-{number}"))
-                .spawn(move || shard.run(&messages, orders))?;
-            threads.push(thread);
+            living.push(Arc::downgrade(&shard.alive));
+            let thread = thread::Builder::new().name(format!("cache-{number}"));
+            threads.push(thread.spawn(move || shard.run(&messages, orders))?);
         }
-        Ok(Self { shards, threads, spare, control })
+        Ok(Self { shards, threads, living, spare, control })
     }
 
     /// A handle to look into it and change it while it runs.
@@ -105,10 +107,10 @@ impl Cache {
     /// Where the flows of a drain go in, whose tables are split so.
     ///
     /// # Panics
-    /// When there are more parts than shards.
+    /// When there are not as many parts as shards.
     pub fn intake(&self, partition: Partition) -> Intake {
-        assert!(partition.parts() <= self.shards.len(), "a shard for each part");
-        Intake::new(self.shards.clone(), self.spare.clone(), partition)
+        assert_eq!(partition.parts(), self.shards.len(), "a part for each shard");
+        Intake::new(self.shards.clone(), self.living.clone(), self.spare.clone(), partition)
     }
 
     /// How many there are.
@@ -156,6 +158,8 @@ struct Worker {
     latency: Latency,
     moment: Moment,
     out: Vec<FlowRecord>,
+    /// Goes with the thread, however it ends.
+    alive: Arc<()>,
 }
 
 impl Worker {
@@ -165,7 +169,8 @@ impl Worker {
         loop {
             // Between two steps of shedding a message is taken if one is there.
             let idle = if shedding { always() } else { never() };
-            select! {
+            // The drain waits for messages, so they come before orders.
+            select_biased! {
                 recv(messages) -> message => match message {
                     Ok(message) => self.handle(message),
                     Err(_) => break,

@@ -44,7 +44,7 @@ pub struct Drained {
 pub struct Flipped {
     generation: u32,
     /// For its entries.
-    pub interval: Interval,
+    interval: Interval,
 }
 
 /// Reads and clears the tables, one generation at a time.
@@ -227,7 +227,8 @@ impl Drain {
         self.interfaces = self.interfaces.max(interfaces + 1);
     }
 
-    /// The sets in at most `parts` parts, one for each thread that is to read them.
+    /// The sets in `parts` parts, one for each thread that is to read them; as many as
+    /// [`Partition::even_parts`] says.
     pub fn partition(&self, parts: usize) -> Partition {
         Partition::new(self.size, self.seed, parts)
     }

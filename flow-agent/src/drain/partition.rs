@@ -18,10 +18,21 @@ pub struct Partition {
 }
 
 impl Partition {
-    /// At most `parts` parts, for programs that were loaded with this size and seed.
+    /// `parts` parts, for programs that were loaded with this size and seed.
+    ///
+    /// # Panics
+    /// When there are fewer words than parts.
     pub fn new(size: TableSize, seed: u64, parts: usize) -> Self {
-        let parts = parts.clamp(1, size.dirty_words() as usize);
+        assert!((1..=size.dirty_words() as usize).contains(&parts), "a word for each part");
         Self { keys: keys_from(seed), sets_per_region: size.sets_per_region, parts }
+    }
+
+    /// The most parts that are of like size, if as many as `wanted` are not: a part of few
+    /// words would otherwise have half the flows of its neighbour, which has one word more.
+    pub fn even_parts(size: TableSize, wanted: usize) -> usize {
+        let words = size.dirty_words() as usize; // a power of two
+        let wanted = wanted.clamp(1, words);
+        if words / wanted >= 8 { wanted } else { 1 << wanted.ilog2() }
     }
 
     /// How many parts there are.
@@ -29,7 +40,8 @@ impl Partition {
         self.parts
     }
 
-    /// The part of a flow.
+    /// The part of a flow. Of an IPv6 packet with a mapped address, which no host should
+    /// send, it may be another one than that of its set: then the flow makes two records.
     pub fn part(&self, key: &FlowKey, tunnel: &Tunnel) -> usize {
         let secret = |at: usize| self.keys[at];
         let hash = flow_hash(key, key.src.is_mapped(), secret) ^ tunnel_hash(tunnel, secret);
@@ -79,14 +91,18 @@ mod tests {
     }
 
     #[test]
-    fn every_word_has_one_part() {
-        for sets in [256, 1024, 1 << 20] {
-            for parts in [1, 2, 3, 4, 7, 64] {
-                let partition = Partition::new(size(sets), 1, parts);
-                let parts = partition.parts();
-                let words: Vec<usize> =
-                    (0..parts).flat_map(|part| Partition::words(sets / 64, part, parts)).collect();
-                assert!(words.iter().copied().eq(0..sets as usize / 64), "{sets} sets, {parts}");
+    fn every_word_has_one_part_and_parts_are_of_like_size() {
+        for sets in (8..=20).map(|power| 1 << power) {
+            for wanted in 1..=256 {
+                let parts = Partition::even_parts(size(sets), wanted);
+                assert!(parts <= wanted && parts * 2 > wanted.min(sets as usize / 64));
+                let words: Vec<Vec<usize>> = (0..parts)
+                    .map(|part| Partition::words(sets / 64, part, parts).collect())
+                    .collect();
+                assert!(words.concat().into_iter().eq(0..sets as usize / 64), "{sets}, {parts}");
+                let least = words.iter().map(Vec::len).min();
+                let most = words.iter().map(Vec::len).max();
+                assert!(most <= least.map(|least| least + least.div_ceil(8)), "{sets}, {parts}");
             }
         }
     }

@@ -6,15 +6,16 @@
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
 use aya::maps::Map;
-use crossbeam::channel::{Receiver, Sender, bounded};
+use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use flow_common::key::protocol;
 use flow_common::table::{Head, Set, TcpLine, TcpSet, TunnelSet, WAYS, names};
 use flow_common::{Count, Tunnel};
 
 use super::tables::map;
-use super::{DrainError, FlowEntry, Interval, Partition};
+use super::{Balance, DrainError, FlowEntry, Interval, Partition};
 use crate::attach::TableSize;
 use crate::mapped::{MappedArray, prefetch};
 
@@ -30,6 +31,9 @@ pub trait Destination {
 
     /// Takes a part, which has to be read soon, by any thread: the drain waits for it.
     fn part(&mut self, part: Part);
+
+    /// True when a part that was taken is never going to be read: its thread has ended.
+    fn is_gone(&self, part: usize) -> bool;
 
     /// Takes a flow that is in no set.
     fn flow(&mut self, entry: FlowEntry<'_>, interval: &Interval);
@@ -49,6 +53,10 @@ impl<F: FnMut(FlowEntry<'_>, &Interval)> Destination for Here<F> {
 
     fn part(&mut self, part: Part) {
         part.read(&mut self.0);
+    }
+
+    fn is_gone(&self, _: usize) -> bool {
+        false
     }
 
     fn flow(&mut self, entry: FlowEntry<'_>, interval: &Interval) {
@@ -91,19 +99,18 @@ impl FlowSets {
         })
     }
 
-    /// Hands out a generation in parts. What is returned gives, for each part that was
-    /// read, the metered packets by interface number, and waits for the parts.
+    /// Hands out a generation in parts.
     ///
     /// # Safety
     /// The generation was flipped away and its grace period is over, and it is not filled
-    /// again before what is returned has come to its end.
+    /// again before [`HandedOut::wait`] has returned.
     pub unsafe fn hand_out(
         this: &Arc<Self>,
         generation: u32,
         interval: Interval,
         interfaces: usize,
         to: &mut impl Destination,
-    ) -> Receiver<Vec<Count>> {
+    ) -> HandedOut {
         let parts = to.parts();
         let (done, metered) = bounded(parts);
         for number in 0..parts {
@@ -111,7 +118,38 @@ impl FlowSets {
             let (sets, done) = (Arc::clone(this), done.clone());
             to.part(Part { number, sets, generation, words, interval, interfaces, done });
         }
-        metered
+        HandedOut { metered, parts }
+    }
+}
+
+/// How often the drain asks whether the threads that read for it are still there.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// The parts of a generation, on their way.
+#[must_use = "they are being read"]
+pub struct HandedOut {
+    metered: Receiver<(usize, Vec<Count>)>,
+    parts: usize,
+}
+
+impl HandedOut {
+    /// Waits until every part was read, and adds up what was metered. A part whose thread
+    /// has ended is left out, and its sets stay as they are.
+    pub fn wait(self, to: &impl Destination, balances: &mut [Balance]) {
+        let mut waiting: Vec<usize> = (0..self.parts).collect();
+        while !waiting.is_empty() {
+            match self.metered.recv_timeout(LOOK) {
+                Ok((number, metered)) => {
+                    waiting.retain(|part| *part != number);
+                    for (balance, metered) in balances.iter_mut().zip(metered) {
+                        balance.metered.merge(metered);
+                    }
+                }
+                // Who has ended has told before, if at all.
+                Err(RecvTimeoutError::Timeout) => waiting.retain(|part| !to.is_gone(*part)),
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+        }
     }
 }
 
@@ -126,8 +164,8 @@ pub struct Part {
     interval: Interval,
     /// Interface numbers are below this.
     interfaces: usize,
-    /// The drain waits until every part has told here what it metered, or is gone.
-    done: Sender<Vec<Count>>,
+    /// Where it tells what it metered: the drain waits for it.
+    done: Sender<(usize, Vec<Count>)>,
 }
 
 impl Part {
@@ -145,7 +183,7 @@ impl Part {
             });
         }
         // The drain waits for it, unless it panics.
-        let _ = self.done.send(metered);
+        let _ = self.done.send((self.number, metered));
     }
 
     #[inline(always)]
@@ -266,5 +304,34 @@ mod tests {
         let words = [0, 1 << 63 | 1, 0, 0b110];
         assert_eq!(Bits::new(&words).collect::<Vec<_>>(), [64, 127, 193, 194]);
         assert_eq!(Bits::new(&[]).next(), None);
+    }
+
+    /// One thread has read its part, the other one has ended with its part in its queue.
+    struct OneIsGone;
+
+    impl Destination for OneIsGone {
+        fn parts(&self) -> usize {
+            2
+        }
+
+        fn part(&mut self, _: Part) {}
+
+        fn is_gone(&self, part: usize) -> bool {
+            part == 1
+        }
+
+        fn flow(&mut self, _: FlowEntry<'_>, _: &Interval) {}
+
+        fn flush(&mut self, _: &Interval) {}
+    }
+
+    #[test]
+    fn a_thread_that_has_ended_is_not_waited_for() {
+        let (done, metered) = bounded(2);
+        let _queued = done.clone();
+        done.send((0, vec![Count { packets: 3, octets: 300 }])).expect("room");
+        let mut balances = [Balance::default()];
+        HandedOut { metered, parts: 2 }.wait(&OneIsGone, &mut balances);
+        assert_eq!(balances[0].metered, Count { packets: 3, octets: 300 });
     }
 }

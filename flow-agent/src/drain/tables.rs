@@ -90,7 +90,7 @@ impl Tables {
         to: &mut impl Destination,
     ) -> u64 {
         // SAFETY: the caller's promise; this waits for all parts before it returns.
-        let metered =
+        let parts =
             unsafe { FlowSets::hand_out(&self.sets, generation, *interval, balances.len(), to) };
         let mut evicted = 0;
         for cpu in 0..self.size.cpus {
@@ -107,11 +107,7 @@ impl Tables {
             overflow::emit(number as u16, &balance.overflow, now, &mut row);
         }
         to.flush(interval);
-        for metered in metered {
-            for (balance, metered) in balances.iter_mut().zip(metered) {
-                balance.metered.merge(metered);
-            }
-        }
+        parts.wait(to, balances);
         evicted
     }
 

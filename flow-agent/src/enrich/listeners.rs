@@ -55,7 +55,7 @@ impl Listeners {
     }
 
     /// Adds what was seen, or remembered of before; the later sight counts. Forgets what was last
-    /// seen `ttl` before `now_s`, and the oldest if there are more than [`MOST`].
+    /// seen `ttl` before `now_s`, and the oldest if there are more than `MOST`.
     pub fn add(&self, seen: impl IntoIterator<Item = (Listener, Seen)>, now_s: u64, ttl: Duration) {
         let mut ports = self.ports.lock().unwrap_or_else(PoisonError::into_inner);
         for (listener, seen) in seen {

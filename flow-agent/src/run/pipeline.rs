@@ -48,12 +48,13 @@ struct Analysis {
 }
 
 impl Pipeline {
-    /// Starts every stage.
+    /// Starts every stage; the cache with so many shards.
     ///
     /// # Errors
     /// The system refuses a thread.
     pub fn start(
         config: &Config,
+        shards: usize,
         seed: u64,
         names: &NameBook,
         enricher: Option<Enricher>,
@@ -64,7 +65,7 @@ impl Pipeline {
         let (batch_sender, batch_receiver) = mpsc::channel(BATCH_QUEUE);
         let (stopping_sender, stopping) = watch::channel(false);
         let cache = CacheConfig {
-            shards: config.shards,
+            shards,
             limits: config.cache.limits,
             level: config.cache.level,
             hot_flows: config.cache.hot_flows,

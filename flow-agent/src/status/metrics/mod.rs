@@ -175,7 +175,7 @@ metrics! {
     MEMORY_REGROWS = Counter "memory" ["regrows"] {""} "Steps that made it larger again.";
 
     EVENTS = Counter "found" ["events"] {"kind"} "Events that the analytics found.";
-    SUPPRESSED = Counter "suppressed" ["events"] {"kind"} "Events beyond events_per_hour, which are in no row.";
+    SUPPRESSED = Counter "suppressed" ["events"] {"kind"} "Events beyond those that an hour may have, which are in no row.";
     LEARNING = Gauge "analytics_learning" [""] {""} "1 while devices and listeners are only learned, else 0.";
     ANALYTICS_RECORDS = Counter "analytics" ["records"] {""} "Records that the analytics looked at.";
     ANALYTICS_SKIPPED = Counter "analytics_skipped" ["records"] {""} "Records that they did not look at, because they could not keep up; all are stored.";
