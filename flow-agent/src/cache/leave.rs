@@ -280,8 +280,20 @@ impl Shard {
         }
     }
 
+    /// While somebody looks at the slots step by step, no flow changes its place.
+    pub(super) fn hold_places(&mut self, hold: bool) {
+        self.places_held = hold;
+        if !hold && std::mem::take(&mut self.compact_later) {
+            self.compact();
+        }
+    }
+
     /// Gives all memory back that the flows do not need.
     fn compact(&mut self) {
+        if self.places_held {
+            self.compact_later = true;
+            return;
+        }
         let first = self.slab.len();
         let mut moves: Vec<u32> = Vec::new();
         let (index, hasher) = (&mut self.index, &self.hasher);

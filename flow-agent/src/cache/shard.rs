@@ -53,6 +53,10 @@ pub struct Shard {
     pub(super) full: Option<Box<Full>>,
     until_sample: u32,
     pub(super) memory: Memory,
+    /// Flows must stay in their slots for now.
+    pub(super) places_held: bool,
+    /// Memory is to be given back as soon as they need not.
+    pub(super) compact_later: bool,
     /// Flows that were looked at for whether they are due.
     #[cfg(test)]
     pub(super) looks: std::cell::Cell<u64>,
@@ -102,6 +106,8 @@ impl Shard {
             full: None,
             until_sample: SAMPLE,
             memory: Memory::default(),
+            places_held: false,
+            compact_later: false,
             #[cfg(test)]
             looks: std::cell::Cell::default(),
             stale: Vec::with_capacity(CHUNK),

@@ -166,20 +166,30 @@ impl Worker {
     /// Until the cache lets go of it; then it emits everything.
     fn run(mut self, messages: &Receiver<Message>, mut orders: Receiver<Order>) -> ShardStats {
         let mut shedding = self.heed();
+        // What is being done for somebody, step by step: one thing at a time.
+        let mut asked: Option<Order> = None;
         loop {
-            // Between two steps of shedding a message is taken if one is there.
-            let idle = if shedding { always() } else { never() };
+            // Between two steps, of this or of shedding, a message is taken if one is there.
+            let idle = if shedding || asked.is_some() { always() } else { never() };
+            let next = if asked.is_some() { never() } else { orders.clone() };
             // The drain waits for messages, so they come before orders.
             select_biased! {
                 recv(messages) -> message => match message {
                     Ok(message) => self.handle(message),
                     Err(_) => break,
                 },
-                recv(orders) -> order => match order {
-                    Ok(order) => order(&mut self.shard, &mut self.out, self.moment),
+                recv(next) -> order => match order {
+                    Ok(order) => asked = Some(order),
                     Err(_) => orders = never(),
                 },
                 recv(idle) -> _ => {}
+            }
+            if let Some(order) = &mut asked {
+                self.shard.hold_places(true);
+                if order(&mut self.shard, &mut self.out, self.moment).is_done() {
+                    asked = None;
+                    self.shard.hold_places(false);
+                }
             }
             shedding = self.heed();
             let stats = ShardStats { queued: messages.len() as u64, ..self.shard.stats() };
