@@ -36,7 +36,8 @@ pub struct Room {
 
 impl Room {
     /// For an empty shard.
-    pub fn new(limits: &Limits, by_age: bool) -> Self {
+    pub fn new(limits: &Limits) -> Self {
+        let by_age = limits.by_age();
         let memory_flows = limits.max_memory.map_or(usize::MAX, |octets| flows_in(octets, by_age));
         let max_flows = limits.max_flows.max(1);
         let lru = limits.policy == Policy::Lru;
@@ -71,6 +72,15 @@ impl Room {
     #[inline(always)]
     pub fn near(&self) -> u32 {
         self.near
+    }
+}
+
+impl Limits {
+    /// Flows that so many shards may hold together, within the limit of memory, too; at least one
+    /// each.
+    pub fn flows_of(&self, shards: usize) -> usize {
+        let each = Room::new(&self.divided(shards)).limit();
+        (each * shards).min(self.max_flows.max(shards))
     }
 }
 

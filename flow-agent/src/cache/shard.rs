@@ -21,7 +21,7 @@ use super::order::{Orders, tick};
 use super::rates::Meter;
 use super::slab::{NONE, Slab};
 use super::stats::{Counter, ShardStats, StatsLevel};
-use super::timeouts::{Class, Limits, Policy};
+use super::timeouts::{Class, Limits};
 use crate::delta::Delta;
 use crate::record::FlowRecord;
 
@@ -87,14 +87,14 @@ struct Ready<D> {
 impl Shard {
     /// An empty shard. The `seed` of the hash keeps senders from choosing colliding flows.
     pub fn new(limits: Limits, seed: u64) -> Self {
-        let by_age = limits.policy != Policy::Lru || limits.ttl().is_some();
+        let by_age = limits.by_age();
         let idle_ns = limits.timeouts.idle_ns();
         Self {
             hasher: FlowHasher::new(seed),
             index: Index::new(),
             slab: Slab::new(),
             orders: Orders::new(by_age),
-            room: Room::new(&limits, by_age),
+            room: Room::new(&limits),
             limits,
             tunnels: 0,
             idle_ns,

@@ -184,7 +184,12 @@ impl Limits {
         self.ttl.or((self.policy == Policy::Ttl).then_some(Self::DEFAULT_TTL))
     }
 
-    /// One of `shards` equal parts.
+    /// True when flows are kept by the age of their records, too.
+    pub(super) fn by_age(&self) -> bool {
+        self.policy != Policy::Lru || self.ttl().is_some()
+    }
+
+    /// One of `shards` equal parts; a shard has room for one flow at least.
     #[must_use]
     pub fn divided(&self, shards: usize) -> Self {
         let shards = shards.max(1);

@@ -47,7 +47,8 @@ impl Observed<'_> {
     /// The system refuses a thread.
     pub fn start(self, meter: &MeterLoop, pipeline: &Pipeline) -> Result<Observers, Error> {
         let (config, cache) = (self.config, pipeline.cache.control());
-        let most = config.cache.limits.max_flows;
+        // Where the limit of memory is the lower one, pressure starts from that.
+        let most = config.cache.limits.flows_of(pipeline.cache.shards());
         cache.on_invalidation(Box::new(log_invalidation));
         let watched = cache.clone();
         let pressure =

@@ -215,3 +215,25 @@ fn a_nearly_full_shard_whose_flows_stay_looks_at_few_of_them_when_it_expires() {
         assert!(out.is_empty() && shard.len() == flows as usize);
     }
 }
+
+#[test]
+fn the_lower_limit_is_the_one_that_shards_have_together() {
+    for (max_flows, mib, shards) in
+        [(1_000_000, None, 1), (1_000_000, Some(8), 3), (1000, Some(64), 3), (1, None, 2)]
+    {
+        let limits = Limits {
+            max_memory: mib.map(|mib: u64| mib << 20),
+            ..Limits::new(max_flows, Timeouts::default())
+        };
+        let most = limits.flows_of(shards);
+        // What the shards say, but for less than one each.
+        let shard = Shard::new(limits.divided(shards), 1);
+        let all = shard.stats().max_flows as usize * shards;
+        assert!((most..most + shards).contains(&all), "{most} {all}");
+        assert!(most <= max_flows.max(shards));
+        match mib {
+            Some(8) => assert!((20_000..45_000).contains(&most), "{most}"),
+            _ => assert_eq!(most, max_flows.max(shards)),
+        }
+    }
+}
