@@ -10,8 +10,8 @@ use super::stats::Counter;
 use super::timeouts::{Class, Limits, Policy};
 use crate::record::{FlowEndReason, FlowRecord};
 
-/// Slots of a shard that is too small to be worth tidying; tests tidy small ones, too.
-const SMALL: usize = if cfg!(test) { 0 } else { 1024 };
+/// Slots from which on a shard is worth tidying; tests tidy small ones, too.
+const LARGE: usize = if cfg!(test) { 1 } else { 2048 };
 
 /// Records that are handed over together, where many flows leave at once.
 pub(super) const RECORDS: usize = 1024;
@@ -283,7 +283,7 @@ impl Shard {
     /// and down is not moved each time.
     fn tidy(&mut self) {
         let capacity = self.slab.capacity();
-        if capacity <= SMALL || self.slab.len() >= capacity / 4 {
+        if capacity < LARGE || self.slab.len() >= capacity / 4 {
             self.orders.shrink();
         } else {
             self.compact();
@@ -291,6 +291,7 @@ impl Shard {
     }
 
     /// While somebody looks at the slots step by step, no flow changes its place.
+    #[cfg(feature = "live")]
     pub(super) fn hold_places(&mut self, hold: bool) {
         self.places_held = hold;
         if !hold && std::mem::take(&mut self.compact_later) {
