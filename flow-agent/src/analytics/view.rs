@@ -108,7 +108,7 @@ impl View {
     }
 
     /// Records that were not looked at because the analytics could not keep up
-    /// (metric `analytics_skipped`).
+    /// (metric `flow_agent_analytics_skipped_records_total`).
     pub fn skipped(&self) -> u64 {
         self.counters.skipped.load(Ordering::Relaxed)
     }

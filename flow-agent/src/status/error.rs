@@ -20,8 +20,8 @@ pub enum StatusError {
     Listen { listen: SocketAddr, source: io::Error },
     /// Nobody serves it.
     #[error(
-        "no flow-agent answers at {address}: {problem}; is `flow-agent run` running, and with \
-         this listen of [status]? --status names another address"
+        "no flow-agent answers at {address}: {problem}; start one with `flow-agent run`, or say \
+         where its status is: --status ADDR, or --config with the file it was started with"
     )]
     NoAgent { address: SocketAddr, problem: String },
     /// It is switched off.

@@ -13,7 +13,7 @@ pub fn explain(found: &FoundFlow) -> String {
     }
     let found_somewhere = found.levels.iter().any(|level| level.found);
     text.push_str(if found_somewhere {
-        "\nWhat may be missing of it:\n"
+        "\nFound. Packets of it may be missing because:\n"
     } else {
         "\nNot found. It may be missing because:\n"
     });
@@ -48,7 +48,7 @@ fn write_level(text: &mut String, level: &Level) -> std::fmt::Result {
         };
         write!(
             text,
-            "  {} {}: {} -> {}: {} packets, {} octets there, {} and {} back",
+            "  {} {}: {} -> {}: {} packets, {} octets; back: {} packets, {} octets",
             flow.interface,
             flow.direction,
             end(&flow.src_ip, flow.src_port),
@@ -59,10 +59,10 @@ fn write_level(text: &mut String, level: &Level) -> std::fmt::Result {
             flow.reverse_bytes
         )?;
         if let Some(reason) = &flow.flow_end_reason {
-            write!(text, ", {reason}")?;
+            write!(text, "; {reason}")?;
         }
         if let Some(weight) = flow.sampling.filter(|weight| *weight > 1) {
-            write!(text, ", 1 in {weight} sampled")?;
+            write!(text, "; sampled, 1 in {weight}")?;
         }
         text.push('\n');
     }
@@ -108,9 +108,9 @@ mod tests {
             "  not found",
             "  cannot be asked: busy",
             "  found: 3 packets, 180 octets, unknown to unknown",
-            "  eth0 egress: 10.0.0.1:4000 -> [2001:db8::1]:443: 3 packets, 180 octets there, \
-             0 and 0 back, idle_timeout, 1 in 10 sampled",
-            "What may be missing of it:",
+            "  eth0 egress: 10.0.0.1:4000 -> [2001:db8::1]:443: 3 packets, 180 octets; \
+             back: 0 packets, 0 octets; idle_timeout; sampled, 1 in 10",
+            "Found. Packets of it may be missing because:",
             "- it is filtered",
         ] {
             assert!(text.lines().any(|found| found == line), "{line}:\n{text}");
