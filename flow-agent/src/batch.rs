@@ -4,21 +4,21 @@
 //! bounded in rows. A frozen batch never changes: its id is its deduplication token, and
 //! the same token must always mean the same rows.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Receiver, RecvTimeoutError};
-use tokio::sync::mpsc::{self, error::TrySendError};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use uuid::Uuid;
 
 use crate::analytics::Tap;
 use crate::enrich::{BatchLabels, Enricher};
 use crate::latency::{Latency, Stage};
-use crate::ledger::{Entry, Ledger, LostRecord};
+use crate::ledger::{Entry, Ledger};
 use crate::names::{NameBook, Names};
 use crate::record::FlowRecord;
+use crate::room::{Room, Waits};
 use crate::row::FlowRow;
 use crate::waiting::Waiting;
 
@@ -59,19 +59,28 @@ pub struct Batch {
     /// What the records' interfaces were called when it was frozen.
     pub names: Arc<Names>,
     /// Room in the queue, one permit a row; free again when the batch is dropped.
-    room: Option<OwnedSemaphorePermit>,
+    room: OnceLock<OwnedSemaphorePermit>,
 }
 
 impl Batch {
     /// Freezes records at a wall-clock time in Unix ns, with what is known of them.
     pub fn freeze(
-        records: Vec<FlowRecord>,
+        records: impl Into<Arc<Vec<FlowRecord>>>,
         labels: BatchLabels,
         names: Arc<Names>,
         now_ns: u64,
     ) -> Self {
         let exported_at = (now_ns / 1_000_000_000) as u32;
-        Self { id: Uuid::now_v7(), exported_at, records: records.into(), labels, names, room: None }
+        let room = OnceLock::new();
+        Self { id: Uuid::now_v7(), exported_at, records: records.into(), labels, names, room }
+    }
+
+    /// Keeps its room in the queue until it is dropped.
+    pub(crate) fn keep(&self, room: Option<OwnedSemaphorePermit>) {
+        if let Some(room) = room {
+            // A batch is queued once.
+            let _ = self.room.set(room);
+        }
     }
 
     /// The rows to be inserted, the same each time.
@@ -88,6 +97,8 @@ pub struct Batching {
     pub limits: BatchLimits,
     /// Where frozen batches go.
     pub batches: mpsc::Sender<Arc<Batch>>,
+    /// How long is waited for room there.
+    pub waits: Waits,
     /// The analytics look at every record, too.
     pub tap: Option<Tap>,
     /// What rows are labelled with; without it they have no labels.
@@ -110,7 +121,8 @@ impl Batching {
     /// # Errors
     /// The system refuses the thread.
     pub fn start(self, records: Receiver<Vec<FlowRecord>>) -> std::io::Result<JoinHandle<()>> {
-        let room = Arc::new(Semaphore::new(self.limits.queued_rows.max(self.limits.rows)));
+        let rows = self.limits.queued_rows.max(self.limits.rows);
+        let room = Room::new(rows, self.batches.clone(), self.waits.clone())?;
         let batcher = Batcher { setup: self, arrived: None, room, lost_rows: 0, warned: None };
         thread::Builder::new().name("batch".into()).spawn(move || batcher.run(&records))
     }
@@ -120,7 +132,7 @@ struct Batcher {
     setup: Batching,
     /// When the first record of the open batch arrived.
     arrived: Option<Instant>,
-    room: Arc<Semaphore>,
+    room: Room,
     lost_rows: usize,
     warned: Option<Instant>,
 }
@@ -170,27 +182,14 @@ impl Batcher {
             let labels = enricher.as_mut().map_or_else(BatchLabels::default, |enricher| {
                 enricher.label(&records, &names, Instant::now())
             });
-            let mut batch = Batch::freeze(records, labels, names.clone(), now_ns);
-            let rows = batch.records.len() as u32;
-            batch.room = self.room.clone().try_acquire_many_owned(rows).ok();
-            batch
+            Batch::freeze(records, labels, names.clone(), now_ns)
         }) else {
             return;
         };
         if let Some(tap) = tap {
             tap.show(&batch.records, &batch.names, now_ns);
         }
-        // When the store has been away for as long as the queue is: waiting here
-        // would stop the drain, and the loss would happen unnamed.
-        let (batch, reason) = if batch.room.is_none() {
-            (batch, LostRecord::QueueFull)
-        } else {
-            match self.setup.batches.try_send(batch) {
-                Ok(()) => return,
-                Err(TrySendError::Full(batch)) => (batch, LostRecord::QueueFull),
-                Err(TrySendError::Closed(batch)) => (batch, LostRecord::Undelivered),
-            }
-        };
+        let Err(reason) = self.room.put(&batch) else { return };
         self.setup.ledger.add_records(
             batch.records.iter(),
             |number| batch.names.interface(number),

@@ -36,6 +36,7 @@ pub mod record;
 #[cfg(feature = "live")]
 mod reload;
 pub mod replay;
+pub mod room;
 pub mod row;
 #[cfg(feature = "live")]
 pub mod run;

@@ -139,3 +139,40 @@ impl FlowRecord {
         self.octets + self.reverse_octets
     }
 }
+
+#[cfg(test)]
+impl FlowRecord {
+    /// A DNS question without an answer, for tests.
+    pub fn example(src_port: u16) -> Self {
+        Self {
+            start_ns: 1,
+            end_ns: 2,
+            interface: 1,
+            direction: Direction::Egress,
+            src: [1; 16],
+            dst: [2; 16],
+            src_port,
+            dst_port: 53,
+            protocol: 17,
+            icmp_type: 0,
+            icmp_code: 0,
+            vlan_id: 0,
+            inner_vlan_id: 0,
+            packets: 1,
+            octets: 60,
+            reverse_packets: 0,
+            reverse_octets: 0,
+            tcp_flags: 0,
+            reverse_tcp_flags: 0,
+            dscp: 0,
+            min_ttl: 64,
+            max_ttl: 64,
+            tunnel: None,
+            handshake_rtt_ns: 0,
+            retransmits: 0,
+            end_reason: FlowEndReason::IdleTimeout,
+            initiator_by: InitiatorBy::FirstPacket,
+            sampling: 1,
+        }
+    }
+}

@@ -147,13 +147,13 @@ pub fn run(
     {
         tracing::warn!("{error}");
     }
-    if let Some(keeper) = keeper {
-        keeper.stop(STATE_PATIENCE); // while the cache still knows what is open
+    if let Some(keeper) = &keeper {
+        keeper.save(STATE_PATIENCE); // while the cache still knows what is open
     }
     let MeterLoop { intake, ledger, store, .. } = meter;
     let status = observers.keep_status();
     drop(intake); // the cache ends when nothing can come in any more
-    let outcome = pipeline.finish();
+    let outcome = pipeline.finish(|| save_last(keeper));
     let stored = books::report(&ledger, outcome);
     drop(status);
     let closed = store.close();
@@ -195,6 +195,13 @@ fn warm_start(
     let keeper = Keeper::start(state.clone(), parts, wall_clock).map_err(Error::thread)?;
     keeper.wait_loaded(PATIENCE);
     Ok(Some(keeper))
+}
+
+/// Saves what the analytics have learned up to their end.
+fn save_last(keeper: Option<Keeper>) {
+    if let Some(keeper) = keeper {
+        keeper.stop(STATE_PATIENCE);
+    }
 }
 
 /// Keeps the tables for the next agent, should this one be killed.

@@ -5,6 +5,7 @@
 
 pub mod attack;
 pub mod bin_path;
+pub mod cgroup;
 pub mod cleanup;
 pub mod corpus;
 pub mod counted;

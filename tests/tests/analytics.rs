@@ -143,6 +143,35 @@ fn a_scan_a_flood_and_a_listener_are_one_event_each() -> Result<()> {
     Ok(())
 }
 
+/// What is first seen in a flow that is open at the stop is learned, too.
+#[test]
+fn what_the_last_flows_of_an_agent_say_is_no_news_after_a_restart() -> Result<()> {
+    let folder = TempDir::new()?;
+    let more = "learning_s = 0\nneighbour_interval_s = 3600\n";
+    let text = CONFIG.replace("_timeout_s = 1", "_timeout_s = 600").replace("_s = 2", "_s = 600");
+    let text = text.replace("neighbour_interval_s = 1\n", more);
+    let (config, state) = (folder.path().join("config.toml"), folder.path().join("state"));
+    std::fs::write(&config, text)?;
+    let (config, state) = (config.to_str().context("text")?, state.to_str().context("text")?);
+    let arguments = ["--config", config, "--state-file", state];
+    let Rig { lab, store } = Rig::new()?;
+    let mut log = String::new();
+    for _ in 0..2 {
+        let agent = rig::agent(&lab, ("tc", "tc"), store.url(), &arguments)?;
+        talk_once((&lab.left, 2), (&lab.right, 2), 4_444)?;
+        // It has no end that could have it emitted before the stop.
+        traffic::ask(Ends::v4((&lab.left, 3), (&lab.right, 3), 53), 1, 2, 40, 200)?;
+        log = agent.stop()?;
+    }
+    let said = "SELECT count() FROM flow.recent_events WHERE kind = 'new_listener'";
+    let ports = "SELECT uniqExact(port) FROM flow.recent_events WHERE kind = 'new_listener'";
+    let (said, ports) = (number(store.url(), said)?, number(store.url(), ports)?);
+    assert!(ports > 0, "nothing was new: {log}");
+    assert_eq!(said, ports, "said again after the restart: {:?}\n{log}", events(store.url())?);
+    store.stop();
+    Ok(())
+}
+
 #[test]
 fn a_start_is_no_storm_and_what_is_switched_off_says_nothing() -> Result<()> {
     for (more, devices) in [("", true), ("enabled = false\n", false)] {

@@ -11,9 +11,9 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use flow_agent::enrich::unit_name;
 use flow_agent::schema::Schema;
 use flow_tests::bin_path::flow_agent;
+use flow_tests::cgroup::Cgroup;
 use flow_tests::lab::Side;
 use flow_tests::made::{capture, folder_with, lines, replay};
 use flow_tests::mmdb::{asn_database, country_database};
@@ -161,50 +161,6 @@ fn a_file_of_addresses_that_cannot_be_used_is_refused_at_start() -> Result<()> {
     Ok(())
 }
 
-/// A cgroup of this process: sockets that it makes belong to it. Gone when dropped.
-struct Cgroup {
-    /// What rows are to say.
-    unit: Option<String>,
-    folder: Option<(PathBuf, PathBuf)>,
-}
-
-impl Cgroup {
-    /// A unit of its own; where cgroups cannot be made, the one this process is in.
-    fn join() -> Result<Self> {
-        let own = fs::read_to_string("/proc/self/cgroup")?;
-        let own = own.lines().find_map(|line| line.strip_prefix("0::")).context("unified")?;
-        let unified = Path::new("/sys/fs/cgroup/unified");
-        let root = if unified.exists() { unified } else { Path::new("/sys/fs/cgroup") };
-        let name = format!("flow-test-{}.service", std::process::id());
-        let folder = root.join(&name);
-        let joined = fs::create_dir(&folder)
-            .and_then(|()| fs::write(folder.join("cgroup.procs"), std::process::id().to_string()));
-        if joined.is_err() {
-            drop(fs::remove_dir(&folder));
-            return Ok(Self { unit: unit_name(own), folder: None });
-        }
-        let before = root.join(own.trim_start_matches('/'));
-        Ok(Self { unit: Some(name), folder: Some((folder, before)) })
-    }
-
-    /// From now on sockets belong to where this process was before.
-    fn leave(&self) {
-        if let Some((_, before)) = &self.folder {
-            fs::write(before.join("cgroup.procs"), std::process::id().to_string())
-                .expect("it was there before");
-        }
-    }
-}
-
-impl Drop for Cgroup {
-    fn drop(&mut self) {
-        self.leave();
-        if let Some((folder, _)) = &self.folder {
-            drop(fs::remove_dir(folder));
-        }
-    }
-}
-
 /// A connection that says something each time it is asked to.
 struct Talk {
     client: TcpStream,
@@ -277,7 +233,7 @@ fn rows_have_the_unit_of_their_local_end_and_its_service() -> Result<()> {
     let mut other = Talk::open(&rig.lab.right, &rig.lab.left, 7708)?;
     other.until(&agent, &rig, "dst_port = 7708 AND service = 'from-the-file'")?;
     agent.stop()?;
-    if cgroup.folder.is_some() {
+    if cgroup.is_own() {
         let elsewhere = format!(
             "SELECT count() FROM flow.flows WHERE direction = 'egress' AND \
              (unit = '{unit}' OR service = '{service}')"

@@ -117,6 +117,25 @@ fn a_store_that_is_killed_and_comes_back_has_every_packet_once() -> Result<()> {
     Ok(())
 }
 
+/// All flows that are open leave at once, and they are many more than the queue holds.
+#[test]
+fn a_stop_with_more_open_flows_than_the_queue_holds_stores_them_all() -> Result<()> {
+    let folder = TempDir::new()?;
+    let config = config(&folder, "batch_rows = 250\nqueue_rows = 1000\n")?;
+    let Rig { lab, store } = Rig::new()?;
+    let agent = rig::agent(&lab, ("xdp", "tc"), store.url(), &["--config", &config])?;
+    let tallies = (Tally::start(&lab.left)?, Tally::start(&lab.right)?);
+    let many = Ends::v4((&lab.left, 0), (&lab.right, 0), 5_000);
+    traffic::ask(many, 10_000, 1, 40, 200)?;
+    let counts = (tallies.0.stop()?, tallies.1.stop()?);
+    let log = agent.stop()?;
+    rig::exact(&lab, store.url(), &counts).inspect_err(|_| println!("the agent said:\n{log}"))?;
+    let rows = sql::number(store.url(), "SELECT count() FROM flow.flows")?;
+    assert!(rows > 10_000, "only {rows} flows: the queue did not matter");
+    store.stop();
+    Ok(())
+}
+
 #[test]
 fn a_store_that_is_away_for_too_long_loses_batches_by_name() -> Result<()> {
     let folder = TempDir::new()?;

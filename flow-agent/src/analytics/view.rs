@@ -92,6 +92,30 @@ pub(super) struct Counters {
     pub dropped_rows: AtomicU64,
     /// Rows that the store has acknowledged.
     pub stored_rows: AtomicU64,
+    /// Threads that have panicked.
+    pub failures: AtomicU64,
+}
+
+/// Says once, by its end, that the thread that holds it has panicked.
+#[derive(Debug)]
+pub(super) struct Watch {
+    /// Where it is counted.
+    pub view: View,
+    /// What the agent goes on without.
+    pub without: &'static str,
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.view.counters.failures.fetch_add(1, Ordering::Relaxed);
+            tracing::error!(
+                "a panic has ended {}: this is a bug, please report it; flows are metered and \
+                 stored as before, and a restart of the agent brings them back",
+                self.without
+            );
+        }
+    }
 }
 
 /// A handle that is cheap to clone and never waits for a detector.
@@ -121,6 +145,11 @@ impl View {
     /// Rows of events and devices that the store has acknowledged.
     pub fn stored_rows(&self) -> u64 {
         self.counters.stored_rows.load(Ordering::Relaxed)
+    }
+
+    /// Threads of the analytics that have ended by a panic; flows go on without them.
+    pub fn failures(&self) -> u64 {
+        self.counters.failures.load(Ordering::Relaxed)
     }
 
     pub(super) fn set(&self, snapshot: Snapshot) {

@@ -1,11 +1,12 @@
 //! The thread of the analytics: frozen batches come in, rows for the store go out.
 //!
 //! Both ways are bounded, and neither is waited for: records that do not fit are skipped, rows
-//! that do not fit for long are dropped, and both are counted in the [`View`].
+//! that do not fit for long are dropped, and both are counted in the [`View`]. A panic ends the
+//! analytics only: it is told and counted, and records are skipped from then on.
 
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -19,7 +20,7 @@ use super::engine::{Engine, Output};
 use super::event::Event;
 use super::network::LinkState;
 use super::state::StateError;
-use super::view::View;
+use super::view::{View, Watch};
 use crate::names::Names;
 use crate::record::FlowRecord;
 
@@ -60,6 +61,7 @@ pub struct RowsQueue {
     /// Ends with the analytics.
     pub rows: mpsc::Receiver<Rows>,
     view: View,
+    _watch: Watch,
 }
 
 impl RowsQueue {
@@ -116,7 +118,7 @@ enum Order {
 /// The running analytics.
 pub struct Analytics {
     thread: JoinHandle<()>,
-    orders: Sender<Order>,
+    control: AnalyticsControl,
     view: View,
 }
 
@@ -124,6 +126,8 @@ pub struct Analytics {
 #[derive(Clone)]
 pub struct AnalyticsControl {
     orders: Sender<Order>,
+    /// What they knew when they ended.
+    last: Arc<OnceLock<Vec<u8>>>,
 }
 
 impl Analytics {
@@ -139,18 +143,23 @@ impl Analytics {
         let (batches, batch_receiver) = bounded(BATCHES);
         let (orders, order_receiver) = bounded(ORDERS);
         let (rows, row_receiver) = mpsc::channel(INSERTS);
+        let last = Arc::new(OnceLock::new());
         let worker = Worker {
             engine: Engine::new(config, wall_clock()),
             view: view.clone(),
             outbox: Outbox { rows, view: view.clone(), pending: Output::default() },
+            last: last.clone(),
             wall_clock,
         };
-        let thread = thread::Builder::new()
-            .name("analytics".into())
-            .spawn(move || worker.run(&batch_receiver, order_receiver))?;
+        let thread = thread::Builder::new().name("analytics".into()).spawn(move || {
+            let _watch = Watch { view: worker.view.clone(), without: "the analytics" };
+            worker.run(&batch_receiver, order_receiver);
+        })?;
         let tap = Tap { batches, view: view.clone() };
-        let queue = RowsQueue { rows: row_receiver, view: view.clone() };
-        Ok((Self { thread, orders, view }, tap, queue))
+        let watch = Watch { view: view.clone(), without: "the delivery of events and devices" };
+        let queue = RowsQueue { rows: row_receiver, view: view.clone(), _watch: watch };
+        let control = AnalyticsControl { orders, last };
+        Ok((Self { thread, control, view }, tap, queue))
     }
 
     /// What others may know.
@@ -160,17 +169,13 @@ impl Analytics {
 
     /// Whoever has this can tell the analytics things.
     pub fn control(&self) -> AnalyticsControl {
-        AnalyticsControl { orders: self.orders.clone() }
-    }
-
-    /// False when the thread has ended.
-    pub fn is_alive(&self) -> bool {
-        !self.thread.is_finished()
+        self.control.clone()
     }
 
     /// Waits until it has said everything; the [`Tap`] must be gone.
     pub fn finish(self) {
-        self.thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        // A panic of it has been told.
+        let _ = self.thread.join();
     }
 }
 
@@ -181,11 +186,13 @@ impl AnalyticsControl {
         let _ = self.orders.try_send(Order::Network { links, taken_ns });
     }
 
-    /// What the next agent should know; none if the thread does not answer in time.
+    /// What the next agent should know: of analytics that have ended, what they knew then. None
+    /// if the thread does not answer in time.
     pub fn save(&self, patience: Duration) -> Option<Vec<u8>> {
         let (sender, answer) = bounded(1);
-        self.orders.send_timeout(Order::Save(sender), patience).ok()?;
-        answer.recv_timeout(patience).ok()
+        let asked = self.orders.send_timeout(Order::Save(sender), patience);
+        let answer = asked.ok().and_then(|()| answer.recv_timeout(patience).ok());
+        answer.or_else(|| self.last.get().cloned())
     }
 
     /// Goes on with what an earlier agent has saved; true if the thread took it in time.
@@ -205,6 +212,7 @@ struct Worker {
     engine: Engine,
     view: View,
     outbox: Outbox,
+    last: Arc<OnceLock<Vec<u8>>>,
     wall_clock: fn() -> u64,
 }
 
@@ -248,6 +256,8 @@ impl Worker {
         }
         let now_ns = (self.wall_clock)();
         self.engine.finish(now_ns);
+        // Nobody has set it before, and an order that comes now is not answered.
+        let _ = self.last.set(self.engine.save(now_ns));
         self.outbox.send(self.engine.take());
         self.view.set(self.engine.snapshot(now_ns, None));
     }
@@ -307,5 +317,39 @@ impl Drop for Outbox {
     fn drop(&mut self) {
         let left = (self.pending.events.len() + self.pending.devices.len()) as u64;
         self.view.counters.dropped_rows.fetch_add(left, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicU64;
+
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(60);
+
+    /// A clock that stops the first time somebody looks at it after the start.
+    fn broken_clock() -> u64 {
+        static LOOKS: AtomicU64 = AtomicU64::new(0);
+        let looks = LOOKS.fetch_add(1, Ordering::Relaxed);
+        assert_eq!(looks, 0, "the clock is broken");
+        1_000_000_000
+    }
+
+    #[test]
+    fn a_panic_is_counted_and_stops_nobody_else() {
+        let started = Analytics::start(AnalyticsConfig::default(), broken_clock);
+        let (analytics, tap, mut queue) = started.expect("a thread");
+        assert_eq!(analytics.view().failures(), 0);
+        // It has to ask the clock.
+        assert_eq!(analytics.control().save(PATIENCE), None);
+        assert!(queue.rows.blocking_recv().is_none(), "the thread has ended");
+        let (records, names) =
+            (Arc::new(vec![FlowRecord::example(1); 3]), Arc::new(Names::new("host", &["eth0"])));
+        tap.show(&records, &names, 1);
+        drop(tap);
+        let view = analytics.view();
+        analytics.finish();
+        assert_eq!((view.failures(), view.skipped()), (1, 3));
     }
 }

@@ -15,6 +15,7 @@ use crate::enrich::Enricher;
 use crate::latency::Latency;
 use crate::ledger::Ledger;
 use crate::names::NameBook;
+use crate::room::Waits;
 use crate::sink::{Delivery, FindingsDelivery, Outcome};
 use crate::target::Store;
 use crate::waiting::Waiting;
@@ -81,6 +82,7 @@ impl Pipeline {
         let batching = Batching {
             limits: config.batch,
             batches: batch_sender,
+            waits: Waits { stopping: stopping.clone(), patience: config.stop_patience },
             tap,
             enricher,
             names: names.clone(),
@@ -103,7 +105,8 @@ impl Pipeline {
         Ok(Self { cache, batcher, delivery, analytics, stopping, ledger, latency, waiting })
     }
 
-    /// A stage that has ended before its time, which only a panic does.
+    /// A stage of the flows that has ended before its time, which only a panic does. Without the
+    /// analytics and their delivery the agent goes on: they tell and count that themselves.
     pub fn dead_stage(&self) -> Option<&'static str> {
         if !self.cache.is_alive() {
             Some("cache")
@@ -111,8 +114,6 @@ impl Pipeline {
             Some("batch")
         } else if self.delivery.is_finished() {
             Some("delivery")
-        } else if self.analytics.as_ref().is_some_and(|analysis| !analysis.is_alive()) {
-            Some("analytics")
         } else {
             None
         }
@@ -124,14 +125,20 @@ impl Pipeline {
         let _ = self.stopping.send(true);
     }
 
-    /// Ends stage after stage, so that each has given on what it held.
-    pub fn finish(self) -> Outcome {
+    /// Ends stage after stage, so that each has given on what it held. `analysed` is called once
+    /// the analytics, if there are any, have seen the last record.
+    pub fn finish(self, analysed: impl FnOnce()) -> Outcome {
         let flows = self.cache.stop();
         tracing::debug!(?flows, "cache shards ended");
         join(self.batcher);
-        if let Some(Analysis { analytics, delivery }) = self.analytics {
+        let findings = self.analytics.map(|Analysis { analytics, delivery }| {
             analytics.finish();
-            join(delivery);
+            delivery
+        });
+        analysed();
+        if let Some(delivery) = findings {
+            // A panic of it has been told.
+            let _ = delivery.join();
         }
         join(self.delivery)
     }
@@ -139,12 +146,6 @@ impl Pipeline {
     /// The analytics, if they are switched on.
     pub fn analytics(&self) -> Option<&Analytics> {
         self.analytics.as_ref().map(|analysis| &analysis.analytics)
-    }
-}
-
-impl Analysis {
-    fn is_alive(&self) -> bool {
-        self.analytics.is_alive() && !self.delivery.is_finished()
     }
 }
 

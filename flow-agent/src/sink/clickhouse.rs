@@ -8,9 +8,9 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use serde::Serialize;
 use uuid::Uuid;
 
-use super::StoreAddress;
 use super::connector::{ConnectionWatch, Connector};
-use crate::Exit;
+use super::error::first_line;
+use super::{SinkError, StoreAddress};
 use crate::batch::Batch;
 use crate::latency::Bucket;
 use crate::ledger::Counts;
@@ -23,79 +23,6 @@ const INSERT_TIMEOUT: Duration = Duration::from_secs(60);
 const QUESTION_TIMEOUT: Duration = Duration::from_secs(10);
 /// Below the 3 s after which a ClickHouse server closes an idle connection.
 const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(2);
-
-/// Why the store did not do what was asked.
-#[derive(Debug, thiserror::Error)]
-#[allow(missing_docs, reason = "the message says what each field is")]
-pub enum SinkError {
-    /// The address cannot be used.
-    #[error("{what} '{address}': {problem}; write {forms}")]
-    BadAddress { what: &'static str, address: String, problem: String, forms: &'static str },
-    /// No answer.
-    #[error("the store at {address} cannot be reached: {problem}; is it running there?")]
-    Unreachable { address: String, problem: String },
-    /// No answer to an insert.
-    #[error("the store has not answered an insert for {seconds} s")]
-    Silent { seconds: u64 },
-    /// The agent had to stop first.
-    #[error("the store did not take them before the agent had to stop")]
-    TooLate,
-    /// An error answer.
-    #[error("the store at {address} refused to {what}: {problem}")]
-    Refused { address: String, what: String, problem: String },
-    /// The tables were made by a newer agent.
-    #[error(
-        "the tables at {address} have schema version {found}, this agent knows {known}; \
-         use an agent that is as new as the one that made them"
-    )]
-    NewerSchema { address: String, found: u32, known: u32 },
-    /// A file cannot be written.
-    #[error("{path} cannot be written: {source}")]
-    Output { path: String, source: std::io::Error },
-}
-
-impl SinkError {
-    /// The process exit code for this error.
-    pub fn exit(&self) -> Exit {
-        match self {
-            Self::BadAddress { .. } => Exit::Usage,
-            Self::Unreachable { .. } | Self::Silent { .. } | Self::TooLate => Exit::Store,
-            Self::Refused { .. } | Self::NewerSchema { .. } | Self::Output { .. } => Exit::Failed,
-        }
-    }
-}
-
-impl SinkError {
-    /// True when the same request may succeed later without anybody doing anything.
-    pub fn is_transient(&self) -> bool {
-        match self {
-            Self::Unreachable { .. } | Self::Silent { .. } | Self::TooLate => true,
-            Self::Refused { problem, .. } => {
-                error_code(problem).is_some_and(|code| TRANSIENT_CODES.contains(&code))
-            }
-            Self::BadAddress { .. } | Self::NewerSchema { .. } | Self::Output { .. } => false,
-        }
-    }
-}
-
-/// ClickHouse error codes that pass: timeout, too many queries or threads, no
-/// free connection, memory limit, read-only table, too many parts
-/// (src/Common/ErrorCodes.cpp).
-const TRANSIENT_CODES: [u32; 8] = [159, 202, 203, 209, 210, 241, 242, 252];
-
-/// The number in ClickHouse's `Code: 60. DB::Exception: ...`.
-fn error_code(text: &str) -> Option<u32> {
-    let (_, rest) = text.split_once("Code: ")?;
-    rest.split_once('.')?.0.parse().ok()
-}
-
-/// Messages can be pages long; the first line says what is wrong, between a wrapper
-/// and the server's version.
-fn first_line(text: &str) -> String {
-    let line = text.trim_start().lines().next().unwrap_or_default().trim_end_matches(':');
-    let line = line.rsplit_once(" (version ").map_or(line, |(line, _)| line);
-    line.replacen("DB::Exception: ", "", 1)
-}
 
 /// A ClickHouse server that holds the tables.
 #[derive(Clone)]
@@ -381,31 +308,5 @@ impl ClickHouse {
 
     fn unreachable(&self, problem: String) -> SinkError {
         SinkError::Unreachable { address: self.address.to_string(), problem }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_what_can_pass_is_transient() {
-        let refused = |problem: &str| SinkError::Refused {
-            address: String::new(),
-            what: String::new(),
-            problem: problem.into(),
-        };
-        assert!(refused("bad response: Code: 252. DB::Exception: Too many parts").is_transient());
-        assert!(!refused("bad response: Code: 60. DB::Exception: Unknown table").is_transient());
-        assert!(!refused("schema mismatch").is_transient());
-    }
-
-    #[test]
-    fn a_refusal_is_one_line_without_wrappers() {
-        let text =
-            "Code: 252. DB::Exception: Too many parts. (TOO_MANY_PARTS) (version 26.7.3)\nmore";
-        let line = first_line(text);
-        assert_eq!(line, "Code: 252. Too many parts. (TOO_MANY_PARTS)");
-        assert_eq!(error_code(&line), Some(252));
     }
 }

@@ -4,12 +4,14 @@ mod address;
 mod clickhouse;
 mod connector;
 mod delivery;
+mod error;
 mod findings;
 mod json;
 
 pub use address::{StoreAddress, StoreTarget};
-pub use clickhouse::{ClickHouse, SinkError};
+pub use clickhouse::ClickHouse;
 pub use connector::ConnectionWatch;
 pub use delivery::{Delivery, Outcome};
+pub use error::SinkError;
 pub use findings::FindingsDelivery;
 pub use json::write_json_lines;

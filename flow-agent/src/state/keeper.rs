@@ -1,4 +1,5 @@
-//! The thread that loads the state at the start and saves it now and then, and at the end.
+//! The thread that loads the state at the start and saves it now and then, when asked to, and at
+//! the end.
 
 use std::io;
 use std::path::PathBuf;
@@ -24,7 +25,8 @@ pub struct StateConfig {
 /// The running thread.
 pub struct Keeper {
     loaded: Receiver<()>,
-    stop: Sender<()>,
+    /// Has it saved, and says when; it ends without the sender.
+    save: Sender<Sender<()>>,
     stopped: Receiver<()>,
 }
 
@@ -39,15 +41,15 @@ impl Keeper {
         wall_clock: fn() -> u64,
     ) -> io::Result<Self> {
         let (loaded_sender, loaded) = bounded(1);
-        let (stop, stop_receiver) = bounded::<()>(0);
+        let (save, save_receiver) = bounded::<Sender<()>>(0);
         let (stopped_sender, stopped) = bounded::<()>(0);
         let file = StateFile::new(&config.file);
         let work = Work { file, config, parts, wall_clock, last: State::default(), warned: false };
         thread::Builder::new().name("state".into()).spawn(move || {
-            work.run(&loaded_sender, &stop_receiver);
+            work.run(&loaded_sender, &save_receiver);
             drop(stopped_sender);
         })?;
-        Ok(Self { loaded, stop, stopped })
+        Ok(Self { loaded, save, stopped })
     }
 
     /// Waits until the state is loaded, or refused, but not longer than `patience`.
@@ -57,9 +59,19 @@ impl Keeper {
         }
     }
 
+    /// Has it saved now, while parts still know what they will not know later.
+    pub fn save(&self, patience: Duration) {
+        let until = Instant::now() + patience;
+        let (done, saved) = bounded(1);
+        let asked = self.save.send_deadline(done, until).is_ok();
+        if !asked || saved.recv_deadline(until).is_err() {
+            tracing::warn!("the state is not saved yet; going on without");
+        }
+    }
+
     /// Has it saved once more and ends it; a disk that hangs is waited for only so long.
     pub fn stop(self, patience: Duration) {
-        drop(self.stop);
+        drop(self.save);
         if self.stopped.recv_timeout(patience) == Err(RecvTimeoutError::Timeout) {
             tracing::warn!("the state is not saved yet; ending without it");
         }
@@ -78,16 +90,19 @@ struct Work {
 }
 
 impl Work {
-    fn run(mut self, loaded: &Sender<()>, stop: &Receiver<()>) {
+    fn run(mut self, loaded: &Sender<()>, asked: &Receiver<Sender<()>>) {
         self.load();
         // Nobody has to wait for it.
         let _ = loaded.try_send(());
         loop {
             let next = Instant::now() + self.config.interval;
-            let ended = stop.recv_deadline(next) != Err(RecvTimeoutError::Timeout);
+            let order = asked.recv_deadline(next);
             self.save();
-            if ended {
-                return;
+            match order {
+                // Who asked may have gone on.
+                Ok(done) => drop(done.try_send(())),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
             }
         }
     }
@@ -221,6 +236,11 @@ mod tests {
         let read = |value: &Mutex<u8>| *value.lock().expect("whole");
         assert_eq!((read(&a), read(&b), read(&c)), (1, 0, 0));
         // `a` has nothing to say any more: what it said before stays.
+        *c.lock().expect("whole") = 4;
+        again.save(PATIENCE);
+        let (_, octets) =
+            &StateFile::new(&file).load(NOW, PATIENCE).expect("whole").expect("there").parts["c"];
+        assert_eq!(octets, &[4], "saved when asked to");
         *a.lock().expect("whole") = 0;
         *c.lock().expect("whole") = 3;
         again.stop(PATIENCE);

@@ -120,7 +120,9 @@ async fn answer(
         "/healthz" => either(pages::health(sources)),
         "/readyz" => either(pages::readiness(sources)),
         "/metrics" => metrics_page(work(sources, workers, metrics::collect).await?)?,
-        "/api/v1/status" => json_page(StatusCode::OK, &pages::status(sources)),
+        "/api/v1/status" => {
+            json_page(StatusCode::OK, &work(sources, workers, pages::status).await?)
+        }
         "/api/v1/ledger" => json_page(StatusCode::OK, &pages::ledger(sources)),
         "/api/v1/latency" => json_page(StatusCode::OK, &pages::latency(sources)),
         "/api/v1/interfaces" => json_page(StatusCode::OK, &pages::interfaces(sources)),

@@ -29,6 +29,7 @@ pub fn analytics(view: Option<&View>, out: &mut Vec<Family>) {
     out.push(number(ANALYTICS_SKIPPED, view.map(View::skipped)));
     out.push(number(ANALYTICS_STORED, view.map(View::stored_rows)));
     out.push(number(ANALYTICS_DROPPED, view.map(View::dropped_rows)));
+    out.push(number(ANALYTICS_FAILURES, view.map(View::failures)));
     let by_structure = |metric, value: fn(&Size) -> u64| {
         let sizes = snapshot.iter().flat_map(|snapshot| &snapshot.sizes);
         let samples = sizes.map(|size| sample("structure", size.name, value(size)));

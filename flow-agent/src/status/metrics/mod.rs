@@ -181,6 +181,7 @@ metrics! {
     ANALYTICS_SKIPPED = Counter "analytics_skipped" ["records"] {""} "Records that they did not look at, because they could not keep up; all are stored.";
     ANALYTICS_STORED = Counter "analytics_stored" ["rows"] {""} "Rows of events and devices that the store has.";
     ANALYTICS_DROPPED = Counter "analytics_dropped" ["rows"] {""} "Rows of events and devices that were dropped, because the store was away for too long.";
+    ANALYTICS_FAILURES = Counter "analytics" ["failures"] {""} "Threads of the analytics that ended by a panic; flows go on without them.";
     ANALYTICS_ENTRIES = Gauge "analytics" ["entries"] {"structure"} "Entries of each structure of the analytics.";
     ANALYTICS_LIMIT = Gauge "analytics_limit" ["entries"] {"structure"} "Entries that it may have.";
     ANALYTICS_FORGOTTEN = Counter "analytics_forgotten" ["entries"] {"structure"} "Entries that had to make room for others.";
