@@ -155,14 +155,13 @@ impl Batcher {
     }
 
     fn add(&mut self, mut records: Vec<FlowRecord>) {
-        while !records.is_empty() {
+        let mut records = records.drain(..);
+        while records.len() > 0 {
             self.arrived.get_or_insert_with(Instant::now);
             let rows = {
                 let mut open = self.setup.waiting.open();
                 let room = self.setup.limits.rows - open.len();
-                let rest = records.split_off(room.min(records.len()));
-                open.append(&mut records);
-                records = rest;
+                open.extend(records.by_ref().take(room));
                 open.len()
             };
             let old =

@@ -54,8 +54,24 @@ fn memory_is_known_bounded_and_given_back() {
         assert!((taken..taken + taken / 6).contains(&told), "{taken}, told as {told}");
         // Key and counters are 144 octets.
         assert!(taken / flows as usize - 144 <= 200, "{taken} octets for {flows} flows");
-        let mut out = Vec::new();
-        shard.expire(START_NS + 3_600_000_000_000, &mut out);
+        // A limit that is a quarter lower gives a quarter back.
+        shard.resize(flows as usize / 4 * 3);
+        let mut out: Vec<FlowRecord> = Vec::with_capacity(2048);
+        while shard.shed(1024, START_NS, &mut out) {
+            out.clear();
+        }
+        drop(out);
+        let shrunk = in_use() - before;
+        assert!(shrunk < taken - taken / 5, "{shrunk} of {taken} octets for three quarters");
+        // All leave at once, and who takes the records in time needs no memory for all of them.
+        let (mut out, mut most, mut left) = (Vec::with_capacity(2048), 0, 0);
+        shard.expire_by_parts(START_NS + 3_600_000_000_000, &mut out, |out| {
+            most = most.max(in_use() - before);
+            left += out.drain(..).len();
+        });
+        left += out.len();
+        assert_eq!(left, flows as usize / 4 * 3);
+        assert!(most < shrunk + 1_500_000, "{most} octets while {shrunk} expire");
         drop(out);
         let left = in_use() - before;
         assert!(shard.is_empty() && left < 300_000, "{left} octets for no flow");

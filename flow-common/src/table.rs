@@ -113,8 +113,10 @@ pub struct Head {
     pub tags: [u16; WAYS],
     /// The sequence number after the highest that each way's TCP flow has sent.
     pub next_seq: [u32; WAYS],
+    /// The ways that are not free, a bit for each.
+    pub used: u64,
     /// Pads to a cache line.
-    pub reserved: [u64; 2],
+    pub reserved: u64,
     /// `CLOCK_BOOTTIME` in ns of the first packet of each way's flow.
     pub first_ns: [u64; WAYS],
 }

@@ -232,6 +232,7 @@ fn insert(
         head.next_seq[way] = segment(packet).end();
     }
     head.tags[way] = tag;
+    head.used |= 1 << way;
     head.first_ns[way] = now;
     let hot = &mut place.set[way];
     hot.octets = octets;

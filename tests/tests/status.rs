@@ -486,6 +486,8 @@ fn invalidation_by_every_selection_keeps_every_packet() -> Result<()> {
     for count in ["invalidated_soft", "invalidated_hard", "hits", "misses"] {
         assert!(stats["counts"][count].as_u64() > Some(0), "{count}: {stats:#}");
     }
+    let logged = "hard invalidation of All, asked for at the status address: ";
+    agent.wait_log(logged, Duration::from_secs(10))?;
     agent.stop()?;
     // One ping is one flow: it has several records because it was emitted and kept.
     let rows = sql::number(

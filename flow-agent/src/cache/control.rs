@@ -2,16 +2,18 @@
 //!
 //! Enters: questions and orders from any thread. Leaves: answers, within the patience of who
 //! asks. It holds that a shard never waits for anybody here: it answers between two messages,
-//! into a channel that has room, and whoever asks when many do already is told so at once.
+//! into a channel that has room, and whoever asks when many do already is told so at once. Where
+//! all flows are looked at, messages come between two slices of them.
 
-use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use std::ops::Range;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Receiver, Sender, bounded};
 
 use super::details::CacheDetails;
-use super::look::Mode;
+use super::look::{DetailsSoFar, Mode};
 use super::memory::{Initiator, Memory};
 use super::query::{FlowQuery, Invalidated, Selection};
 use super::shard::Shard;
@@ -25,8 +27,25 @@ const QUESTIONS: usize = 256;
 /// Flows that are told at most for one question.
 const MOST_FOUND: usize = 10_000;
 
-/// What a shard does for somebody, with what it may emit and the time.
-pub(super) type Order = Box<dyn FnOnce(&mut Shard, &mut Vec<FlowRecord>, Moment) + Send>;
+/// Slots that are looked at before the next message: 12 MiB of flows.
+const SLICE: u32 = 1 << 16;
+
+/// A step of what a shard does for somebody, with what it may emit and the time.
+pub(super) type Order = Box<dyn FnMut(&mut Shard, &mut Vec<FlowRecord>, Moment) -> Progress + Send>;
+
+/// How far it is after a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Progress {
+    Done,
+    /// Another step is needed; until then flows keep their slots.
+    More,
+}
+
+impl Progress {
+    pub fn is_done(self) -> bool {
+        self == Self::Done
+    }
+}
 
 /// When a shard does it.
 #[derive(Clone, Copy, Debug, Default)]
@@ -46,13 +65,68 @@ pub enum Unanswered {
     /// Too many ask.
     #[error("{QUESTIONS} questions wait for the flow cache already; ask again")]
     Crowded,
+    /// The same, but some shards were asked.
+    #[error(
+        "{QUESTIONS} questions wait for a part of the flow cache already: {asked} of its {of} \
+         parts do what was asked, the others do not; ask again"
+    )]
+    PartlyCrowded {
+        /// Shards that do it.
+        asked: usize,
+        /// All shards.
+        of: usize,
+    },
     /// It has ended.
     #[error("the flow cache has ended: the agent is stopping")]
     Ended,
 }
 
-/// Told of every invalidation, in the thread that asked for it.
+/// Told once of every invalidation that a shard began, when all is done that will be: in the
+/// thread that asked for it or, if that did not wait so long, in that of a shard.
 pub type Hook = Box<dyn Fn(&Selection, Mode, &Invalidated) + Send>;
+
+/// What an invalidation has done so far. The last who holds it tells the hooks, unless that is
+/// done.
+struct Tally {
+    shared: Arc<Shared>,
+    selection: Selection,
+    mode: Mode,
+    flows: AtomicU64,
+    packets: AtomicU64,
+    begun: AtomicBool,
+    told: AtomicBool,
+}
+
+impl Tally {
+    fn add(&self, flows: u64, packets: u64) {
+        self.begun.store(true, Ordering::Relaxed);
+        self.flows.fetch_add(flows, Ordering::Relaxed);
+        self.packets.fetch_add(packets, Ordering::Relaxed);
+    }
+
+    fn sum(&self) -> Invalidated {
+        let (flows, packets) = (&self.flows, &self.packets);
+        Invalidated {
+            flows: flows.load(Ordering::Relaxed),
+            packets: packets.load(Ordering::Relaxed),
+        }
+    }
+
+    fn tell(&self) {
+        if self.begun.load(Ordering::Relaxed) && !self.told.swap(true, Ordering::Relaxed) {
+            let hooks = self.shared.hooks.lock().unwrap_or_else(PoisonError::into_inner);
+            for hook in hooks.iter() {
+                hook(&self.selection, self.mode, &self.sum());
+            }
+        }
+    }
+}
+
+impl Drop for Tally {
+    fn drop(&mut self) {
+        self.tell();
+    }
+}
 
 /// What shards and handles share.
 pub(super) struct Shared {
@@ -117,11 +191,14 @@ impl CacheControl {
     /// A shard does not answer within `patience`.
     pub fn details(&self, patience: Duration) -> Result<CacheDetails, Unanswered> {
         let most = self.hot_flows;
-        let parts =
-            self.ask(patience, move |shard, _, moment| shard.details(moment.now_ns, most))?;
+        let parts = self.ask_by_slices(patience, move |shard, _, moment, slots, sum| {
+            let end = slots.end;
+            shard.add_details(slots, moment.now_ns, most, sum);
+            end
+        })?;
         let mut details = CacheDetails::default();
         for part in parts {
-            details.merge(part, most);
+            details.merge(DetailsSoFar::complete(part, most), most);
         }
         Ok(details)
     }
@@ -136,12 +213,14 @@ impl CacheControl {
         patience: Duration,
     ) -> Result<Vec<FlowRecord>, Unanswered> {
         let flow = *flow;
-        let parts = self.ask(patience, move |shard, _, moment| {
-            let mut found = shard.find(|key| flow.matches(key), MOST_FOUND);
-            for record in &mut found {
+        let parts = self.ask_by_slices(patience, move |shard, _, moment, slots, found| {
+            let (end, room) = (slots.end, MOST_FOUND - Vec::len(found));
+            let more = shard.find_in(slots, |key| flow.matches(key), room);
+            found.extend(more.into_iter().map(|mut record| {
                 record.shift(moment.drift_ns);
-            }
-            found
+                record
+            }));
+            if found.len() < MOST_FOUND { end } else { u32::MAX }
         })?;
         let mut found: Vec<_> = parts.into_iter().flatten().collect();
         found.sort_by_key(|record| (record.start_ns, record.interface));
@@ -150,7 +229,7 @@ impl CacheControl {
     }
 
     /// Emits what was counted of the selected flows. Nothing is thrown away: each of their
-    /// packets is in a record. Hooks are told.
+    /// packets is in a record. Hooks are told, also when the answer comes too late.
     ///
     /// # Errors
     /// A shard does not answer within `patience`: it does what was asked nevertheless, later.
@@ -160,21 +239,24 @@ impl CacheControl {
         mode: Mode,
         patience: Duration,
     ) -> Result<Invalidated, Unanswered> {
-        let wanted = selection.clone();
-        let parts = self.ask(patience, move |shard, out, moment| {
-            let before = out.len();
-            let flows = shard.invalidate(|key| wanted.matches(key), mode, moment.now_ns, out);
-            let packets = out[before..].iter().map(FlowRecord::total_packets).sum();
-            Invalidated { flows, packets }
-        })?;
-        let done = parts.iter().fold(Invalidated::default(), |sum, part| Invalidated {
-            flows: sum.flows + part.flows,
-            packets: sum.packets + part.packets,
+        let tally = Arc::new(Tally {
+            shared: Arc::clone(&self.shared),
+            selection: selection.clone(),
+            mode,
+            flows: AtomicU64::new(0),
+            packets: AtomicU64::new(0),
+            begun: AtomicBool::new(false),
+            told: AtomicBool::new(false),
         });
-        for hook in self.shared.hooks.lock().unwrap_or_else(PoisonError::into_inner).iter() {
-            hook(selection, mode, &done);
-        }
-        Ok(done)
+        let theirs = Arc::clone(&tally);
+        self.ask_by_slices(patience, move |shard, out, moment, slots, (): &mut ()| {
+            let (before, wanted) = (out.len(), |key: &_| theirs.selection.matches(key));
+            let (flows, next) = shard.invalidate_in(slots, wanted, mode, moment.now_ns, out);
+            theirs.add(flows, out[before..].iter().map(FlowRecord::total_packets).sum());
+            next
+        })?;
+        tally.tell();
+        Ok(tally.sum())
     }
 
     /// Has `hook` told of every later invalidation, whoever asks for it.
@@ -201,7 +283,11 @@ impl CacheControl {
         patience: Duration,
     ) -> Result<Vec<Initiator>, Unanswered> {
         let each = most.div_ceil(self.orders.len());
-        let parts = self.ask(patience, move |shard, _, _| shard.initiators(each))?;
+        let parts = self.ask_by_slices(patience, move |shard, _, _, slots, told| {
+            let (end, room) = (slots.end, each - Vec::len(told));
+            told.extend(shard.initiators_in(slots, room));
+            if told.len() < each { end } else { u32::MAX }
+        })?;
         Ok(parts.into_iter().flatten().take(most).collect())
     }
 
@@ -223,31 +309,76 @@ impl CacheControl {
     fn wake(&self) {
         for shard in &*self.orders {
             // One with a full queue is awake.
-            let _ = shard.try_send(Box::new(|_, _, _| ()));
+            let _ = shard.try_send(Box::new(|_, _, _| Progress::Done));
         }
     }
 
-    /// Has every shard do something, and waits for the answers, in no order.
+    /// Has every shard do something at once, and waits for the answers, in no order.
     pub(super) fn ask<T: Send + 'static>(
         &self,
         patience: Duration,
         what: impl Fn(&mut Shard, &mut Vec<FlowRecord>, Moment) -> T + Clone + Send + 'static,
     ) -> Result<Vec<T>, Unanswered> {
+        self.ask_by_steps(patience, || {
+            let what = what.clone();
+            move |shard: &mut Shard, out: &mut Vec<FlowRecord>, moment| {
+                Some(what(shard, out, moment))
+            }
+        })
+    }
+
+    /// The same for what looks at all flows: `look` is given some slots at a time and what it
+    /// has found, and returns the slot to go on with.
+    fn ask_by_slices<T: Default + Send + 'static>(
+        &self,
+        patience: Duration,
+        look: impl FnMut(&mut Shard, &mut Vec<FlowRecord>, Moment, Range<u32>, &mut T) -> u32
+        + Clone
+        + Send
+        + 'static,
+    ) -> Result<Vec<T>, Unanswered> {
+        self.ask_by_steps(patience, || {
+            let (mut look, mut next, mut end, mut found) = (look.clone(), 0, None, T::default());
+            move |shard: &mut Shard, out: &mut Vec<FlowRecord>, moment| {
+                // Flows that open later were not meant.
+                let end = *end.get_or_insert_with(|| shard.slots());
+                let slots = next..end.min(next + SLICE);
+                next = look(shard, out, moment, slots, &mut found);
+                (next >= end).then(|| std::mem::take(&mut found))
+            }
+        })
+    }
+
+    /// Gives every shard what `steps` makes, which is done when it returns an answer.
+    fn ask_by_steps<T, S>(
+        &self,
+        patience: Duration,
+        steps: impl Fn() -> S,
+    ) -> Result<Vec<T>, Unanswered>
+    where
+        T: Send + 'static,
+        S: FnMut(&mut Shard, &mut Vec<FlowRecord>, Moment) -> Option<T> + Send + 'static,
+    {
         let deadline = Instant::now() + patience;
+        let of = self.orders.len();
         // Room for every answer: a shard does not wait for a reader.
-        let (answers, answered) = bounded(self.orders.len());
-        for shard in &*self.orders {
-            let (what, answers) = (what.clone(), answers.clone());
+        let (answers, answered) = bounded(of);
+        for (asked, shard) in self.orders.iter().enumerate() {
+            let (mut step, answers) = (steps(), answers.clone());
             let order: Order = Box::new(move |shard, out, moment| {
+                let Some(answer) = step(shard, out, moment) else { return Progress::More };
                 // Who asked may have gone.
-                let _ = answers.try_send(what(shard, out, moment));
+                let _ = answers.try_send(answer);
+                Progress::Done
             });
-            shard.try_send(order).map_err(|error| {
-                if error.is_full() { Unanswered::Crowded } else { Unanswered::Ended }
+            shard.try_send(order).map_err(|error| match asked {
+                _ if !error.is_full() => Unanswered::Ended,
+                0 => Unanswered::Crowded,
+                asked => Unanswered::PartlyCrowded { asked, of },
             })?;
         }
         drop(answers);
-        (0..self.orders.len())
+        (0..of)
             .map(|_| {
                 answered.recv_deadline(deadline).map_err(|error| {
                     if error.is_timeout() { Unanswered::Late(patience) } else { Unanswered::Ended }
@@ -256,3 +387,7 @@ impl CacheControl {
             .collect()
     }
 }
+
+#[cfg(test)]
+#[path = "tests/orders.rs"]
+mod tests;

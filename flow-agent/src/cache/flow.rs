@@ -50,6 +50,8 @@ pub struct Flow {
     pub since_ns: u64,
     /// Repeated segments.
     retransmits: u32,
+    /// FIN of each end, if an earlier record of the flow has it.
+    earlier_fin: [u8; 2],
 }
 
 const _: () = assert!(size_of::<Flow>() == 192);
@@ -123,6 +125,7 @@ impl Flow {
             syn_ack_packets: [0; 2],
             since_ns: 0,
             retransmits: 0,
+            earlier_fin: [0; 2],
         }
     }
 
@@ -164,8 +167,10 @@ impl Flow {
         }
     }
 
-    /// Forgets what was counted, after its record was emitted; the initiator stays.
+    /// Forgets what was counted, after its record was emitted; the initiator stays, and which
+    /// ends have closed the connection.
     pub fn reset(&mut self) {
+        let fin = |end: usize| (self.tcp_flags[end] | self.earlier_fin[end]) & FIN;
         *self = Self {
             key: self.key,
             sampling: self.sampling,
@@ -175,6 +180,7 @@ impl Flow {
             placed: self.placed,
             since_ns: self.since_ns,
             notes: Notes::of_initiator(self.initiator()),
+            earlier_fin: [fin(0), fin(1)],
             ..Self::free(0)
         };
     }
@@ -188,7 +194,7 @@ impl Flow {
     }
 
     /// The flow after its record was emitted for its age: the initiator stays, and the class is
-    /// that of the new record's packets.
+    /// that of the new record's packets and of a FIN before.
     pub fn go_on(&mut self, delta: &Delta, side: Side) {
         self.reset();
         self.begin(delta, side);
@@ -260,7 +266,7 @@ impl Flow {
 
     /// The class that its flags say: ended by FIN from both ends, or RST from one.
     pub fn class_now(&self) -> Class {
-        let [low, high] = self.tcp_flags;
+        let [low, high] = [0, 1].map(|end| self.tcp_flags[end] | self.earlier_fin[end]);
         if low & high & FIN != 0 || (low | high) & RST != 0 {
             Class::Ended
         } else {

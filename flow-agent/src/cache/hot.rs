@@ -9,7 +9,7 @@ use std::collections::HashMap;
 
 use flow_common::FlowKey;
 use flow_common::key::KeyWords;
-use foldhash::fast::FixedState;
+use foldhash::fast::RandomState;
 
 /// Flows that stay in a list.
 const PLACES: usize = 256;
@@ -30,7 +30,8 @@ pub struct Sum {
 /// Bounded sums by flow.
 #[derive(Debug, Default)]
 struct Sketch {
-    sums: HashMap<KeyWords, Sum, FixedState>,
+    /// Senders choose the keys, so the hash has a seed.
+    sums: HashMap<KeyWords, Sum, RandomState>,
     /// What a flow that is not in the list may have had at most.
     floor: u64,
 }
@@ -80,8 +81,8 @@ impl Hot {
     }
 
     /// The sums of both windows.
-    pub fn sums(&self) -> HashMap<FlowKey, Sum, FixedState> {
-        let mut sums: HashMap<FlowKey, Sum, FixedState> = HashMap::default();
+    pub fn sums(&self) -> HashMap<FlowKey, Sum, RandomState> {
+        let mut sums: HashMap<FlowKey, Sum, RandomState> = HashMap::default();
         for (key, Sum { packets, error }) in self.previous.sums.iter().chain(&self.current.sums) {
             let sum = sums.entry(bytemuck::must_cast(*key)).or_default();
             sum.packets += packets;

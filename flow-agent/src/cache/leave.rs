@@ -10,8 +10,14 @@ use super::stats::Counter;
 use super::timeouts::{Class, Limits, Policy};
 use crate::record::{FlowEndReason, FlowRecord};
 
-/// Slots of a shard that is too small to be worth tidying.
-const SMALL: usize = 8192;
+/// Slots from which on a shard is worth tidying; tests tidy small ones, too.
+const LARGE: usize = if cfg!(test) { 1 } else { 2048 };
+
+/// Records that are handed over together, where many flows leave at once.
+pub(super) const RECORDS: usize = 1024;
+
+/// Flows that leave by the clock are noted by so many, before they leave.
+const DUE: usize = 16_384;
 
 /// One eviction in so many is timed, where that is asked for.
 const SAMPLE: u64 = 64;
@@ -30,7 +36,8 @@ pub struct Room {
 
 impl Room {
     /// For an empty shard.
-    pub fn new(limits: &Limits, by_age: bool) -> Self {
+    pub fn new(limits: &Limits) -> Self {
+        let by_age = limits.by_age();
         let memory_flows = limits.max_memory.map_or(usize::MAX, |octets| flows_in(octets, by_age));
         let max_flows = limits.max_flows.max(1);
         let lru = limits.policy == Policy::Lru;
@@ -68,6 +75,15 @@ impl Room {
     }
 }
 
+impl Limits {
+    /// Flows that so many shards may hold together, within the limit of memory, too; at least one
+    /// each.
+    pub fn flows_of(&self, shards: usize) -> usize {
+        let each = Room::new(&self.divided(shards)).limit();
+        (each * shards).min(self.max_flows.max(shards))
+    }
+}
+
 /// The most flows, at least one, whose memory is within so many octets.
 fn flows_in(octets: u64, by_age: bool) -> usize {
     let (mut fits, mut beyond) = (1, (octets / size_of::<super::flow::Flow>() as u64) as usize + 2);
@@ -87,6 +103,12 @@ fn bytes_for(flows: usize, by_age: bool) -> u64 {
     let index = Index::bytes_for(flows);
     let orders = Orders::bytes_for(flows, by_age);
     Slab::bytes_for(flows) + index + index / 2 + orders + flows as u64 * 48
+}
+
+fn hand_over_many(out: &mut Vec<FlowRecord>, hand_over: &mut impl FnMut(&mut Vec<FlowRecord>)) {
+    if out.len() >= RECORDS {
+        hand_over(out);
+    }
 }
 
 impl Shard {
@@ -136,47 +158,94 @@ impl Shard {
     /// Emits the flows whose timeout is over at `now_ns`, and gives back memory that is not
     /// needed any more.
     pub fn expire(&mut self, now_ns: u64, out: &mut Vec<FlowRecord>) {
+        self.expire_by_parts(now_ns, out, |_| ());
+    }
+
+    /// The same; whenever there are 1,024 records in `out`, or more, `hand_over` is to take them.
+    pub fn expire_by_parts(
+        &mut self,
+        now_ns: u64,
+        out: &mut Vec<FlowRecord>,
+        mut hand_over: impl FnMut(&mut Vec<FlowRecord>),
+    ) {
         self.meter.tick(now_ns, &self.stats.counts);
         if let Some(full) = &mut self.full {
             full.hot.turn(now_ns);
         }
-        if let Some(ttl) = self.limits.ttl() {
-            let ttl_ns = u64::try_from(ttl.as_nanos()).unwrap_or(u64::MAX);
-            while let Some(slot) = self.orders.oldest()
-                && self.slab.get(slot).since_ns.saturating_add(ttl_ns) <= now_ns
-            {
-                self.count(Counter::LeftTtl);
-                self.leave(slot, FlowEndReason::ActiveTimeout, out);
-            }
-        }
         let mut due = Vec::new();
         for class in Class::OPEN.into_iter().chain([Class::Ended]) {
-            let timeout = self.idle_ns[class as usize];
-            let before = tick(now_ns.saturating_sub(timeout));
-            for slot in self.orders.oldest_first(class) {
-                let flow = self.slab.get(slot);
-                let since = if class == Class::Ended { flow.since_ns } else { flow.last_ns };
-                if since.saturating_add(timeout) <= now_ns {
-                    due.push(slot);
-                } else if (before.wrapping_sub(flow.placed.tick) as i32) < 0 {
-                    // Nothing behind it was placed, and so nothing was used, before.
-                    break;
-                }
-            }
             let (counter, reason) = match class {
                 Class::Ended => (Counter::LeftEnded, FlowEndReason::EndOfFlow),
                 _ => (Counter::LeftIdle, FlowEndReason::IdleTimeout),
             };
-            for slot in due.drain(..) {
-                self.count(counter);
-                self.leave(slot, reason, out);
+            loop {
+                let complete = self.note_due(class, now_ns, &mut due);
+                for slot in due.drain(..) {
+                    self.count(counter);
+                    self.leave(slot, reason, out);
+                    hand_over_many(out, &mut hand_over);
+                }
+                if complete {
+                    break;
+                }
+            }
+        }
+        if let Some(ttl) = self.limits.ttl() {
+            let ttl_ns = u64::try_from(ttl.as_nanos()).unwrap_or(u64::MAX);
+            // Each once, even if it is of that age at once.
+            for _ in 0..self.len() {
+                let due = self
+                    .orders
+                    .oldest()
+                    .filter(|slot| self.slab.get(*slot).since_ns.saturating_add(ttl_ns) <= now_ns);
+                let Some(slot) = due else { break };
+                if self.slab.get(slot).total_packets() > 0 {
+                    self.count(Counter::Ttl);
+                }
+                self.renew(slot, now_ns, out);
+                hand_over_many(out, &mut hand_over);
             }
         }
         self.tidy();
     }
 
+    /// Notes the flows of a class that are due, in their order; false when there may be more.
+    fn note_due(&self, class: Class, now_ns: u64, due: &mut Vec<u32>) -> bool {
+        let timeout = self.idle_ns[class as usize];
+        let before = tick(now_ns.saturating_sub(timeout));
+        let mut kept = 0;
+        for slot in self.orders.oldest_first(class) {
+            // What is passed over is looked at again each time: not without a gain.
+            if due.len() >= DUE.max(kept) {
+                return false;
+            }
+            #[cfg(test)]
+            self.looks.update(|looks| looks + 1);
+            let flow = self.slab.get(slot);
+            let since = if class == Class::Ended { flow.since_ns } else { flow.last_ns };
+            if since.saturating_add(timeout) <= now_ns {
+                due.push(slot);
+            } else if (before.wrapping_sub(flow.placed.tick) as i32) < 0 {
+                // Nothing behind it was placed, and so nothing was used, before.
+                break;
+            } else {
+                kept += 1;
+            }
+        }
+        true
+    }
+
     /// Emits everything.
     pub fn flush(&mut self, out: &mut Vec<FlowRecord>) {
+        self.flush_by_parts(out, |_| ());
+    }
+
+    /// The same; whenever there are 1,024 records in `out`, or more, `hand_over` is to take them.
+    pub fn flush_by_parts(
+        &mut self,
+        out: &mut Vec<FlowRecord>,
+        mut hand_over: impl FnMut(&mut Vec<FlowRecord>),
+    ) {
         for class in [Class::Ended].into_iter().chain(Class::OPEN) {
             while let Some(slot) = self.orders.last(class) {
                 if class == Class::Ended {
@@ -186,6 +255,7 @@ impl Shard {
                     self.count(Counter::LeftStopped);
                     self.leave(slot, FlowEndReason::ForcedEnd, out);
                 }
+                hand_over_many(out, &mut hand_over);
             }
         }
         self.tidy();
@@ -203,16 +273,36 @@ impl Shard {
             self.evict(Counter::EvictedResize, now_ns, out);
         }
         if shed > 0 && shed <= most {
-            self.tidy();
+            // Whoever lowered the limit wants the memory, all of it.
+            self.compact();
         }
         shed > most
     }
 
-    /// Gives memory back when three quarters of it are not used.
+    /// Gives memory back when three quarters of it are not used: a number of flows that goes up
+    /// and down is not moved each time.
     fn tidy(&mut self) {
         let capacity = self.slab.capacity();
-        if capacity <= SMALL || self.slab.len() >= capacity / 4 {
+        if capacity < LARGE || self.slab.len() >= capacity / 4 {
             self.orders.shrink();
+        } else {
+            self.compact();
+        }
+    }
+
+    /// While somebody looks at the slots step by step, no flow changes its place.
+    #[cfg(feature = "live")]
+    pub(super) fn hold_places(&mut self, hold: bool) {
+        self.places_held = hold;
+        if !hold && std::mem::take(&mut self.compact_later) {
+            self.compact();
+        }
+    }
+
+    /// Gives all memory back that the flows do not need.
+    fn compact(&mut self) {
+        if self.places_held {
+            self.compact_later = true;
             return;
         }
         let first = self.slab.len();

@@ -4,10 +4,11 @@
 //! Asked only when a flow opens without a SYN. In a replay there is nothing of it.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 use flow_common::FlowKey;
-use foldhash::fast::FixedState;
+use foldhash::fast::RandomState;
 use serde::{Deserialize, Serialize};
 
 use super::key::Side;
@@ -77,7 +78,7 @@ impl Initiator {
 /// What the shards know; clones share it.
 #[derive(Clone, Debug, Default)]
 pub struct Memory {
-    remembered: Option<Arc<HashMap<Connection, Initiator, FixedState>>>,
+    remembered: Option<Arc<HashMap<Connection, Initiator, RandomState>>>,
     known_ports: Option<KnownPorts>,
 }
 
@@ -91,7 +92,7 @@ impl Memory {
     #[must_use]
     pub fn with(self, initiators: impl IntoIterator<Item = Initiator>) -> Self {
         let initiators = initiators.into_iter().take(MOST_INITIATORS);
-        let remembered: HashMap<_, _, FixedState> =
+        let remembered: HashMap<_, _, RandomState> =
             initiators.map(|initiator| (initiator.connection, initiator)).collect();
         let remembered = (!remembered.is_empty()).then(|| Arc::new(remembered));
         Self { remembered, ..self }
@@ -144,14 +145,15 @@ impl Shard {
         self.memory = memory;
     }
 
-    /// Who began the open flows, at most `most`. Where there are many more, not all are looked
-    /// at: updates wait meanwhile.
+    /// Who began the open flows, at most `most`.
     pub fn initiators(&self, most: usize) -> Vec<Initiator> {
-        /// Flows that are looked at for each that is told.
-        const LOOKS: usize = 4;
+        self.initiators_in(0..self.slots(), most)
+    }
+
+    /// Of those in these slots.
+    pub(super) fn initiators_in(&self, slots: Range<u32>, most: usize) -> Vec<Initiator> {
         self.slab
-            .iter()
-            .take(LOOKS * most)
+            .iter(slots)
             .filter(|(_, flow)| flow.class != Class::Ended)
             .filter_map(|(_, flow)| Initiator::of(&flow.key, flow.initiator()))
             .take(most)

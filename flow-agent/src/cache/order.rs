@@ -2,8 +2,8 @@
 //!
 //! Moving a flow to the front of its list at each update would cost more than the update. So a
 //! list is in the order of *placement*: a flow is placed again when a quarter of its idle timeout
-//! has passed since, or, when the shard is nearly full and the order decides who leaves, when
-//! more than a sixteenth of all flows were placed after it. What is due is therefore within the
+//! has passed since, and also, when the shard is nearly full and the order decides who leaves,
+//! when more than a sixteenth of all flows were placed after it. What is due is therefore within the
 //! first part of a list, and who leaves was used least recently, give or take a sixteenth.
 
 use std::hash::{BuildHasher, Hasher};

@@ -155,6 +155,18 @@ impl Shard {
         }
     }
 
+    /// Emits what was counted of a flow, which stays with its initiator and counts from zero.
+    pub(super) fn renew(&mut self, slot: u32, now_ns: u64, out: &mut Vec<FlowRecord>) {
+        self.emit(slot, FlowEndReason::ActiveTimeout, out);
+        let flow = self.slab.get_mut(slot);
+        flow.reset();
+        // A flow that lingers does so since its end.
+        if flow.class != Class::Ended {
+            flow.since_ns = now_ns;
+            self.orders.renew(slot);
+        }
+    }
+
     /// Emits a flow, which leaves.
     pub(super) fn leave(&mut self, slot: u32, reason: FlowEndReason, out: &mut Vec<FlowRecord>) {
         self.emit(slot, reason, out);

@@ -21,7 +21,7 @@ use super::order::{Orders, tick};
 use super::rates::Meter;
 use super::slab::{NONE, Slab};
 use super::stats::{Counter, ShardStats, StatsLevel};
-use super::timeouts::{Class, Limits, Policy};
+use super::timeouts::{Class, Limits};
 use crate::delta::Delta;
 use crate::record::FlowRecord;
 
@@ -53,6 +53,13 @@ pub struct Shard {
     pub(super) full: Option<Box<Full>>,
     until_sample: u32,
     pub(super) memory: Memory,
+    /// Flows must stay in their slots for now.
+    pub(super) places_held: bool,
+    /// Memory is to be given back as soon as they need not.
+    pub(super) compact_later: bool,
+    /// Flows that were looked at for whether they are due.
+    #[cfg(test)]
+    pub(super) looks: std::cell::Cell<u64>,
     /// Slots of the chunk whose flows are to be placed again.
     stale: Vec<u32>,
 }
@@ -80,14 +87,14 @@ struct Ready<D> {
 impl Shard {
     /// An empty shard. The `seed` of the hash keeps senders from choosing colliding flows.
     pub fn new(limits: Limits, seed: u64) -> Self {
-        let by_age = limits.policy != Policy::Lru || limits.ttl().is_some();
+        let by_age = limits.by_age();
         let idle_ns = limits.timeouts.idle_ns();
         Self {
             hasher: FlowHasher::new(seed),
             index: Index::new(),
             slab: Slab::new(),
             orders: Orders::new(by_age),
-            room: Room::new(&limits, by_age),
+            room: Room::new(&limits),
             limits,
             tunnels: 0,
             idle_ns,
@@ -99,6 +106,10 @@ impl Shard {
             full: None,
             until_sample: SAMPLE,
             memory: Memory::default(),
+            places_held: false,
+            compact_later: false,
+            #[cfg(test)]
+            looks: std::cell::Cell::default(),
             stale: Vec::with_capacity(CHUNK),
         }
     }
@@ -230,12 +241,12 @@ impl Shard {
                         self.stats.counts.add(Counter::Hits, 1);
                     }
                     flow.add(delta, side);
-                    let stale = if self.room.is_scarce() {
-                        self.orders.turns_since(flow.placed) > self.room.near()
-                    } else {
-                        let age = tick(flow.last_ns).wrapping_sub(flow.placed.tick) as i32;
-                        age > self.stale_ticks[class] as i32
-                    };
+                    // A full cache whose flows stay has few placements, and must not look at all
+                    // of them for those that are due.
+                    let age = tick(flow.last_ns).wrapping_sub(flow.placed.tick) as i32;
+                    let stale = age > self.stale_ticks[class] as i32
+                        || self.room.is_scarce()
+                            && self.orders.turns_since(flow.placed) > self.room.near();
                     if stale {
                         self.stale.push(ready.slot);
                     }

@@ -10,6 +10,7 @@ use crossbeam::channel::{Receiver, Sender, bounded, never};
 use super::control::{CacheControl, Moment, Order, Shared};
 use super::entry_batch::EntryBatch;
 use super::intake::Intake;
+use super::leave::RECORDS;
 use super::shard::{Chunk, Shard};
 use super::stats::{ShardStats, StatsLevel};
 use super::timeouts::Limits;
@@ -20,12 +21,6 @@ use crate::record::FlowRecord;
 /// Messages that may wait for a shard; more make the drain wait, while the
 /// kernel tables go on counting.
 const QUEUE: usize = 64;
-
-/// Flows that leave at once after the limit was lowered; messages come between.
-const SHED: usize = 4096;
-
-/// Records that leave together, if there are so many.
-const RECORDS: usize = 1024;
 
 /// How the cache is made.
 #[derive(Clone, Copy, Debug)]
@@ -171,27 +166,38 @@ impl Worker {
     /// Until the cache lets go of it; then it emits everything.
     fn run(mut self, messages: &Receiver<Message>, mut orders: Receiver<Order>) -> ShardStats {
         let mut shedding = self.heed();
+        // What is being done for somebody, step by step: one thing at a time.
+        let mut asked: Option<Order> = None;
         loop {
-            // Between two steps of shedding a message is taken if one is there.
-            let idle = if shedding { always() } else { never() };
+            // Between two steps, of this or of shedding, a message is taken if one is there.
+            let idle = if shedding || asked.is_some() { always() } else { never() };
+            let next = if asked.is_some() { never() } else { orders.clone() };
             // The drain waits for messages, so they come before orders.
             select_biased! {
                 recv(messages) -> message => match message {
                     Ok(message) => self.handle(message),
                     Err(_) => break,
                 },
-                recv(orders) -> order => match order {
-                    Ok(order) => order(&mut self.shard, &mut self.out, self.moment),
+                recv(next) -> order => match order {
+                    Ok(order) => asked = Some(order),
                     Err(_) => orders = never(),
                 },
                 recv(idle) -> _ => {}
+            }
+            if let Some(order) = &mut asked {
+                self.shard.hold_places(true);
+                if order(&mut self.shard, &mut self.out, self.moment).is_done() {
+                    asked = None;
+                    self.shard.hold_places(false);
+                }
             }
             shedding = self.heed();
             let stats = ShardStats { queued: messages.len() as u64, ..self.shard.stats() };
             self.shared.shards[self.number].publish(&stats);
             self.emit();
         }
-        self.shard.flush(&mut self.out);
+        let (drift_ns, records) = (self.moment.drift_ns, &self.records);
+        self.shard.flush_by_parts(&mut self.out, |out| send_records(out, drift_ns, records));
         self.emit();
         self.shard.stats()
     }
@@ -200,7 +206,8 @@ impl Worker {
     fn heed(&mut self) -> bool {
         self.shard.set_level(self.shared.level());
         self.shard.resize(self.shared.max_flows());
-        self.shard.shed(SHED, self.moment.now_ns, &mut self.out)
+        // Messages come between two steps.
+        self.shard.shed(RECORDS, self.moment.now_ns, &mut self.out)
     }
 
     fn handle(&mut self, message: Message) {
@@ -225,7 +232,9 @@ impl Worker {
             }
             Message::Expire { now_ns, drift_ns } => {
                 self.moment = Moment { now_ns, drift_ns };
-                self.shard.expire(now_ns, &mut self.out);
+                let records = &self.records;
+                let send = |out: &mut Vec<_>| send_records(out, drift_ns, records);
+                self.shard.expire_by_parts(now_ns, &mut self.out, send);
             }
         }
         self.latency.record(Stage::Cache, started.elapsed());

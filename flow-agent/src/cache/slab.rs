@@ -1,5 +1,7 @@
 //! The flows themselves, in slots: memory that grows by a step and never moves.
 
+use std::ops::Range;
+
 use super::flow::Flow;
 use super::prefetch;
 
@@ -83,13 +85,14 @@ impl Slab {
         std::mem::replace(self.get_mut(slot), Flow::free(next))
     }
 
-    /// Every flow with its slot.
-    pub fn iter(&self) -> impl Iterator<Item = (u32, &Flow)> {
-        let flows = self.steps.iter().flat_map(|step| step.iter());
-        flows
-            .enumerate()
-            .map(|(slot, flow)| (slot as u32, flow))
-            .filter(|(_, flow)| !flow.is_free())
+    /// The number of slots of which some have flows: those before it.
+    pub fn slots(&self) -> u32 {
+        self.used
+    }
+
+    /// The flows in these slots, which are below [`Slab::slots`].
+    pub fn iter(&self, slots: Range<u32>) -> impl Iterator<Item = (u32, &Flow)> {
+        slots.map(|slot| (slot, self.get(slot))).filter(|(_, flow)| !flow.is_free())
     }
 
     /// Moves the flows together and gives the memory behind them back; `moved` is told of each

@@ -63,8 +63,8 @@ counters! {
     Continued => "continued",
     /// Flows that left because both ends had closed them (`end_of_flow`).
     LeftEnded => "left_ended",
-    /// Flows that left because their entry was too old (`active_timeout`).
-    LeftTtl => "left_ttl",
+    /// Records of flows that went on after their record's age by the clock (`active_timeout`).
+    Ttl => "ttl",
     /// Flows that left for another one, at the limit of flows (`lack_of_resources`).
     EvictedFull => "evicted_full",
     /// The same at the limit of memory.

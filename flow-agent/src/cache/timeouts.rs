@@ -160,7 +160,8 @@ pub struct Limits {
     pub max_flows: usize,
     /// Memory, octets; none for as much as that many flows take.
     pub max_memory: Option<u64>,
-    /// Records are emitted at this age, whether packets come or not.
+    /// Records are emitted at this age, whether packets come or not; the flow goes on with its
+    /// initiator until it is idle.
     pub ttl: Option<Duration>,
     /// When flows are emitted.
     pub timeouts: Timeouts,
@@ -183,7 +184,12 @@ impl Limits {
         self.ttl.or((self.policy == Policy::Ttl).then_some(Self::DEFAULT_TTL))
     }
 
-    /// One of `shards` equal parts.
+    /// True when flows are kept by the age of their records, too.
+    pub(super) fn by_age(&self) -> bool {
+        self.policy != Policy::Lru || self.ttl().is_some()
+    }
+
+    /// One of `shards` equal parts; a shard has room for one flow at least.
     #[must_use]
     pub fn divided(&self, shards: usize) -> Self {
         let shards = shards.max(1);

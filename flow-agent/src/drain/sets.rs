@@ -173,9 +173,10 @@ impl Part {
     pub fn read(self, mut flow: impl FnMut(FlowEntry<'_>, &Interval)) {
         let size = &self.sets.size;
         let mut metered = vec![Count::default(); self.interfaces];
+        let mut used = Vec::new();
         for cpu in 0..size.cpus {
             let region = (self.generation * size.cpus + cpu) as usize;
-            self.read_region(region, |entry| {
+            self.read_region(region, &mut used, |entry| {
                 if let Some(count) = metered.get_mut(usize::from(entry.hot.key.interface)) {
                     count.add(u64::from(entry.hot.packets), entry.hot.octets);
                     flow(entry, &self.interval);
@@ -186,8 +187,9 @@ impl Part {
         let _ = self.done.send((self.number, metered));
     }
 
+    /// `used` is memory for the numbers of sets that hold a flow.
     #[inline(always)]
-    fn read_region(&self, region: usize, mut flow: impl FnMut(FlowEntry<'_>)) {
+    fn read_region(&self, region: usize, used: &mut Vec<u32>, mut flow: impl FnMut(FlowEntry<'_>)) {
         let FlowSets { size, sets, heads, tcp, dirty, tunnels } = &*self.sets;
         let of = |per_region: u32, Range { start, end }: Range<usize>| {
             let first = region * per_region as usize;
@@ -207,20 +209,23 @@ impl Part {
                 tunnels.idle(of(size.tunnel_sets(), with_tunnels)),
             )
         };
-        let (mut next_heads, mut next_lines) = (Bits::new(dirty), Bits::new(dirty));
-        for index in next_heads.by_ref().take(HEADS_AHEAD) {
-            fetch_head(&heads[index]);
+        used.clear();
+        used.reserve(dirty.iter().map(|word| word.count_ones() as usize).sum());
+        used.extend(Bits::new(dirty));
+        for index in used.iter().take(HEADS_AHEAD) {
+            fetch_head(&heads[*index as usize]);
         }
-        for index in next_lines.by_ref().take(LINES_AHEAD) {
-            fetch_lines(&heads[index], &sets[index]);
+        for index in used.iter().take(LINES_AHEAD) {
+            fetch_lines(&heads[*index as usize], &sets[*index as usize]);
         }
-        for index in Bits::new(dirty) {
-            if let Some(next) = next_heads.next() {
-                fetch_head(&heads[next]);
+        for (position, &index) in used.iter().enumerate() {
+            if let Some(next) = used.get(position + HEADS_AHEAD) {
+                fetch_head(&heads[*next as usize]);
             }
-            if let Some(next) = next_lines.next() {
-                fetch_lines(&heads[next], &sets[next]);
+            if let Some(next) = used.get(position + LINES_AHEAD) {
+                fetch_lines(&heads[*next as usize], &sets[*next as usize]);
             }
+            let index = index as usize;
             let (head, set) = (&mut heads[index], &mut sets[index]);
             for way in used_ways(head) {
                 let hot = &mut set[way];
@@ -231,6 +236,7 @@ impl Part {
                 hot.packets = 0;
             }
             head.tags = [0; WAYS];
+            head.used = 0;
         }
         dirty.fill(0);
     }
@@ -250,14 +256,10 @@ fn fetch_lines(head: &Head, set: &Set) {
     }
 }
 
-/// The ways that hold a flow. Which they are is random, and eight branches on that
-/// would cost more than the reading.
+/// The ways that hold a flow.
 #[inline(always)]
 fn used_ways(head: &Head) -> impl Iterator<Item = usize> + use<> {
-    let mut used = 0u32;
-    for (way, tag) in head.tags.iter().enumerate() {
-        used |= u32::from(*tag != 0) << way;
-    }
+    let mut used = head.used;
     std::iter::from_fn(move || {
         let way = used.trailing_zeros() as usize;
         used &= used.wrapping_sub(1);
@@ -281,17 +283,17 @@ impl<'a> Bits<'a> {
 }
 
 impl Iterator for Bits<'_> {
-    type Item = usize;
+    type Item = u32;
 
     #[inline]
-    fn next(&mut self) -> Option<usize> {
+    fn next(&mut self) -> Option<u32> {
         while self.rest == 0 {
             self.rest = *self.words.get(self.word)?;
             self.word += 1;
         }
-        let bit = self.rest.trailing_zeros() as usize;
+        let bit = self.rest.trailing_zeros();
         self.rest &= self.rest - 1;
-        Some((self.word - 1) * 64 + bit)
+        Some((self.word as u32 - 1) * 64 + bit)
     }
 }
 

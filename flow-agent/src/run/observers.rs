@@ -10,7 +10,7 @@ use super::pipeline::Pipeline;
 use crate::Error;
 use crate::analytics::Analytics;
 use crate::attach::{MeteredBook, TableSize};
-use crate::cache::CacheControl;
+use crate::cache::{CacheControl, Invalidated, Mode, Selection};
 use crate::config::Config;
 use crate::drain::Look;
 use crate::enrich::EnrichStats;
@@ -47,7 +47,9 @@ impl Observed<'_> {
     /// The system refuses a thread.
     pub fn start(self, meter: &MeterLoop, pipeline: &Pipeline) -> Result<Observers, Error> {
         let (config, cache) = (self.config, pipeline.cache.control());
-        let most = config.cache.limits.max_flows;
+        // Where the limit of memory is the lower one, pressure starts from that.
+        let most = config.cache.limits.flows_of(pipeline.cache.shards());
+        cache.on_invalidation(Box::new(log_invalidation));
         let watched = cache.clone();
         let pressure =
             config.memory.map(|limits| Pressure::start(limits, most, Reader::new(), watched));
@@ -78,6 +80,16 @@ impl Observed<'_> {
         });
         Ok(Observers { pressure, status: status.transpose().map_err(Error::thread)? })
     }
+}
+
+/// Only the status asks for invalidations.
+fn log_invalidation(selection: &Selection, mode: Mode, done: &Invalidated) {
+    let mode = if mode == Mode::Hard { "hard" } else { "soft" };
+    tracing::info!(
+        "{mode} invalidation of {selection:?}, asked for at the status address: {} flows, {} packets",
+        done.flows,
+        done.packets
+    );
 }
 
 impl Observers {

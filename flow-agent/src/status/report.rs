@@ -55,7 +55,7 @@ const fn about(counter: Counter) -> &'static str {
         Counter::LeftIdle => "flows without a packet for the idle timeout",
         Counter::Continued => "records at the active timeout; the flow goes on",
         Counter::LeftEnded => "flows that both ends closed",
-        Counter::LeftTtl => "flows older than ttl_s of [cache]",
+        Counter::Ttl => "records at the age ttl_s of [cache]; the flow goes on",
         Counter::EvictedFull => "flows that made room for others, at the limit of flows",
         Counter::EvictedMemory => "flows that made room for others, at the limit of memory",
         Counter::EvictedResize => "flows that had to go when the limit was lowered",

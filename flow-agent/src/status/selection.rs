@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{FlowName, Sources, StatusError};
-use crate::cache::{Invalidated, Mode, Selection};
+use crate::cache::{Invalidated, Mode, Selection, Unanswered};
 use crate::names::Names;
 
 /// Exactly one of the selections, and how.
@@ -98,8 +98,16 @@ impl InvalidateOrder {
         for selection in &selections {
             let done =
                 sources.cache.invalidate(selection, mode, sources.patience).map_err(|error| {
+                    let later = match error {
+                        Unanswered::Late(_) => "; what was asked is done nevertheless, later",
+                        _ => "",
+                    };
+                    let before = match sum.flows {
+                        0 => String::new(),
+                        flows => format!("; {flows} flows were invalidated before"),
+                    };
                     StatusError::Refused {
-                        problem: format!("{error}; it may do what was asked nevertheless"),
+                        problem: format!("{error}{later}{before}"),
                         usage: false,
                     }
                 })?;
@@ -107,11 +115,6 @@ impl InvalidateOrder {
             sum.packets += done.packets;
         }
         let mode = if mode == Mode::Hard { "hard" } else { "soft" };
-        tracing::info!(
-            "{mode} invalidation of {selections:?}: {} flows, {} packets",
-            sum.flows,
-            sum.packets
-        );
         Ok(InvalidateReport { mode: mode.into(), flows: sum.flows, packets: sum.packets })
     }
 }

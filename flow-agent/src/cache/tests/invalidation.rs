@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use flow_common::FlowKey;
-use flow_common::tcp::flags::{ACK, SYN};
+use flow_common::tcp::flags::{ACK, FIN, SYN};
 
 use super::super::{Counter, Mode, StatsLevel};
 use super::{CLIENT, SECOND, SERVER, flush, play, shard, tcp};
@@ -66,4 +66,31 @@ fn details_know_ages_latencies_and_the_flow_with_most_packets() {
     assert!(details.idle_ms.max() <= Duration::from_millis(15_200).as_millis() as u64);
     assert!(details.age_ms.max() >= details.idle_ms.max());
     assert!(details.update_ns.len() >= 15 && details.get_ns.len() == details.update_ns.len());
+}
+
+#[test]
+fn a_flow_ends_though_a_record_was_emitted_between_its_two_fins() {
+    for soft in [true, false] {
+        let mut shard = shard(9);
+        let mut out = Vec::new();
+        // The active timeout is a minute, and the last packet of the first record is at 50 s.
+        let open = (0..6).map(|i| tcp(CLIENT, SERVER, ACK, i * 10 * SECOND));
+        shard.update_all(open, &mut out);
+        play(&mut shard, &[tcp(CLIENT, SERVER, FIN | ACK, 55 * SECOND)]);
+        let later = if soft {
+            assert_eq!(shard.invalidate(|_| true, Mode::Soft, 56 * SECOND, &mut out), 1);
+            57 * SECOND
+        } else {
+            61 * SECOND
+        };
+        out.extend(play(&mut shard, &[tcp(SERVER, CLIENT, FIN | ACK, later)]));
+        out.extend(play(&mut shard, &[tcp(CLIENT, SERVER, ACK, later + 1)]));
+        shard.expire(later + 2 * SECOND, &mut out);
+        let rows: Vec<_> =
+            out.iter().map(|r| (r.packets, r.reverse_packets, r.end_reason)).collect();
+        let (active, ended) = (FlowEndReason::ActiveTimeout, FlowEndReason::EndOfFlow);
+        assert_eq!(rows, [(7, 0, active), (1, 1, ended)], "soft: {soft}");
+        assert_eq!(out[1].tcp_flags & FIN, 0, "its own packets' flags");
+        assert!(shard.is_empty());
+    }
 }

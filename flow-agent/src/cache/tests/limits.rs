@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use flow_common::key::protocol;
-use flow_common::tcp::flags::{ACK, FIN};
+use flow_common::tcp::flags::{ACK, FIN, SYN};
 
 use super::super::{Class, ClassTimeouts, Counter, Limits, Policy, Shard, Timeouts};
 use super::{CLIENT, SECOND, SERVER, flush, packet, play, tcp};
-use crate::record::FlowEndReason;
+use crate::record::{FlowEndReason, InitiatorBy};
 
 fn limited(max_flows: usize, policy: Policy) -> Shard {
     Shard::new(Limits { policy, ..Limits::new(max_flows, Timeouts::default()) }, 1)
@@ -39,9 +39,41 @@ fn an_entry_leaves_at_its_age_though_packets_come() {
             shard.expire(second * SECOND, &mut out);
         }
         let records: Vec<_> = out.iter().map(|r| (r.packets, r.end_reason)).collect();
-        // Begun at 0, gone with the packet of 5 s; begun at 6 s, gone with that of 11 s.
-        assert_eq!(records, [(6, FlowEndReason::ActiveTimeout); 2], "{policy:?}");
-        assert_eq!(shard.stats().counts.get(Counter::LeftTtl), 2);
+        // Begun at 0, emitted with the packet of 5 s; from then on, with that of 10 s.
+        assert_eq!(records, [6, 5].map(|p| (p, FlowEndReason::ActiveTimeout)), "{policy:?}");
+        assert_eq!(shard.stats().counts.get(Counter::Ttl), 2);
+    }
+}
+
+/// The second period has no SYN, and only packets of the end that did not begin.
+#[test]
+fn a_flow_keeps_its_initiator_when_a_record_of_it_is_emitted_for_its_age() {
+    for policy in Policy::ALL {
+        let ttl = Some(Duration::from_secs(5));
+        let mut shard =
+            Shard::new(Limits { policy, ttl, ..Limits::new(9, Timeouts::default()) }, 1);
+        let mut out = play(
+            &mut shard,
+            &[tcp(CLIENT, SERVER, SYN, 0), tcp(SERVER, CLIENT, SYN | ACK, SECOND)],
+        );
+        shard.expire(5 * SECOND, &mut out);
+        out.extend(play(&mut shard, &[tcp(SERVER, CLIENT, ACK, 6 * SECOND)]));
+        shard.expire(10 * SECOND, &mut out);
+        // Nothing came in the third period; idleness ends it.
+        shard.expire(15 * SECOND, &mut out);
+        assert_eq!(shard.len(), 1, "{policy:?}");
+        shard.expire(21 * SECOND, &mut out);
+        let rows: Vec<_> = out
+            .iter()
+            .map(|r| (r.src_port, r.packets, r.reverse_packets, r.initiator_by, r.end_reason))
+            .collect();
+        let row = |packets, reverse| {
+            (CLIENT.1, packets, reverse, InitiatorBy::Syn, FlowEndReason::ActiveTimeout)
+        };
+        assert_eq!(rows, [row(1, 1), row(0, 1)], "{policy:?}");
+        assert!(shard.is_empty());
+        let counts = shard.stats().counts;
+        assert_eq!((counts.get(Counter::Ttl), counts.get(Counter::LeftIdle)), (2, 1));
     }
 }
 
@@ -112,4 +144,96 @@ fn a_lower_limit_is_reached_in_steps_and_memory_is_given_back() {
     records.extend(flush(&mut shard));
     assert_eq!(records.iter().filter(|record| record.packets == 2).count(), 1000);
     assert_eq!(records.len(), 51_000);
+}
+
+/// The first step of memory pressure, and the next ones.
+#[test]
+fn a_limit_that_is_a_quarter_lower_gives_a_quarter_of_the_memory_back() {
+    let mut shard = limited(100_000, Policy::Lru);
+    let update = |flow: u32| {
+        let mut update = packet(protocol::UDP, CLIENT, SERVER, 0, u64::from(flow));
+        update.key.src = flow.to_be_bytes().into();
+        update
+    };
+    play(&mut shard, &(0..100_000).map(update).collect::<Vec<_>>());
+    let mut before = shard.stats().bytes;
+    for most in [75_000u32, 56_250, 42_187] {
+        shard.resize(most as usize);
+        while shard.shed(1024, 7, &mut Vec::new()) {}
+        let bytes = shard.stats().bytes;
+        assert!(bytes < before - before / 5, "{bytes} of {before} octets for {most} flows");
+        before = bytes;
+        assert!((100_000 - most..100_000).all(|flow| shard.contains(&update(flow))));
+    }
+}
+
+#[test]
+fn however_many_leave_at_once_no_more_than_1024_records_wait_to_be_handed_over() {
+    let update = |flow: u32| {
+        // Every third is used again, and so is passed over when the others are due.
+        let mut update = packet(protocol::UDP, CLIENT, SERVER, 0, u64::from(flow));
+        update.key.src = flow.to_be_bytes().into();
+        update
+    };
+    let again = |flow: u32| {
+        let mut update = update(flow);
+        (update.first_ns, update.last_ns) = (SECOND, SECOND);
+        update
+    };
+    let mut shard = limited(100_000, Policy::Lru);
+    play(&mut shard, &(0..90_000).map(update).collect::<Vec<_>>());
+    play(&mut shard, &(0..30_000).map(again).collect::<Vec<_>>());
+    let (mut out, mut parts) = (Vec::new(), Vec::new());
+    shard.expire_by_parts(15 * SECOND + 90_000, &mut out, |out| parts.push(out.drain(..).len()));
+    assert_eq!(parts.iter().sum::<usize>() + out.len(), 60_000);
+    assert_eq!((parts, shard.len()), (vec![1024; 58], 30_000));
+    let mut parts = Vec::new();
+    out.clear();
+    shard.flush_by_parts(&mut out, |out| parts.push(out.drain(..).len()));
+    assert_eq!(parts, [1024; 29]);
+    assert_eq!((out.len(), shard.len()), (30_000 - 29 * 1024, 0));
+}
+
+/// All of them are used again each second, and none is new: the order has to follow.
+#[test]
+fn a_nearly_full_shard_whose_flows_stay_looks_at_few_of_them_when_it_expires() {
+    for (most, flows) in [(1000u32, 990u32), (1000, 500)] {
+        let mut shard = limited(most as usize, Policy::Lru);
+        let mut out = Vec::new();
+        for second in 1000..1060 {
+            let updates = (0..flows).map(|flow| {
+                let mut update = packet(protocol::UDP, CLIENT, SERVER, 0, second * SECOND);
+                update.key.src = flow.to_be_bytes().into();
+                update
+            });
+            shard.update_all(updates, &mut out);
+            let before = shard.looks.get();
+            shard.expire(second * SECOND, &mut out);
+            let looks = shard.looks.get() - before;
+            assert!(looks < 10, "{looks} of {flows} flows are looked at, {most} are allowed");
+        }
+        assert!(out.is_empty() && shard.len() == flows as usize);
+    }
+}
+
+#[test]
+fn the_lower_limit_is_the_one_that_shards_have_together() {
+    for (max_flows, mib, shards) in
+        [(1_000_000, None, 1), (1_000_000, Some(8), 3), (1000, Some(64), 3), (1, None, 2)]
+    {
+        let limits = Limits {
+            max_memory: mib.map(|mib: u64| mib << 20),
+            ..Limits::new(max_flows, Timeouts::default())
+        };
+        let most = limits.flows_of(shards);
+        // What the shards say, but for less than one each.
+        let shard = Shard::new(limits.divided(shards), 1);
+        let all = shard.stats().max_flows as usize * shards;
+        assert!((most..most + shards).contains(&all), "{most} {all}");
+        assert!(most <= max_flows.max(shards));
+        match mib {
+            Some(8) => assert!((20_000..45_000).contains(&most), "{most}"),
+            _ => assert_eq!(most, max_flows.max(shards)),
+        }
+    }
 }

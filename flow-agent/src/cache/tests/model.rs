@@ -237,6 +237,11 @@ impl Reference {
             if let Some(reason) = reason {
                 self.open.remove(&key);
                 self.emit(flow, reason);
+                if reason == FlowEndReason::ActiveTimeout {
+                    // It goes on, and who has closed it has closed it.
+                    let flags = flow.flags.map(|flags| flags & FIN);
+                    self.open.insert(key, Open { start_ns: now, flags, ..Open::default() });
+                }
             }
         }
         let flow = self.open.entry(key).or_insert(Open { start_ns: now, ..Open::default() });

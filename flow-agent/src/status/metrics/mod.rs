@@ -157,10 +157,10 @@ metrics! {
     CACHE_HITS = Counter "cache" ["hits"] {""} "Updates that found their flow open.";
     CACHE_MISSES = Counter "cache" ["misses"] {""} "Updates that did not.";
     CACHE_INSERTIONS = Counter "cache" ["insertions"] {""} "Flows that were opened.";
-    CACHE_RECORDS = Counter "cache" ["records"] {"cause"} "Records that left the cache.";
+    CACHE_RECORDS = Counter "cache" ["records"] {"cause"} "Flows that left the cache or whose record was emitted, by cause: a flow without packets since its last record leaves without another.";
     CACHE_FLOWS = Gauge "cache" ["flows"] {""} "Open and lingering flows in the cache.";
     CACHE_LIMIT = Gauge "cache_limit" ["flows"] {""} "Flows that the cache may hold now.";
-    CACHE_CONFIGURED = Gauge "cache_configured" ["flows"] {""} "Flows that it may hold when memory is not short.";
+    CACHE_CONFIGURED = Gauge "cache_configured" ["flows"] {""} "Flows that it may hold when memory is not short: the lower of the limits of flows and memory.";
     CACHE_BYTES = Gauge "cache_memory" ["bytes"] {""} "Memory of the cache.";
     CACHE_QUEUED = Gauge "cache_queued" ["messages"] {""} "Messages of drains that wait for a shard.";
 
