@@ -2,7 +2,7 @@
 //!
 //! Enters: frozen batches. Leaves: the same into the queue, or a reason why not. Whoever waits
 //! for the batcher waits for this: the shards, and for them the drain, while the kernel tables go
-//! on counting. So while the agent meters it waits for [`BURST`] in all, which is enough for a
+//! on counting. So while the agent meters it waits for `BURST` in all, which is enough for a
 //! store that takes rows at all, and after that for a tenth of the time at most, and not at all
 //! while the store takes nothing. Once the agent stops nothing comes after what is there, and it
 //! waits as long as the delivery does.
