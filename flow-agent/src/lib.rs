@@ -24,6 +24,7 @@ pub mod enrich;
 pub mod error;
 #[cfg(feature = "live")]
 pub mod filter;
+pub mod frozen;
 pub mod host;
 pub mod latency;
 pub mod ledger;
