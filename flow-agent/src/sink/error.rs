@@ -44,6 +44,19 @@ impl SinkError {
 }
 
 impl SinkError {
+    /// ClickHouse's number of the error, if it refused.
+    pub fn code(&self) -> Option<u32> {
+        match self {
+            Self::Refused { problem, .. } => error_code(problem),
+            _ => None,
+        }
+    }
+
+    /// True when the store surely has nothing of what was to be sent.
+    pub fn was_never_sent(&self) -> bool {
+        false
+    }
+
     /// True when the same request may succeed later without anybody doing anything.
     pub fn is_transient(&self) -> bool {
         match self {
@@ -64,7 +77,8 @@ const TRANSIENT_CODES: [u32; 8] = [159, 202, 203, 209, 210, 241, 242, 252];
 /// The number in ClickHouse's `Code: 60. DB::Exception: ...`.
 fn error_code(text: &str) -> Option<u32> {
     let (_, rest) = text.split_once("Code: ")?;
-    rest.split_once('.')?.0.parse().ok()
+    let digits = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
+    rest[..digits].parse().ok()
 }
 
 /// Messages can be pages long; the first line says what is wrong, between a wrapper

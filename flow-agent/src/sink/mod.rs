@@ -1,12 +1,17 @@
 //! Sinks: where records end.
 
 mod address;
+mod class;
 mod clickhouse;
 mod connector;
 mod delivery;
 mod error;
 mod findings;
 mod json;
+#[allow(dead_code)]
+mod reconcile;
+#[allow(dead_code)]
+mod retry;
 
 pub use address::{StoreAddress, StoreTarget};
 pub use clickhouse::ClickHouse;
