@@ -8,7 +8,7 @@ use clap::ValueEnum;
 use crate::Exit;
 use crate::analytics::AnalyticsConfig;
 use crate::attach::{AttachError, AttachMode, InterfaceSpec, Selection};
-use crate::batch::BatchLimits;
+use crate::batch::{BatchLimits, MOST_ROWS};
 use crate::cache::Timeouts;
 use crate::enrich::EnrichConfig;
 use crate::filter::Rules;
@@ -139,16 +139,15 @@ impl Settings {
         let memory = self.table_memory_mib.map(|said| number(Some(said), 0, 1, 65_536));
         let memory = memory.transpose()?;
         let age = number(self.batch_age_ms, defaults.1.age.as_millis() as u64, 10, 60_000)?;
-        let most_rows = BatchLimits::MOST_ROWS as u64;
-        let rows = number(self.batch_rows, defaults.1.rows as u64, 1, most_rows)?;
-        let queued_rows = number(self.queue_rows, defaults.1.queued_rows as u64, 1, 1 << 30)?;
+        let most_rows = MOST_ROWS as u64;
+        let rows = number(self.batch_rows, defaults.1.max_rows as u64, 1, most_rows)?;
         let shards = number(self.shards, cpus.clamp(1, 64) as u64, 1, 1024)?;
         let ages = [idle, active].map(Duration::from_secs);
         let cache = self.cache.check(self.max_flows, ages, shards as usize)?;
         let batch = BatchLimits {
-            rows: rows as usize,
+            max_rows: rows as usize,
             age: Duration::from_millis(age),
-            queued_rows: queued_rows as usize,
+            ..BatchLimits::default()
         };
         Ok(Config {
             analytics: self.analytics.check(&cache.limits.timeouts, &batch)?,

@@ -160,7 +160,7 @@ impl Output {
             Self::JsonLines(output) => output.records.append(records),
             Self::Store(output) => {
                 output.open.append(records);
-                if output.open.len() >= BatchLimits::default().rows {
+                if output.open.len() >= BatchLimits::default().max_rows {
                     output.send(interfaces)?;
                 }
             }

@@ -12,6 +12,7 @@ use crossbeam::channel::{Receiver, RecvTimeoutError};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use uuid::Uuid;
 
+use super::BatchLimits;
 use crate::analytics::Tap;
 use crate::enrich::{BatchLabels, Enricher};
 use crate::latency::{Latency, Stage};
@@ -21,29 +22,6 @@ use crate::record::FlowRecord;
 use crate::room::{Room, Waits};
 use crate::row::FlowRow;
 use crate::waiting::Waiting;
-
-/// When a batch is frozen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct BatchLimits {
-    /// Rows, at most [`BatchLimits::MOST_ROWS`].
-    pub rows: usize,
-    /// Time since its first record.
-    pub age: Duration,
-    /// Rows of all batches that may wait for the store; at least one batch may.
-    pub queued_rows: usize,
-}
-
-impl BatchLimits {
-    /// ClickHouse splits larger inserts into several blocks, which are not atomic.
-    pub const MOST_ROWS: usize = 1_048_448;
-}
-
-impl Default for BatchLimits {
-    fn default() -> Self {
-        // 800,000 rows are about 140 MB: a busy host's minutes, a quiet one's days.
-        Self { rows: 50_000, age: Duration::from_secs(1), queued_rows: 800_000 }
-    }
-}
 
 /// Rows that are inserted together or not at all.
 #[derive(Debug)]
@@ -121,7 +99,7 @@ impl Batching {
     /// # Errors
     /// The system refuses the thread.
     pub fn start(self, records: Receiver<Vec<FlowRecord>>) -> std::io::Result<JoinHandle<()>> {
-        let rows = self.limits.queued_rows.max(self.limits.rows);
+        let rows = 16 * self.limits.max_rows;
         let room = Room::new(rows, self.batches.clone(), self.waits.clone())?;
         let batcher = Batcher { setup: self, arrived: None, room, lost_rows: 0, warned: None };
         thread::Builder::new().name("batch".into()).spawn(move || batcher.run(&records))
@@ -160,13 +138,13 @@ impl Batcher {
             self.arrived.get_or_insert_with(Instant::now);
             let rows = {
                 let mut open = self.setup.waiting.open();
-                let room = self.setup.limits.rows - open.len();
+                let room = self.setup.limits.max_rows - open.len();
                 open.extend(records.by_ref().take(room));
                 open.len()
             };
             let old =
                 self.arrived.is_some_and(|arrived| arrived.elapsed() >= self.setup.limits.age);
-            if rows >= self.setup.limits.rows || old {
+            if rows >= self.setup.limits.max_rows || old {
                 self.freeze();
             }
         }
