@@ -45,6 +45,7 @@ pub mod schema;
 pub mod services;
 pub mod shutdown;
 pub mod sink;
+pub mod spool;
 #[cfg(feature = "live")]
 pub mod state;
 #[cfg(feature = "live")]
