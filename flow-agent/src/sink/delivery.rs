@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, watch};
 use uuid::Uuid;
 
-use super::{ClickHouse, SinkError};
+use super::{ClickHouse, Course, Endpoints, SinkError};
 use crate::batch::Batch;
 use crate::latency::{Latency, Stage};
 use crate::ledger::{Entry, Ledger, LostRecord};
@@ -40,7 +40,7 @@ pub struct Outcome {
 /// Sends batches and books to one store.
 pub struct Delivery {
     /// The store, with connections that nothing else uses.
-    pub store: ClickHouse,
+    pub store: Endpoints,
     /// This host's name, for the books.
     pub exporter: String,
     /// Where acknowledged packets are counted.
@@ -96,7 +96,12 @@ impl Delivery {
 
     async fn deliver(&self, batch: &Batch, deadline: &mut Deadline, outcome: &mut Outcome) {
         let started = Instant::now();
-        let sent = retry(deadline, || self.store.insert_batch(batch)).await;
+        let course = Course::default();
+        let sent = retry(deadline, async || {
+            let insert = async |client: &ClickHouse| client.insert_batch(batch).await;
+            course.send(&self.store, Instant::now, insert).await
+        })
+        .await;
         match sent {
             Ok(()) => {
                 self.latency.record(Stage::Insert, started.elapsed());
@@ -129,16 +134,18 @@ impl Delivery {
         let ts = ((self.wall_clock)() / 1_000_000_000) as u32;
         let (counts, buckets) = (self.ledger.take(), self.latency.take());
         let (ledger_token, latency_token) = (Uuid::now_v7(), Uuid::now_v7());
-        let result = retry(deadline, async || {
+        let insert = async |client: &ClickHouse| {
             if !counts.is_empty() {
-                self.store.insert_ledger(ledger_token, ts, &counts, &self.exporter).await?;
+                client.insert_ledger(ledger_token, ts, &counts, &self.exporter).await?;
             }
             if !buckets.is_empty() {
-                self.store.insert_latency(latency_token, ts, &buckets, &self.exporter).await?;
+                client.insert_latency(latency_token, ts, &buckets, &self.exporter).await?;
             }
             Ok(())
-        })
-        .await;
+        };
+        let course = Course::default();
+        let result =
+            retry(deadline, async || course.send(&self.store, Instant::now, &insert).await).await;
         if let Err(error) = result {
             tracing::warn!("the ledger of the last interval is not in the store: {error}");
         }
