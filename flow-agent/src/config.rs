@@ -19,6 +19,7 @@ use crate::state::StateConfig;
 
 mod analytics;
 mod cache;
+mod delivery;
 mod enrich;
 mod memory;
 mod rules;
@@ -31,6 +32,7 @@ mod tests;
 mod values;
 
 pub use cache::CacheChoice;
+pub use delivery::{DeliveryConfig, DeliverySettings};
 pub use enrich::EnrichSettings;
 pub use settings::Settings;
 pub use source::Source;
@@ -82,6 +84,8 @@ pub struct Config {
     pub selection: Selection,
     /// Where rows go.
     pub store: StoreTarget,
+    /// How they get there.
+    pub delivery: DeliveryConfig,
     /// This host's name in the rows.
     pub exporter: String,
     /// Time between two drains.
@@ -116,7 +120,7 @@ pub struct Config {
     pub state: Option<StateConfig>,
 }
 
-const DEFAULT_STORE: &str = "embedded:/var/lib/flow-agent/store";
+const DEFAULT_STORE: &str = "/var/lib/flow-agent/store";
 const DEFAULT_PIN_DIR: &str = "/sys/fs/bpf/flow-agent";
 const STOP_PATIENCE: Duration = Duration::from_secs(30);
 
@@ -157,6 +161,7 @@ impl Settings {
                 mode: self.attach.map_or(Ok(AttachMode::default()), attach_mode)?,
             },
             store: store(self.store)?,
+            delivery: self.delivery.check()?,
             exporter: self.exporter.map_or(Ok(host_name.into()), exporter)?,
             drain_interval: Duration::from_millis(drain_interval_ms),
             decapsulate: self.decapsulate.is_some_and(|said| said.value),
@@ -222,10 +227,19 @@ fn pin_dir(said: Option<Said<String>>) -> Result<Option<PathBuf>, ConfigError> {
     Err(ConfigError::Value { place, value, allowed: "an absolute path, or empty for none".into() })
 }
 
-fn store(said: Option<Said<String>>) -> Result<StoreTarget, ConfigError> {
-    let Said { value, place } =
-        said.unwrap_or_else(|| Said { value: DEFAULT_STORE.into(), place: "store".into() });
-    value.parse().map_err(|source| ConfigError::Store { place, source })
+fn store(said: Option<Said<Vec<String>>>) -> Result<StoreTarget, ConfigError> {
+    let Some(Said { value, place }) = said else {
+        return Ok(StoreTarget::Embedded(DEFAULT_STORE.into()));
+    };
+    let target = StoreTarget::of_shards(&value);
+    let target = target.map_err(|source| ConfigError::Store { place: place.clone(), source })?;
+    if place.starts_with("--") && target.has_password() {
+        tracing::warn!(
+            "{place} has a password, which everybody on this host can see in the list of \
+             processes; use password_file"
+        );
+    }
+    Ok(target)
 }
 
 fn exporter(Said { value, place }: Said<String>) -> Result<String, ConfigError> {

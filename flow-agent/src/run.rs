@@ -24,7 +24,7 @@ use crate::reload::Reloader;
 use crate::shutdown::Requests;
 use crate::state::{Initiators, Keeper, ListeningPorts, Part};
 use crate::status::{Bound, Phase, RulesBook, Vitals};
-use crate::target::Store;
+use crate::target::{Opening, Store};
 
 mod books;
 mod kernel_log;
@@ -74,7 +74,13 @@ pub fn run(
     let kernel_log = KernelLog::new(&mut kernel);
 
     let own = OwnConnections::new(drain::own_connections(&mut kernel)?);
-    let store = Store::open_watched(&config.store, Arc::new(own))?;
+    let opening = Opening {
+        access: config.delivery.access.clone(),
+        exporter: &config.exporter,
+        placement: config.delivery.placement,
+        watch: Some(Arc::new(own)),
+    };
+    let store = Store::open(&config.store, &opening)?;
     let reloader = Reloader::new(source, config.clone(), store.address().port());
     drain.install_rules(reloader.rules())?;
     let rules = RulesBook::new(reloader.rules());

@@ -10,9 +10,10 @@ use toml::{Spanned, Value};
 use super::ConfigError;
 use super::analytics::{self, AnalyticsSettings};
 use super::cache::CacheSettings;
+use super::delivery::DeliverySettings;
 use super::enrich::{ENRICH_KEYS, EnrichSettings, STATE_KEYS};
 use super::sections::{FilterSettings, MemorySettings};
-use super::values::{Said, text, texts, whole_number, wrong_type, yes_or_no};
+use super::values::{Said, text, text_or_texts, texts, whole_number, wrong_type, yes_or_no};
 
 /// Every key of the file.
 pub const KEYS: [&str; 17] = [
@@ -36,7 +37,7 @@ pub const KEYS: [&str; 17] = [
 ];
 
 /// Every section, with its keys; those of `services` are free.
-pub const SECTIONS: [(&str, &[&str]); 9] = [
+pub const SECTIONS: [(&str, &[&str]); 10] = [
     (
         "filter",
         &[
@@ -65,6 +66,7 @@ pub const SECTIONS: [(&str, &[&str]); 9] = [
     ("enrich", ENRICH_KEYS),
     ("state", STATE_KEYS),
     ("analytics", analytics::KEYS),
+    ("delivery", super::delivery::KEYS),
 ];
 
 /// A file that is larger is none of ours.
@@ -79,8 +81,8 @@ pub struct Settings {
     pub exclude_interfaces: Option<Said<Vec<String>>>,
     /// `auto`, `xdp`, `xdp-generic` or `tc`.
     pub attach: Option<Said<String>>,
-    /// `embedded:DIR` or `http://HOST:PORT/DATABASE`.
-    pub store: Option<Said<String>>,
+    /// `embedded:DIR`, or URLs of replicas with commas for each shard.
+    pub store: Option<Said<Vec<String>>>,
     /// This host's name in the rows.
     pub exporter: Option<Said<String>>,
     /// Meter packets in tunnels as what the tunnels carry.
@@ -123,6 +125,8 @@ pub struct Settings {
     pub enrich: EnrichSettings,
     /// The section `cache`.
     pub cache: CacheSettings,
+    /// The section `delivery`.
+    pub delivery: DeliverySettings,
 }
 
 /// The sections alone; the keys above them have been read.
@@ -138,6 +142,7 @@ struct Sections {
     services: BTreeMap<String, Spanned<Value>>,
     enrich: BTreeMap<String, Spanned<Value>>,
     state: BTreeMap<String, Spanned<Value>>,
+    delivery: BTreeMap<String, Spanned<Value>>,
 }
 
 impl Settings {
@@ -199,6 +204,7 @@ impl Settings {
             ("enrich", sections.enrich),
             ("state", sections.state),
             ("analytics", sections.analytics),
+            ("delivery", sections.delivery),
         ];
         for (section, values) in sections {
             for (key, value) in values {
@@ -238,6 +244,7 @@ impl Settings {
             analytics: others.analytics,
             enrich: self.enrich.or(others.enrich),
             cache: self.cache.or(others.cache),
+            delivery: self.delivery.or(others.delivery),
         }
     }
 
@@ -246,7 +253,7 @@ impl Settings {
             "interfaces" => self.interfaces = Some(texts(place, value)?),
             "exclude_interfaces" => self.exclude_interfaces = Some(texts(place, value)?),
             "attach" => self.attach = Some(text(place, value)?),
-            "store" => self.store = Some(text(place, value)?),
+            "store" => self.store = Some(text_or_texts(place, value)?),
             "exporter" => self.exporter = Some(text(place, value)?),
             "pin_dir" => self.pin_dir = Some(text(place, value)?),
             "decapsulate" => self.decapsulate = Some(yes_or_no(place, value)?),
@@ -297,6 +304,11 @@ impl Settings {
         }
         if let Some(key) = key.strip_prefix("filter.")
             && self.filter.set(key, place.clone(), value.clone())?
+        {
+            return Ok(());
+        }
+        if let Some(key) = key.strip_prefix("delivery.")
+            && self.delivery.set(key, place.clone(), value.clone())?
         {
             return Ok(());
         }

@@ -27,7 +27,7 @@ use crate::Exit;
 use crate::cache::Timeouts;
 use crate::enrich::{Enricher, GeoFiles};
 use crate::ledger::{Entry, Ledger};
-use crate::sink::SinkError;
+use crate::sink::{AccessConfig, SinkError};
 
 pub use meter::CaptureMeter;
 pub use output::{Output, OutputTarget};
@@ -121,6 +121,8 @@ pub struct Replay {
     pub files: Vec<PathBuf>,
     /// Where records go.
     pub output: OutputTarget,
+    /// How a store is reached.
+    pub access: AccessConfig,
     /// Where the ledger goes, if anywhere.
     pub ledger: Option<PathBuf>,
     /// Name of the exporter in the rows.
@@ -168,7 +170,7 @@ impl Replay {
             files if files.is_empty() => None,
             files => Some(Enricher::of_files(files, Instant::now())?),
         };
-        let mut output = output.open(&self.exporter, enricher, &ledger)?;
+        let mut output = output.open(&self.access, &self.exporter, enricher, &ledger)?;
         let mut meter = CaptureMeter::new(self.max_flows, self.timeouts, self.decapsulate);
         let (mut flows, mut damaged) = (0, 0);
         for mut input in inputs {

@@ -17,8 +17,8 @@ use crate::latency::Latency;
 use crate::ledger::Ledger;
 use crate::names::Names;
 use crate::record::FlowRecord;
-use crate::sink::{Delivery, Outcome, SinkError, StoreTarget, write_json_lines};
-use crate::target::Store;
+use crate::sink::{AccessConfig, Delivery, Outcome, SinkError, StoreTarget, write_json_lines};
+use crate::target::{Opening, Store};
 
 /// What `--output` says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -89,6 +89,7 @@ impl CheckedOutput<'_> {
     /// The store cannot be reached or refuses the schema.
     pub fn open(
         self,
+        access: &AccessConfig,
         exporter: &str,
         enricher: Option<Enricher>,
         ledger: &Ledger,
@@ -101,7 +102,10 @@ impl CheckedOutput<'_> {
                 records: Vec::new(),
             }))),
             Self::Store(target) => Ok(Output::Store(Box::new(StoreOutput {
-                store: Store::open(target)?,
+                store: Store::open(
+                    target,
+                    &Opening { access: access.clone(), exporter, ..Opening::default() },
+                )?,
                 exporter: exporter.into(),
                 enricher,
                 ledger: ledger.clone(),
@@ -232,7 +236,7 @@ impl StoreOutput {
         // A replay does not wait for a store for ever.
         let (stopping_sender, stopping) = watch::channel(true);
         let delivery = Delivery {
-            store: self.store.new_client(),
+            store: self.store.endpoints(),
             exporter: self.exporter.clone(),
             ledger: self.ledger.clone(),
             latency: Latency::of_replay(),

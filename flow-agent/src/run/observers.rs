@@ -66,7 +66,7 @@ impl Observed<'_> {
             hash_keys: self.hash_keys,
             look: Arc::new(Mutex::new(self.look)),
             tables: self.tables,
-            store: meter.store.new_client(),
+            store: meter.store.endpoints(),
             pressure: pressure.as_ref().map_or_else(PressureBook::default, Pressure::book),
             analytics: pipeline.analytics().map(Analytics::view),
             enrich: self.enrich,

@@ -93,7 +93,7 @@ impl Pipeline {
         };
         let batcher = batching.start(record_receiver).map_err(Error::thread)?;
         let delivery = Delivery {
-            store: store.new_client(),
+            store: store.endpoints(),
             exporter: config.exporter.clone(),
             ledger: ledger.clone(),
             latency: latency.clone(),
@@ -161,7 +161,7 @@ fn analyse(
     let started = Analytics::start(config.analytics.clone(), wall_clock);
     let (analytics, tap, queue) = started.map_err(Error::thread)?;
     let delivery = FindingsDelivery {
-        store: store.new_client(),
+        store: store.endpoints(),
         exporter: config.exporter.clone(),
         patience: config.stop_patience,
     };

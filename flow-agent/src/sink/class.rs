@@ -33,6 +33,7 @@ impl Class {
     pub fn of(error: &SinkError) -> Self {
         match error {
             SinkError::Refused { problem, .. } => Self::of_refusal(error.code(), problem),
+            SinkError::Tls { .. } | SinkError::Strange { .. } => Self::Held,
             error if error.was_never_sent() => Self::NotSent,
             error if error.is_transient() => Self::Transient,
             _ => Self::Held,
@@ -98,6 +99,10 @@ mod tests {
         let address = String::new;
         let error = SinkError::Unreachable { address: address(), problem: address() };
         assert_eq!(Class::of(&error), Class::Transient);
+        let error = SinkError::NoConnection { address: address(), problem: address() };
+        assert_eq!(Class::of(&error), Class::NotSent);
+        let error = SinkError::Strange { address: address(), problem: address() };
+        assert_eq!(Class::of(&error), Class::Held);
         let error = SinkError::NewerSchema { address: address(), found: 2, known: 1 };
         assert_eq!(Class::of(&error), Class::Held);
     }

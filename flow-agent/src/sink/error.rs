@@ -12,6 +12,23 @@ pub enum SinkError {
     /// No answer.
     #[error("the store at {address} cannot be reached: {problem}; is it running there?")]
     Unreachable { address: String, problem: String },
+    /// No connection: nothing was sent.
+    #[error("no connection to the store at {address}: {problem}; is it running there?")]
+    NoConnection { address: String, problem: String },
+    /// One of both ends does not believe the other; nothing was stored.
+    #[error(
+        "the store at {address} cannot be trusted over TLS, or does not trust this agent: {problem}"
+    )]
+    Tls { address: String, problem: String },
+    /// Something that is no ClickHouse.
+    #[error("something that is not ClickHouse answered at {address}: {problem}")]
+    Strange { address: String, problem: String },
+    /// The password was changed; the next request has the new one.
+    #[error("the store at {address} refused the password, and its file has another one now")]
+    NewPassword { address: String },
+    /// A file of the configuration cannot be used.
+    #[error("{what} {path} cannot be used: {problem}")]
+    File { what: &'static str, path: String, problem: String },
     /// No answer to an insert.
     #[error("the store has not answered an insert for {seconds} s")]
     Silent { seconds: u64 },
@@ -36,14 +53,38 @@ impl SinkError {
     /// The process exit code for this error.
     pub fn exit(&self) -> Exit {
         match self {
-            Self::BadAddress { .. } => Exit::Usage,
-            Self::Unreachable { .. } | Self::Silent { .. } | Self::TooLate => Exit::Store,
+            Self::BadAddress { .. } | Self::File { .. } => Exit::Usage,
+            Self::Unreachable { .. }
+            | Self::NoConnection { .. }
+            | Self::Tls { .. }
+            | Self::Strange { .. }
+            | Self::NewPassword { .. }
+            | Self::Silent { .. }
+            | Self::TooLate => Exit::Store,
             Self::Refused { .. } | Self::NewerSchema { .. } | Self::Output { .. } => Exit::Failed,
         }
     }
 }
 
 impl SinkError {
+    /// True when the same request may succeed later without anybody doing anything.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Unreachable { .. }
+            | Self::NoConnection { .. }
+            | Self::Tls { .. }
+            | Self::Strange { .. }
+            | Self::NewPassword { .. }
+            | Self::Silent { .. }
+            | Self::TooLate => true,
+            Self::Refused { .. } => self.code().is_some_and(|code| TRANSIENT_CODES.contains(&code)),
+            Self::BadAddress { .. }
+            | Self::File { .. }
+            | Self::NewerSchema { .. }
+            | Self::Output { .. } => false,
+        }
+    }
+
     /// ClickHouse's number of the error, if it refused.
     pub fn code(&self) -> Option<u32> {
         match self {
@@ -54,18 +95,7 @@ impl SinkError {
 
     /// True when the store surely has nothing of what was to be sent.
     pub fn was_never_sent(&self) -> bool {
-        false
-    }
-
-    /// True when the same request may succeed later without anybody doing anything.
-    pub fn is_transient(&self) -> bool {
-        match self {
-            Self::Unreachable { .. } | Self::Silent { .. } | Self::TooLate => true,
-            Self::Refused { problem, .. } => {
-                error_code(problem).is_some_and(|code| TRANSIENT_CODES.contains(&code))
-            }
-            Self::BadAddress { .. } | Self::NewerSchema { .. } | Self::Output { .. } => false,
-        }
+        matches!(self, Self::NoConnection { .. } | Self::NewPassword { .. })
     }
 }
 

@@ -1,22 +1,45 @@
 //! Sinks: where records end.
 
+mod access;
 mod address;
+mod answer;
 mod class;
 mod clickhouse;
 mod connector;
+mod courier;
+mod credentials;
 mod delivery;
+mod delivery_book;
+mod dial;
+mod endpoints;
 mod error;
 mod findings;
 mod json;
-#[allow(dead_code)]
+mod patience;
+mod placement;
+mod probe;
+mod problem;
+pub mod quarantine;
 mod reconcile;
-#[allow(dead_code)]
+mod requests;
 mod retry;
+mod secret;
+mod stream;
+mod tls;
 
-pub use address::{StoreAddress, StoreTarget};
+pub use access::{Access, AccessConfig, Codec};
+pub use address::{Servers, StoreAddress, StoreTarget};
 pub use clickhouse::ClickHouse;
 pub use connector::ConnectionWatch;
-pub use delivery::{Delivery, Outcome};
+pub use credentials::PasswordFile;
+pub use delivery::{Delivery, LastBooks, Outcome};
+pub use delivery_book::{DeliveryBook, DeliveryFigures, Doubt, InsertOutcome};
+pub use class::Class;
+pub use endpoints::{Course, Endpoints, Target};
 pub use error::SinkError;
 pub use findings::FindingsDelivery;
 pub use json::write_json_lines;
+pub use placement::{EndpointView, Fate, Place, Placement};
+pub use probe::Prober;
+pub use secret::Secret;
+pub use tls::TlsFiles;

@@ -36,6 +36,11 @@ impl SpoolReader {
         }
     }
 
+    /// True when there is nothing to hand out now.
+    pub fn is_empty(&self) -> bool {
+        self.shared.core().next_waiting().is_none()
+    }
+
     async fn take(&self, number: u64, entry: Entry) -> Option<Pending> {
         let in_doubt = entry.in_doubt;
         let batch = match entry.memory.clone() {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::contents::Losses;
+use super::contents::{Contents, Losses};
 use super::shared::Shared;
 use crate::frozen::FrozenBatch;
 
@@ -18,6 +18,17 @@ impl SpoolStatus {
     /// The figures now; none if there is no spool.
     pub fn figures(&self) -> Option<SpoolFigures> {
         self.0.as_ref().map(|shared| shared.figures())
+    }
+
+    /// What is in it, whether somebody delivers it or not.
+    pub fn contents(&self) -> Contents {
+        let mut contents = Contents::default();
+        if let Some(shared) = &self.0 {
+            for (_, entry) in shared.core().entries() {
+                contents.add(entry.rows, &entry.counts);
+            }
+        }
+        contents
     }
 
     /// Looks at the batches that are there now, oldest first, until `look` answers false. Those

@@ -16,7 +16,7 @@ use crate::latency::Latency;
 use crate::ledger::Ledger;
 use crate::names::NameBook;
 use crate::pressure::PressureBook;
-use crate::sink::ClickHouse;
+use crate::sink::Endpoints;
 use crate::waiting::Waiting;
 
 /// The rules that the configuration asks for; clones share them.
@@ -66,7 +66,7 @@ pub struct Sources {
     /// The size of the kernel tables.
     pub tables: TableSize,
     /// The store, with connections of its own; none that come from elsewhere.
-    pub store: ClickHouse,
+    pub store: Endpoints,
     /// Memory pressure.
     pub pressure: PressureBook,
     /// What the analytics have found; none if they are switched off.
