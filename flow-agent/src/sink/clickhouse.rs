@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use clickhouse::{Client, Row, RowWrite};
+use clickhouse::{Client, Compression, Row, RowWrite};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use serde::Serialize;
 use uuid::Uuid;
@@ -11,10 +11,9 @@ use uuid::Uuid;
 use super::connector::{ConnectionWatch, Connector};
 use super::error::first_line;
 use super::{SinkError, StoreAddress};
-use crate::batch::Batch;
+use crate::frozen::FrozenBatch;
 use crate::latency::Bucket;
 use crate::ledger::Counts;
-use crate::row::FlowRow;
 use crate::schema::Schema;
 
 /// How long one insert may take before it counts as failed.
@@ -153,8 +152,20 @@ impl ClickHouse {
     ///
     /// # Errors
     /// The store is away or refuses; it may or may not have the rows.
-    pub async fn insert_batch(&self, batch: &Batch) -> Result<(), SinkError> {
-        self.insert::<FlowRow<'_>>("flows", batch.id, batch.rows()).await
+    pub async fn insert_batch(&self, batch: &FrozenBatch) -> Result<(), SinkError> {
+        let insert = async {
+            let mut insert = self
+                .client
+                .clone()
+                .with_compression(Compression::None)
+                .insert_formatted_with(batch.insert_sql(&self.address.database))
+                .with_timeouts(Some(QUESTION_TIMEOUT), Some(INSERT_TIMEOUT))
+                .with_setting("insert_deduplication_token", batch.id.to_string());
+            insert.send(batch.block.clone()).await?;
+            insert.end().await
+        };
+        let what = format!("insert into {}", batch.table.name());
+        insert.await.map_err(|error| self.error(&what, &error))
     }
 
     /// Inserts what the ledger counted in an interval that ended at `ts` (Unix seconds).

@@ -5,7 +5,6 @@
 //! rows under the same token.
 
 use std::io;
-use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -13,9 +12,11 @@ use tokio::sync::{mpsc, watch};
 use uuid::Uuid;
 
 use super::{ClickHouse, SinkError};
-use crate::batch::Batch;
+use crate::batch::BatchSize;
+use crate::frozen::FrozenBatch;
 use crate::latency::{Latency, Stage};
 use crate::ledger::{Entry, Ledger, LostRecord};
+use crate::room::Queued;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
@@ -47,6 +48,8 @@ pub struct Delivery {
     pub ledger: Ledger,
     /// Where inserts are measured; also written to the store.
     pub latency: Latency,
+    /// Hears how long inserts take.
+    pub size: BatchSize,
     /// Reads the wall clock, Unix ns.
     pub wall_clock: fn() -> u64,
     /// After the queue is closed, the store has this long to take what is left.
@@ -60,7 +63,7 @@ impl Delivery {
     /// The system refuses the thread.
     pub fn start(
         self,
-        batches: mpsc::Receiver<Arc<Batch>>,
+        batches: mpsc::Receiver<Queued>,
         stopping: watch::Receiver<bool>,
     ) -> io::Result<JoinHandle<Outcome>> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -74,7 +77,7 @@ impl Delivery {
     /// only as long as [`Delivery::patience`].
     pub async fn run(
         self,
-        mut batches: mpsc::Receiver<Arc<Batch>>,
+        mut batches: mpsc::Receiver<Queued>,
         stopping: watch::Receiver<bool>,
     ) -> Outcome {
         let mut outcome = Outcome { rows: 0, undelivered: None };
@@ -84,7 +87,7 @@ impl Delivery {
         loop {
             tokio::select! {
                 batch = batches.recv() => match batch {
-                    Some(batch) => self.deliver(&batch, &mut deadline, &mut outcome).await,
+                    Some(queued) => self.deliver(&queued.batch, &mut deadline, &mut outcome).await,
                     None => break,
                 },
                 _ = books.tick() => self.write_books(&mut deadline).await,
@@ -94,31 +97,28 @@ impl Delivery {
         outcome
     }
 
-    async fn deliver(&self, batch: &Batch, deadline: &mut Deadline, outcome: &mut Outcome) {
+    async fn deliver(&self, batch: &FrozenBatch, deadline: &mut Deadline, outcome: &mut Outcome) {
         let started = Instant::now();
         let sent = retry(deadline, || self.store.insert_batch(batch)).await;
         match sent {
             Ok(()) => {
                 self.latency.record(Stage::Insert, started.elapsed());
                 let now = (self.wall_clock)();
-                let ages = batch.records.iter().map(|record| now.saturating_sub(record.end_ns));
+                let ages = batch.flow_ends().map(|end_ns| now.saturating_sub(end_ns));
                 self.latency.record_ns(Stage::PacketToAcknowledged, ages);
-                self.ledger.add_records(
-                    batch.records.iter(),
-                    |number| batch.names.interface(number),
-                    Entry::Acknowledged,
-                );
-                outcome.rows += batch.records.len() as u64;
+                for (interface, count) in &batch.counts {
+                    self.ledger.add(interface, Entry::Acknowledged, *count);
+                }
+                self.size.inserted(batch.rows as usize, started.elapsed());
+                outcome.rows += u64::from(batch.rows);
             }
             Err(error) => {
-                let lost = Entry::LostRecord(LostRecord::Undelivered);
-                self.ledger.add_records(
-                    batch.records.iter(),
-                    |number| batch.names.interface(number),
-                    lost,
-                );
+                for (interface, count) in &batch.counts {
+                    let lost = Entry::LostRecord(LostRecord::Undelivered);
+                    self.ledger.add(interface, lost, *count);
+                }
                 let before = outcome.undelivered.take().map_or(0, |(rows, _)| rows);
-                outcome.undelivered = Some((before + batch.records.len() as u64, error));
+                outcome.undelivered = Some((before + u64::from(batch.rows), error));
             }
         }
     }
