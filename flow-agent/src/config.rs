@@ -8,7 +8,7 @@ use clap::ValueEnum;
 use crate::Exit;
 use crate::analytics::AnalyticsConfig;
 use crate::attach::{AttachError, AttachMode, InterfaceSpec, Selection};
-use crate::batch::{BatchLimits, MOST_ROWS};
+use crate::batch::BatchLimits;
 use crate::cache::Timeouts;
 use crate::enrich::EnrichConfig;
 use crate::filter::Rules;
@@ -18,6 +18,7 @@ use crate::sink::{SinkError, StoreTarget};
 use crate::state::StateConfig;
 
 mod analytics;
+mod batch;
 mod cache;
 mod delivery;
 mod enrich;
@@ -102,6 +103,8 @@ pub struct Config {
     pub cache: CacheChoice,
     /// When batches are frozen.
     pub batch: BatchLimits,
+    /// Rows of all batches that may wait for the store; at least one batch may.
+    pub queued_rows: usize,
     /// How long a stopping agent waits for a store that is away.
     pub stop_patience: Duration,
     /// What is metered, but for the agent's own connections.
@@ -122,6 +125,8 @@ pub struct Config {
 
 const DEFAULT_STORE: &str = "/var/lib/flow-agent/store";
 const DEFAULT_PIN_DIR: &str = "/sys/fs/bpf/flow-agent";
+/// About 140 MB: a busy host's minutes, a quiet one's days.
+const DEFAULT_QUEUED_ROWS: u64 = 800_000;
 const STOP_PATIENCE: Duration = Duration::from_secs(30);
 
 impl Settings {
@@ -130,9 +135,9 @@ impl Settings {
     /// # Errors
     /// The first value that is not allowed.
     pub fn check(mut self, host_name: &str, cpus: usize) -> Result<Config, ConfigError> {
-        let defaults = (Timeouts::default(), BatchLimits::default());
-        let idle = number(self.idle_timeout_s, defaults.0.idle.as_secs(), 1, 86_400)?;
-        let active = number(self.active_timeout_s, defaults.0.active.as_secs(), 1, 86_400)?;
+        let defaults = Timeouts::default();
+        let idle = number(self.idle_timeout_s, defaults.idle.as_secs(), 1, 86_400)?;
+        let active = number(self.active_timeout_s, defaults.active.as_secs(), 1, 86_400)?;
         if idle > active {
             tracing::warn!(
                 "the idle timeout ({idle} s) is longer than the active timeout ({active} s), \
@@ -142,17 +147,11 @@ impl Settings {
         let drain_interval_ms = number(self.drain_interval_ms, 1000, 10, 60_000)?;
         let memory = self.table_memory_mib.map(|said| number(Some(said), 0, 1, 65_536));
         let memory = memory.transpose()?;
-        let age = number(self.batch_age_ms, defaults.1.age.as_millis() as u64, 10, 60_000)?;
-        let most_rows = MOST_ROWS as u64;
-        let rows = number(self.batch_rows, defaults.1.max_rows as u64, 1, most_rows)?;
+        let queued_rows = number(self.queue_rows, DEFAULT_QUEUED_ROWS, 1, 1 << 30)?;
         let shards = number(self.shards, cpus.clamp(1, 64) as u64, 1, 1024)?;
         let ages = [idle, active].map(Duration::from_secs);
         let cache = self.cache.check(self.max_flows, ages, shards as usize)?;
-        let batch = BatchLimits {
-            max_rows: rows as usize,
-            age: Duration::from_millis(age),
-            ..BatchLimits::default()
-        };
+        let batch = self.batch.check()?;
         Ok(Config {
             analytics: self.analytics.check(&cache.limits.timeouts, &batch)?,
             selection: Selection {
@@ -170,6 +169,7 @@ impl Settings {
             shards: shards as usize,
             cache,
             batch,
+            queued_rows: queued_rows as usize,
             stop_patience: STOP_PATIENCE,
             rules: rules::check(self.filter, self.sampling_mode, self.sampling_rate)?,
             exclude_own_traffic: self.exclude_own_traffic.is_none_or(|said| said.value),

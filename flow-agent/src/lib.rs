@@ -39,7 +39,6 @@ pub mod record;
 mod reload;
 pub mod replay;
 pub mod room;
-pub mod row;
 #[cfg(feature = "live")]
 pub mod run;
 pub mod schema;

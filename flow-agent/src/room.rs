@@ -12,10 +12,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::runtime::{Builder, Runtime};
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 
-use crate::batch::Batch;
-use crate::ledger::LostRecord;
+use crate::batch::Frozen;
+use crate::frozen::FrozenBatch;
+use crate::ledger::{Entry, Ledger, LostRecord};
 
 /// How long bursts may be waited for before time earns more: a store takes some hundred thousand
 /// rows meanwhile, and the kernel tables hold the new flows of more than that.
@@ -32,10 +33,58 @@ pub struct Waits {
     pub patience: Duration,
 }
 
+/// A batch in the queue; its room is free again when it is dropped.
+#[derive(Debug)]
+pub struct Queued {
+    /// The batch.
+    pub batch: Arc<FrozenBatch>,
+    _room: Option<OwnedSemaphorePermit>,
+}
+
+impl Queued {
+    /// A batch that takes no room.
+    pub fn new(batch: Arc<FrozenBatch>) -> Self {
+        Self { batch, _room: None }
+    }
+}
+
+/// Counts what the queue has no room for as lost.
+pub struct Counted {
+    /// The queue.
+    pub room: Room,
+    /// Where it is counted.
+    pub ledger: Ledger,
+    /// So far.
+    pub lost_rows: usize,
+    /// When it was last told.
+    pub warned: Option<Instant>,
+}
+
+/// A store that stays away is not news each second.
+const WARN_EVERY: Duration = Duration::from_secs(10);
+
+impl Frozen for Counted {
+    fn put(&mut self, batch: Arc<FrozenBatch>) {
+        let Err(reason) = self.room.put(&batch) else { return };
+        for (interface, count) in &batch.counts {
+            self.ledger.add(interface, Entry::LostRecord(reason), *count);
+        }
+        self.lost_rows += batch.rows as usize;
+        if self.warned.is_none_or(|at| at.elapsed() >= WARN_EVERY) {
+            self.warned = Some(Instant::now());
+            tracing::warn!(
+                "the store is slow or away and the queue of batches is full: \
+                 {} flow records are lost so far",
+                self.lost_rows
+            );
+        }
+    }
+}
+
 /// The queue, as the batcher sees it.
 pub struct Room {
     rows: Arc<Semaphore>,
-    batches: mpsc::Sender<Arc<Batch>>,
+    batches: mpsc::Sender<Queued>,
     waits: Waits,
     /// When the agent began to stop, as seen here.
     stopping_since: Option<Instant>,
@@ -48,7 +97,7 @@ impl Room {
     ///
     /// # Errors
     /// The system refuses a timer.
-    pub fn new(rows: usize, batches: mpsc::Sender<Arc<Batch>>, waits: Waits) -> io::Result<Self> {
+    pub fn new(rows: usize, batches: mpsc::Sender<Queued>, waits: Waits) -> io::Result<Self> {
         Ok(Self {
             rows: Arc::new(Semaphore::new(rows)),
             batches,
@@ -63,15 +112,14 @@ impl Room {
     ///
     /// # Errors
     /// There was no room for too long, or nobody delivers any more.
-    pub fn put(&mut self, batch: &Arc<Batch>) -> Result<(), LostRecord> {
+    pub fn put(&mut self, batch: &Arc<FrozenBatch>) -> Result<(), LostRecord> {
         let started = Instant::now();
         let (rows, waits) = (self.rows.clone(), &mut self.waits);
         let placed = async {
             // It is never closed.
-            let permit = rows.acquire_many_owned(batch.records.len() as u32).await;
+            let permit = rows.acquire_many_owned(batch.rows).await;
             let slot = self.batches.reserve().await.map_err(|_| LostRecord::Undelivered)?;
-            batch.keep(permit.ok());
-            slot.send(batch.clone());
+            slot.send(Queued { batch: batch.clone(), _room: permit.ok() });
             Ok(())
         };
         if *waits.stopping.borrow() {
@@ -130,6 +178,8 @@ impl Allowance {
 mod tests {
     use std::thread;
 
+    use uuid::Uuid;
+
     use super::*;
     use crate::enrich::BatchLabels;
     use crate::names::Names;
@@ -137,13 +187,14 @@ mod tests {
 
     const LONG: Duration = Duration::from_secs(600);
 
-    fn batch(rows: usize) -> Arc<Batch> {
-        let names = Arc::new(Names::new("host", &["eth0"]));
+    fn batch(rows: usize) -> Arc<FrozenBatch> {
+        let names = Names::new("host", &["eth0"]);
         let records = vec![FlowRecord::example(1); rows];
-        Arc::new(Batch::freeze(records, BatchLabels::default(), names, 0))
+        let labels = BatchLabels::default();
+        Arc::new(FrozenBatch::of_flows(&records, &labels, &names, Uuid::now_v7(), 0))
     }
 
-    type Fixture = (Room, mpsc::Receiver<Arc<Batch>>, watch::Sender<bool>);
+    type Fixture = (Room, mpsc::Receiver<Queued>, watch::Sender<bool>);
 
     /// Room for ten rows; the metering agent waits for `burst`.
     fn room(burst: Duration, patience: Duration) -> Fixture {
@@ -162,7 +213,7 @@ mod tests {
         let store = thread::spawn(move || {
             let mut rows = 0;
             while let Some(batch) = batches.blocking_recv() {
-                rows += batch.records.len();
+                rows += batch.batch.rows;
             }
             rows
         });
@@ -181,7 +232,7 @@ mod tests {
         assert_eq!(room.allowance.left, Duration::ZERO);
         assert_eq!(room.put(&batch(6)), Err(LostRecord::QueueFull));
         assert_eq!(room.put(&batch(4)), Ok(()), "what fits is taken");
-        assert_eq!(batches.try_recv().map(|batch| batch.records.len()), Ok(6));
+        assert_eq!(batches.try_recv().map(|batch| batch.batch.rows), Ok(6));
         assert_eq!(room.put(&batch(6)), Ok(()), "there is room again");
         drop(batches);
         drop(room);
@@ -200,7 +251,7 @@ mod tests {
                 if expected.is_err() {
                     assert!(begun.recv().is_err(), "dropped");
                 }
-                let rows = batches.blocking_recv().map(|batch| batch.records.len());
+                let rows = batches.blocking_recv().map(|batch| batch.batch.rows);
                 (rows, batches) // it stays
             });
             assert_eq!(room.put(&batch(10)), expected);

@@ -7,6 +7,8 @@ use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock};
 
+use crate::record::FlowRecord;
+
 const TCP: u8 = 6;
 const UDP: u8 = 17;
 const SCTP: u8 = 132;
@@ -43,6 +45,12 @@ pub fn service_port(protocol: u8, ports: [u16; 2]) -> Option<ServicePort> {
     let known = &*BUILT_IN;
     let port = ports.into_iter().find(|port| known.contains(protocol, *port))?;
     Some(ServicePort { protocol, port })
+}
+
+/// The service a flow uses: by the port of the side that was asked, else of the other.
+pub fn service_of(record: &FlowRecord) -> &'static str {
+    let port = service_port(record.protocol, [record.dst_port, record.src_port]);
+    port.and_then(ServicePort::name).unwrap_or_default()
 }
 
 /// The part of a table by protocol and port that a protocol has; none for those without services.

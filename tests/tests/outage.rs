@@ -22,7 +22,7 @@ const AT_ONCE: Duration = Duration::from_secs(10);
 /// Flows are emitted quickly.
 const HASTY: &str = "drain_interval_ms = 100\nidle_timeout_s = 1\nactive_timeout_s = 1\n";
 /// They also travel in batches so small that few rows fill the queue.
-const SMALL: &str = "batch_rows = 10\nbatch_age_ms = 10\nqueue_rows = 160\n";
+const SMALL: &str = "queue_rows = 160\n[batch]\nmax_rows = 10\nage_ms = 10\n";
 
 /// UDP conversations of three packets each way.
 fn talk(lab: &Lab, conversations: u64) -> Result<Sent> {
@@ -121,7 +121,7 @@ fn a_store_that_is_killed_and_comes_back_has_every_packet_once() -> Result<()> {
 #[test]
 fn a_stop_with_more_open_flows_than_the_queue_holds_stores_them_all() -> Result<()> {
     let folder = TempDir::new()?;
-    let config = config(&folder, "batch_rows = 250\nqueue_rows = 1000\n")?;
+    let config = config(&folder, "queue_rows = 1000\n[batch]\nmax_rows = 250\n")?;
     let Rig { lab, store } = Rig::new()?;
     let agent = rig::agent(&lab, ("xdp", "tc"), store.url(), &["--config", &config])?;
     let tallies = (Tally::start(&lab.left)?, Tally::start(&lab.right)?);

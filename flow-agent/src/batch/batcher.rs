@@ -1,93 +1,46 @@
-//! Batching: records become frozen batches, one insert each.
+//! The thread that makes batches: records enter, frozen batches leave.
 //!
-//! Enters: records from the cache shards. Leaves: [`Batch`]es by a queue that is
-//! bounded in rows. A frozen batch never changes: its id is its deduplication token, and
-//! the same token must always mean the same rows.
+//! It holds that each record goes into one batch, or two if a batch would be too large; that a
+//! batch is frozen when it has as many rows as the store takes in the target time, or is old; and
+//! that records are shown to the analytics whatever becomes of their batch.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Receiver, RecvTimeoutError};
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use uuid::Uuid;
 
-use super::BatchLimits;
+use super::{BatchSize, MOST_OCTETS};
 use crate::analytics::Tap;
 use crate::enrich::{BatchLabels, Enricher};
+use crate::frozen::FrozenBatch;
 use crate::latency::{Latency, Stage};
-use crate::ledger::{Entry, Ledger};
-use crate::names::{NameBook, Names};
+use crate::names::NameBook;
 use crate::record::FlowRecord;
-use crate::room::{Room, Waits};
-use crate::row::FlowRow;
 use crate::waiting::Waiting;
 
-/// Rows that are inserted together or not at all.
-#[derive(Debug)]
-pub struct Batch {
-    /// UUID version 7: the deduplication token, the query id, and a column.
-    pub id: Uuid,
-    /// Unix seconds when it was frozen; partitions and TTLs derive from it.
-    pub exported_at: u32,
-    /// At least one.
-    pub records: Arc<Vec<FlowRecord>>,
-    /// What was known of the records when it was frozen.
-    pub labels: BatchLabels,
-    /// What the records' interfaces were called when it was frozen.
-    pub names: Arc<Names>,
-    /// Room in the queue, one permit a row; free again when the batch is dropped.
-    room: OnceLock<OwnedSemaphorePermit>,
+/// Takes frozen batches over: the spool.
+pub trait Frozen: Send {
+    /// Takes a batch, waiting for room as long as it may. What it does not keep it counts as lost.
+    fn put(&mut self, batch: Arc<FrozenBatch>);
 }
 
-impl Batch {
-    /// Freezes records at a wall-clock time in Unix ns, with what is known of them.
-    pub fn freeze(
-        records: impl Into<Arc<Vec<FlowRecord>>>,
-        labels: BatchLabels,
-        names: Arc<Names>,
-        now_ns: u64,
-    ) -> Self {
-        let exported_at = (now_ns / 1_000_000_000) as u32;
-        let room = OnceLock::new();
-        Self { id: Uuid::now_v7(), exported_at, records: records.into(), labels, names, room }
-    }
-
-    /// Keeps its room in the queue until it is dropped.
-    pub(crate) fn keep(&self, room: Option<OwnedSemaphorePermit>) {
-        if let Some(room) = room {
-            // A batch is queued once.
-            let _ = self.room.set(room);
-        }
-    }
-
-    /// The rows to be inserted, the same each time.
-    pub fn rows(&self) -> impl Iterator<Item = FlowRow<'_>> {
-        self.records.iter().enumerate().map(|(at, record)| {
-            FlowRow::new(record, &self.labels.row(at), &self.names, self.id, self.exported_at)
-        })
-    }
-}
-
-/// Makes batches of records and queues them.
+/// Makes batches of records and gives them on.
 pub struct Batching {
     /// When a batch is frozen.
-    pub limits: BatchLimits,
+    pub size: BatchSize,
     /// Where frozen batches go.
-    pub batches: mpsc::Sender<Arc<Batch>>,
-    /// How long is waited for room there.
-    pub waits: Waits,
+    pub frozen: Box<dyn Frozen>,
     /// The analytics look at every record, too.
     pub tap: Option<Tap>,
     /// What rows are labelled with; without it they have no labels.
     pub enricher: Option<Enricher>,
     /// What interfaces are called.
     pub names: NameBook,
-    /// Where lost records are counted.
-    pub ledger: Ledger,
     /// Where the age of batches is measured.
     pub latency: Latency,
-    /// Where what is held and queued can be looked at.
+    /// Where what is held and given on can be looked at.
     pub waiting: Waiting,
     /// Reads the wall clock, Unix ns.
     pub wall_clock: fn() -> u64,
@@ -99,9 +52,7 @@ impl Batching {
     /// # Errors
     /// The system refuses the thread.
     pub fn start(self, records: Receiver<Vec<FlowRecord>>) -> std::io::Result<JoinHandle<()>> {
-        let rows = 16 * self.limits.max_rows;
-        let room = Room::new(rows, self.batches.clone(), self.waits.clone())?;
-        let batcher = Batcher { setup: self, arrived: None, room, lost_rows: 0, warned: None };
+        let batcher = Batcher { age: self.size.next_age(), setup: self, arrived: None };
         thread::Builder::new().name("batch".into()).spawn(move || batcher.run(&records))
     }
 }
@@ -110,19 +61,15 @@ struct Batcher {
     setup: Batching,
     /// When the first record of the open batch arrived.
     arrived: Option<Instant>,
-    room: Room,
-    lost_rows: usize,
-    warned: Option<Instant>,
+    /// How old the open batch may get.
+    age: Duration,
 }
-
-/// A store that stays away is not news each second.
-const WARN_EVERY: Duration = Duration::from_secs(10);
 
 impl Batcher {
     fn run(mut self, records: &Receiver<Vec<FlowRecord>>) {
         loop {
             let age = self.arrived.map_or(Duration::ZERO, |arrived| arrived.elapsed());
-            match records.recv_timeout(self.setup.limits.age.saturating_sub(age)) {
+            match records.recv_timeout(self.age.saturating_sub(age)) {
                 Ok(records) => self.add(records),
                 Err(RecvTimeoutError::Timeout) if self.arrived.is_some() => self.freeze(),
                 Err(RecvTimeoutError::Timeout) => {}
@@ -136,15 +83,15 @@ impl Batcher {
         let mut records = records.drain(..);
         while records.len() > 0 {
             self.arrived.get_or_insert_with(Instant::now);
+            let most = self.setup.size.rows();
             let rows = {
                 let mut open = self.setup.waiting.open();
-                let room = self.setup.limits.max_rows - open.len();
+                let room = most.saturating_sub(open.len());
                 open.extend(records.by_ref().take(room));
                 open.len()
             };
-            let old =
-                self.arrived.is_some_and(|arrived| arrived.elapsed() >= self.setup.limits.age);
-            if rows >= self.setup.limits.max_rows || old {
+            let old = self.arrived.is_some_and(|arrived| arrived.elapsed() >= self.age);
+            if rows >= most || old {
                 self.freeze();
             }
         }
@@ -154,33 +101,102 @@ impl Batcher {
         if let Some(arrived) = self.arrived.take() {
             self.setup.latency.record(Stage::Batch, arrived.elapsed());
         }
-        let Batching { waiting, names, enricher, wall_clock, tap, .. } = &mut self.setup;
+        self.age = self.setup.size.next_age();
+        let Batching { waiting, names, enricher, wall_clock, tap, frozen, .. } = &mut self.setup;
         let (names, now_ns) = (names.current(), wall_clock());
-        let Some(batch) = waiting.freeze(|records| {
+        let batches = waiting.freeze(|records| {
             let labels = enricher.as_mut().map_or_else(BatchLabels::default, |enricher| {
-                enricher.label(&records, &names, Instant::now())
+                enricher.label(records, &names, Instant::now())
             });
-            Batch::freeze(records, labels, names.clone(), now_ns)
-        }) else {
-            return;
+            if let Some(tap) = tap {
+                tap.show(records, &names, now_ns);
+            }
+            let exported_at = (now_ns / 1_000_000_000) as u32;
+            let id = Uuid::now_v7();
+            within(MOST_OCTETS, FrozenBatch::of_flows(records, &labels, &names, id, exported_at))
+        });
+        for batch in batches {
+            frozen.put(batch);
+        }
+    }
+}
+
+/// The batch, in parts if its block has more octets than `most`.
+fn within(most: usize, batch: FrozenBatch) -> Vec<FrozenBatch> {
+    let halves = if batch.block.len() > most { batch.halves() } else { None };
+    match halves {
+        Some(halves) => halves.into_iter().flat_map(|half| within(most, half)).collect(),
+        None => vec![batch],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use crossbeam::channel::bounded;
+
+    use super::super::BatchLimits;
+    use super::*;
+    use crate::names::Names;
+
+    #[derive(Clone, Default)]
+    struct Kept(Arc<Mutex<Vec<Arc<FrozenBatch>>>>);
+
+    impl Frozen for Kept {
+        fn put(&mut self, batch: Arc<FrozenBatch>) {
+            self.0.lock().expect("no panic").push(batch);
+        }
+    }
+
+    fn ports(batches: &[Arc<FrozenBatch>]) -> Vec<Vec<u16>> {
+        let ports = |batch: &Arc<FrozenBatch>| -> Vec<u16> {
+            let records = batch.records().expect("ours").records;
+            records.iter().map(|record| record.src_port).collect()
         };
-        if let Some(tap) = tap {
-            tap.show(&batch.records, &batch.names, now_ns);
+        batches.iter().map(ports).collect()
+    }
+
+    #[test]
+    fn records_leave_in_order_in_batches_of_the_size_and_none_stays() {
+        let limits = BatchLimits {
+            min_rows: 3,
+            max_rows: 3,
+            age: Duration::from_mins(10),
+            ..BatchLimits::default()
+        };
+        let kept = Kept::default();
+        let batching = Batching {
+            size: BatchSize::new(limits),
+            frozen: Box::new(kept.clone()),
+            tap: None,
+            enricher: None,
+            names: NameBook::new(Names::new("host", &["eth0"])),
+            latency: Latency::default(),
+            waiting: Waiting::default(),
+            wall_clock: || 7_999_999_999,
+        };
+        let (sender, receiver) = bounded(9);
+        let batcher = batching.start(receiver).expect("a thread");
+        for message in [vec![1, 2], vec![3, 4, 5, 6, 7], vec![], vec![8]] {
+            sender.send(message.into_iter().map(FlowRecord::example).collect()).expect("running");
         }
-        let Err(reason) = self.room.put(&batch) else { return };
-        self.setup.ledger.add_records(
-            batch.records.iter(),
-            |number| batch.names.interface(number),
-            Entry::LostRecord(reason),
-        );
-        self.lost_rows += batch.records.len();
-        if self.warned.is_none_or(|at| at.elapsed() >= WARN_EVERY) {
-            self.warned = Some(Instant::now());
-            tracing::warn!(
-                "the store is slow or away and the queue of batches is full: \
-                 {} flow records are lost so far",
-                self.lost_rows
-            );
-        }
+        drop(sender);
+        batcher.join().expect("no panic");
+        let kept = kept.0.lock().expect("no panic");
+        assert_eq!(ports(&kept), [vec![1, 2, 3], vec![4, 5, 6], vec![7, 8]]);
+        assert!(kept.iter().all(|batch| batch.exported_at == 7));
+    }
+
+    #[test]
+    fn a_block_that_is_too_large_becomes_several() {
+        let records: Vec<_> = (0..64).map(FlowRecord::example).collect();
+        let labels = BatchLabels::default();
+        let names = Names::new("host", &["eth0"]);
+        let whole = FrozenBatch::of_flows(&records, &labels, &names, Uuid::now_v7(), 7);
+        let most = whole.block.len() / 3;
+        let parts: Vec<_> = within(most, whole).into_iter().map(Arc::new).collect();
+        assert!(parts.len() > 3 && parts.iter().all(|part| part.block.len() <= most));
+        assert_eq!(ports(&parts).concat(), (0..64).collect::<Vec<_>>());
     }
 }

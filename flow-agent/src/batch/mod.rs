@@ -36,8 +36,10 @@ mod halves;
 mod labels;
 mod native;
 mod size;
+#[cfg(test)]
+mod tests;
 
-pub use batcher::{Batch, Batching};
+pub use batcher::{Batching, Frozen};
 pub use columns::{Column, flow_columns};
 pub use decode::{DecodedFlows, RowKey};
 pub use dictionary::Dictionary;

@@ -9,6 +9,7 @@ use toml::{Spanned, Value};
 
 use super::ConfigError;
 use super::analytics::{self, AnalyticsSettings};
+use super::batch::BatchSettings;
 use super::cache::CacheSettings;
 use super::delivery::DeliverySettings;
 use super::enrich::{ENRICH_KEYS, EnrichSettings, STATE_KEYS};
@@ -16,7 +17,7 @@ use super::sections::{FilterSettings, MemorySettings};
 use super::values::{Said, text, text_or_texts, texts, whole_number, wrong_type, yes_or_no};
 
 /// Every key of the file.
-pub const KEYS: [&str; 17] = [
+pub const KEYS: [&str; 15] = [
     "interfaces",
     "exclude_interfaces",
     "attach",
@@ -30,8 +31,6 @@ pub const KEYS: [&str; 17] = [
     "max_flows",
     "idle_timeout_s",
     "active_timeout_s",
-    "batch_rows",
-    "batch_age_ms",
     "queue_rows",
     "exclude_own_traffic",
 ];
@@ -62,6 +61,7 @@ pub const SECTIONS: [(&str, &[&str]); 10] = [
         ],
     ),
     ("cache", &super::cache::KEYS),
+    ("batch", &super::batch::KEYS),
     ("services", &[]),
     ("enrich", ENRICH_KEYS),
     ("state", STATE_KEYS),
@@ -102,10 +102,6 @@ pub struct Settings {
     /// Seconds.
     pub active_timeout_s: Option<Said<i64>>,
     /// Rows.
-    pub batch_rows: Option<Said<i64>>,
-    /// Milliseconds.
-    pub batch_age_ms: Option<Said<i64>>,
-    /// Rows.
     pub queue_rows: Option<Said<i64>>,
     /// Leave out the agent's own connections to the store.
     pub exclude_own_traffic: Option<Said<bool>>,
@@ -127,6 +123,8 @@ pub struct Settings {
     pub cache: CacheSettings,
     /// The section `delivery`.
     pub delivery: DeliverySettings,
+    /// The section `batch`, which only the file has.
+    pub batch: BatchSettings,
 }
 
 /// The sections alone; the keys above them have been read.
@@ -139,6 +137,7 @@ struct Sections {
     memory: BTreeMap<String, Spanned<Value>>,
     analytics: BTreeMap<String, Spanned<Value>>,
     cache: BTreeMap<String, Spanned<Value>>,
+    batch: BTreeMap<String, Spanned<Value>>,
     services: BTreeMap<String, Spanned<Value>>,
     enrich: BTreeMap<String, Spanned<Value>>,
     state: BTreeMap<String, Spanned<Value>>,
@@ -200,6 +199,7 @@ impl Settings {
             ("status", sections.status),
             ("memory", sections.memory),
             ("cache", sections.cache),
+            ("batch", sections.batch),
             ("services", sections.services),
             ("enrich", sections.enrich),
             ("state", sections.state),
@@ -232,8 +232,6 @@ impl Settings {
             max_flows: self.max_flows.or(others.max_flows),
             idle_timeout_s: self.idle_timeout_s.or(others.idle_timeout_s),
             active_timeout_s: self.active_timeout_s.or(others.active_timeout_s),
-            batch_rows: self.batch_rows.or(others.batch_rows),
-            batch_age_ms: self.batch_age_ms.or(others.batch_age_ms),
             queue_rows: self.queue_rows.or(others.queue_rows),
             exclude_own_traffic: self.exclude_own_traffic.or(others.exclude_own_traffic),
             filter: self.filter.or(others.filter),
@@ -245,6 +243,7 @@ impl Settings {
             enrich: self.enrich.or(others.enrich),
             cache: self.cache.or(others.cache),
             delivery: self.delivery.or(others.delivery),
+            batch: others.batch,
         }
     }
 
@@ -263,8 +262,6 @@ impl Settings {
             "max_flows" => self.max_flows = Some(whole_number(place, value)?),
             "idle_timeout_s" => self.idle_timeout_s = Some(whole_number(place, value)?),
             "active_timeout_s" => self.active_timeout_s = Some(whole_number(place, value)?),
-            "batch_rows" => self.batch_rows = Some(whole_number(place, value)?),
-            "batch_age_ms" => self.batch_age_ms = Some(whole_number(place, value)?),
             "queue_rows" => self.queue_rows = Some(whole_number(place, value)?),
             "exclude_own_traffic" => self.exclude_own_traffic = Some(yes_or_no(place, value)?),
             key if SECTIONS.iter().any(|(section, _)| *section == key) => {
@@ -301,6 +298,11 @@ impl Settings {
             && super::cache::KEYS.contains(&key)
         {
             return self.cache.set(key, place, value);
+        }
+        if let Some(key) = key.strip_prefix("batch.")
+            && super::batch::KEYS.contains(&key)
+        {
+            return self.batch.set(key, place, value);
         }
         if let Some(key) = key.strip_prefix("filter.")
             && self.filter.set(key, place.clone(), value.clone())?

@@ -7,18 +7,24 @@ use std::thread::JoinHandle;
 use std::time::Instant;
 
 use tokio::sync::{mpsc, watch};
+use uuid::Uuid;
 
 use super::ReplayError;
 use super::destination::Destination;
-use crate::batch::{Batch, BatchLimits};
+use crate::batch::{BatchLimits, BatchSize};
 use crate::clock::wall_clock;
 use crate::enrich::{BatchLabels, Enricher};
+use crate::frozen::FrozenBatch;
 use crate::latency::Latency;
 use crate::ledger::Ledger;
 use crate::names::Names;
 use crate::record::FlowRecord;
 use crate::sink::{AccessConfig, Delivery, Outcome, SinkError, StoreTarget, write_json_lines};
 use crate::target::{Opening, Store};
+
+/// Rows of a batch. The labels of all its rows are of one moment, so that their number decides
+/// nothing but speed.
+const BATCH_ROWS: usize = 50_000;
 
 /// What `--output` says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -145,7 +151,7 @@ pub struct StoreOutput {
 
 /// One delivery.
 struct Lane {
-    batches: mpsc::Sender<Arc<Batch>>,
+    batches: mpsc::Sender<Queued>,
     delivery: JoinHandle<Outcome>,
     _stopping: watch::Sender<bool>,
 }
@@ -164,7 +170,7 @@ impl Output {
             Self::JsonLines(output) => output.records.append(records),
             Self::Store(output) => {
                 output.open.append(records);
-                if output.open.len() >= BatchLimits::default().max_rows {
+                if output.open.len() >= BATCH_ROWS {
                     output.send(interfaces)?;
                 }
             }
@@ -221,9 +227,11 @@ impl StoreOutput {
             let labels = self.enricher.as_mut().map_or_else(BatchLabels::default, |enricher| {
                 enricher.label(&records, &names, Instant::now())
             });
-            let batch = Batch::freeze(records, labels, names, wall_clock());
+            let exported_at = (wall_clock() / 1_000_000_000) as u32;
+            let id = Uuid::now_v7();
+            let batch = FrozenBatch::of_flows(&records, &labels, &names, id, exported_at);
             // A delivery that has ended says why in `settle`.
-            let _ = lane.batches.blocking_send(Arc::new(batch));
+            let _ = lane.batches.blocking_send(Queued::new(Arc::new(batch)));
         }
         self.lane = Some(lane);
         Ok(())
@@ -240,6 +248,7 @@ impl StoreOutput {
             exporter: self.exporter.clone(),
             ledger: self.ledger.clone(),
             latency: Latency::of_replay(),
+            size: BatchSize::new(BatchLimits::default()),
             wall_clock,
             patience: PATIENCE,
         };

@@ -7,7 +7,7 @@ use tokio::sync::{mpsc, watch};
 
 use crate::Error;
 use crate::analytics::{Analytics, Tap};
-use crate::batch::Batching;
+use crate::batch::{BatchSize, Batching};
 use crate::cache::{Cache, CacheConfig};
 use crate::clock::wall_clock;
 use crate::config::Config;
@@ -15,7 +15,7 @@ use crate::enrich::Enricher;
 use crate::latency::Latency;
 use crate::ledger::Ledger;
 use crate::names::NameBook;
-use crate::room::Waits;
+use crate::room::{Counted, Room, Waits};
 use crate::sink::{Delivery, FindingsDelivery, Outcome};
 use crate::target::Store;
 use crate::waiting::Waiting;
@@ -79,14 +79,17 @@ impl Pipeline {
             None => (None, None),
         };
         let waiting = Waiting::default();
+        let waits = Waits { stopping: stopping.clone(), patience: config.stop_patience };
+        let rows = config.queued_rows.max(config.batch.max_rows);
+        let room = Room::new(rows, batch_sender, waits).map_err(Error::thread)?;
+        let frozen = Counted { room, ledger: ledger.clone(), lost_rows: 0, warned: None };
+        let size = BatchSize::new(config.batch);
         let batching = Batching {
-            limits: config.batch,
-            batches: batch_sender,
-            waits: Waits { stopping: stopping.clone(), patience: config.stop_patience },
+            size: size.clone(),
+            frozen: Box::new(frozen),
             tap,
             enricher,
             names: names.clone(),
-            ledger: ledger.clone(),
             latency: latency.clone(),
             waiting: waiting.clone(),
             wall_clock,
@@ -97,6 +100,7 @@ impl Pipeline {
             exporter: config.exporter.clone(),
             ledger: ledger.clone(),
             latency: latency.clone(),
+            size,
             wall_clock,
             patience: config.stop_patience,
         };

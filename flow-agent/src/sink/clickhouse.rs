@@ -9,10 +9,6 @@ use uuid::Uuid;
 use super::error::first_line;
 use super::problem::Problem;
 use super::{Access, SinkError, StoreAddress};
-use crate::batch::Batch;
-use crate::latency::Bucket;
-use crate::ledger::Counts;
-use crate::row::FlowRow;
 use crate::schema::Schema;
 
 /// ClickHouse's words for a wrong user or password.
@@ -24,26 +20,6 @@ pub struct ClickHouse {
     client: Client,
     address: StoreAddress,
     access: Access,
-}
-
-#[derive(Debug, Row, Serialize)]
-struct LedgerRow<'a> {
-    ts: u32,
-    exporter: &'a str,
-    interface: &'a str,
-    stage: &'static str,
-    reason: &'static str,
-    packets: u64,
-    octets: u64,
-}
-
-#[derive(Debug, Row, Serialize)]
-struct LatencyRow<'a> {
-    ts: u32,
-    exporter: &'a str,
-    stage: &'static str,
-    bucket_ns: u64,
-    count: u64,
 }
 
 #[derive(Debug, Row, Serialize)]
@@ -156,62 +132,6 @@ impl ClickHouse {
         Ok(())
     }
 
-    /// Inserts a batch. The same batch can be sent again: its token makes the
-    /// store take it once.
-    ///
-    /// # Errors
-    /// The store is away or refuses; it may or may not have the rows.
-    pub async fn insert_batch(&self, batch: &Batch) -> Result<(), SinkError> {
-        self.insert::<FlowRow<'_>>("flows", batch.id, batch.rows()).await
-    }
-
-    /// Inserts what the ledger counted in an interval that ended at `ts` (Unix seconds).
-    ///
-    /// # Errors
-    /// As [`ClickHouse::insert_batch`]; `token` makes a repetition harmless.
-    pub async fn insert_ledger(
-        &self,
-        token: Uuid,
-        ts: u32,
-        counts: &Counts,
-        exporter: &str,
-    ) -> Result<(), SinkError> {
-        let rows = counts.iter().map(|((interface, entry), count)| {
-            let (stage, reason) = entry.labels();
-            LedgerRow {
-                ts,
-                exporter,
-                interface,
-                stage,
-                reason,
-                packets: count.packets,
-                octets: count.octets,
-            }
-        });
-        self.insert::<LedgerRow<'_>>("ledger", token, rows).await
-    }
-
-    /// Inserts histogram buckets of an interval that ended at `ts` (Unix seconds).
-    ///
-    /// # Errors
-    /// As [`ClickHouse::insert_batch`]; `token` makes a repetition harmless.
-    pub async fn insert_latency(
-        &self,
-        token: Uuid,
-        ts: u32,
-        buckets: &[Bucket],
-        exporter: &str,
-    ) -> Result<(), SinkError> {
-        let rows = buckets.iter().map(|bucket| LatencyRow {
-            ts,
-            exporter,
-            stage: bucket.stage.label(),
-            bucket_ns: bucket.upper_ns,
-            count: bucket.count,
-        });
-        self.insert::<LatencyRow<'_>>("latency", token, rows).await
-    }
-
     /// Asks in SQL; the answer in `format` is given to `out` piece by piece
     /// until it returns false.
     ///
@@ -279,7 +199,7 @@ impl ClickHouse {
         insert.await.map_err(|error| self.error(&what, &error))
     }
 
-    async fn ask<T>(
+    pub(super) async fn ask<T>(
         &self,
         what: &str,
         question: impl Future<Output = clickhouse::error::Result<T>>,

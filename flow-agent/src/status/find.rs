@@ -33,10 +33,11 @@ pub fn in_process(sources: &Sources, name: &FlowName) -> Vec<Level> {
         }
         Err(error) => Level::failed("cache", CACHE, &error),
     };
-    let waiting = sources.waiting.find(Level::MOST + 1, |record| name.matches_record(record));
-    let waiting = waiting.iter().map(|record| FlowSummary {
-        flow_end_reason: Some(record.end_reason.label().into()),
-        ..open(record, &names)
+    let waiting = sources.waiting.find(Level::MOST + 1, &names, |key| name.matches_row(key));
+    let waiting = waiting.iter().map(|flow| FlowSummary {
+        interface: flow.interface.to_string(),
+        flow_end_reason: Some(flow.record.end_reason.label().into()),
+        ..open(&flow.record, &names)
     });
     vec![kernel, cache, Level::new("spool", SPOOL, waiting.collect())]
 }
