@@ -29,3 +29,6 @@ pub use recovery::{Recovered, Spool};
 pub use settings::{Fsync, Full, SpoolSettings, Waits};
 pub use status::{SpoolFigures, SpoolStatus};
 pub use writer::{Appended, Kept, SpoolWriter};
+
+#[cfg(test)]
+mod tests;
