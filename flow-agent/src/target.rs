@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use crate::Error;
 use crate::schema::Schema;
 use crate::sink::{
-    Access, AccessConfig, ClickHouse, ConnectionWatch, Endpoints, Placement, Prober, Secret,
-    Servers, SinkError, StoreAddress, StoreTarget,
+    Access, AccessConfig, ClickHouse, ConnectionWatch, Endpoints, Placement, Prober, Replicas,
+    Secret, Servers, SinkError, StoreAddress, StoreTarget, Target,
 };
 use crate::store::{self, EmbeddedStore};
 
@@ -32,8 +32,21 @@ pub struct Store {
     endpoints: Endpoints,
     /// Ends with this.
     child: Option<EmbeddedStore>,
-    /// Only where there is more than one server.
-    _prober: Option<Prober>,
+    /// Only where there is more than one server. Held for its end.
+    prober: Option<Prober>,
+}
+
+/// What a server needs before it gets rows.
+struct Prepare {
+    schema: Schema,
+    replicas: Replicas,
+}
+
+impl Prepare {
+    async fn target(&self, target: &Target) -> Result<(), SinkError> {
+        target.client.apply_schema(&self.schema).await?;
+        self.replicas.check(target).await
+    }
 }
 
 impl Store {
@@ -48,25 +61,27 @@ impl Store {
         let mut store = Self::start(target, opening)?;
         let database = store.address().database.clone();
         let schema = Schema::new(&database, store.child.is_some());
+        let prepared = Prepare { schema, replicas: Replicas::default() };
         for shard in 0..store.endpoints.shards() {
-            store.prepare(shard, &schema)?;
+            store.prepare(shard, &prepared)?;
         }
         if store.endpoints.count() > 1 {
             let endpoints = store.endpoints.with_own_connections();
-            let prepare = async move |client: &ClickHouse| client.apply_schema(&schema).await;
-            store._prober = Some(Prober::start(endpoints, prepare).map_err(Error::thread)?);
+            let prepare = async move |target: &Target| prepared.target(target).await;
+            store.prober = Some(Prober::start(endpoints, prepare).map_err(Error::thread)?);
         }
         Ok(store)
     }
 
-    /// Brings the schema of one shard up to date, on each of its servers that answers.
-    fn prepare(&self, shard: usize, schema: &Schema) -> Result<(), Error> {
+    /// Prepares each server of one shard that answers.
+    fn prepare(&self, shard: usize, prepare: &Prepare) -> Result<(), Error> {
         let mut last = None;
         let mut prepared = false;
-        for target in self.endpoints.all().filter(|target| target.shard() == shard) {
-            let applied = run(target.client.apply_schema(schema))?;
-            self.endpoints.report(&target, applied.as_ref().copied(), Instant::now());
-            match applied {
+        let targets = || self.endpoints.all().filter(|target| target.shard() == shard);
+        for target in targets() {
+            let outcome = run(prepare.target(&target))?;
+            self.endpoints.report(&target, outcome.as_ref().copied(), Instant::now());
+            match outcome {
                 Ok(()) => prepared = true,
                 Err(error) if error.is_transient() => last = Some(error),
                 Err(error) => return Err(error.into()),
@@ -103,7 +118,7 @@ impl Store {
         };
         let access = Access::open(&opening.access, &servers, opening.watch.clone())?;
         let endpoints = Endpoints::new(servers, access, opening.exporter, opening.placement);
-        Ok(Self { endpoints, child, _prober: None })
+        Ok(Self { endpoints, child, prober: None })
     }
 
     /// Starts the embedded engine again if its process has ended; clients go
@@ -158,6 +173,7 @@ impl Store {
     /// # Errors
     /// The child did not end well.
     pub fn close(self) -> Result<(), Error> {
+        drop(self.prober);
         match self.child {
             Some(child) => Ok(child.stop(STORE_DEADLINE)?),
             None => Ok(()),

@@ -3,7 +3,7 @@
 use clap::Args;
 #[cfg(feature = "live")]
 use flow_agent::config::{DeliverySettings, Said};
-use flow_agent::sink::{AccessConfig, PasswordFile, TlsFiles};
+use flow_agent::sink::{AccessConfig, Codec, PasswordFile, TlsFiles};
 
 /// User, password and certificates; never a password itself, which others could see.
 #[derive(Debug, Args)]
@@ -24,6 +24,9 @@ pub struct AccessArgs {
     /// Its key (PEM)
     #[arg(long, value_name = "FILE", requires = "client_cert")]
     pub client_key: Option<String>,
+    /// What inserts are compressed with [default: nothing on this host, lz4 elsewhere]
+    #[arg(long, value_name = "CODEC")]
+    pub compression: Option<Codec>,
 }
 
 impl AccessArgs {
@@ -36,6 +39,7 @@ impl AccessArgs {
                 ca: self.ca_file.map(Into::into),
                 client: self.client_cert.zip(self.client_key).map(|(c, k)| (c.into(), k.into())),
             },
+            codec: self.compression,
             ..AccessConfig::default()
         }
     }
@@ -52,6 +56,10 @@ impl AccessArgs {
             ca_file: Said::typed("--ca-file", self.ca_file),
             client_cert_file: Said::typed("--client-cert", self.client_cert),
             client_key_file: Said::typed("--client-key", self.client_key),
+            compression: Said::typed(
+                "--compression",
+                self.compression.map(|codec| codec.label().to_owned()),
+            ),
             ..DeliverySettings::default()
         }
     }

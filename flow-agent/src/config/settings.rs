@@ -36,7 +36,7 @@ pub const KEYS: [&str; 15] = [
 ];
 
 /// Every section, with its keys; those of `services` are free.
-pub const SECTIONS: [(&str, &[&str]); 10] = [
+pub const SECTIONS: [(&str, &[&str]); 11] = [
     (
         "filter",
         &[

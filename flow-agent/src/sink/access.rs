@@ -19,11 +19,11 @@ use super::{Servers, SinkError, StoreAddress};
 
 /// Below the 3 s after which a ClickHouse server closes an idle connection by default.
 const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(2);
-/// Level of zstd; 1 costs a third of 3 and is as small to a few per cent on flow records.
+/// Level of zstd: inserts are frequent and CPU is dearer than a few per cent of size.
 const ZSTD_LEVEL: i32 = 1;
 
 /// What inserts are compressed with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Codec {
     /// Nothing.
     None,
@@ -31,6 +31,17 @@ pub enum Codec {
     Lz4,
     /// Zstandard.
     Zstd,
+}
+
+impl Codec {
+    /// As it is written.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Lz4 => "lz4",
+            Self::Zstd => "zstd",
+        }
+    }
 }
 
 /// What the configuration says of the way to the store.

@@ -10,7 +10,10 @@ const MARKED: &str = "X-ClickHouse-Query-Id: q\r\n";
 fn answer(status: u16, framing: u8, body: &[u8]) -> Vec<u8> {
     let mut octets = format!("HTTP/1.1 {status} x\r\n{MARKED}").into_bytes();
     match framing {
-        0 => octets.extend(format!("Content-Length: {}\r\n\r\n", body.len()).bytes()),
+        0 => {
+            octets.extend(format!("Content-Length: {}\r\n\r\n", body.len()).bytes());
+            octets.extend(body);
+        }
         _ => {
             octets.extend(b"Transfer-Encoding: chunked\r\n\r\n");
             for chunk in body.chunks(7) {

@@ -26,6 +26,13 @@ pub enum SinkError {
     /// The password was changed; the next request has the new one.
     #[error("the store at {address} refused the password, and its file has another one now")]
     NewPassword { address: String },
+    /// Two servers of one shard do not hold the same.
+    #[error(
+        "the stores at {other} and {address} are given as replicas of one shard, but share no \
+         deduplication log: {problem}; give them as two shards (a list), or make the tables \
+         with flow-agent schema apply --cluster"
+    )]
+    NoReplicas { address: String, other: String, problem: String },
     /// A file of the configuration cannot be used.
     #[error("{what} {path} cannot be used: {problem}")]
     File { what: &'static str, path: String, problem: String },
@@ -53,7 +60,7 @@ impl SinkError {
     /// The process exit code for this error.
     pub fn exit(&self) -> Exit {
         match self {
-            Self::BadAddress { .. } | Self::File { .. } => Exit::Usage,
+            Self::BadAddress { .. } | Self::File { .. } | Self::NoReplicas { .. } => Exit::Usage,
             Self::Unreachable { .. }
             | Self::NoConnection { .. }
             | Self::Tls { .. }
@@ -80,6 +87,7 @@ impl SinkError {
             Self::Refused { .. } => self.code().is_some_and(|code| TRANSIENT_CODES.contains(&code)),
             Self::BadAddress { .. }
             | Self::File { .. }
+            | Self::NoReplicas { .. }
             | Self::NewerSchema { .. }
             | Self::Output { .. } => false,
         }

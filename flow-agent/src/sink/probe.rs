@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
-use super::{ClickHouse, Endpoints, SinkError};
+use super::{Endpoints, SinkError, Target};
 
 /// How often it is looked whether a server should be asked.
 const LOOK: Duration = Duration::from_millis(500);
@@ -29,7 +29,7 @@ impl Prober {
     /// The system refuses a thread.
     pub fn start(
         endpoints: Endpoints,
-        prepare: impl AsyncFn(&ClickHouse) -> Result<(), SinkError> + Send + 'static,
+        prepare: impl AsyncFn(&Target) -> Result<(), SinkError> + Send + 'static,
     ) -> io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (stop, stopped) = oneshot::channel();
@@ -45,14 +45,14 @@ impl Prober {
     }
 }
 
-async fn probe(endpoints: &Endpoints, prepare: impl AsyncFn(&ClickHouse) -> Result<(), SinkError>) {
+async fn probe(endpoints: &Endpoints, prepare: impl AsyncFn(&Target) -> Result<(), SinkError>) {
     let mut looks = tokio::time::interval(LOOK);
     loop {
         looks.tick().await;
         while let Some(target) = endpoints.due_probe(Instant::now()) {
             let answer = async {
                 target.client.probe().await?;
-                prepare(&target.client).await
+                prepare(&target).await
             };
             let answer = answer.await;
             endpoints.report_probe(&target, answer.as_ref().copied(), Instant::now());
