@@ -7,6 +7,7 @@ mod delivery;
 mod error;
 mod findings;
 mod json;
+mod migrate;
 
 pub use address::{StoreAddress, StoreTarget};
 pub use clickhouse::ClickHouse;
