@@ -15,6 +15,7 @@ use crate::filter::Rules;
 use crate::host::check_name;
 use crate::pressure::PressureLimits;
 use crate::sink::{SinkError, StoreTarget};
+use crate::spool::SpoolSettings;
 use crate::state::StateConfig;
 
 mod analytics;
@@ -103,8 +104,8 @@ pub struct Config {
     pub cache: CacheChoice,
     /// When batches are frozen.
     pub batch: BatchLimits,
-    /// Rows of all batches that may wait for the store; at least one batch may.
-    pub queued_rows: usize,
+    /// Where batches wait for the store.
+    pub spool: SpoolSettings,
     /// How long a stopping agent waits for a store that is away.
     pub stop_patience: Duration,
     /// What is metered, but for the agent's own connections.
@@ -125,8 +126,6 @@ pub struct Config {
 
 const DEFAULT_STORE: &str = "/var/lib/flow-agent/store";
 const DEFAULT_PIN_DIR: &str = "/sys/fs/bpf/flow-agent";
-/// About 140 MB: a busy host's minutes, a quiet one's days.
-const DEFAULT_QUEUED_ROWS: u64 = 800_000;
 const STOP_PATIENCE: Duration = Duration::from_secs(30);
 
 impl Settings {
@@ -147,7 +146,6 @@ impl Settings {
         let drain_interval_ms = number(self.drain_interval_ms, 1000, 10, 60_000)?;
         let memory = self.table_memory_mib.map(|said| number(Some(said), 0, 1, 65_536));
         let memory = memory.transpose()?;
-        let queued_rows = number(self.queue_rows, DEFAULT_QUEUED_ROWS, 1, 1 << 30)?;
         let shards = number(self.shards, cpus.clamp(1, 64) as u64, 1, 1024)?;
         let ages = [idle, active].map(Duration::from_secs);
         let cache = self.cache.check(self.max_flows, ages, shards as usize)?;
@@ -169,7 +167,7 @@ impl Settings {
             shards: shards as usize,
             cache,
             batch,
-            queued_rows: queued_rows as usize,
+            spool: spool(self.spool_dir)?,
             stop_patience: STOP_PATIENCE,
             rules: rules::check(self.filter, self.sampling_mode, self.sampling_rate)?,
             exclude_own_traffic: self.exclude_own_traffic.is_none_or(|said| said.value),
@@ -211,6 +209,23 @@ fn attach_mode(Said { value, place }: Said<String>) -> Result<AttachMode, Config
         value: format!("{value:?}"),
         allowed: "auto, xdp, xdp-generic or tc".into(),
     })
+}
+
+/// An empty text is none.
+fn spool(said: Option<Said<String>>) -> Result<SpoolSettings, ConfigError> {
+    let mut settings = SpoolSettings::default();
+    if let Some(Said { value, place }) = said {
+        settings.dir = match PathBuf::from(&value) {
+            _ if value.is_empty() => None,
+            path if path.is_absolute() => Some(path),
+            _ => {
+                let value = format!("{value:?}");
+                let allowed = "an absolute path, or empty for none".into();
+                return Err(ConfigError::Value { place, value, allowed });
+            }
+        };
+    }
+    Ok(settings)
 }
 
 /// An empty text is none.

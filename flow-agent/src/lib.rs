@@ -38,7 +38,6 @@ pub mod record;
 #[cfg(feature = "live")]
 mod reload;
 pub mod replay;
-pub mod room;
 #[cfg(feature = "live")]
 pub mod run;
 pub mod schema;

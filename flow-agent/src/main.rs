@@ -93,6 +93,7 @@ fn live(args: cli::RunArgs) -> Result<(), Error> {
         exporter: Said::typed("--exporter", args.exporter),
         decapsulate: Said::typed("--decapsulate", args.decapsulate.then_some(true)),
         pin_dir: Said::typed("--pin-dir", args.pin_dir),
+        spool_dir: Said::typed("--spool-dir", args.spool_dir),
         drain_interval_ms: Said::typed("--drain-interval", args.drain_interval),
         idle_timeout_s: Said::typed("--idle-timeout", args.idle_timeout),
         active_timeout_s: Said::typed("--active-timeout", args.active_timeout),

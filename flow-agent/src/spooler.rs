@@ -86,7 +86,6 @@ fn what_helps(reason: LossReason) -> &'static str {
 impl Frozen for Spooler {
     fn put(&mut self, batch: Arc<FrozenBatch>) {
         self.append(batch);
-        self.tick();
     }
 
     fn tick(&mut self) {

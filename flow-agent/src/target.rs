@@ -30,6 +30,7 @@ pub struct Opening<'a> {
 /// An open store with the schema applied.
 pub struct Store {
     endpoints: Endpoints,
+    schema: Schema,
     /// Ends with this.
     child: Option<EmbeddedStore>,
     /// Only where there is more than one server. Held for its end.
@@ -59,8 +60,7 @@ impl Store {
     /// refuses.
     pub fn open(target: &StoreTarget, opening: &Opening<'_>) -> Result<Self, Error> {
         let mut store = Self::start(target, opening)?;
-        let database = store.address().database.clone();
-        let schema = Schema::new(&database, store.child.is_some());
+        let schema = store.schema.clone();
         let prepared = Prepare { schema, replicas: Replicas::default() };
         for shard in 0..store.endpoints.shards() {
             store.prepare(shard, &prepared)?;
@@ -118,7 +118,8 @@ impl Store {
         };
         let access = Access::open(&opening.access, &servers, opening.watch.clone())?;
         let endpoints = Endpoints::new(servers, access, opening.exporter, opening.placement);
-        Ok(Self { endpoints, child, prober: None })
+        let schema = Schema::new(&endpoints.address().database, child.is_some());
+        Ok(Self { endpoints, schema, child, prober: None })
     }
 
     /// Starts the embedded engine again if its process has ended; clients go
@@ -131,6 +132,11 @@ impl Store {
             Some(child) => Ok(child.ensure_running()?),
             None => Ok(false),
         }
+    }
+
+    /// Its tables.
+    pub fn schema(&self) -> &Schema {
+        &self.schema
     }
 
     /// Where its first server is, without a password.

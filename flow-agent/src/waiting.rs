@@ -2,18 +2,18 @@
 //! frozen batches.
 //!
 //! Written by the batcher, looked at by whoever asks where a flow is. It holds that a record is
-//! in exactly one of these at any moment, that a batch is kept no longer than until its delivery
-//! lets go of it, and that nobody works at a batch while the places are locked: the batcher never
-//! waits for more than a look at the open batch, and who looks never waits for a batch that is
-//! being labelled.
+//! in one of these at any moment, that a batch is kept no longer than the spool keeps it, and that
+//! nobody works at a batch while the places are locked: the batcher never waits for more than a
+//! look at the open batch, and who looks never waits for a batch that is being labelled.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use crate::batch::RowKey;
-use crate::frozen::FrozenBatch;
+use crate::frozen::{FrozenBatch, Table};
 use crate::names::Names;
 use crate::record::FlowRecord;
+use crate::spool::SpoolStatus;
 
 /// Records on their way to the store; clones share them.
 #[derive(Clone, Debug, Default)]
@@ -21,6 +21,8 @@ pub struct Waiting {
     open: Arc<Mutex<Vec<FlowRecord>>>,
     /// Locked after `open` by whoever needs both.
     closed: Arc<Mutex<Closed>>,
+    /// Frozen batches that the batcher has let go of, in memory or on disk.
+    spool: SpoolStatus,
 }
 
 /// Records that have left the open batch.
@@ -53,6 +55,11 @@ pub struct WaitingFlow {
 }
 
 impl Waiting {
+    /// Nothing yet, before this spool.
+    pub fn new(spool: SpoolStatus) -> Self {
+        Self { spool, ..Self::default() }
+    }
+
     /// The records of the open batch; locked until it is dropped.
     pub fn open(&self) -> MutexGuard<'_, Vec<FlowRecord>> {
         // A list is valid between any two of its operations.
@@ -95,21 +102,25 @@ impl Waiting {
         let open = self.open();
         let closed = self.closed();
         let freezing = closed.freezing.as_ref().map_or(0, |records| records.len());
-        let batches = closed.batches();
-        WaitingSize {
-            open_records: open.len() + freezing,
-            batches: batches.len(),
-            batch_records: batches.iter().map(|batch| batch.rows as usize).sum(),
+        let open_records = open.len() + freezing;
+        if let Some(spool) = self.spool.figures() {
+            let (batches, batch_records) = (spool.batches as usize, spool.rows as usize);
+            return WaitingSize { open_records, batches, batch_records };
         }
+        let batches = closed.batches();
+        let batch_records = batches.iter().map(|batch| batch.rows as usize).sum();
+        WaitingSize { open_records, batches: batches.len(), batch_records }
     }
 
     /// The records that are `wanted`, oldest first, at most so many; `names` are those of now. Of
     /// frozen batches only the columns of the key are looked at, and only wanted rows decoded.
+    /// Those that are on disk alone are read until `is_late`.
     pub fn find(
         &self,
         most: usize,
         names: &Names,
         wanted: impl Fn(&RowKey) -> bool,
+        is_late: impl Fn() -> bool,
     ) -> Vec<WaitingFlow> {
         let now = |record: &FlowRecord| WaitingFlow {
             interface: names.interface(record.interface).clone(),
@@ -123,21 +134,26 @@ impl Waiting {
             let closed = self.closed();
             (found, closed.freezing.clone(), closed.batches())
         };
-        let frozen = batches.iter().flat_map(|batch| {
-            // A block that the batcher has just made can be read.
-            let found = batch.find(most, &wanted).ok();
-            found.into_iter().flat_map(|found| {
-                let names = found.names;
-                let flow = move |record: FlowRecord| WaitingFlow {
+        let mut found = Vec::new();
+        let mut look = |batch: &FrozenBatch| {
+            // A block that the batcher has made can be read.
+            if batch.table == Table::Flows
+                && let Ok(flows) = batch.find(most - found.len(), &wanted)
+            {
+                let names = flows.names;
+                found.extend(flows.records.into_iter().map(|record| WaitingFlow {
                     interface: names.interface(record.interface).clone(),
                     record,
-                };
-                found.records.into_iter().map(flow)
-            })
-        });
+                }));
+            }
+            found.len() < most && !is_late()
+        };
+        let held: BTreeSet<_> = batches.iter().map(|batch| batch.id).collect();
+        self.spool.visit(|batch| held.contains(&batch.id) || look(batch));
+        batches.iter().all(|batch| look(batch));
         let freezing = freezing.iter().flat_map(|records| records.iter());
         let freezing = freezing.filter(wanted_now).map(now);
-        frozen.chain(freezing).chain(open).take(most).collect()
+        found.into_iter().chain(freezing).chain(open).take(most).collect()
     }
 
     fn closed(&self) -> MutexGuard<'_, Closed> {
@@ -170,7 +186,7 @@ mod tests {
 
     fn ports(waiting: &Waiting, most: usize) -> Vec<u16> {
         let names = Names::new("host", &["eth0"]);
-        let found = waiting.find(most, &names, |key| key.dst_port == 53);
+        let found = waiting.find(most, &names, |key| key.dst_port == 53, || false);
         assert!(found.iter().all(|flow| &*flow.interface == "eth0"));
         found.iter().map(|flow| flow.record.src_port).collect()
     }

@@ -24,6 +24,9 @@ use crate::waiting::Waiting;
 pub trait Frozen: Send {
     /// Takes a batch, waiting for room as long as it may. What it does not keep it counts as lost.
     fn put(&mut self, batch: Arc<FrozenBatch>);
+
+    /// Called about once a second, or after each batch if they come more slowly.
+    fn tick(&mut self) {}
 }
 
 /// Makes batches of records and gives them on.
@@ -75,6 +78,7 @@ impl Batcher {
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
             }
+            self.setup.frozen.tick();
         }
         self.freeze();
     }

@@ -7,6 +7,7 @@ use toml::Value;
 
 use super::values::{Said, text, whole_number};
 use super::{ConfigError, number};
+use crate::sink::quarantine::DEFAULT_DIR;
 use crate::sink::{AccessConfig, Codec, PasswordFile, Placement, TlsFiles};
 
 /// The keys of the section.
@@ -21,6 +22,8 @@ pub const KEYS: &[&str] = &[
     "insert_timeout_s",
     "placement",
     "compression",
+    "in_flight",
+    "quarantine_dir",
 ];
 
 /// The section as it was given.
@@ -37,16 +40,26 @@ pub struct DeliverySettings {
     pub insert_timeout_s: Option<Said<i64>>,
     pub placement: Option<Said<String>>,
     pub compression: Option<Said<String>>,
+    pub in_flight: Option<Said<i64>>,
+    pub quarantine_dir: Option<Said<String>>,
 }
 
 /// How batches get to the store.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeliveryConfig {
     /// How its servers are reached.
     pub access: AccessConfig,
     /// Which shard gets a batch.
     pub placement: Placement,
+    /// Inserts that may be under way at once.
+    pub in_flight: usize,
+    /// Where rows go that the store refuses.
+    pub quarantine_dir: PathBuf,
 }
+
+/// Beyond this inserts only wait for each other.
+const MOST_IN_FLIGHT: u64 = 16;
+const DEFAULT_IN_FLIGHT: u64 = 2;
 
 impl DeliverySettings {
     /// Takes the value of a key; false if there is no such key.
@@ -64,11 +77,13 @@ impl DeliverySettings {
             "client_key_file" => &mut self.client_key_file,
             "placement" => &mut self.placement,
             "compression" => &mut self.compression,
+            "quarantine_dir" => &mut self.quarantine_dir,
             _ => {
                 let said = match key {
                     "connect_timeout_ms" => &mut self.connect_timeout_ms,
                     "read_timeout_s" => &mut self.read_timeout_s,
                     "insert_timeout_s" => &mut self.insert_timeout_s,
+                    "in_flight" => &mut self.in_flight,
                     _ => return Ok(false),
                 };
                 *said = Some(whole_number(place, value)?);
@@ -91,6 +106,8 @@ impl DeliverySettings {
             insert_timeout_s: self.insert_timeout_s.or(others.insert_timeout_s),
             placement: self.placement.or(others.placement),
             compression: self.compression.or(others.compression),
+            in_flight: self.in_flight.or(others.in_flight),
+            quarantine_dir: self.quarantine_dir.or(others.quarantine_dir),
         }
     }
 
@@ -128,8 +145,19 @@ impl DeliverySettings {
                 codec: self.compression.map(codec).transpose()?,
             },
             placement: self.placement.map_or(Ok(Placement::default()), placement)?,
+            in_flight: number(self.in_flight, DEFAULT_IN_FLIGHT, 1, MOST_IN_FLIGHT)? as usize,
+            quarantine_dir: self.quarantine_dir.map_or(Ok(DEFAULT_DIR.into()), folder)?,
         })
     }
+}
+
+fn folder(Said { value, place }: Said<String>) -> Result<PathBuf, ConfigError> {
+    let path = PathBuf::from(&value);
+    if path.is_absolute() {
+        return Ok(path);
+    }
+    let value = format!("{value:?}");
+    Err(ConfigError::Value { place, value, allowed: "an absolute path".into() })
 }
 
 /// A path and where it was given.

@@ -17,7 +17,7 @@ use super::sections::{FilterSettings, MemorySettings};
 use super::values::{Said, text, text_or_texts, texts, whole_number, wrong_type, yes_or_no};
 
 /// Every key of the file.
-pub const KEYS: [&str; 15] = [
+pub const KEYS: [&str; 14] = [
     "interfaces",
     "exclude_interfaces",
     "attach",
@@ -31,7 +31,6 @@ pub const KEYS: [&str; 15] = [
     "max_flows",
     "idle_timeout_s",
     "active_timeout_s",
-    "queue_rows",
     "exclude_own_traffic",
 ];
 
@@ -101,8 +100,8 @@ pub struct Settings {
     pub idle_timeout_s: Option<Said<i64>>,
     /// Seconds.
     pub active_timeout_s: Option<Said<i64>>,
-    /// Rows.
-    pub queue_rows: Option<Said<i64>>,
+    /// A folder, or empty for none.
+    pub spool_dir: Option<Said<String>>,
     /// Leave out the agent's own connections to the store.
     pub exclude_own_traffic: Option<Said<bool>>,
     /// The section `filter`.
@@ -232,7 +231,7 @@ impl Settings {
             max_flows: self.max_flows.or(others.max_flows),
             idle_timeout_s: self.idle_timeout_s.or(others.idle_timeout_s),
             active_timeout_s: self.active_timeout_s.or(others.active_timeout_s),
-            queue_rows: self.queue_rows.or(others.queue_rows),
+            spool_dir: self.spool_dir.or(others.spool_dir),
             exclude_own_traffic: self.exclude_own_traffic.or(others.exclude_own_traffic),
             filter: self.filter.or(others.filter),
             sampling_mode: self.sampling_mode.or(others.sampling_mode),
@@ -262,7 +261,6 @@ impl Settings {
             "max_flows" => self.max_flows = Some(whole_number(place, value)?),
             "idle_timeout_s" => self.idle_timeout_s = Some(whole_number(place, value)?),
             "active_timeout_s" => self.active_timeout_s = Some(whole_number(place, value)?),
-            "queue_rows" => self.queue_rows = Some(whole_number(place, value)?),
             "exclude_own_traffic" => self.exclude_own_traffic = Some(yes_or_no(place, value)?),
             key if SECTIONS.iter().any(|(section, _)| *section == key) => {
                 if !value.is_table() {

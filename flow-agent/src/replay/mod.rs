@@ -76,10 +76,10 @@ pub enum ReplayError {
         source: io::Error,
     },
     /// The store did not take everything.
-    #[error("{rows} flow records are not in the store: {source}")]
+    #[error("flow records of {packets} packets are not in the store: {source}")]
     Undelivered {
-        /// Rows that are missing.
-        rows: u64,
+        /// Packets of the rows that are missing.
+        packets: u64,
         /// The last error.
         source: SinkError,
     },
@@ -91,6 +91,9 @@ pub enum ReplayError {
         /// Why.
         source: io::Error,
     },
+    /// What waits for the store cannot be held.
+    #[error(transparent)]
+    Spool(crate::spool::SpoolError),
     /// The operating system refuses a thread.
     #[error("the operating system refuses a thread: {source}; see ulimit -u")]
     Thread {
@@ -109,6 +112,7 @@ impl ReplayError {
             | Self::SameFile { .. }
             | Self::Destination { .. } => Exit::Usage,
             Self::Undelivered { source, .. } => source.exit(),
+            Self::Spool(error) => error.exit(),
             Self::Ledger { .. } | Self::Thread { .. } => Exit::Failed,
         }
     }
@@ -249,6 +253,8 @@ fn ledger_file(ledger: &Ledger, flows: u64, damaged: u64) -> LedgerFile {
             }
             Entry::Drained
             | Entry::Acknowledged
+            | Entry::Recovered
+            | Entry::Spooled
             | Entry::LostRecord(_)
             | Entry::FragmentWithoutPorts => {}
         }

@@ -2,14 +2,12 @@
 
 use std::time::Duration;
 
-use clickhouse::{Client, Row, RowWrite};
-use serde::Serialize;
+use clickhouse::{Client, RowWrite};
 use uuid::Uuid;
 
 use super::error::first_line;
 use super::problem::Problem;
 use super::{Access, SinkError, StoreAddress};
-use crate::schema::Schema;
 
 /// ClickHouse's words for a wrong user or password.
 const WRONG_CREDENTIALS: [u32; 3] = [192, 193, 516];
@@ -20,13 +18,6 @@ pub struct ClickHouse {
     client: Client,
     address: StoreAddress,
     access: Access,
-}
-
-#[derive(Debug, Row, Serialize)]
-struct MigrationRow<'a> {
-    version: u32,
-    name: &'a str,
-    agent_version: &'a str,
 }
 
 impl ClickHouse {
@@ -73,63 +64,6 @@ impl ClickHouse {
     /// Where it is.
     pub fn address(&self) -> &StoreAddress {
         &self.address
-    }
-
-    /// Brings the schema up to date.
-    ///
-    /// # Errors
-    /// The store is away, refuses, or has a newer schema.
-    pub async fn apply_schema(&self, schema: &Schema) -> Result<(), SinkError> {
-        let run = |sql: String| {
-            let client = self.client();
-            async move { client.query_raw(&sql).execute().await }
-        };
-        for statement in schema.bookkeeping() {
-            self.ask("create the schema", run(statement)).await?;
-        }
-        let database = &self.address.database;
-        let sql = format!("SELECT max(version) FROM {database}.schema_migrations");
-        let found: u32 =
-            self.ask("say its schema version", self.client().query(&sql).fetch_one()).await?;
-        if found > Schema::version() {
-            let address = self.address.to_string();
-            return Err(SinkError::NewerSchema { address, found, known: Schema::version() });
-        }
-        for step in schema.after(found) {
-            tracing::info!(version = step.version, name = step.name, "applying schema migration");
-            for statement in step.statements {
-                self.ask("apply the schema", run(statement)).await?;
-            }
-            let row = MigrationRow {
-                version: step.version,
-                name: step.name,
-                agent_version: env!("CARGO_PKG_VERSION"),
-            };
-            self.insert::<MigrationRow<'_>>("schema_migrations", Uuid::now_v7(), [row]).await?;
-        }
-        let prefix = format!("{database}.");
-        let statements: Vec<_> = schema.after(0).into_iter().flat_map(|s| s.statements).collect();
-        let sql = format!("SELECT name FROM system.tables WHERE database = '{database}'");
-        let there: Vec<String> =
-            self.ask("list its tables", self.client().query(&sql).fetch_all()).await?;
-        let missing: Vec<_> = statements
-            .iter()
-            .filter_map(|statement| statement.strip_prefix("CREATE TABLE IF NOT EXISTS "))
-            .filter_map(|rest| rest.split_whitespace().next()?.strip_prefix(&prefix))
-            .filter(|table| !there.iter().any(|name| name == table))
-            .collect();
-        if missing.is_empty() {
-            return Ok(());
-        }
-        let tables = missing.join(", ");
-        tracing::warn!(
-            tables,
-            "tables of the schema are missing: somebody dropped them; creating them again, empty"
-        );
-        for statement in statements {
-            self.ask("create missing tables", run(statement)).await?;
-        }
-        Ok(())
     }
 
     /// Asks in SQL; the answer in `format` is given to `out` piece by piece
@@ -207,6 +141,29 @@ impl ClickHouse {
         match tokio::time::timeout(self.read_timeout(), question).await {
             Ok(answer) => answer.map_err(|error| self.error(what, &error)),
             Err(_) => Err(self.unreachable(format!("no answer within {:?}", self.read_timeout()))),
+        }
+    }
+
+    /// The rows that a question of the agent's own is answered with.
+    pub(super) async fn question<T: clickhouse::RowOwned + clickhouse::RowRead>(
+        &self,
+        what: &str,
+        sql: &str,
+    ) -> Result<Vec<T>, SinkError> {
+        self.ask(what, self.client().query(sql).fetch_all()).await
+    }
+
+    /// Runs a statement that answers nothing; `patience` is how long it may take.
+    pub(super) async fn execute(
+        &self,
+        what: &str,
+        sql: &str,
+        patience: Duration,
+    ) -> Result<(), SinkError> {
+        let statement = self.client().query_raw(sql).execute();
+        match tokio::time::timeout(patience, statement).await {
+            Ok(answer) => answer.map_err(|error| self.error(what, &error)),
+            Err(_) => Err(self.unreachable(format!("no answer within {patience:?}"))),
         }
     }
 

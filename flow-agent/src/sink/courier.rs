@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::{Mutex, Notify};
+use tokio::sync::Notify;
 
 use super::class::Class;
 use super::delivery_book::{DeliveryBook, Doubt};
@@ -64,7 +64,7 @@ enum Part {
 struct Journey<'a> {
     batch: &'a FrozenBatch,
     evidence: &'a [Evidence],
-    course: &'a Mutex<Course>,
+    course: &'a Course,
     protocol: Protocol,
     backoff: Backoff,
     last: Option<SinkError>,
@@ -76,7 +76,7 @@ struct Journey<'a> {
 impl Courier {
     /// Brings a batch to the store, wholly or, if rows of it are refused, in parts.
     pub async fn carry(&self, batch: &Arc<FrozenBatch>, in_doubt: bool) -> Carried {
-        let course = Mutex::new(Course::default());
+        let course = Course::default();
         let evidence = self.schema.evidence(batch.table);
         let mut carried =
             Carried { stored: Vec::new(), quarantined: Vec::new(), given_up: None };
@@ -155,7 +155,7 @@ impl Courier {
         &self,
         batch: &FrozenBatch,
         in_doubt: bool,
-        course: &Mutex<Course>,
+        course: &Course,
         evidence: &[Evidence],
     ) -> Part {
         let mut journey = Journey {
@@ -270,7 +270,7 @@ impl Courier {
         journey: &Journey<'_>,
         question: impl AsyncFnOnce(&ClickHouse) -> Result<T, SinkError>,
     ) -> Result<T, SinkError> {
-        journey.course.lock().await.send(&self.store, Instant::now, question).await
+        journey.course.send(&self.store, Instant::now, question).await
     }
 
     /// An agent before this one may have sent the batch to any shard: it is bound to the one that
@@ -279,8 +279,7 @@ impl Courier {
         let (batch, evidence) = (journey.batch, journey.evidence);
         for shard in 0..self.store.shards() {
             let found = loop {
-                let mut there = Course::at(shard);
-                let asked = there
+                let asked = Course::at(shard)
                     .send(&self.store, Instant::now, async |client| {
                         client.end_queries(batch).await?;
                         client.catch_up(evidence).await?;
@@ -298,7 +297,7 @@ impl Courier {
                 }
             };
             if found {
-                *journey.course.lock().await = Course::at(shard);
+                journey.course.bind(shard);
                 return;
             }
         }

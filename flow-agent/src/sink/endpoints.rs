@@ -171,7 +171,12 @@ impl Default for Course {
 impl Course {
     /// Of a batch that may be on this shard.
     pub fn at(shard: usize) -> Self {
-        Self(Some(shard))
+        Self(AtomicUsize::new(shard))
+    }
+
+    /// From now on to this shard only.
+    pub fn bind(&self, shard: usize) {
+        self.0.store(shard, Ordering::Relaxed);
     }
 
     /// Sends it once to where it may go, and reports what became of that.

@@ -15,7 +15,7 @@ use serde::Serialize;
 use tokio::sync::watch;
 use uuid::Uuid;
 
-use super::delivery::{Deadline, retry};
+use super::retry::{Deadline, retry};
 use super::{ClickHouse, Course, Endpoints, SinkError};
 use crate::analytics::{DeviceRow, Event, Rows, RowsQueue};
 

@@ -8,7 +8,6 @@ use std::fs::{self, DirBuilder, File};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use bytes::Bytes;
 use flow_common::Count;
@@ -63,7 +62,7 @@ pub struct Card {
     /// When, Unix ns.
     pub at_ns: u64,
     /// Packets and octets by interface.
-    pub counts: Vec<(Arc<str>, u64, u64)>,
+    pub counts: Vec<(String, u64, u64)>,
     /// Of the block.
     octets: u64,
     /// Of the block, and of all above.
@@ -147,7 +146,7 @@ impl Quarantine {
     ) -> Result<(), QuarantineError> {
         let counts = batch.counts.iter().map(|(name, count)| {
             let Count { packets, octets } = *count;
-            (name.clone(), packets, octets)
+            (name.to_string(), packets, octets)
         });
         let mut card = Card {
             format: FORMAT.into(),
@@ -235,7 +234,7 @@ impl Quarantine {
         let table = tables.into_iter().find(|table| table.name() == card.table);
         let table = table.ok_or_else(|| damaged("it is of an unknown table"))?;
         let counts = card.counts.iter().map(|(name, packets, octets)| {
-            (name.clone(), Count { packets: *packets, octets: *octets })
+            (name.as_str().into(), Count { packets: *packets, octets: *octets })
         });
         let batch = FrozenBatch {
             id,
