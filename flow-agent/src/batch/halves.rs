@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use flow_common::Count;
-use uuid::Uuid;
+use uuid::{Uuid, Variant, Version};
 
 use super::BlockError;
 use super::block::{Block, Values, indexes_of};
@@ -18,7 +18,8 @@ use crate::frozen::{FrozenBatch, Table};
 
 impl FrozenBatch {
     /// Two halves under new ids, which their columns `batch_id` have, too; none for one row, or
-    /// for a block that cannot be read.
+    /// for a block that cannot be read. The same batch always has the same halves, ids included:
+    /// an agent that is killed while it splits a batch has sent some that the next one sends.
     pub fn halves(&self) -> Option<[Self; 2]> {
         let block = Block::parse(&self.block).ok()?;
         if block.rows < 2 {
@@ -30,7 +31,7 @@ impl FrozenBatch {
     }
 
     fn part(&self, block: &Block<'_>, rows: Range<usize>) -> Result<Self, BlockError> {
-        let id = Uuid::now_v7();
+        let id = part_id(self.id, rows.start > 0);
         let size = BlockSize {
             columns: block.columns.len(),
             rows: rows.len(),
@@ -73,6 +74,18 @@ impl FrozenBatch {
             block: out.finish(),
         })
     }
+}
+
+/// Version 7 with the time of the whole; the rest is a hash of the whole's id.
+fn part_id(whole: Uuid, second: bool) -> Uuid {
+    /// Octets of the time.
+    const TIME: usize = 6;
+    let mut seed = whole.as_bytes().to_vec();
+    seed.push(second.into());
+    let mut id = cityhash_rs::cityhash_102_128(&seed).to_le_bytes();
+    id[..TIME].copy_from_slice(&whole.as_bytes()[..TIME]);
+    let builder = uuid::Builder::from_bytes(id);
+    builder.with_variant(Variant::RFC4122).with_version(Version::SortRand).into_uuid()
 }
 
 /// Packets and octets of some rows, by interface.
