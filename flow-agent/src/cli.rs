@@ -87,6 +87,10 @@ pub struct RunArgs {
     /// [default: /var/lib/flow-agent/state]
     #[arg(long, value_name = "FILE")]
     pub state_file: Option<String>,
+    /// Where batches wait for the store, or '' to hold them in memory only
+    /// [default: /var/lib/flow-agent/spool]
+    #[arg(long, value_name = "DIR")]
+    pub spool_dir: Option<String>,
     /// Time between two drains of the kernel tables, 10 to 60000 [default: 1000]
     #[arg(long, value_name = "MS", allow_negative_numbers = true)]
     pub drain_interval: Option<i64>,

@@ -15,6 +15,7 @@ use crate::filter::Rules;
 use crate::host::check_name;
 use crate::pressure::PressureLimits;
 use crate::sink::{SinkError, StoreTarget};
+use crate::spool::SpoolSettings;
 use crate::state::StateConfig;
 
 mod analytics;
@@ -25,6 +26,7 @@ mod rules;
 mod sections;
 mod settings;
 mod source;
+mod spool;
 mod status;
 #[cfg(test)]
 mod tests;
@@ -34,6 +36,7 @@ pub use cache::CacheChoice;
 pub use enrich::EnrichSettings;
 pub use settings::Settings;
 pub use source::Source;
+pub use spool::SpoolSection;
 pub use status::{DEFAULT_STATUS, StatusListen};
 pub use values::Said;
 
@@ -98,6 +101,8 @@ pub struct Config {
     pub cache: CacheChoice,
     /// When batches are frozen.
     pub batch: BatchLimits,
+    /// Where batches wait for the store.
+    pub spool: SpoolSettings,
     /// How long a stopping agent waits for a store that is away.
     pub stop_patience: Duration,
     /// What is metered, but for the agent's own connections.
@@ -166,6 +171,7 @@ impl Settings {
             shards: shards as usize,
             cache,
             batch,
+            spool: self.spool.check()?,
             stop_patience: STOP_PATIENCE,
             rules: rules::check(self.filter, self.sampling_mode, self.sampling_rate)?,
             exclude_own_traffic: self.exclude_own_traffic.is_none_or(|said| said.value),

@@ -78,7 +78,7 @@ fn run(command: Command) -> Result<(), Error> {
 
 #[cfg(feature = "live")]
 fn live(args: cli::RunArgs) -> Result<(), Error> {
-    use flow_agent::config::{EnrichSettings, Said, Settings, Source};
+    use flow_agent::config::{EnrichSettings, Said, Settings, Source, SpoolSection};
 
     let list = |typed: Vec<String>| (!typed.is_empty()).then_some(typed);
     let typed = Settings {
@@ -94,6 +94,7 @@ fn live(args: cli::RunArgs) -> Result<(), Error> {
         active_timeout_s: Said::typed("--active-timeout", args.active_timeout),
         status_listen: Said::typed("--status", args.status),
         enrich: EnrichSettings::typed_state_file(Said::typed("--state-file", args.state_file)),
+        spool: SpoolSection::typed_dir(Said::typed("--spool-dir", args.spool_dir)),
         ..Settings::default()
     };
     let cpus = std::thread::available_parallelism().map_or(1, usize::from);

@@ -12,6 +12,7 @@ use super::analytics::{self, AnalyticsSettings};
 use super::cache::CacheSettings;
 use super::enrich::{ENRICH_KEYS, EnrichSettings, STATE_KEYS};
 use super::sections::{FilterSettings, MemorySettings};
+use super::spool::{self, SpoolSection};
 use super::values::{Said, text, texts, whole_number, wrong_type, yes_or_no};
 
 /// Every key of the file.
@@ -36,7 +37,7 @@ pub const KEYS: [&str; 17] = [
 ];
 
 /// Every section, with its keys; those of `services` are free.
-pub const SECTIONS: [(&str, &[&str]); 9] = [
+pub const SECTIONS: [(&str, &[&str]); 10] = [
     (
         "filter",
         &[
@@ -65,6 +66,7 @@ pub const SECTIONS: [(&str, &[&str]); 9] = [
     ("enrich", ENRICH_KEYS),
     ("state", STATE_KEYS),
     ("analytics", analytics::KEYS),
+    ("spool", spool::KEYS),
 ];
 
 /// A file that is larger is none of ours.
@@ -123,6 +125,8 @@ pub struct Settings {
     pub enrich: EnrichSettings,
     /// The section `cache`.
     pub cache: CacheSettings,
+    /// The section `spool`.
+    pub spool: SpoolSection,
 }
 
 /// The sections alone; the keys above them have been read.
@@ -138,6 +142,7 @@ struct Sections {
     services: BTreeMap<String, Spanned<Value>>,
     enrich: BTreeMap<String, Spanned<Value>>,
     state: BTreeMap<String, Spanned<Value>>,
+    spool: BTreeMap<String, Spanned<Value>>,
 }
 
 impl Settings {
@@ -199,6 +204,7 @@ impl Settings {
             ("enrich", sections.enrich),
             ("state", sections.state),
             ("analytics", sections.analytics),
+            ("spool", sections.spool),
         ];
         for (section, values) in sections {
             for (key, value) in values {
@@ -238,6 +244,7 @@ impl Settings {
             analytics: others.analytics,
             enrich: self.enrich.or(others.enrich),
             cache: self.cache.or(others.cache),
+            spool: self.spool.or(others.spool),
         }
     }
 
@@ -294,6 +301,11 @@ impl Settings {
             && super::cache::KEYS.contains(&key)
         {
             return self.cache.set(key, place, value);
+        }
+        if let Some(key) = key.strip_prefix("spool.")
+            && self.spool.set(key, place.clone(), value.clone())?
+        {
+            return Ok(());
         }
         if let Some(key) = key.strip_prefix("filter.")
             && self.filter.set(key, place.clone(), value.clone())?

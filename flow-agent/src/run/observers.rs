@@ -15,6 +15,7 @@ use crate::config::Config;
 use crate::drain::Look;
 use crate::enrich::EnrichStats;
 use crate::pressure::{Pressure, PressureBook, Reader, Resizable};
+use crate::spool::SpoolStatus;
 use crate::status::{Bound, RulesBook, Server, Sources, Vitals};
 
 /// How long the cache may take to answer a question of the status.
@@ -59,6 +60,7 @@ impl Observed<'_> {
             ledger: pipeline.ledger.clone(),
             latency: pipeline.latency.clone(),
             waiting: pipeline.waiting.clone(),
+            spool: SpoolStatus::default(),
             cache,
             names: meter.names.clone(),
             metered: self.metered,
