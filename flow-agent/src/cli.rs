@@ -86,10 +86,6 @@ pub struct RunArgs {
     /// in a BPF file system, or '' for none [default: /sys/fs/bpf/flow-agent]
     #[arg(long, value_name = "DIR")]
     pub pin_dir: Option<String>,
-    /// Where batches wait for the store: a folder for this agent alone, or '' to hold them in
-    /// memory only [default: /var/lib/flow-agent/spool]
-    #[arg(long, value_name = "DIR")]
-    pub spool_dir: Option<String>,
     /// Where to serve the status over HTTP: IP:PORT of this host, or '' for nowhere
     /// [default: 127.0.0.1:9469, if it is free]
     #[arg(long, value_name = "ADDR")]
@@ -98,6 +94,10 @@ pub struct RunArgs {
     /// [default: /var/lib/flow-agent/state]
     #[arg(long, value_name = "FILE")]
     pub state_file: Option<String>,
+    /// Where batches wait for the store, or '' to hold them in memory only
+    /// [default: /var/lib/flow-agent/spool]
+    #[arg(long, value_name = "DIR")]
+    pub spool_dir: Option<String>,
     /// Time between two drains of the kernel tables, 10 to 60000 [default: 1000]
     #[arg(long, value_name = "MS", allow_negative_numbers = true)]
     pub drain_interval: Option<i64>,

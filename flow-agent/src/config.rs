@@ -28,6 +28,7 @@ mod rules;
 mod sections;
 mod settings;
 mod source;
+mod spool;
 mod status;
 #[cfg(test)]
 mod tests;
@@ -38,6 +39,7 @@ pub use delivery::{DeliveryConfig, DeliverySettings};
 pub use enrich::EnrichSettings;
 pub use settings::Settings;
 pub use source::Source;
+pub use spool::SpoolSection;
 pub use status::{DEFAULT_STATUS, StatusListen};
 pub use values::Said;
 
@@ -167,7 +169,7 @@ impl Settings {
             shards: shards as usize,
             cache,
             batch,
-            spool: spool(self.spool_dir)?,
+            spool: self.spool.check()?,
             stop_patience: STOP_PATIENCE,
             rules: rules::check(self.filter, self.sampling_mode, self.sampling_rate)?,
             exclude_own_traffic: self.exclude_own_traffic.is_none_or(|said| said.value),
@@ -209,23 +211,6 @@ fn attach_mode(Said { value, place }: Said<String>) -> Result<AttachMode, Config
         value: format!("{value:?}"),
         allowed: "auto, xdp, xdp-generic or tc".into(),
     })
-}
-
-/// An empty text is none.
-fn spool(said: Option<Said<String>>) -> Result<SpoolSettings, ConfigError> {
-    let mut settings = SpoolSettings::default();
-    if let Some(Said { value, place }) = said {
-        settings.dir = match PathBuf::from(&value) {
-            _ if value.is_empty() => None,
-            path if path.is_absolute() => Some(path),
-            _ => {
-                let value = format!("{value:?}");
-                let allowed = "an absolute path, or empty for none".into();
-                return Err(ConfigError::Value { place, value, allowed });
-            }
-        };
-    }
-    Ok(settings)
 }
 
 /// An empty text is none.

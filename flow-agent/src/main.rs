@@ -81,7 +81,7 @@ fn run(command: Command) -> Result<(), Error> {
 
 #[cfg(feature = "live")]
 fn live(args: cli::RunArgs) -> Result<(), Error> {
-    use flow_agent::config::{EnrichSettings, Said, Settings, Source};
+    use flow_agent::config::{EnrichSettings, Said, Settings, Source, SpoolSection};
 
     let list = |typed: Vec<String>| (!typed.is_empty()).then_some(typed);
     let typed = Settings {
@@ -93,12 +93,12 @@ fn live(args: cli::RunArgs) -> Result<(), Error> {
         exporter: Said::typed("--exporter", args.exporter),
         decapsulate: Said::typed("--decapsulate", args.decapsulate.then_some(true)),
         pin_dir: Said::typed("--pin-dir", args.pin_dir),
-        spool_dir: Said::typed("--spool-dir", args.spool_dir),
         drain_interval_ms: Said::typed("--drain-interval", args.drain_interval),
         idle_timeout_s: Said::typed("--idle-timeout", args.idle_timeout),
         active_timeout_s: Said::typed("--active-timeout", args.active_timeout),
         status_listen: Said::typed("--status", args.status),
         enrich: EnrichSettings::typed_state_file(Said::typed("--state-file", args.state_file)),
+        spool: SpoolSection::typed_dir(Said::typed("--spool-dir", args.spool_dir)),
         ..Settings::default()
     };
     let cpus = std::thread::available_parallelism().map_or(1, usize::from);

@@ -14,6 +14,7 @@ use super::cache::CacheSettings;
 use super::delivery::DeliverySettings;
 use super::enrich::{ENRICH_KEYS, EnrichSettings, STATE_KEYS};
 use super::sections::{FilterSettings, MemorySettings};
+use super::spool::{self, SpoolSection};
 use super::values::{Said, text, text_or_texts, texts, whole_number, wrong_type, yes_or_no};
 
 /// Every key of the file.
@@ -35,7 +36,7 @@ pub const KEYS: [&str; 14] = [
 ];
 
 /// Every section, with its keys; those of `services` are free.
-pub const SECTIONS: [(&str, &[&str]); 11] = [
+pub const SECTIONS: [(&str, &[&str]); 12] = [
     (
         "filter",
         &[
@@ -66,6 +67,7 @@ pub const SECTIONS: [(&str, &[&str]); 11] = [
     ("state", STATE_KEYS),
     ("analytics", analytics::KEYS),
     ("delivery", super::delivery::KEYS),
+    ("spool", spool::KEYS),
 ];
 
 /// A file that is larger is none of ours.
@@ -100,8 +102,6 @@ pub struct Settings {
     pub idle_timeout_s: Option<Said<i64>>,
     /// Seconds.
     pub active_timeout_s: Option<Said<i64>>,
-    /// A folder, or empty for none.
-    pub spool_dir: Option<Said<String>>,
     /// Leave out the agent's own connections to the store.
     pub exclude_own_traffic: Option<Said<bool>>,
     /// The section `filter`.
@@ -124,6 +124,8 @@ pub struct Settings {
     pub delivery: DeliverySettings,
     /// The section `batch`, which only the file has.
     pub batch: BatchSettings,
+    /// The section `spool`.
+    pub spool: SpoolSection,
 }
 
 /// The sections alone; the keys above them have been read.
@@ -141,6 +143,7 @@ struct Sections {
     enrich: BTreeMap<String, Spanned<Value>>,
     state: BTreeMap<String, Spanned<Value>>,
     delivery: BTreeMap<String, Spanned<Value>>,
+    spool: BTreeMap<String, Spanned<Value>>,
 }
 
 impl Settings {
@@ -204,6 +207,7 @@ impl Settings {
             ("state", sections.state),
             ("analytics", sections.analytics),
             ("delivery", sections.delivery),
+            ("spool", sections.spool),
         ];
         for (section, values) in sections {
             for (key, value) in values {
@@ -231,7 +235,6 @@ impl Settings {
             max_flows: self.max_flows.or(others.max_flows),
             idle_timeout_s: self.idle_timeout_s.or(others.idle_timeout_s),
             active_timeout_s: self.active_timeout_s.or(others.active_timeout_s),
-            spool_dir: self.spool_dir.or(others.spool_dir),
             exclude_own_traffic: self.exclude_own_traffic.or(others.exclude_own_traffic),
             filter: self.filter.or(others.filter),
             sampling_mode: self.sampling_mode.or(others.sampling_mode),
@@ -243,6 +246,7 @@ impl Settings {
             cache: self.cache.or(others.cache),
             delivery: self.delivery.or(others.delivery),
             batch: others.batch,
+            spool: self.spool.or(others.spool),
         }
     }
 
@@ -301,6 +305,11 @@ impl Settings {
             && super::batch::KEYS.contains(&key)
         {
             return self.batch.set(key, place, value);
+        }
+        if let Some(key) = key.strip_prefix("spool.")
+            && self.spool.set(key, place.clone(), value.clone())?
+        {
+            return Ok(());
         }
         if let Some(key) = key.strip_prefix("filter.")
             && self.filter.set(key, place.clone(), value.clone())?

@@ -52,7 +52,7 @@ impl Config {
             ),
             ("[cache]", self.cache_section() != other.cache_section()),
             ("[batch]", self.batch != other.batch),
-            ("spool", self.spool != other.spool),
+            ("[spool]", self.spool != other.spool),
             ("[status]", self.status != other.status),
             ("[memory]", self.memory != other.memory),
             ("[analytics]", self.said_of_analytics() != other.said_of_analytics()),

@@ -59,6 +59,7 @@ impl Observed<'_> {
             ledger: pipeline.ledger.clone(),
             latency: pipeline.latency.clone(),
             waiting: pipeline.waiting.clone(),
+            spool: pipeline.spool.clone(),
             cache,
             names: meter.names.clone(),
             metered: self.metered,

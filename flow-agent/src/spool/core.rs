@@ -48,6 +48,8 @@ pub enum Settled {
     Quarantined,
     /// It is lost, and in the losses.
     Lost,
+    /// The same, because it cannot be read back.
+    Unreadable,
 }
 
 /// A batch in the spool, without its block unless that is held in memory.
@@ -114,7 +116,20 @@ pub enum After {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Leaving {
     pub id: Uuid,
+    /// It cannot be read back.
+    pub unreadable: bool,
+    /// The segment that has it for sure.
+    pub sure: Option<u64>,
     pub after: Vec<After>,
+}
+
+impl After {
+    /// Of which segment.
+    pub fn segment(self) -> u64 {
+        match self {
+            Self::Note(segment) | Self::Remove(segment) | Self::MoveAside(segment) => segment,
+        }
+    }
 }
 
 /// The books.
@@ -221,7 +236,7 @@ impl Core {
     pub fn settle(&mut self, number: u64, how: Settled) -> Option<Leaving> {
         let entry = self.entries.remove(&number)?;
         self.cached.remove(&number);
-        self.only_in_memory.remove(&number);
+        let alone = self.only_in_memory.remove(&number);
         if entry.memory.is_some() {
             self.memory -= u64::from(entry.octets);
         }
@@ -230,7 +245,7 @@ impl Core {
         match how {
             Settled::Acknowledged => figures.acknowledged += 1,
             Settled::Quarantined => figures.quarantined += 1,
-            Settled::Lost => {}
+            Settled::Lost | Settled::Unreadable => {}
         }
         let mut after: Vec<After> = Vec::new();
         for place in &entry.places {
@@ -242,7 +257,8 @@ impl Core {
                 after.push(book.after(segment));
             }
         }
-        Some(Leaving { id: entry.id, after })
+        let sure = entry.places.first().filter(|_| !alone).map(|place| place.segment);
+        Some(Leaving { id: entry.id, unreadable: how == Settled::Unreadable, sure, after })
     }
 
     /// As [`Core::settle`], and it is in the losses.
@@ -251,7 +267,8 @@ impl Core {
         let mut lost = Contents::default();
         lost.add(entry.rows, &entry.counts);
         self.note_loss(reason, &lost);
-        self.settle(number, Settled::Lost)
+        let unreadable = reason == LossReason::Corrupt;
+        self.settle(number, if unreadable { Settled::Unreadable } else { Settled::Lost })
     }
 
     /// Something that is in no entry was lost.

@@ -11,12 +11,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::codec::checksum;
-use super::contents::Contents;
 use super::core::{Entry, Place};
 use super::file_system::{FileSystem, OpenFile, append_all, read_at, write_all_at};
 use super::index::Note;
 use super::record::RecordHeader;
-use super::segment::{self, DAMAGED, RECORDS, SPENT, index_name, segment_name};
+use super::segment::{self, DAMAGED, RECORDS, SPENT, Sums, index_name, segment_name};
 use super::settings::Fsync;
 use crate::frozen::FrozenBatch;
 
@@ -62,7 +61,7 @@ struct Active {
     writing: Arc<Writing>,
     end: u64,
     index_octets: u64,
-    sums: Contents,
+    sums: Sums,
 }
 
 /// A batch that was written.
@@ -172,8 +171,8 @@ impl Disk {
         let made = (|| {
             let file = self.files.create(&names[0])?;
             write_all_at(&*file, 0, &segment::head(segment))?;
-            let sums = Contents::default();
-            let (at, octets) = segment::sums(&sums);
+            let sums = Sums::empty();
+            let (at, octets) = sums.encode();
             write_all_at(&*file, at, &octets)?;
             let index = self.files.create(&names[1])?;
             append_all(&*index, &segment::head(segment))?;
@@ -265,10 +264,13 @@ impl Disk {
     }
 
     /// Adds to a segment's index, if there is one; how many octets.
-    pub fn note(&self, segment: u64, note: &Note) -> io::Result<u64> {
+    pub fn note(&self, segment: u64, note: &Note, sync: bool) -> io::Result<u64> {
         let octets = note.encode();
         let index = self.files.open(&index_name(segment))?;
         append_all(&*index, &octets)?;
+        if sync {
+            index.sync()?;
+        }
         Ok(octets.len() as u64)
     }
 
@@ -337,17 +339,18 @@ impl Active {
         let note = Note::Record(self.end, header).encode();
         self.index_octets += note.len() as u64;
         let mut sums = self.sums.clone();
-        sums.add(batch.rows, &batch.counts);
+        sums.contents.add(batch.rows, &batch.counts);
+        (sums.end, sums.last) = (offset + batch.block.len() as u64, batch.id);
         let written = append_all(&**index, &note)
             .and_then(|()| write_all_at(&**file, self.end, &octets))
             .and_then(|()| write_all_at(&**file, offset, &batch.block))
             .and_then(|()| {
-                let (at, octets) = segment::sums(&sums);
+                let (at, octets) = sums.encode();
                 write_all_at(&**file, at, &octets)
             });
         if written.is_ok() {
+            self.end = sums.end;
             self.sums = sums;
-            self.end = offset + batch.block.len() as u64;
         }
         (place, written)
     }

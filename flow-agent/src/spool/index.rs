@@ -13,6 +13,7 @@ const MAGIC: [u8; 4] = *b"FIDX";
 const RECORD: u8 = 1;
 const SETTLED: u8 = 2;
 const TOLD: u8 = 3;
+const LOST: u8 = 4;
 
 /// One entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,6 +22,8 @@ pub enum Note {
     Record(u64, RecordHeader),
     /// This batch is done with.
     Settled(Uuid),
+    /// This batch cannot be read back, which was told.
+    Lost(Uuid),
     /// This was lost, has no known id, and was told.
     Told(Contents),
 }
@@ -34,6 +37,7 @@ impl Note {
                 piece(MAGIC, RECORD, &content)
             }
             Self::Settled(id) => piece(MAGIC, SETTLED, id.as_bytes()),
+            Self::Lost(id) => piece(MAGIC, LOST, id.as_bytes()),
             Self::Told(contents) => {
                 let mut content = Vec::new();
                 put_contents(&mut content, contents, super::codec::MOST_PIECE);
@@ -50,6 +54,7 @@ impl Note {
                 RecordHeader::decode(reader.0).map(|(header, _)| Self::Record(offset, header))
             }
             SETTLED => Some(Self::Settled(Uuid::from_bytes(reader.take()?))),
+            LOST => Some(Self::Lost(Uuid::from_bytes(reader.take()?))),
             TOLD => take_contents(&mut reader).map(Self::Told),
             _ => None,
         }

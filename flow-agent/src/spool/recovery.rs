@@ -20,7 +20,7 @@ use super::folder::{Folder, LOCK};
 use super::index::Note;
 use super::reader::SpoolReader;
 use super::record::RecordHeader;
-use super::scan::Scan;
+use super::scan::{Record, Scan};
 use super::segment::{Name, head, index_name};
 use super::settings::{Fsync, SpoolSettings, Waits};
 use super::shared::Shared;
@@ -178,12 +178,18 @@ impl Recovery {
         let settled: BTreeSet<Uuid> =
             self.scans.values().flat_map(|scan| scan.settled.iter().copied()).collect();
         let last = self.scans.keys().next_back().copied();
+        let ends: BTreeSet<Uuid> = self.scans.values().filter_map(Scan::last).collect();
+        let records = self.scans.values().flat_map(|scan| &scan.records);
+        let headers: BTreeMap<Uuid, RecordHeader> = records
+            .filter(|record| ends.contains(&record.header.id))
+            .map(|record| (record.header.id, record.header.clone()))
+            .collect();
         let mut order: Vec<Uuid> = Vec::new();
         let mut batches: BTreeMap<Uuid, Found> = BTreeMap::new();
         for (number, scan) in &self.scans {
             let book = Book { octets: scan.octets, damaged: scan.damaged, ..Book::default() };
             core.segments.insert(*number, book);
-            for (header, place) in &scan.records {
+            for Record { header, place, .. } in &scan.records {
                 if settled.contains(&header.id) {
                     continue;
                 }
@@ -194,10 +200,10 @@ impl Recovery {
                 found.places.extend(place);
                 found.segments.push(*number);
             }
-            if let Some(unknown) = &scan.unknown {
+            if let Some(unknown) = scan.unknown(&headers) {
                 let torn = Some(*number) == last && !scan.damaged;
-                lose(core, recovered, torn, unknown);
-                keep_note(files, *number, &Note::Told(unknown.clone()));
+                lose(core, recovered, torn, &unknown);
+                keep_note(files, *number, &Note::Told(unknown));
             }
         }
         let mut names = BTreeSet::new();
@@ -211,8 +217,9 @@ impl Recovery {
                 let mut lost = Contents::default();
                 lost.add(found.header.rows, &found.header.counts);
                 lose(core, recovered, torn, &lost);
+                let note = if torn { Note::Settled(id) } else { Note::Lost(id) };
                 for number in found.segments {
-                    keep_note(files, number, &Note::Settled(id));
+                    keep_note(files, number, &note);
                 }
             } else {
                 recovered.waiting.add(found.header.rows, &found.header.counts);

@@ -12,7 +12,7 @@ use super::core::Place;
 use super::file_system::{FileSystem, OpenFile, read_at};
 use super::index::Note;
 use super::record::RecordHeader;
-use super::segment::{self, RECORDS, VERSION, index_name, segment_name};
+use super::segment::{self, RECORDS, Sums, VERSION, index_name, segment_name};
 
 /// An index that is larger is none of ours; the rest of it is not read.
 const MOST_INDEX: u64 = 256 << 20;
@@ -22,18 +22,28 @@ const STEP: usize = 1 << 20;
 /// What a segment has.
 #[derive(Debug, Default)]
 pub struct Scan {
-    /// In order. Without a place: the header is known, the block is not there.
-    pub records: Vec<(RecordHeader, Option<Place>)>,
+    /// In order.
+    pub records: Vec<Record>,
     /// Batches that are done with.
     pub settled: BTreeSet<Uuid>,
-    /// What records hold of which neither header is left and that was not told yet.
-    pub unknown: Option<Contents>,
+    /// What was written here, and what was told of it.
+    sums: Option<Sums>,
+    told: Contents,
     /// Segment and index, in octets.
     pub octets: u64,
     /// Something is not as it was written.
     pub damaged: bool,
     /// The file ends before what was written does.
     pub cut: bool,
+}
+
+/// A record.
+#[derive(Debug)]
+pub struct Record {
+    pub offset: u64,
+    pub header: RecordHeader,
+    /// None: the header is known, the block is not there.
+    pub place: Option<Place>,
 }
 
 impl Scan {
@@ -63,12 +73,19 @@ impl Scan {
         scan.octets = length + index.len() as u64;
         // A segment is damaged without its head, unless it died before it had one.
         scan.damaged = own.is_none() && (length >= RECORDS || file.is_none());
-        let (mut indexed, mut told) = (BTreeMap::new(), Contents::default());
+        let mut indexed = BTreeMap::new();
         for note in Note::all(&index) {
             match note {
                 Note::Record(offset, header) => drop(indexed.insert(offset, header)),
                 Note::Settled(id) => drop(scan.settled.insert(id)),
-                Note::Told(contents) => told.merge(&contents),
+                Note::Lost(id) => {
+                    scan.settled.insert(id);
+                    scan.damaged = true;
+                }
+                Note::Told(contents) => {
+                    scan.told.merge(&contents);
+                    scan.damaged = true;
+                }
             }
         }
         let mut visited = BTreeSet::new();
@@ -80,26 +97,38 @@ impl Scan {
             if !visited.contains(&offset) {
                 scan.cut |= offset >= length;
                 scan.damaged |= offset < length;
-                scan.records.push((header, None));
+                scan.records.push(Record { offset, header, place: None });
             }
         }
-        if let Some(sums) = segment::take_sums(&front) {
-            scan.unknown = scan.less_known(&sums, told);
-        }
+        scan.sums = Sums::decode(&front);
         Ok(scan)
     }
 
-    /// What the sums have that nothing else knows of.
-    fn less_known(&self, sums: &Contents, mut known: Contents) -> Option<Contents> {
+    /// The batch that was written last.
+    pub fn last(&self) -> Option<Uuid> {
+        self.sums.as_ref().map(|sums| sums.last)
+    }
+
+    /// What records hold of which neither header is left and that was not told yet. `elsewhere`
+    /// has the headers of all segments' last batches.
+    pub fn unknown(&self, elsewhere: &BTreeMap<Uuid, RecordHeader>) -> Option<Contents> {
+        let sums = self.sums.as_ref()?;
+        let mut known = self.told.clone();
         let mut ids = BTreeSet::new();
-        for (header, _) in &self.records {
+        for Record { header, .. } in self.records.iter().filter(|record| record.offset < sums.end) {
             if ids.insert(header.id) {
                 known.add(header.rows, &header.counts);
             }
         }
+        // The write of the sums failed, and the batch went to another segment.
+        if let Some(header) = elsewhere.get(&sums.last)
+            && ids.insert(header.id)
+        {
+            known.add(header.rows, &header.counts);
+        }
         // Of these nothing but the id is known.
         let only_settled = self.settled.iter().filter(|id| !ids.contains(id)).count() as u64;
-        sums.less(&known).filter(|unknown| unknown.batches > only_settled)
+        sums.contents.less(&known).filter(|unknown| unknown.batches > only_settled)
     }
 }
 
@@ -144,7 +173,8 @@ impl Walk<'_> {
             let end = block + u64::from(header.octets);
             let place = Place { segment: self.number, offset: block, checksum: header.checksum };
             scan.cut |= end > self.length;
-            scan.records.push((header, (end <= self.length).then_some(place)));
+            let place = (end <= self.length).then_some(place);
+            scan.records.push(Record { offset, header, place });
             offset = end;
         }
     }

@@ -10,6 +10,8 @@
 //! The sums say what all records hold that were ever written here. The two copies are written in
 //! turn, so that one is whole whatever happens.
 
+use uuid::Uuid;
+
 use super::codec::{MOST_PIECE, Reader, piece, put_contents, take_contents, take_piece};
 use super::contents::Contents;
 
@@ -90,21 +92,42 @@ pub fn version(octets: &[u8]) -> Option<u32> {
     (reader.take()? == MAGIC).then(|| reader.u32()).flatten()
 }
 
-/// The sums, and where they are written.
-pub fn sums(contents: &Contents) -> (u64, Vec<u8>) {
-    let mut content = Vec::new();
-    put_contents(&mut content, contents, PART as usize - super::codec::PIECE);
-    (PART * (1 + contents.batches % 2), piece(SUMS, 0, &content))
+/// What all records hold that were ever written to a segment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Sums {
+    pub contents: Contents,
+    /// Where the last of them ends.
+    pub end: u64,
+    /// Its batch. It may be elsewhere, too, if the write of these sums failed.
+    pub last: Uuid,
 }
 
-/// The younger of the copies that are whole. `octets` are the first three parts.
-pub fn take_sums(octets: &[u8]) -> Option<Contents> {
-    let copy = |part: u64| {
-        let octets = octets.get((part * PART) as usize..)?;
-        let (_, content, _) = take_piece(SUMS, octets)?;
-        take_contents(&mut Reader(content))
-    };
-    [copy(1), copy(2)].into_iter().flatten().max_by_key(|contents| contents.batches)
+impl Sums {
+    /// Of a segment without records.
+    pub fn empty() -> Self {
+        Self { end: RECORDS, ..Self::default() }
+    }
+
+    /// The octets, and where they are written.
+    pub fn encode(&self) -> (u64, Vec<u8>) {
+        let mut content = self.end.to_le_bytes().to_vec();
+        content.extend(self.last.as_bytes());
+        let most = PART as usize - super::codec::PIECE - content.len();
+        put_contents(&mut content, &self.contents, most);
+        (PART * (1 + self.contents.batches % 2), piece(SUMS, 0, &content))
+    }
+
+    /// The younger of the copies that are whole. `octets` are the first three parts.
+    pub fn decode(octets: &[u8]) -> Option<Self> {
+        let copy = |part: u64| {
+            let octets = octets.get((part * PART) as usize..)?;
+            let (_, content, _) = take_piece(SUMS, octets)?;
+            let mut reader = Reader(content);
+            let (end, last) = (reader.u64()?, Uuid::from_bytes(reader.take()?));
+            Some(Self { contents: take_contents(&mut reader)?, end, last })
+        };
+        [copy(1), copy(2)].into_iter().flatten().max_by_key(|sums| sums.contents.batches)
+    }
 }
 
 const _: () = assert!(MOST_PIECE > PART as usize);

@@ -9,7 +9,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustix::io::Errno;
 use tokio::sync::Notify;
-use uuid::Uuid;
 
 use super::contents::{Contents, LossReason};
 use super::core::{After, Core, Entry, Leaving, Place, Settled};
@@ -196,7 +195,12 @@ impl Shared {
             }
         };
         for segment in changes.closed {
-            if self.closed(disk, segment) {
+            // Where the files are gone for sure, the batch is not: else they may come back with a
+            // power cut, and it would be called lost.
+            if self.closed(disk, segment)
+                && tainted.iter().any(|place| place.segment == segment)
+                && disk.files.sync_folder().is_ok()
+            {
                 tainted.retain(|place| place.segment != segment);
             }
         }
@@ -269,7 +273,7 @@ impl Shared {
                     // Settled meanwhile, and so it is here.
                     drop(core);
                     let note = Note::Settled(batch.id);
-                    let _ = disk.note(stored.place.segment, &note);
+                    self.note(disk, stored.place.segment, &note, false);
                 }
             } else {
                 core.taint(number, stored.place);
@@ -402,7 +406,7 @@ impl Shared {
         self.core().note_loss(reason, &Contents::of(batch));
         if let Some(disk) = &self.disk {
             for place in tainted {
-                let _ = disk.note(place.segment, &Note::Settled(batch.id));
+                self.note(disk, place.segment, &Note::Settled(batch.id), true);
             }
         }
     }
@@ -458,30 +462,34 @@ impl Shared {
         disk.read(entry).map(Arc::new)
     }
 
+    /// Where a batch may be although it is not stored there comes first, and is synced: without
+    /// the note there the next agent would call it lost.
     fn follow_all(&self, leaving: Leaving) {
         if let Some(disk) = &self.disk {
-            for after in leaving.after {
-                self.follow(disk, after, Some(leaving.id));
+            let Leaving { id, unreadable, sure, after } = leaving;
+            let note = if unreadable { Note::Lost(id) } else { Note::Settled(id) };
+            let sure = |after: &&After| Some(after.segment()) == sure;
+            for after in after.iter().filter(|after| !sure(after)) {
+                self.follow(disk, *after, Some((&note, true)));
+            }
+            for after in after.iter().filter(sure) {
+                self.follow(disk, *after, Some((&note, false)));
             }
         }
         self.room.notify_one();
     }
 
-    /// Does what follows on disk; true if the segment is gone.
-    fn follow(&self, disk: &Disk, after: After, id: Option<Uuid>) -> bool {
+    /// Does what follows on disk; true if the segment is gone. The note may have to be synced.
+    fn follow(&self, disk: &Disk, after: After, note: Option<(&Note, bool)>) -> bool {
+        if let (After::Remove(segment) | After::MoveAside(segment), Some((note, true))) =
+            (after, note)
+        {
+            self.note(disk, segment, note, true);
+        }
         let (segment, done) = match after {
             After::Note(segment) => {
-                let Some(id) = id else { return false };
-                match disk.note(segment, &Note::Settled(id)) {
-                    Ok(octets) => {
-                        if let Some(book) = self.core().segments.get_mut(&segment) {
-                            book.octets += octets;
-                        }
-                    }
-                    // Removed by another meanwhile, with all its batches.
-                    Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                    Err(error) => self.tell(&error),
-                }
+                let Some((note, sync)) = note else { return false };
+                self.note(disk, segment, note, sync);
                 return false;
             }
             After::Remove(segment) => (segment, disk.remove(segment)),
@@ -498,10 +506,26 @@ impl Shared {
             }
             Err(error) => {
                 self.tell(&error);
-                if let Some(id) = id {
-                    let _ = disk.note(segment, &Note::Settled(id));
+                if let Some((note, sync)) = note {
+                    self.note(disk, segment, note, sync);
                 }
                 false
+            }
+        }
+    }
+
+    fn note(&self, disk: &Disk, segment: u64, note: &Note, sync: bool) {
+        match disk.note(segment, note, sync) {
+            Ok(octets) => {
+                if let Some(book) = self.core().segments.get_mut(&segment) {
+                    book.octets += octets;
+                }
+            }
+            // Removed by another meanwhile, with all its batches.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => {
+                self.core().figures.note_errors += 1;
+                self.tell(&error);
             }
         }
     }

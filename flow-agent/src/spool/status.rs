@@ -91,6 +91,9 @@ pub struct SpoolFigures {
     pub corrupt: u64,
     /// Writes, and makings and removals of files, that failed.
     pub write_errors: u64,
+    /// Notes of settled batches that could not be written: the next agent may find such a batch
+    /// doubtful or call it lost.
+    pub note_errors: u64,
     /// Syncs that failed.
     pub sync_errors: u64,
     /// Syncs of a file.

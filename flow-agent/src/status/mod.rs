@@ -19,6 +19,7 @@ mod respond;
 mod selection;
 mod server;
 mod sources;
+mod spool;
 mod stored;
 mod vitals;
 

@@ -59,6 +59,7 @@ pub fn status(sources: &Sources) -> Value {
             "batches": waiting.batches,
             "batch_records": waiting.batch_records,
         },
+        "spool": super::spool::section(sources),
         "memory": memory(sources),
         "packets": {
             "seen": packets(|entry| *entry == Entry::Seen),

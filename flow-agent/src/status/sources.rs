@@ -17,6 +17,7 @@ use crate::ledger::Ledger;
 use crate::names::NameBook;
 use crate::pressure::PressureBook;
 use crate::sink::Endpoints;
+use crate::spool::SpoolStatus;
 use crate::waiting::Waiting;
 
 /// The rules that the configuration asks for; clones share them.
@@ -51,6 +52,8 @@ pub struct Sources {
     pub latency: Latency,
     /// What waits for the store.
     pub waiting: Waiting,
+    /// The spool; the default says nothing.
+    pub spool: SpoolStatus,
     /// The flow cache.
     pub cache: CacheControl,
     /// What interfaces are called.

@@ -104,10 +104,21 @@ impl Model {
         world.faults.extend(faults.into_iter().map(|(at, fault)| (from + at, fault)));
     }
 
+    /// No operation fails any more as it was told.
+    pub fn heal(&self) {
+        self.world().faults.clear();
+    }
+
     /// The machine dies at this operation from now.
     pub fn die_at(&self, operation: u64) {
         let mut world = self.world();
         world.dies_at = Some(world.operations + operation);
+    }
+
+    /// The machine has died.
+    pub fn is_dead(&self) -> bool {
+        let world = self.world();
+        world.dies_at.is_some_and(|at| world.operations > at)
     }
 
     /// Every change fails from now on, or none.

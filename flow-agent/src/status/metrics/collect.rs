@@ -24,6 +24,7 @@ pub fn collect(sources: &Sources) -> Vec<Family> {
     drains(sources, &mut families);
     cache(sources, &mut families);
     delivery(sources, &mut families);
+    crate::status::spool::metrics(sources, &mut families);
     memory(&sources.pressure.state(), &mut families);
     findings::analytics(sources.analytics.as_ref(), &mut families);
     findings::enrichment(&sources.enrich.read(), &mut families);

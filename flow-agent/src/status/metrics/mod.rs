@@ -168,6 +168,22 @@ metrics! {
     WAITING_BATCHES = Gauge "waiting" ["batches"] {""} "Frozen batches that wait for the store, the one under way among them.";
     LATENCY = Histogram "stage_latency" ["seconds"] {"stage"} "How long the stages take.";
 
+    SPOOL_BATCHES = Gauge "spool" ["batches"] {""} "Batches in the spool.";
+    SPOOL_ROWS = Gauge "spool" ["rows"] {""} "Their rows.";
+    SPOOL_BYTES = Gauge "spool" ["bytes"] {"place"} "What the spool takes: files on disk, blocks in memory.";
+    SPOOL_LIMIT = Gauge "spool_limit" ["bytes"] {"place"} "What it may take.";
+    SPOOL_OLDEST = Gauge "spool_oldest_age" ["seconds"] {""} "Age of the oldest batch in the spool; 0 if there is none.";
+    SPOOL_APPENDED = Counter "spool_appended" ["batches"] {""} "Batches that the spool took in.";
+    SPOOL_RECOVERED = Counter "spool_recovered" ["batches"] {""} "Batches that an agent before this one left.";
+    SPOOL_LOST = Counter "spool_lost" ["batches"] {"reason"} "Batches that the spool dropped or cannot read back.";
+    SPOOL_LOST_ROWS = Counter "spool_lost" ["rows"] {"reason"} "Their rows.";
+    SPOOL_CORRUPT = Counter "spool_corrupt" ["batches"] {""} "Batches that cannot be read back, found at the start or later.";
+    SPOOL_FAILING = Gauge "spool_failing" [""] {""} "1 while the disk of the spool is full or fails and batches are held in memory, else 0.";
+    SPOOL_WRITE_ERRORS = Counter "spool_write" ["errors"] {""} "Operations on files of the spool that failed.";
+    SPOOL_SYNC_ERRORS = Counter "spool_sync" ["errors"] {""} "Syncs that failed; what they should have kept was written anew.";
+    SPOOL_SYNCS = Counter "spool" ["syncs"] {""} "Syncs of a file.";
+    SPOOL_SYNC_TIME = Counter "spool_sync" ["seconds"] {""} "How long they took.";
+
     MEMORY_USED = Gauge "memory_used" ["bytes"] {"source"} "Memory in use, without what can be dropped.";
     MEMORY_LIMIT = Gauge "memory_limit" ["bytes"] {"source"} "Memory there is.";
     MEMORY_STALL = Gauge "memory_stall" ["ratio"] {""} "Share of the last 10 s in which a task waited for memory (PSI).";
