@@ -81,6 +81,7 @@ pub fn run(
         watch: Some(Arc::new(own)),
     };
     let store = Store::open(&config.store, &opening)?;
+    warn_of_other_ports(config, &store);
     let reloader = Reloader::new(source, config.clone(), store.address().port());
     drain.install_rules(reloader.rules())?;
     let rules = RulesBook::new(reloader.rules());
@@ -164,6 +165,21 @@ pub fn run(
     drop(status);
     let closed = store.close();
     metered.and(detached).and(drained).and(stored).and(closed)
+}
+
+/// The kernel side knows the agent's own connections by one port.
+fn warn_of_other_ports(config: &Config, store: &Store) {
+    let own = store.address().port();
+    let endpoints = store.endpoints();
+    let mut others = endpoints.all().filter(|it| it.client.address().port() != own);
+    if let Some(other) = others.next().filter(|_| config.exclude_own_traffic) {
+        tracing::warn!(
+            "the agent's own connections to {} are metered, because it has another port than {}; \
+             give all servers of the store the same port",
+            other.client.address(),
+            store.address()
+        );
+    }
 }
 
 /// Shows the neighbour tables of the metered interfaces to the analytics, if they want them.

@@ -93,7 +93,7 @@ fn what_is_not_clickhouse_is_told() {
             Strange::NotClickHouse { status: 200 },
         ),
         (b"HTTP/1.1 502 Bad Gateway\r\n\r\n", Strange::NotClickHouse { status: 502 }),
-        (b"\x15\x03\x03\x00\x02\x02\x0a\n", Strange::NotHttp),
+        (b"\x15\x03\x03\x00\x02\x02\x0a", Strange::NotHttp),
         (b"220 smtp.example ESMTP\r\n", Strange::NotHttp),
     ] {
         assert_eq!(feed(&mut Answers::default(), octets, &[1]), Err(strange));

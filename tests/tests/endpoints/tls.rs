@@ -16,7 +16,7 @@ const FAR: i32 = 2900;
 fn a_server_is_believed_only_with_the_right_certificate() {
     let folder = TempDir::new().expect("a folder");
     let store = Store::start();
-    let (authority, other) = (Authority::new(), Authority::new());
+    let (authority, other) = (Authority::new("ours"), Authority::new("other"));
     let ca = authority.file(folder.path(), "ca.pem");
     let wrong_ca = other.file(folder.path(), "other.pem");
     let good = authority.identity("localhost", FAR);
@@ -36,7 +36,7 @@ fn a_server_is_believed_only_with_the_right_certificate() {
 fn an_expired_certificate_is_refused() {
     let folder = TempDir::new().expect("a folder");
     let store = Store::start();
-    let authority = Authority::new();
+    let authority = Authority::new("ours");
     let ca = authority.file(folder.path(), "ca.pem");
     let expired = authority.identity("localhost", 2001);
     let door = Door::open(store.url(), Some(expired.acceptor(None)));
@@ -48,7 +48,7 @@ fn an_expired_certificate_is_refused() {
 fn a_client_certificate_is_shown_to_a_server_that_wants_one() {
     let folder = TempDir::new().expect("a folder");
     let store = Store::start();
-    let (authority, clients) = (Authority::new(), Authority::new());
+    let (authority, clients) = (Authority::new("ours"), Authority::new("other"));
     let ca = authority.file(folder.path(), "ca.pem");
     let server = authority.identity("localhost", FAR);
     let door = Door::open(store.url(), Some(server.acceptor(Some(&clients))));
@@ -68,7 +68,7 @@ fn a_client_certificate_is_shown_to_a_server_that_wants_one() {
 fn tls_and_plain_ports_are_told_apart() {
     let folder = TempDir::new().expect("a folder");
     let store = Store::start();
-    let authority = Authority::new();
+    let authority = Authority::new("ours");
     let ca = authority.file(folder.path(), "ca.pem");
     let server = authority.identity("localhost", FAR);
     let door = Door::open(store.url(), Some(server.acceptor(None)));
@@ -81,7 +81,7 @@ fn tls_and_plain_ports_are_told_apart() {
 #[test]
 fn an_older_version_of_tls_is_refused() {
     let folder = TempDir::new().expect("a folder");
-    let ca = Authority::new().file(folder.path(), "ca.pem");
+    let ca = Authority::new("ours").file(folder.path(), "ca.pem");
     // A greeting of TLS 1.0: random octets, no session, TLS_RSA_WITH_AES_128_CBC_SHA.
     let mut greeting = vec![22, 3, 1, 0, 42, 2, 0, 0, 38, 3, 1];
     greeting.extend([7; 32]);
@@ -108,7 +108,7 @@ fn files_that_cannot_be_used_are_named() {
 fn batches_go_over_tls_with_each_compression() {
     let folder = TempDir::new().expect("a folder");
     let store = Store::start();
-    let authority = Authority::new();
+    let authority = Authority::new("ours");
     let ca = authority.file(folder.path(), "ca.pem");
     let server = authority.identity("localhost", FAR);
     let door = Door::open(store.url(), Some(server.acceptor(None)));

@@ -168,6 +168,10 @@ metrics! {
     WAITING_BATCHES = Gauge "waiting" ["batches"] {""} "Frozen batches that wait for the store, the one under way among them.";
     LATENCY = Histogram "stage_latency" ["seconds"] {"stage"} "How long the stages take.";
 
+    STORE_UP = Gauge "store_up" [""] {"endpoint"} "1 unless the last request to this server of the store came to nothing, then 0.";
+    STORE_FAILURES = Counter "store" ["failures"] {"endpoint"} "Requests to it that came to nothing: no connection, no answer, one that is none of ClickHouse's, or not able to work.";
+    STORE_CONNECTIONS = Counter "store" ["connections"] {"endpoint"} "Connections to it that were begun.";
+
     MEMORY_USED = Gauge "memory_used" ["bytes"] {"source"} "Memory in use, without what can be dropped.";
     MEMORY_LIMIT = Gauge "memory_limit" ["bytes"] {"source"} "Memory there is.";
     MEMORY_STALL = Gauge "memory_stall" ["ratio"] {""} "Share of the last 10 s in which a task waited for memory (PSI).";
