@@ -212,3 +212,67 @@ fn one_of<T: Copy>(
         allowed: choices.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(" or "),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::Settings;
+    use super::*;
+
+    fn check(text: &str) -> Result<DeliveryConfig, String> {
+        let settings = Settings::parse(text, "agent.toml").map_err(|error| error.to_string())?;
+        settings.check("host", 2).map(|config| config.delivery).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn what_is_said_is_taken() {
+        let text = "[delivery]\nuser = 'u'\npassword_file = 'credential:p'\nca_file = '/ca'\n\
+            client_cert_file = '/c'\nclient_key_file = '/k'\nconnect_timeout_ms = 11\n\
+            read_timeout_s = 2\ninsert_timeout_s = 3\nplacement = 'round_robin'\n\
+            compression = 'zstd'";
+        let access = AccessConfig {
+            user: Some("u".into()),
+            password_file: Some(PasswordFile::Credential("p".into())),
+            tls: TlsFiles { ca: Some("/ca".into()), client: Some(("/c".into(), "/k".into())) },
+            connect_timeout: Duration::from_millis(11),
+            read_timeout: Duration::from_secs(2),
+            insert_timeout: Duration::from_secs(3),
+            codec: Some(Codec::Zstd),
+        };
+        assert_eq!(check(text), Ok(DeliveryConfig { access, placement: Placement::RoundRobin }));
+        assert_eq!(check(""), Ok(DeliveryConfig::default()));
+        let none = check("[delivery]\npassword_file = ''").expect("valid");
+        assert_eq!(none.access.password_file, None);
+    }
+
+    #[test]
+    fn bad_stores_and_ways_to_them_are_refused_by_file_line_and_key() {
+        for (text, line, words) in [
+            ("store = 5", 1, "store is a whole number; it must be a text, or a list of texts"),
+            (
+                "store = ['http://x', 5]",
+                1,
+                "store is a list of other values; it must be a text, or",
+            ),
+            ("store = []", 1, "no server is named"),
+            ("store = ['http://x', 'http://y,http://x:8123']", 1, "http://x:8123 is there twice"),
+            ("store = ['embedded:/a', 'embedded:/b']", 1, "an embedded store is the only one"),
+            ("[delivery]\nuser = ''", 2, "delivery.user is \"\"; it must be a name"),
+            ("[delivery]\nuser = 1", 2, "delivery.user is a whole number; it must be a text"),
+            ("[delivery]\npassword_file = 'credential:a/b'", 2, "it must be credential:NAME"),
+            ("[delivery]\nca_file = ''", 2, "the path of a file in PEM"),
+            ("[delivery]\nclient_cert_file = '/c'", 2, "given together with client_key_file"),
+            ("[delivery]\nclient_key_file = '/k'", 2, "given together with client_cert_file"),
+            ("[delivery]\nconnect_timeout_ms = 9", 2, "connect_timeout_ms is 9; it must be 10 to"),
+            ("[delivery]\nread_timeout_s = 0", 2, "read_timeout_s is 0; it must be 1 to 3600"),
+            ("[delivery]\ninsert_timeout_s = 3601", 2, "insert_timeout_s is 3601; it must be 1 to"),
+            ("[delivery]\ninsert_timeout_s = '1'", 2, "it must be a whole number"),
+            ("[delivery]\nplacement = 'random'", 2, "it must be consistent or round_robin"),
+            ("[delivery]\ncompression = 'gzip'", 2, "it must be none or lz4 or zstd"),
+            ("[delivery]\npassword = 'x'", 2, "delivery.password is no key; the keys are user"),
+        ] {
+            let error = check(text).expect_err(text);
+            assert!(error.contains(&format!("agent.toml, line {line}: ")), "{text}: {error}");
+            assert!(error.contains(words), "{text}: {error}");
+        }
+    }
+}

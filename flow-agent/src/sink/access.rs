@@ -10,11 +10,10 @@ use std::time::Duration;
 
 use clickhouse::{Client, Compression};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
-use rustls::ClientConfig;
 
 use super::connector::{ConnectionWatch, Connector};
 use super::credentials::{Credentials, PasswordFile};
-use super::tls::TlsFiles;
+use super::tls::{Tls, TlsFiles};
 use super::{Servers, SinkError, StoreAddress};
 
 /// Below the 3 s after which a ClickHouse server closes an idle connection by default.
@@ -83,7 +82,7 @@ impl Default for AccessConfig {
 pub struct Access {
     config: AccessConfig,
     credentials: Arc<Credentials>,
-    tls: Option<Arc<ClientConfig>>,
+    tls: Option<Arc<Tls>>,
     watch: Option<Arc<dyn ConnectionWatch>>,
     /// Connections that were begun, by URL.
     connects: Arc<Mutex<BTreeMap<String, Arc<AtomicU64>>>>,
@@ -103,11 +102,11 @@ impl Access {
         let file = config.password_file.clone();
         let credentials = Credentials::open(config.user.clone(), file, folder)?;
         let needs_tls = servers.all().any(StoreAddress::is_tls);
-        let tls = needs_tls.then(|| config.tls.load()).transpose()?;
+        let tls = needs_tls.then(|| Tls::open(config.tls.clone())).transpose()?;
         Ok(Self {
             config: config.clone(),
             credentials: Arc::new(credentials),
-            tls,
+            tls: tls.map(Arc::new),
             watch,
             connects: Arc::default(),
         })

@@ -13,6 +13,8 @@ pub const MOST_ERROR: u64 = 64 << 10;
 const MOST_HEAD: usize = 64 << 10;
 /// As the HTTP client takes.
 const MOST_HEADERS: usize = 100;
+/// How every answer begins.
+const START: &[u8] = b"HTTP/1.";
 /// What every answer of ClickHouse to a statement has some of: `X-ClickHouse-Query-Id`,
 /// `X-ClickHouse-Server-Display-Name`, `X-ClickHouse-Summary`.
 const MARK: &str = "x-clickhouse-";
@@ -93,6 +95,10 @@ impl Answers {
                 State::Head(head) => {
                     let before = head.len();
                     head.extend_from_slice(octets);
+                    let start = head.len().min(START.len());
+                    if head[..start] != START[..start] {
+                        return Err(Strange::NotHttp);
+                    }
                     if !octets.contains(&b'\n') {
                         return if head.len() > MOST_HEAD {
                             Err(Strange::LongHead)

@@ -9,21 +9,18 @@ const MARKED: &str = "X-ClickHouse-Query-Id: q\r\n";
 /// An answer with this body, in one of the ways in which HTTP says where it ends.
 fn answer(status: u16, framing: u8, body: &[u8]) -> Vec<u8> {
     let mut octets = format!("HTTP/1.1 {status} x\r\n{MARKED}").into_bytes();
-    match framing {
-        0 => {
-            octets.extend(format!("Content-Length: {}\r\n\r\n", body.len()).bytes());
-            octets.extend(body);
-        }
-        _ => {
-            octets.extend(b"Transfer-Encoding: chunked\r\n\r\n");
-            for chunk in body.chunks(7) {
-                octets.extend(format!("{:x};e=1\r\n", chunk.len()).bytes());
-                octets.extend(chunk);
-                octets.extend(b"\r\n");
-            }
-            octets.extend(if framing == 1 { &b"0\r\n\r\n"[..] } else { b"0\r\nX: y\r\n\r\n" });
-        }
+    if framing == 0 {
+        octets.extend(format!("Content-Length: {}\r\n\r\n", body.len()).bytes());
+        octets.extend(body);
+        return octets;
     }
+    octets.extend(b"Transfer-Encoding: chunked\r\n\r\n");
+    for chunk in body.chunks(7) {
+        octets.extend(format!("{:x};e=1\r\n", chunk.len()).bytes());
+        octets.extend(chunk);
+        octets.extend(b"\r\n");
+    }
+    octets.extend(if framing == 1 { &b"0\r\n\r\n"[..] } else { b"0\r\nX: y\r\n\r\n" });
     octets
 }
 
@@ -93,7 +90,7 @@ fn what_is_not_clickhouse_is_told() {
             Strange::NotClickHouse { status: 200 },
         ),
         (b"HTTP/1.1 502 Bad Gateway\r\n\r\n", Strange::NotClickHouse { status: 502 }),
-        (b"\x15\x03\x03\x00\x02\x02\x0a\n", Strange::NotHttp),
+        (b"\x15\x03\x03\x00\x02\x02\x0a", Strange::NotHttp),
         (b"220 smtp.example ESMTP\r\n", Strange::NotHttp),
     ] {
         assert_eq!(feed(&mut Answers::default(), octets, &[1]), Err(strange));

@@ -130,7 +130,11 @@ impl ClickHouse {
             }
             insert.end().await
         };
-        insert.await.map_err(|error| self.error(&what, &error))
+        let limit = self.insert_timeout();
+        match tokio::time::timeout(limit, insert).await {
+            Ok(done) => done.map_err(|error| self.error(&what, &error)),
+            Err(_) => Err(SinkError::Silent { seconds: limit.as_secs() }),
+        }
     }
 
     pub(super) async fn ask<T>(
@@ -200,18 +204,21 @@ impl ClickHouse {
 
     /// The password may have been changed; then the next request has the new one.
     fn wrong_credentials(&self, error: SinkError) -> SinkError {
+        let address = self.address.to_string();
+        let SinkError::Refused { problem, .. } = error else { return error };
+        let denied = SinkError::Denied { address, problem };
         if self.address.user.is_some() {
-            return error;
+            return denied;
         }
         match self.access.credentials().reread() {
-            Ok(false) => error,
+            Ok(false) => denied,
             Ok(true) => {
                 tracing::info!("{} refused the password; the file has another one", self.address);
                 SinkError::NewPassword { address: self.address.to_string() }
             }
             Err(source) => {
                 tracing::warn!("{source}; the password from before stays");
-                error
+                denied
             }
         }
     }

@@ -15,7 +15,6 @@ use std::time::{Duration, Instant};
 use hyper::Uri;
 use hyper_util::rt::TokioIo;
 use rustix::net::sockopt;
-use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::net::{TcpSocket, TcpStream, lookup_host};
 use tokio::time::timeout;
@@ -24,6 +23,7 @@ use tower_service::Service;
 
 use super::dial::DialError;
 use super::stream::{StoreStream, Wire};
+use super::tls::Tls;
 
 /// An idle connection is asked after so long whether its other end still lives,
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(15);
@@ -44,7 +44,7 @@ pub trait ConnectionWatch: Send + Sync {
 #[derive(Clone)]
 pub struct Connector {
     /// For `https`; without it no such URL is connected to.
-    pub tls: Option<Arc<ClientConfig>>,
+    pub tls: Option<Arc<Tls>>,
     /// For each address of a name: TCP and TLS together.
     pub connect_timeout: Duration,
     /// How long octets may go unacknowledged before the other end counts as dead.
@@ -82,9 +82,9 @@ impl Connector {
 
     fn tls_to(&self, host: &str) -> Result<(TlsConnector, ServerName<'static>), DialError> {
         let bad = |error: &dyn ToString| DialError::Tls(io::Error::other(error.to_string()));
-        let config = self.tls.clone().ok_or_else(|| bad(&"there is no TLS configuration"))?;
+        let tls = self.tls.as_ref().ok_or_else(|| bad(&"there is no TLS configuration"))?;
         let name = ServerName::try_from(host.to_owned()).map_err(|error| bad(&error))?;
-        Ok((config.into(), name))
+        Ok((tls.config().into(), name))
     }
 
     async fn connect_to(

@@ -23,6 +23,12 @@ pub enum SinkError {
     /// Something that is no ClickHouse.
     #[error("something that is not ClickHouse answered at {address}: {problem}")]
     Strange { address: String, problem: String },
+    /// The user or the password is wrong; the rows are not.
+    #[error(
+        "the store at {address} does not let the agent in: {problem}; check user and \
+         password_file"
+    )]
+    Denied { address: String, problem: String },
     /// The password was changed; the next request has the new one.
     #[error("the store at {address} refused the password, and its file has another one now")]
     NewPassword { address: String },
@@ -68,13 +74,16 @@ impl SinkError {
             | Self::NewPassword { .. }
             | Self::Silent { .. }
             | Self::TooLate => Exit::Store,
-            Self::Refused { .. } | Self::NewerSchema { .. } | Self::Output { .. } => Exit::Failed,
+            Self::Refused { .. }
+            | Self::Denied { .. }
+            | Self::NewerSchema { .. }
+            | Self::Output { .. } => Exit::Failed,
         }
     }
 }
 
 impl SinkError {
-    /// True when the same request may succeed later without anybody doing anything.
+    /// True when the same request may succeed later: nothing is wrong with it.
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Unreachable { .. }
@@ -82,6 +91,7 @@ impl SinkError {
             | Self::Tls { .. }
             | Self::Strange { .. }
             | Self::NewPassword { .. }
+            | Self::Denied { .. }
             | Self::Silent { .. }
             | Self::TooLate => true,
             Self::Refused { .. } => self.code().is_some_and(|code| TRANSIENT_CODES.contains(&code)),
@@ -103,7 +113,7 @@ impl SinkError {
 
     /// True when the store surely has nothing of what was to be sent.
     pub fn was_never_sent(&self) -> bool {
-        matches!(self, Self::NoConnection { .. } | Self::NewPassword { .. })
+        matches!(self, Self::NoConnection { .. } | Self::NewPassword { .. } | Self::Denied { .. })
     }
 }
 

@@ -61,9 +61,10 @@ proptest! {
             (0..replicas).map(|replica| Place { shard, replica }).find(|place| is_up(up)(*place))
         };
         let wanted = board.order.iter().find_map(|shard| first_up(*shard));
-        match wanted {
-            Some(wanted) => prop_assert_eq!(place, wanted),
-            None => prop_assert_eq!(place.shard, board.order[0]),
+        if let Some(wanted) = wanted {
+            prop_assert_eq!(place, wanted);
+        } else {
+            prop_assert_eq!(place.shard, board.order[0]);
         }
     }
 

@@ -17,7 +17,7 @@ struct Log {
     engine: String,
     /// Of the table: the same if two addresses are of one server.
     uuid: String,
-    /// In ZooKeeper or Keeper; empty if it is not replicated.
+    /// In `ZooKeeper` or Keeper; empty if it is not replicated.
     path: String,
     /// Replicas that are registered there.
     replicas: u32,

@@ -5,7 +5,8 @@
 //! TLS 1.2 or newer: there is no switch to leave that out.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
 
 use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject;
@@ -23,7 +24,57 @@ pub struct TlsFiles {
     pub client: Option<(PathBuf, PathBuf)>,
 }
 
+/// TLS as the files say it now: they are read again when they have changed, because
+/// certificates are renewed more often than agents are restarted.
+#[derive(Debug)]
+pub struct Tls {
+    files: TlsFiles,
+    current: Mutex<(Stamps, Arc<ClientConfig>)>,
+}
+
+/// When the files were changed, and their lengths; none for one that is not there.
+type Stamps = Vec<Option<(SystemTime, u64)>>;
+
+impl Tls {
+    /// Reads the files.
+    ///
+    /// # Errors
+    /// As [`TlsFiles::load`].
+    pub fn open(files: TlsFiles) -> Result<Self, SinkError> {
+        let stamps = files.stamps();
+        let config = files.load()?;
+        Ok(Self { files, current: Mutex::new((stamps, config)) })
+    }
+
+    /// For the next connection. Files that cannot be used now are told of once, and what they
+    /// said before stays.
+    pub fn config(&self) -> Arc<ClientConfig> {
+        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        let stamps = self.files.stamps();
+        if current.0 != stamps {
+            match self.files.load() {
+                Ok(config) => {
+                    tracing::info!("the files for TLS have changed and were read again");
+                    current.1 = config;
+                }
+                Err(error) => tracing::warn!("{error}; what it said before stays in force"),
+            }
+            current.0 = stamps;
+        }
+        current.1.clone()
+    }
+}
+
 impl TlsFiles {
+    fn stamps(&self) -> Stamps {
+        let client = self.client.iter().flat_map(|(cert, key)| [cert, key]);
+        let stamp = |path: &PathBuf| {
+            let about = std::fs::metadata(path).ok()?;
+            Some((about.modified().ok()?, about.len()))
+        };
+        self.ca.iter().chain(client).map(stamp).collect()
+    }
+
     /// Reads them.
     ///
     /// # Errors
@@ -87,4 +138,56 @@ fn certificates(
 
 fn file(what: &'static str, path: &Path, problem: &dyn ToString) -> SinkError {
     SinkError::File { what, path: path.display().to_string(), problem: problem.to_string() }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use rcgen::{CertificateParams, KeyPair};
+
+    use super::*;
+
+    fn certificate(name: &str) -> String {
+        let params = CertificateParams::new(vec![name.to_owned()]).expect("valid");
+        let key = KeyPair::generate().expect("random numbers");
+        params.self_signed(&key).expect("valid").pem()
+    }
+
+    #[test]
+    fn renewed_files_are_read_again_and_broken_ones_are_not_used() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let ca = folder.path().join("ca.pem");
+        fs::write(&ca, certificate("one")).expect("ours");
+        let tls = Tls::open(TlsFiles { ca: Some(ca.clone()), client: None }).expect("valid");
+        let first = tls.config();
+        assert!(Arc::ptr_eq(&first, &tls.config()), "nothing has changed");
+        fs::write(&ca, "no certificate").expect("ours");
+        assert!(Arc::ptr_eq(&first, &tls.config()), "it cannot be used");
+        fs::remove_file(&ca).expect("ours");
+        assert!(Arc::ptr_eq(&first, &tls.config()), "it is gone");
+        fs::write(&ca, certificate("another.example")).expect("ours");
+        assert!(!Arc::ptr_eq(&first, &tls.config()), "it is another one");
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_used_is_named() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = |name: &str| folder.path().join(name);
+        fs::write(path("c.pem"), certificate("c")).expect("ours");
+        fs::write(path("k.pem"), "no key").expect("ours");
+        let other = KeyPair::generate().expect("random numbers");
+        fs::write(path("other.pem"), other.serialize_pem()).expect("ours");
+        for (ca, key, words) in [
+            ("missing.pem", None, "missing.pem cannot be used"),
+            ("k.pem", None, "no certificate in PEM"),
+            ("c.pem", Some("k.pem"), "the client key"),
+            ("c.pem", Some("other.pem"), "the client key"),
+        ] {
+            let client = key.map(|key| (path("c.pem"), path(key)));
+            let files = TlsFiles { ca: Some(path(ca)), client };
+            let error = Tls::open(files).expect_err(words).to_string();
+            assert!(error.contains(words), "{error}");
+        }
+    }
 }

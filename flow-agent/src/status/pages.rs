@@ -31,6 +31,7 @@ pub fn status(sources: &Sources) -> Value {
         "started": time(vitals.started_ns()),
         "uptime_s": vitals.uptime().as_secs(),
         "store": sources.store.address().to_string(),
+        "endpoints": endpoints(sources),
         "interfaces": { "metered": list.metered.len(), "refused": list.refused.len() },
         "rules": rules(sources),
         "tables": {
@@ -291,4 +292,22 @@ pub fn readiness(sources: &Sources) -> (bool, Value) {
     let (healthy, _) = health(sources);
     let ready = healthy && phase == super::Phase::Metering;
     (ready, json!({ "ready": ready, "phase": phase.label() }))
+}
+
+/// Every server of the store.
+fn endpoints(sources: &Sources) -> Vec<Value> {
+    let views = sources.store.view().into_iter();
+    let endpoint = views.map(|view| {
+        json!({
+            "url": view.url,
+            "shard": view.place.shard,
+            "replica": view.place.replica,
+            "home": view.home,
+            "state": view.state,
+            "failures": view.failures,
+            "connections": view.connects,
+            "last_error": view.last_error,
+        })
+    });
+    endpoint.collect()
 }

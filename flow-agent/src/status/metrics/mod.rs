@@ -183,6 +183,9 @@ metrics! {
     SPOOL_SYNC_ERRORS = Counter "spool_sync" ["errors"] {""} "Syncs that failed; what they should have kept was written anew.";
     SPOOL_SYNCS = Counter "spool" ["syncs"] {""} "Syncs of a file.";
     SPOOL_SYNC_TIME = Counter "spool_sync" ["seconds"] {""} "How long they took.";
+    STORE_UP = Gauge "store_up" [""] {"endpoint"} "1 unless the last request to this server of the store came to nothing, then 0.";
+    STORE_FAILURES = Counter "store" ["failures"] {"endpoint"} "Requests to it that came to nothing: no connection, no answer, one that is none of ClickHouse's, or not able to work.";
+    STORE_CONNECTIONS = Counter "store" ["connections"] {"endpoint"} "Connections to it that were begun.";
 
     MEMORY_USED = Gauge "memory_used" ["bytes"] {"source"} "Memory in use, without what can be dropped.";
     MEMORY_LIMIT = Gauge "memory_limit" ["bytes"] {"source"} "Memory there is.";
