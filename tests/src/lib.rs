@@ -17,6 +17,7 @@ pub mod mmdb;
 pub mod packets;
 pub mod pairs;
 pub mod process;
+pub mod proxy;
 pub mod raw_http;
 pub mod reference;
 pub mod rig;
