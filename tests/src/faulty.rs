@@ -53,6 +53,12 @@ impl Faulty {
         Ok(Self { lab: Lab::new()?, proxy, store, folder, wire: Counts::default() })
     }
 
+    /// Kills the store outright and starts it again.
+    #[must_use]
+    pub fn crash_store(self) -> Self {
+        Self { store: self.store.crash(), ..self }
+    }
+
     /// Starts an agent at the left end, with more lines of configuration.
     pub fn agent(&self, config: &str) -> Result<Agent> {
         let path = self.folder.path().join("config.toml");

@@ -130,10 +130,15 @@ impl Exchange<'_, '_> {
                 self.pass(Some(*rate)).await
             }
             Fault::Stall { after } | Fault::CutRequest { after } => {
-                let store = self.send_until(*after).await?;
+                let mut store = self.send_until(*after).await?;
                 self.fired(&fault);
                 if matches!(fault, Fault::Stall { .. }) {
-                    self.client.until_closed().await?;
+                    // A store that is killed meanwhile is no secret of the proxy.
+                    let mut answer = [0; 1];
+                    tokio::select! {
+                        closed = self.client.until_closed() => closed?,
+                        _ = store.read(&mut answer) => {}
+                    }
                 }
                 reset(&store);
                 Ok(Next::Reset)
