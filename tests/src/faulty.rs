@@ -47,7 +47,11 @@ pub struct Faulty {
 impl Faulty {
     /// A new one, without an agent.
     pub fn new() -> Result<Self> {
-        let store = Store::start();
+        Self::before(Store::start())
+    }
+
+    /// The same, before a store of the caller's.
+    pub fn before(store: Store) -> Result<Self> {
         let proxy = Proxy::start(store.url())?;
         let folder = TempDir::with_prefix("flow-faulty-")?;
         Ok(Self { lab: Lab::new()?, proxy, store, folder, wire: Counts::default() })

@@ -23,6 +23,7 @@ pub mod raw_http;
 pub mod reference;
 pub mod rig;
 pub mod rows;
+pub mod small_disk;
 pub mod sql;
 pub mod status;
 pub mod store;

@@ -34,7 +34,8 @@ fn errors_of_the_store_that_pass_are_tried_again() -> Result<()> {
 
 #[test]
 fn errors_of_what_stands_before_the_store_are_tried_again() -> Result<()> {
-    let statuses = [500, 502, 503, 504, 404, 429].map(|status| Fault::Instead(Answer::Status(status)));
+    let statuses =
+        [500, 502, 503, 504, 404, 429].map(|status| Fault::Instead(Answer::Status(status)));
     let after = [500, 502, 503, 504].map(|status| Fault::After(Answer::Status(status)));
     each_once([&statuses[..], &after].concat())
 }
@@ -65,9 +66,11 @@ fn a_huge_body_is_not_read_into_memory() -> Result<()> {
     let before = peak_memory(agent.id())?;
     let statuses = [500, 200, 404, 503];
     let script = move |batch| {
-        Fault::Instead(Answer::Huge { status: statuses[batch as usize % 4], octets: OCTETS })
+        let status = statuses[batch as usize % 4];
+        // As ClickHouse would, and as anything else would.
+        Fault::Instead(Answer::Huge { status, octets: OCTETS, marked: batch < 4 })
     };
-    faulty.proxy.on_flows(Schedule::first_tries(4, script));
+    faulty.proxy.on_flows(Schedule::first_tries(8, script));
     faulty.talk(FLOWS, 1)?;
     faulty.wait_acknowledged(&agent, PATIENCE)?;
     let grown = peak_memory(agent.id())?.saturating_sub(before);

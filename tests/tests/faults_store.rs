@@ -6,6 +6,8 @@ use std::time::Duration;
 use anyhow::Result;
 use flow_tests::faulty::{Faulty, PATIENCE, batches};
 use flow_tests::proxy::{Fault, Schedule};
+use flow_tests::small_disk::SmallDisk;
+use flow_tests::store::Store;
 
 const FLOWS: u64 = 300;
 const ROWS: usize = 20;
@@ -43,6 +45,38 @@ fn too_many_parts_are_waited_for() -> Result<()> {
     agent.wait_log("252", PATIENCE)?;
     faulty.store.sql("ALTER TABLE flow.flows RESET SETTING parts_to_throw_insert");
     faulty.store.sql("SYSTEM START MERGES flow.flows");
+    faulty.settle(agent)?;
+    Ok(())
+}
+
+/// Real writes to a real disk without room: the engine fails where it happens to be.
+#[test]
+fn a_store_out_of_disk_gets_everything_when_there_is_room() -> Result<()> {
+    const MIB: u32 = 128;
+    let disk = SmallDisk::new(MIB)?;
+    let mut faulty = Faulty::before(Store::start_under(disk.path()))?;
+    let agent = faulty.agent(&batches(ROWS))?;
+    faulty.talk(ROWS as u64, 1)?;
+    faulty.wait_acknowledged(&agent, PATIENCE)?;
+    disk.fill(0)?;
+    faulty.talk(FLOWS, 1)?;
+    agent.wait_log("refused to insert", PATIENCE)?;
+    disk.empty()?;
+    faulty.settle(agent)?;
+    drop(faulty);
+    Ok(())
+}
+
+#[test]
+fn a_table_that_is_read_only_is_waited_for() -> Result<()> {
+    let mut faulty = Faulty::new()?;
+    let agent = faulty.agent(&batches(ROWS))?;
+    faulty.talk(ROWS as u64, 1)?;
+    faulty.wait_acknowledged(&agent, PATIENCE)?;
+    faulty.store.sql("ALTER TABLE flow.flows MODIFY SETTING table_readonly = 1");
+    faulty.talk(FLOWS, 1)?;
+    agent.wait_log("readonly", PATIENCE)?;
+    faulty.store.sql("ALTER TABLE flow.flows MODIFY SETTING table_readonly = 0");
     faulty.settle(agent)?;
     Ok(())
 }

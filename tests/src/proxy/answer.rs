@@ -19,6 +19,8 @@ pub enum Answer {
         status: u16,
         /// Octets of the body.
         octets: u64,
+        /// Whether it has a header as only ClickHouse gives.
+        marked: bool,
     },
     /// Octets that are no HTTP.
     Garbage,
@@ -38,7 +40,9 @@ impl Answer {
                 let noise: Vec<u8> = (0..4_096u32).map(|n| (n * 131 >> 3) as u8 | 0x80).collect();
                 return client.write_all(&noise).await;
             }
-            Self::Huge { status, octets } => return huge(client, *status, *octets).await,
+            Self::Huge { status, octets, marked } => {
+                return huge(client, *status, *octets, *marked).await;
+            }
             Self::Status(status) => (*status, String::new(), format!("status {status}\n")),
             Self::Redirect(to) => (302, format!("Location: {to}\r\n"), String::new()),
             Self::Page => (200, "Content-Type: text/html\r\n".into(), PAGE.into()),
@@ -53,10 +57,14 @@ impl Answer {
     }
 }
 
-async fn huge(client: &mut (impl AsyncWrite + Unpin), status: u16, octets: u64) -> io::Result<()> {
-    let head = format!(
-        "HTTP/1.1 {status} Answer\r\nContent-Type: text/plain\r\nContent-Length: {octets}\r\n\r\n"
-    );
+async fn huge(
+    client: &mut (impl AsyncWrite + Unpin),
+    status: u16,
+    octets: u64,
+    marked: bool,
+) -> io::Result<()> {
+    let mark = if marked { "X-ClickHouse-Server-Display-Name: proxy\r\n" } else { "" };
+    let head = format!("HTTP/1.1 {status} Answer\r\n{mark}Content-Length: {octets}\r\n\r\n");
     client.write_all(head.as_bytes()).await?;
     let mut left = octets;
     while left > 0 {

@@ -88,8 +88,7 @@ impl Chunk {
             Self::SizeEnd(size) => Self::SizeEnd(size),
             Self::Data(left) => {
                 let taken = (octets.len() as u64).min(left);
-                *self =
-                    if taken == left { Self::Size(0) } else { Self::Data(left - taken) };
+                *self = if taken == left { Self::Size(0) } else { Self::Data(left - taken) };
                 return Ok(taken as usize);
             }
             Self::Trailer(0) if octet == b'\n' => Self::End,

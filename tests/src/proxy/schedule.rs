@@ -86,9 +86,7 @@ impl Schedule {
             Kind::Refusal => Fault::Instead(refusal(dice)),
             Kind::RefusalAfter => Fault::After(refusal(dice)),
             Kind::Slow => Fault::Slow { rate: 50_000 + dice.below(500_000) as u64 },
-            Kind::Delay => {
-                Fault::DelayReply(Duration::from_millis(dice.below(500) as u64))
-            }
+            Kind::Delay => Fault::DelayReply(Duration::from_millis(dice.below(500) as u64)),
         })
     }
 

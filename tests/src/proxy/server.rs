@@ -89,9 +89,11 @@ impl Proxy {
 
     /// From now on each request that inserts rows of flows is asked about, and no other.
     pub fn on_flows(&self, mut script: impl FnMut(&Request) -> Option<Fault> + Send + 'static) {
-        self.on_request(move |request| {
-            if request.inserts_into("flows") { script(request) } else { None }
-        });
+        self.on_request(
+            move |request| {
+                if request.inserts_into("flows") { script(request) } else { None }
+            },
+        );
     }
 
     /// From now on each connection is asked about, by its number from 0, before its first octet.
