@@ -30,14 +30,14 @@ pub enum Answer {
 
 const PAGE: &str = "<!DOCTYPE html><html><head><title>Sign in</title></head>\
                     <body><form action=\"/login\">Welcome to the guest network</form></body></html>";
-const PIECE: [u8; 1 << 16] = [b'x'; 1 << 16];
+static PIECE: [u8; 1 << 16] = [b'x'; 1 << 16];
 
 impl Answer {
     /// Writes it; a huge one until the client has had enough.
     pub(super) async fn write(&self, client: &mut (impl AsyncWrite + Unpin)) -> io::Result<()> {
         let (status, headers, body) = match self {
             Self::Garbage => {
-                let noise: Vec<u8> = (0..4_096u32).map(|n| (n * 131 >> 3) as u8 | 0x80).collect();
+                let noise: Vec<u8> = (0..4_096u32).map(|n| ((n * 131) >> 3) as u8 | 0x80).collect();
                 return client.write_all(&noise).await;
             }
             Self::Huge { status, octets, marked } => {
