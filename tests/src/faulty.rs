@@ -3,6 +3,7 @@
 //! Enters: traffic between real sockets, faults. Leaves: rows, compared flow by flow with an
 //! independent count of the wire ([`crate::tally`]), and the ledger.
 
+use std::cell::Cell;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -21,6 +22,9 @@ use crate::{rig, rows, stored};
 
 /// Deadline for what must happen at all; a fault's own duration comes on top.
 pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The same for all that was frozen before agents were killed.
+const LONG_PATIENCE: Duration = Duration::from_secs(300);
 
 /// Flows leave the cache quickly.
 const HASTY: &str = "drain_interval_ms = 50\nidle_timeout_s = 1\nactive_timeout_s = 1\n";
@@ -42,6 +46,8 @@ pub struct Faulty {
     pub folder: TempDir,
     /// All that has passed the wire's left end while it was metered.
     wire: Counts,
+    /// Packets that had passed when the last agent was started.
+    before: Cell<u64>,
 }
 
 impl Faulty {
@@ -54,7 +60,14 @@ impl Faulty {
     pub fn before(store: Store) -> Result<Self> {
         let proxy = Proxy::start(store.url())?;
         let folder = TempDir::with_prefix("flow-faulty-")?;
-        Ok(Self { lab: Lab::new()?, proxy, store, folder, wire: Counts::default() })
+        Ok(Self {
+            lab: Lab::new()?,
+            proxy,
+            store,
+            folder,
+            wire: Counts::default(),
+            before: Cell::new(0),
+        })
     }
 
     /// Kills the store outright and starts it again.
@@ -69,6 +82,7 @@ impl Faulty {
         std::fs::write(&path, [HASTY, config].concat())?;
         let path = path.to_str().context("a path in UTF-8")?;
         let (left, store) = (self.lab.left.spec("tc"), self.proxy.url());
+        self.before.set(self.wire.total.packets);
         let arguments = ["--interface", &left, "--store", &store, "--config", path];
         Agent::start(&flow_agent(), &[&arguments[..], &ANY_PORT].concat())
     }
@@ -109,6 +123,16 @@ impl Faulty {
         })
     }
 
+    /// Waits until all that has passed since the agent was started is in frozen batches.
+    pub fn wait_frozen(&self, agent: &Agent) -> Result<()> {
+        let status = Status::of(agent)?;
+        let packets = self.wire.total.packets - self.before.get();
+        agent.wait_until("all packets are frozen", PATIENCE, || {
+            let now = status.json("/api/v1/status")?;
+            Ok(now["spool"]["packets"] == packets)
+        })
+    }
+
     /// Waits until a fault has happened so many times.
     pub fn wait_fired(&self, agent: &Agent, name: &str, times: u64) -> Result<()> {
         let fired = self.proxy.fired();
@@ -129,6 +153,20 @@ impl Faulty {
         let log = agent.stop()?;
         self.exact().inspect_err(|_| println!("the agent said:\n{log}"))?;
         rig::exact_at(self.store.url(), self.lab.left.interface, &self.wire)?;
+        Ok(log)
+    }
+
+    /// The same after agents were killed, whose books are gone: what is stored is asked.
+    pub fn settle_again(&self, agent: Agent) -> Result<String> {
+        let (url, packets) = (self.store.url(), self.wire.total.packets);
+        let is_stored = || {
+            let [forward, _, backward, _] = stored::sums(url, "flows")?;
+            Ok(forward + backward >= packets)
+        };
+        let waited = agent.wait_until("all packets are stored", LONG_PATIENCE, is_stored);
+        waited.inspect_err(|_| drop(self.exact().inspect_err(|error| println!("{error}"))))?;
+        let log = agent.stop()?;
+        self.exact().inspect_err(|_| println!("the agent said:\n{log}"))?;
         Ok(log)
     }
 

@@ -17,6 +17,7 @@ pub mod made;
 pub mod mmdb;
 pub mod packets;
 pub mod pairs;
+pub mod peak;
 pub mod process;
 pub mod proxy;
 pub mod raw_http;

@@ -4,7 +4,8 @@
 
 use anyhow::Result;
 use flow_tests::faulty::{Faulty, PATIENCE, batches};
-use flow_tests::process::peak_memory;
+use flow_tests::peak::Peak;
+use flow_tests::process::memory;
 use flow_tests::proxy::{Answer, Fault, Schedule};
 
 const FLOWS: u64 = 400;
@@ -63,7 +64,7 @@ fn a_huge_body_is_not_read_into_memory() -> Result<()> {
     let agent = faulty.agent(&batches(ROWS))?;
     faulty.talk(ROWS as u64, 1)?;
     faulty.wait_acknowledged(&agent, PATIENCE)?;
-    let before = peak_memory(agent.id())?;
+    let (before, peak) = (memory(agent.id())?, Peak::of(agent.id()));
     // As ClickHouse would, and as anything else would; a 200 of ClickHouse's would be true.
     let statuses = [(500, true), (404, true), (503, true), (500, false), (200, false)];
     let count = statuses.len() as u64;
@@ -74,7 +75,7 @@ fn a_huge_body_is_not_read_into_memory() -> Result<()> {
     faulty.proxy.on_flows(Schedule::first_tries(count, script));
     faulty.talk(FLOWS, 1)?;
     faulty.wait_acknowledged(&agent, PATIENCE)?;
-    let grown = peak_memory(agent.id())?.saturating_sub(before);
+    let grown = peak.stop()?.saturating_sub(before);
     println!("memory has grown by {} KiB", grown >> 10);
     assert!(grown < MOST, "{} KiB more for bodies that mean nothing", grown >> 10);
     faulty.settle(agent)?;
