@@ -133,6 +133,16 @@ impl Faulty {
         })
     }
 
+    /// Waits until the table has so many packets; it is asked, whatever the agent believes.
+    pub fn wait_stored(&self, agent: &Agent, packets: u64) -> Result<()> {
+        let is_stored = || {
+            let [forward, _, backward, _] = stored::sums(self.store.url(), "flows")?;
+            Ok(forward + backward >= packets)
+        };
+        let waited = agent.wait_until("all packets are stored", LONG_PATIENCE, is_stored);
+        waited.inspect_err(|_| drop(self.exact().inspect_err(|error| println!("{error}"))))
+    }
+
     /// Waits until a fault has happened so many times.
     pub fn wait_fired(&self, agent: &Agent, name: &str, times: u64) -> Result<()> {
         let fired = self.proxy.fired();
@@ -158,13 +168,7 @@ impl Faulty {
 
     /// The same after agents were killed, whose books are gone: what is stored is asked.
     pub fn settle_again(&self, agent: Agent) -> Result<String> {
-        let (url, packets) = (self.store.url(), self.wire.total.packets);
-        let is_stored = || {
-            let [forward, _, backward, _] = stored::sums(url, "flows")?;
-            Ok(forward + backward >= packets)
-        };
-        let waited = agent.wait_until("all packets are stored", LONG_PATIENCE, is_stored);
-        waited.inspect_err(|_| drop(self.exact().inspect_err(|error| println!("{error}"))))?;
+        self.wait_stored(&agent, self.wire.total.packets)?;
         let log = agent.stop()?;
         self.exact().inspect_err(|_| println!("the agent said:\n{log}"))?;
         Ok(log)
