@@ -1,6 +1,7 @@
 //! A store of the real binary on a temporary folder, started by hand (without
 //! a key), and rows for it.
 
+use std::path::Path;
 use std::time::Duration;
 
 use clickhouse::{Client, Row};
@@ -54,6 +55,11 @@ impl Store {
     /// Starts one on a new folder.
     pub fn start() -> Self {
         Self::start_in(TempDir::with_prefix("flow-store-").unwrap(), "127.0.0.1:0")
+    }
+
+    /// Starts one on a new folder in another.
+    pub fn start_under(folder: &Path) -> Self {
+        Self::start_in(TempDir::with_prefix_in("flow-store-", folder).unwrap(), "127.0.0.1:0")
     }
 
     fn start_in(dir: TempDir, address: &str) -> Self {

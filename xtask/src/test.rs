@@ -18,11 +18,14 @@ const HOST: [&str; 3] = ["--workspace", "--exclude", "flow-ebpf"];
 const TEST: [&str; 2] = ["test", "--no-fail-fast"];
 
 /// What `--long` sets, unless it is set already: sizes of tests that can run for any time.
-const LONG: [(&str, &str); 4] = [
+const LONG: [(&str, &str); 7] = [
     ("FLOW_DIFFERENTIAL_PACKETS", "20000000"),
     ("FLOW_EXACTNESS_PACKETS", "1000000000"),
     ("FLOW_FLOOD_PACKETS", "4000000"),
     ("FLOW_ANALYTICS_RECORDS", "10000000"),
+    ("FLOW_FAULTS", "1000"),
+    ("FLOW_FAULT_SCHEDULES", "200"),
+    ("FLOW_OUTAGE_SECONDS", "600"),
 ];
 
 /// Runs all of it, or only the tests whose names contain `filter`.

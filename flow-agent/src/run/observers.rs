@@ -60,6 +60,7 @@ impl Observed<'_> {
             latency: pipeline.latency.clone(),
             waiting: pipeline.waiting.clone(),
             spool: pipeline.spool.clone(),
+            deliveries: pipeline.deliveries.clone(),
             cache,
             names: meter.names.clone(),
             metered: self.metered,

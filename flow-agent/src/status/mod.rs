@@ -6,6 +6,7 @@
 
 mod client;
 mod error;
+mod delivery;
 mod explain;
 mod find;
 mod findings;

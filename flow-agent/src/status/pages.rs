@@ -61,6 +61,7 @@ pub fn status(sources: &Sources) -> Value {
             "batch_records": waiting.batch_records,
         },
         "spool": super::spool::section(sources),
+        "delivery": super::delivery::section(sources),
         "memory": memory(sources),
         "packets": {
             "seen": packets(|entry| *entry == Entry::Seen),
@@ -69,6 +70,7 @@ pub fn status(sources: &Sources) -> Value {
             "lost": packets(|entry| matches!(entry, Entry::Lost(_))),
             "unaccounted": ledger::unaccounted(&totals).0,
             "drained": packets(|entry| *entry == Entry::Drained),
+            "recovered": packets(|entry| *entry == Entry::Recovered),
             "acknowledged": packets(|entry| *entry == Entry::Acknowledged),
             "undelivered": packets(|entry| matches!(entry, Entry::LostRecord(_))),
             "in_flight": ledger::in_flight(&totals).0,
@@ -281,7 +283,8 @@ fn describe(sources: &Sources, details: &CacheDetails) -> Value {
 /// `/healthz` and `/readyz`: true if so, and what there is to say.
 pub fn health(sources: &Sources) -> (bool, Value) {
     match sources.vitals.illness() {
-        None => (true, json!({ "healthy": true })),
+        // A store that is away is no reason to start the agent again.
+        None => (true, json!({ "healthy": true, "delivery": super::delivery::illness(sources) })),
         Some(illness) => (false, json!({ "healthy": false, "error": illness })),
     }
 }
@@ -290,8 +293,9 @@ pub fn health(sources: &Sources) -> (bool, Value) {
 pub fn readiness(sources: &Sources) -> (bool, Value) {
     let phase = sources.vitals.phase();
     let (healthy, _) = health(sources);
-    let ready = healthy && phase == super::Phase::Metering;
-    (ready, json!({ "ready": ready, "phase": phase.label() }))
+    let illness = super::delivery::illness(sources);
+    let ready = healthy && phase == super::Phase::Metering && illness.is_none();
+    (ready, json!({ "ready": ready, "phase": phase.label(), "delivery": illness }))
 }
 
 /// Every server of the store.

@@ -16,7 +16,7 @@ use crate::latency::Latency;
 use crate::ledger::Ledger;
 use crate::names::NameBook;
 use crate::pressure::PressureBook;
-use crate::sink::Endpoints;
+use crate::sink::{DeliveryBook, Endpoints};
 use crate::spool::SpoolStatus;
 use crate::waiting::Waiting;
 
@@ -54,6 +54,8 @@ pub struct Sources {
     pub waiting: Waiting,
     /// The spool; the default says nothing.
     pub spool: SpoolStatus,
+    /// What takes batches from there to the store.
+    pub deliveries: DeliveryBook,
     /// The flow cache.
     pub cache: CacheControl,
     /// What interfaces are called.

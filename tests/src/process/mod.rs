@@ -36,6 +36,14 @@ pub fn naming(text: &str) -> Result<Vec<String>> {
     Ok(lines)
 }
 
+/// Memory of its own that a running process has resident, in octets: no files, no kernel tables.
+pub fn memory(pid: u32) -> Result<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"));
+    let line = line.with_context(|| format!("process {pid} has no RssAnon"))?;
+    Ok(line.trim().trim_end_matches(" kB").parse::<u64>()? << 10)
+}
+
 /// Between two looks at a log.
 const TICK: Duration = Duration::from_millis(50);
 

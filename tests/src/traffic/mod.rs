@@ -17,7 +17,7 @@ pub use icmp::ping;
 pub use mixed::mixed;
 pub use socket::{connect_tcp, listen};
 pub use tcp::{bulk, short, together};
-pub use udp::{ask, ask_together, flood, stream};
+pub use udp::{ask, ask_together, flood, spread, stream};
 
 /// The two ends of a conversation.
 #[derive(Debug, Clone, Copy)]

@@ -25,6 +25,7 @@ pub fn collect(sources: &Sources) -> Vec<Family> {
     drains(sources, &mut families);
     cache(sources, &mut families);
     delivery(sources, &mut families);
+    crate::status::delivery::metrics(sources, &mut families);
     crate::status::spool::metrics(sources, &mut families);
     endpoints(&sources.store.view(), &mut families);
     memory(&sources.pressure.state(), &mut families);
@@ -64,6 +65,7 @@ fn ledger(sources: &Sources, out: &mut Vec<Family>) {
     let fragments = |entry: &Entry| *entry == Entry::FragmentWithoutPorts;
     out.push(by_interface(&totals, FRAGMENTS, fragments, |count| count.packets));
     out.extend(both(|entry| *entry == Entry::Drained, DRAINED, DRAINED_BYTES));
+    out.extend(both(|entry| *entry == Entry::Recovered, RECOVERED, RECOVERED_BYTES));
     out.extend(both(|entry| *entry == Entry::Acknowledged, ACKNOWLEDGED, ACKNOWLEDGED_BYTES));
     let undelivered = |entry: &Entry| matches!(entry, Entry::LostRecord(_));
     out.extend(both(undelivered, UNDELIVERED, UNDELIVERED_BYTES));

@@ -137,11 +137,13 @@ metrics! {
     FRAGMENTS = Counter "fragments_without_ports" ["packets"] {"interface"} "Later fragments whose first was not seen: metered with ports 0.";
     DRAINED = Counter "drained" ["packets"] {"interface"} "Packets that the agent took over from the kernel.";
     DRAINED_BYTES = Counter "drained" ["bytes"] {"interface"} "Their octets.";
+    RECOVERED = Counter "recovered" ["packets"] {"interface"} "Packets in rows that an agent before this one left in the spool.";
+    RECOVERED_BYTES = Counter "recovered" ["bytes"] {"interface"} "Their octets.";
     ACKNOWLEDGED = Counter "acknowledged" ["packets"] {"interface"} "Packets in rows that the store has.";
     ACKNOWLEDGED_BYTES = Counter "acknowledged" ["bytes"] {"interface"} "Their octets.";
-    UNDELIVERED = Counter "undelivered" ["packets"] {"interface, reason"} "Drained packets that are in no row and never will be.";
+    UNDELIVERED = Counter "undelivered" ["packets"] {"interface, reason"} "Drained packets that are in no row: lost on the way, or in the quarantine.";
     UNDELIVERED_BYTES = Counter "undelivered" ["bytes"] {"interface, reason"} "Their octets.";
-    IN_FLIGHT = Gauge "in_flight" ["packets"] {""} "Packets in open flows and in batches: drained less acknowledged and undelivered.";
+    IN_FLIGHT = Gauge "in_flight" ["packets"] {""} "Packets in open flows, in batches and in the spool: drained and recovered less acknowledged and undelivered.";
 
     INTERFACES = Gauge "metered" ["interfaces"] {""} "Interfaces that are metered.";
     REFUSED = Gauge "refused" ["interfaces"] {""} "Interfaces that were asked for and cannot be metered.";
@@ -167,6 +169,16 @@ metrics! {
     WAITING = Gauge "waiting" ["records"] {"place"} "Records that wait for the store: in the open batch, in frozen ones.";
     WAITING_BATCHES = Gauge "waiting" ["batches"] {""} "Frozen batches that wait for the store, the one under way among them.";
     LATENCY = Histogram "stage_latency" ["seconds"] {"stage"} "How long the stages take.";
+
+    DELIVERY_INSERTS = Counter "delivery" ["inserts"] {"outcome"} "Inserts of batches, by how they ended.";
+    DELIVERY_RETRIES = Counter "delivery" ["retries"] {"reason"} "Requests of the delivery that failed and are tried again, by what helps.";
+    DELIVERY_DOUBTS = Counter "delivery" ["doubts"] {"end"} "Batches of which it was not known whether the store has them, by how that ended.";
+    DELIVERY_IN_FLIGHT = Gauge "delivery_in_flight" ["batches"] {""} "Batches that are being delivered.";
+    DELIVERY_ACKNOWLEDGED = Counter "delivery_acknowledged" ["batches"] {""} "Batches that the store has, those of the books among them.";
+    DELIVERY_ACKNOWLEDGED_ROWS = Counter "delivery_acknowledged" ["rows"] {""} "Their rows.";
+    DELIVERY_QUARANTINED = Counter "delivery_quarantined" ["rows"] {""} "Rows that the store refused, in the quarantine.";
+    SINCE_ACKNOWLEDGED = Gauge "since_last_acknowledged" ["seconds"] {""} "Time since the store acknowledged a batch; until the first, since the start.";
+    DELIVERY_HELD = Gauge "delivery_held" [""] {""} "1 while all batches wait until somebody does something about the store, else 0.";
 
     SPOOL_BATCHES = Gauge "spool" ["batches"] {""} "Batches in the spool.";
     SPOOL_ROWS = Gauge "spool" ["rows"] {""} "Their rows.";
