@@ -65,7 +65,8 @@ fn lose(folder: &Path, lost: Lost) -> Result<()> {
         let entry = entry?;
         let name = entry.file_name().into_string().ok().context("a name in UTF-8")?;
         let log = name == "deduplication_logs";
-        if entry.file_type()?.is_dir() && name != "detached" && (!log || matches!(lost, Lost::All)) {
+        if entry.file_type()?.is_dir() && name != "detached" && (!log || matches!(lost, Lost::All))
+        {
             fs::remove_dir_all(entry.path())?;
             parts += usize::from(!log);
         }
@@ -195,8 +196,8 @@ fn rows_that_the_store_refuses_are_kept_alone_and_can_be_sent_again() -> Result<
     fs::write(&config, format!("{HASTY}[delivery]\nquarantine_dir = {dir:?}\n"))?;
     let Rig { lab, store } = Rig::new()?;
     let url = store.url().to_owned();
-    store.sql("ALTER TABLE flow.flows ADD CONSTRAINT strange CHECK dst_port != 54");
     let agent = rig::agent(&lab, ("xdp", "tc"), &url, &["--config", text(&config)?])?;
+    store.sql("ALTER TABLE flow.flows ADD CONSTRAINT strange CHECK dst_port != 54");
     let ends = Ends::v4((&lab.left, 0), (&lab.right, 0), 54);
     let refused_packets = 2 * 3;
     let counts = rig::tally(&lab, |lab| {
@@ -238,4 +239,3 @@ fn rows_that_the_store_refuses_are_kept_alone_and_can_be_sent_again() -> Result<
     store.stop();
     Ok(())
 }
-
