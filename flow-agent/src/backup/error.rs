@@ -20,8 +20,8 @@ pub enum BackupError {
     Nothing { database: String, address: String },
     /// Another backup is under way, or was killed.
     #[error(
-        "the database {snapshot} is there: another backup is being made, or one was killed; \
-         if none is being made, remove it with `flow-agent query 'DROP DATABASE {snapshot} SYNC'`"
+        "the database {snapshot} is there: another backup or restore is being made, or one was \
+         killed; if none is being made, remove it with `flow-agent query 'DROP DATABASE {snapshot} SYNC'`"
     )]
     Busy { snapshot: String },
     /// A table that is no plain one.

@@ -16,7 +16,7 @@ pub use place::Place;
 pub use restore::{Restored, restore};
 pub use save::{Saved, save};
 
-use crate::sink::{ClickHouse, SinkError};
+use crate::sink::{ClickHouse, SinkError, quoted};
 
 /// A database or table name in SQL.
 fn name(text: &str) -> String {
@@ -32,4 +32,10 @@ fn table(database: &str, table: &str) -> String {
 async fn one(client: &ClickHouse, sql: String) -> Result<String, SinkError> {
     let rows = client.table(sql).await?;
     Ok(rows.into_iter().flatten().next().unwrap_or_default())
+}
+
+/// Whether there is such a database.
+async fn exists(client: &ClickHouse, database: &str) -> Result<bool, SinkError> {
+    let sql = format!("SELECT 1 FROM system.databases WHERE name = '{}'", quoted(database));
+    Ok(!client.table(sql).await?.is_empty())
 }

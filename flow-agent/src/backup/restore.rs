@@ -5,7 +5,7 @@
 
 use super::manifest::{self, Entry, MANIFEST};
 use super::watch::watch;
-use super::{BackupError, Place, name, table};
+use super::{BackupError, Place, exists, name, table};
 use crate::sink::{ClickHouse, SinkError, quoted};
 
 /// What was restored.
@@ -37,7 +37,11 @@ pub async fn restore(
     // The tables without their rows, beside what is there: so it is known to be a backup.
     let trial = format!("{database}_restore");
     let drop = |database: &str| format!("DROP DATABASE IF EXISTS {} SYNC", name(database));
-    run(drop(&trial)).await?;
+    let create = |database: &str| format!("CREATE DATABASE {}", name(database));
+    if exists(client, &trial).await? {
+        return Err(BackupError::Busy { snapshot: trial });
+    }
+    run(create(&trial)).await?;
     let sql = restore_sql(database, &trial, place, "structure_only = 1");
     let opened = match run(sql).await {
         Ok(()) => manifest::read(client, &trial, place).await.map(|_empty| ()),
@@ -48,6 +52,7 @@ pub async fn restore(
     dropped?;
 
     run(drop(database)).await?;
+    run(create(database)).await?;
     run(restore_sql(database, database, place, "structure_only = 1")).await?;
     let sql = format!(
         "SELECT name FROM system.tables WHERE database = '{}' AND engine LIKE '%MergeTree'",

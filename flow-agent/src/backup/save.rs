@@ -6,7 +6,7 @@
 
 use super::manifest::{self, Entry, MANIFEST};
 use super::watch::watch;
-use super::{BackupError, Place, name, table};
+use super::{BackupError, Place, exists, name, table};
 use crate::sink::{ClickHouse, SinkError, quoted};
 
 /// What was saved.
@@ -42,11 +42,6 @@ pub async fn save(client: &ClickHouse, place: &Place) -> Result<Saved, BackupErr
     let saved = saved?;
     dropped?;
     Ok(saved)
-}
-
-async fn exists(client: &ClickHouse, database: &str) -> Result<bool, SinkError> {
-    let sql = format!("SELECT 1 FROM system.databases WHERE name = '{}'", quoted(database));
-    Ok(!client.table(sql).await?.is_empty())
 }
 
 async fn find(client: &ClickHouse, database: &str) -> Result<Found, BackupError> {
