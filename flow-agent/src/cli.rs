@@ -226,7 +226,8 @@ pub struct QueryArgs {
     #[arg(long, value_name = "STORE", default_value = "http://127.0.0.1:8123")]
     pub store: StoreTarget,
     /// table, json, jsonl, csv, tsv, parquet, or any of ClickHouse's formats
-    /// [default: as the name of --output says; table on a terminal, else tsv]
+    /// [default: as the name of --output says; table on a terminal, else tsv
+    /// without names]
     #[arg(long, value_name = "FORMAT")]
     pub format: Option<String>,
     /// Write the answer to this file; it is there whole or not at all

@@ -78,7 +78,8 @@ fn format(typed: Option<&str>, output: Option<&Path>, terminal: bool) -> Result<
             ))
         })?,
         (None, None) if terminal => "PrettyCompactMonoBlock",
-        (None, None) => "TabSeparatedWithNames",
+        // As the tools of ClickHouse print for other programs: values and nothing else.
+        (None, None) => "TabSeparated",
     };
     if terminal && format == "Parquet" {
         let problem = "Parquet is not for a terminal: add --output FILE, or redirect the output";

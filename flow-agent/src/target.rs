@@ -95,11 +95,11 @@ impl Store {
     ///
     /// # Errors
     /// The system refuses a thread.
-    pub fn keep_running(&mut self) -> Result<(), Error> {
+    pub fn kept_running(mut self) -> Result<Self, Error> {
         if let Some(Child::Running(store)) = self.child.take() {
             self.child = Some(Child::Kept(Keeper::start(store).map_err(Error::thread)?));
         }
-        Ok(())
+        Ok(self)
     }
 
     /// What became of the process of the embedded engine; none for another store.

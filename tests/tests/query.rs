@@ -46,7 +46,7 @@ fn every_format_has_the_answer() {
     let table = of("table");
     assert!(table.contains('┌') && table.contains("a,1"), "{table}");
     // Without a terminal what other programs read.
-    assert_eq!(answer(&store, &[sql]), of("tsv"));
+    assert_eq!(answer(&store, &[sql]), "0\ta,0\n1\ta,1\n");
     let refused = query(&store, &["--format", "nonsense", sql]);
     let text = String::from_utf8_lossy(&refused.stderr);
     assert!(refused.status.code() == Some(1) && text.contains("nonsense"), "{text}");

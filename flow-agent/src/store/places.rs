@@ -168,8 +168,8 @@ mod tests {
         let refused = take(Class::Other).unwrap_err();
         assert_eq!(refused.code, code::TOO_MANY_SIMULTANEOUS_QUERIES);
         assert_eq!(refused.status().as_u16(), 503);
-        take(Class::Insert).unwrap();
-        take(Class::Kill).unwrap();
+        drop(take(Class::Insert).unwrap());
+        drop(take(Class::Kill).unwrap());
         // A place that comes free is the first waiter's, not the last one's.
         held.pop();
         assert!(poll(queue.last_mut().unwrap().as_mut()).is_pending());
