@@ -125,16 +125,21 @@ async fn ask(
             let _ = tokio::time::timeout(CANCEL, client.cancel(&question.id)).await;
             Err(SinkError::Stopped)
         }
-        () = watch(client, question, bar), if !bar.is_hidden() => Ok(()),
+        () = watch(client, question, bar), if io::stderr().is_terminal() => Ok(()),
     }
 }
 
-/// Shows how far the question is, for as long as it is asked.
+/// Shows how far the question is, for as long as it is asked; a short one shows nothing.
 async fn watch(client: &ClickHouse, question: &Question, bar: &ProgressBar) {
     loop {
         tokio::time::sleep(LOOK).await;
         // Whoever cannot be asked has no progress to show.
-        if let Ok(Some(reading)) = client.reading(&question.id).await {
+        if let Ok(Some(reading)) = client.reading(&question.id).await
+            && !bar.is_finished()
+        {
+            if bar.is_hidden() {
+                bar.set_draw_target(ProgressDrawTarget::stderr_with_hz(10));
+            }
             if reading.total_rows > 0 {
                 bar.set_length(reading.total_rows);
             }
@@ -144,18 +149,12 @@ async fn watch(client: &ClickHouse, question: &Question, bar: &ProgressBar) {
     }
 }
 
-/// A bar on a terminal, nothing elsewhere.
+/// A bar that is not shown yet.
 fn progress_bar() -> ProgressBar {
-    if !io::stderr().is_terminal() {
-        return ProgressBar::hidden();
-    }
     let style = "{spinner} {wide_bar} {human_pos}/{human_len} rows, {msg} read, {elapsed}";
-    let bar = ProgressBar::new(0).with_style(
+    ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::hidden()).with_style(
         ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_bar()),
-    );
-    bar.set_draw_target(ProgressDrawTarget::stderr_with_hz(10));
-    bar.enable_steady_tick(Duration::from_millis(200));
-    bar
+    )
 }
 
 enum Out {
@@ -172,7 +171,7 @@ impl Out {
     }
 
     fn is_shared_with(&self, bar: &ProgressBar) -> bool {
-        matches!(self, Self::Standard(_)) && !bar.is_hidden() && io::stdout().is_terminal()
+        matches!(self, Self::Standard(_)) && !bar.is_finished() && io::stdout().is_terminal()
     }
 }
 

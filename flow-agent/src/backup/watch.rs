@@ -11,8 +11,8 @@ use crate::sink::{ClickHouse, SinkError};
 /// How often the engine is asked.
 const LOOK: Duration = Duration::from_millis(300);
 
-/// Waits for `work`; meanwhile the bar, on a terminal only, shows how far the newest
-/// backup or restore of the engine is.
+/// Waits for `work`; when it takes long, a bar on a terminal shows how far the newest backup or
+/// restore of the engine is.
 pub async fn watch(
     client: &ClickHouse,
     message: &'static str,
@@ -28,6 +28,9 @@ pub async fn watch(
             let numbers: Vec<u64> =
                 rows.into_iter().flatten().filter_map(|number| number.parse().ok()).collect();
             if let [done, total] = numbers[..] {
+                if bar.is_hidden() {
+                    bar.set_draw_target(ProgressDrawTarget::stderr_with_hz(10));
+                }
                 bar.set_length(total);
                 bar.set_position(done.min(total));
             }
@@ -35,22 +38,18 @@ pub async fn watch(
     };
     let result = tokio::select! {
         result = work => result,
-        () = look, if !bar.is_hidden() => Ok(()),
+        () = look, if std::io::stderr().is_terminal() => Ok(()),
     };
     bar.finish_and_clear();
     result
 }
 
+/// A bar that is not shown yet.
 fn bar(message: &'static str) -> ProgressBar {
-    if !std::io::stderr().is_terminal() {
-        return ProgressBar::hidden();
-    }
     let style = "{msg} {wide_bar} {bytes}/{total_bytes} {elapsed}";
-    let bar = ProgressBar::new(0).with_style(
+    let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::hidden()).with_style(
         ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_bar()),
     );
-    bar.set_draw_target(ProgressDrawTarget::stderr_with_hz(10));
     bar.set_message(message);
-    bar.enable_steady_tick(Duration::from_millis(200));
     bar
 }

@@ -94,9 +94,13 @@ fn interfaces(sources: &Sources, out: &mut Vec<Family>) {
     out.push(number(REFUSED, list.refused.len() as u64));
 }
 
-/// Nothing for a store that is no process of the agent's.
+/// No samples for a store that is no process of the agent's.
 fn embedded_store(sources: &Sources, out: &mut Vec<Family>) {
-    let Some(runs) = &sources.store_runs else { return };
+    let Some(runs) = &sources.store_runs else {
+        let none = |metric| Family { metric, samples: Vec::new() };
+        out.extend([STORE_UP, STORE_RESTARTS, STORE_FAILED_STARTS].map(none));
+        return;
+    };
     out.push(number(STORE_UP, runs.is_up().into()));
     out.push(number(STORE_RESTARTS, runs.restarts()));
     out.push(number(STORE_FAILED_STARTS, runs.failed_starts()));
