@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::net::Ipv6Addr;
+use std::process::Command;
 use std::sync::Arc;
 
 use clickhouse::Compression;
@@ -15,9 +16,9 @@ use flow_agent::ledger::{Counts, Entry};
 use flow_agent::names::Names;
 use flow_agent::record::{FlowEndReason, FlowRecord, InitiatorBy};
 use flow_agent::sink::write_json_lines;
-use flow_agent::target;
 use flow_common::random::SplitMix64;
 use flow_common::{Count, Direction, Tunnel};
+use flow_tests::bin_path::flow_agent;
 use flow_tests::sql;
 use flow_tests::store::Store;
 use serde_json::Value;
@@ -29,8 +30,9 @@ fn now() -> u32 {
 
 fn store() -> Store {
     let store = Store::start();
-    let target = store.url().parse().expect("a URL");
-    target::Store::open(&target).expect("the schema is applied");
+    let mut apply = Command::new(flow_agent());
+    let status = apply.args(["schema", "apply", "--store", store.url()]).status();
+    assert!(status.expect("the agent can be started").success());
     store
 }
 

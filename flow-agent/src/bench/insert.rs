@@ -123,7 +123,7 @@ fn one(records: &[FlowRecord], batch_rows: usize, rollups: bool) -> Result<Inser
     let started = Instant::now();
     let sent = runtime.block_on(run(&client, batches))?;
     let took = started.elapsed();
-    let agent = cpu_time(ClockId::ProcessCPUTime) - agent;
+    let agent = cpu_time(ClockId::ProcessCPUTime).saturating_sub(agent);
     let engine = engine_cpu(store.pid())? - engine;
 
     let stored = number(&runtime, &client, "SELECT count() FROM flow.flows")?;
@@ -183,7 +183,7 @@ async fn run(client: &Client, batches: Vec<(&[FlowRecord], BatchLabels)>) -> Res
         let started = cpu_time(ClockId::ThreadCPUTime);
         let exported_at = (wall_clock() / 1_000_000_000) as u32;
         let batch = FrozenBatch::of_flows(records, labels, &names, Uuid::now_v7(), exported_at);
-        encoding += cpu_time(ClockId::ThreadCPUTime) - started;
+        encoding += cpu_time(ClockId::ThreadCPUTime).saturating_sub(started);
         octets += batch.block.len();
         let place = room.clone().acquire_owned().await.map_err(failed)?;
         let client = client.clone();

@@ -132,7 +132,7 @@ impl Traffic {
             max_ttl: if incoming { 64 - src[15] % 24 } else { 64 },
             tunnel: None,
             handshake_rtt_ns: if talks { (1e6 * self.spread()) as u64 } else { 0 },
-            retransmits: if talks && self.uniform() < 0.03 { 1 } else { 0 },
+            retransmits: u32::from(talks && self.uniform() < 0.03),
             end_reason: match closed {
                 true => FlowEndReason::EndOfFlow,
                 false if lasts > 30_000_000_000 => FlowEndReason::ActiveTimeout,
