@@ -61,8 +61,11 @@ impl Drop for Shared {
         let mut buffer = std::mem::take(&mut self.buffer);
         buffer.clear();
         let mut free = self.home.free();
-        if free.len() < KEPT {
-            free.push(buffer);
+        free.push(buffer);
+        if free.len() > KEPT {
+            // Batches have become larger: the smallest is of no use any more.
+            free.sort_unstable_by_key(|buffer| std::cmp::Reverse(buffer.capacity()));
+            free.truncate(KEPT);
         }
     }
 }
@@ -98,6 +101,9 @@ mod tests {
         let buffers = buffers();
         let blocks: Vec<_> = (0..9).map(|_| buffers.share(buffers.take(SMALLEST))).collect();
         drop(blocks);
+        assert_eq!(buffers.free().len(), KEPT);
+        drop(buffers.share(buffers.take(3 * SMALLEST)));
+        assert!(buffers.free().iter().any(|buffer| buffer.capacity() >= 3 * SMALLEST));
         assert_eq!(buffers.free().len(), KEPT);
         assert!(buffers.take(SMALLEST / 8).capacity() < SMALLEST);
         assert!(buffers.free().is_empty());
