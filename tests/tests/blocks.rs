@@ -31,8 +31,9 @@ fn now() -> u32 {
 fn store() -> Store {
     let store = Store::start();
     let mut apply = Command::new(flow_agent());
-    let status = apply.args(["schema", "apply", "--store", store.url()]).status();
-    assert!(status.expect("the agent can be started").success());
+    let output = apply.args(["schema", "apply", "--store", store.url()]).output();
+    let output = output.expect("the agent can be started");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     store
 }
 
@@ -57,7 +58,7 @@ fn address(random: &mut SplitMix64) -> [u8; 16] {
 
 fn tunnel(random: &mut SplitMix64) -> Option<Box<Tunnel>> {
     let number = random.next();
-    (number % 4 == 0).then(|| {
+    number.is_multiple_of(4).then(|| {
         let (src, dst) = (address(random).into(), address(random).into());
         Box::new(Tunnel { kind: 1 + (number >> 8) as u32 % 5, id: number as u32, src, dst })
     })
