@@ -85,6 +85,10 @@ impl ClickHouse {
         Self { client, address }
     }
 
+    pub(super) fn client(&self) -> &Client {
+        &self.client
+    }
+
     /// Where it is.
     pub fn address(&self) -> &StoreAddress {
         &self.address
@@ -215,30 +219,6 @@ impl ClickHouse {
         self.insert::<LatencyRow<'_>>("latency", token, rows).await
     }
 
-    /// Asks in SQL; the answer in `format` is given to `out` piece by piece
-    /// until it returns false.
-    ///
-    /// # Errors
-    /// The store is away, or refuses the question.
-    pub async fn query(
-        &self,
-        sql: &str,
-        format: &str,
-        mut out: impl FnMut(&[u8]) -> bool,
-    ) -> Result<(), SinkError> {
-        let client = &self.client;
-        let answer = async {
-            let mut answer = client.query_raw(sql).fetch_bytes(format)?;
-            while let Some(bytes) = answer.next().await? {
-                if !out(&bytes) {
-                    break;
-                }
-            }
-            Ok(())
-        };
-        answer.await.map_err(|error| self.error("answer", &error))
-    }
-
     /// The rows that a question with server-side parameters is answered with; `{table}` in it
     /// stands for `table` of the database.
     ///
@@ -294,7 +274,7 @@ impl ClickHouse {
         }
     }
 
-    fn error(&self, what: &str, error: &clickhouse::error::Error) -> SinkError {
+    pub(super) fn error(&self, what: &str, error: &clickhouse::error::Error) -> SinkError {
         use clickhouse::error::Error;
         match error {
             Error::Network(source) => {

@@ -27,6 +27,12 @@ pub enum SinkError {
          use an agent that is as new as the one that made them"
     )]
     NewerSchema { address: String, found: u32, known: u32 },
+    /// A question that cannot be asked.
+    #[error("{problem}")]
+    BadQuestion { problem: String },
+    /// The person who asked has stopped it.
+    #[error("stopped: the query is ended at the store, and what it had answered is not kept")]
+    Stopped,
     /// A file cannot be written.
     #[error("{path} cannot be written: {source}")]
     Output { path: String, source: std::io::Error },
@@ -36,9 +42,12 @@ impl SinkError {
     /// The process exit code for this error.
     pub fn exit(&self) -> Exit {
         match self {
-            Self::BadAddress { .. } => Exit::Usage,
+            Self::BadAddress { .. } | Self::BadQuestion { .. } => Exit::Usage,
             Self::Unreachable { .. } | Self::Silent { .. } | Self::TooLate => Exit::Store,
-            Self::Refused { .. } | Self::NewerSchema { .. } | Self::Output { .. } => Exit::Failed,
+            Self::Refused { .. }
+            | Self::NewerSchema { .. }
+            | Self::Stopped
+            | Self::Output { .. } => Exit::Failed,
         }
     }
 }
@@ -51,7 +60,11 @@ impl SinkError {
             Self::Refused { problem, .. } => {
                 error_code(problem).is_some_and(|code| TRANSIENT_CODES.contains(&code))
             }
-            Self::BadAddress { .. } | Self::NewerSchema { .. } | Self::Output { .. } => false,
+            Self::BadAddress { .. }
+            | Self::BadQuestion { .. }
+            | Self::NewerSchema { .. }
+            | Self::Stopped
+            | Self::Output { .. } => false,
         }
     }
 }

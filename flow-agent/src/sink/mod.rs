@@ -7,6 +7,7 @@ mod delivery;
 mod error;
 mod findings;
 mod json;
+mod question;
 
 pub use address::{StoreAddress, StoreTarget};
 pub use clickhouse::ClickHouse;
@@ -15,3 +16,4 @@ pub use delivery::{Delivery, Outcome};
 pub use error::SinkError;
 pub use findings::FindingsDelivery;
 pub use json::write_json_lines;
+pub use question::{Question, Reading, quoted};
