@@ -278,6 +278,13 @@ pub struct BenchArgs {
     /// One working set instead of 1, 1,000, 65,536 and 1,048,576 flows
     #[arg(long, value_name = "FLOWS", value_parser = clap::value_parser!(u32).range(1..=1 << 20))]
     pub flows: Option<u32>,
+    /// Rows that `insert` inserts
+    #[arg(long, value_name = "ROWS", default_value_t = 1_000_000,
+          value_parser = clap::value_parser!(u32).range(10_000..=20_000_000))]
+    pub rows: u32,
+    /// `insert` with the rollups that hang on the table, instead of without
+    #[arg(long)]
+    pub rollups: bool,
     /// One JSON object a line
     #[arg(long)]
     pub json: bool,

@@ -69,8 +69,9 @@ fn run(command: Command) -> Result<(), Error> {
         #[cfg(feature = "live")]
         Command::Explain(args) => ask::explain(&args),
         #[cfg(feature = "live")]
-        Command::Bench(cli::BenchArgs { stage, flows, json }) => {
-            flow_agent::bench::Bench { stage, flows, json }.run()
+        Command::Bench(cli::BenchArgs { stage, flows, rows, rollups, json }) => {
+            let rows = rows as usize;
+            flow_agent::bench::Bench { stage, flows, rows, rollups, json }.run()
         }
         Command::Quarantine(command) => refused::run(command),
         Command::Schema(SchemaCommand::Print) => {
