@@ -85,6 +85,32 @@ pub struct Changes {
     pub tainted: Option<Stored>,
 }
 
+impl DiskState {
+    /// The open segment.
+    pub fn open_segment(&self) -> Option<u64> {
+        self.active.as_ref().map(|active| active.writing.segment)
+    }
+
+    /// What is to be synced now. Closed segments are in it for the last time.
+    pub fn take_unsynced(&mut self) -> Vec<Arc<Writing>> {
+        let mut all = std::mem::take(&mut self.unsynced);
+        all.extend(self.active.as_ref().map(|active| active.writing.clone()));
+        all
+    }
+
+    /// Closed segments that wait to be synced, each with open files.
+    pub fn unsynced(&self) -> usize {
+        self.unsynced.len()
+    }
+}
+
+/// Octets that a batch takes, at most.
+pub fn need(batch: &FrozenBatch) -> u64 {
+    const HEADERS: u64 = 512;
+    let names: usize = batch.counts.iter().map(|(name, _)| name.len() + 32).sum();
+    RECORDS + batch.block.len() as u64 + 2 * names as u64 + HEADERS
+}
+
 impl Disk {
     pub fn new(
         files: Arc<dyn FileSystem>,
@@ -111,13 +137,6 @@ impl Disk {
         })
     }
 
-    /// Octets that a batch takes, at most.
-    pub fn need(&self, batch: &FrozenBatch) -> u64 {
-        const HEADERS: u64 = 512;
-        let names: usize = batch.counts.iter().map(|(name, _)| name.len() + 32).sum();
-        RECORDS + batch.block.len() as u64 + 2 * names as u64 + HEADERS
-    }
-
     /// Writes a batch.
     pub fn write(
         &self,
@@ -125,7 +144,7 @@ impl Disk {
         batch: &FrozenBatch,
         changes: &mut Changes,
     ) -> io::Result<Stored> {
-        let need = self.need(batch) - RECORDS;
+        let need = need(batch) - RECORDS;
         if let Some(active) = &state.active
             && active.end > RECORDS
             && active.end + need > self.segment_octets
@@ -208,23 +227,6 @@ impl Disk {
             state.unsynced.push(active.writing);
         }
         segment
-    }
-
-    /// The open segment.
-    pub fn open_segment(&self, state: &DiskState) -> Option<u64> {
-        state.active.as_ref().map(|active| active.writing.segment)
-    }
-
-    /// What is to be synced now. Closed segments are in it for the last time.
-    pub fn take_unsynced(&self, state: &mut DiskState) -> Vec<Arc<Writing>> {
-        let mut all = std::mem::take(&mut state.unsynced);
-        all.extend(state.active.as_ref().map(|active| active.writing.clone()));
-        all
-    }
-
-    /// Closed segments that wait to be synced, each with open files.
-    pub fn unsynced(&self, state: &DiskState) -> usize {
-        state.unsynced.len()
     }
 
     /// Reads a batch back.

@@ -1,6 +1,7 @@
 //! The spool: frozen batches enter, and leave when the store has them.
 pub mod file_system;
 
+mod book;
 mod codec;
 mod contents;
 mod core;
@@ -17,6 +18,7 @@ mod segment;
 mod settings;
 mod shared;
 mod status;
+mod storing;
 mod syncer;
 mod writer;
 

@@ -33,8 +33,6 @@ pub struct Scan {
     pub octets: u64,
     /// Something is not as it was written.
     pub damaged: bool,
-    /// The file ends before what was written does.
-    pub cut: bool,
 }
 
 /// A record.
@@ -95,7 +93,6 @@ impl Scan {
         }
         for (offset, header) in indexed {
             if !visited.contains(&offset) {
-                scan.cut |= offset >= length;
                 scan.damaged |= offset < length;
                 scan.records.push(Record { offset, header, place: None });
             }
@@ -116,9 +113,8 @@ impl Scan {
         let mut known = self.told.clone();
         let mut ids = BTreeSet::new();
         for Record { header, .. } in self.records.iter().filter(|record| record.offset < sums.end) {
-            if ids.insert(header.id) {
-                known.add(header.rows, &header.counts);
-            }
+            ids.insert(header.id);
+            known.add(header.rows, &header.counts);
         }
         // The write of the sums failed, and the batch went to another segment.
         if let Some(header) = elsewhere.get(&sums.last)
@@ -154,25 +150,19 @@ impl Walk<'_> {
             let copy = || self.indexed.get(&offset).map(|h| (h.clone(), h.encode().len()));
             let damaged = own.is_none();
             let Some((header, length)) = own.or_else(copy) else {
-                match self.next(offset) {
-                    Some(next) => {
-                        scan.damaged = true;
-                        offset = next;
-                        continue;
-                    }
-                    None => {
-                        // Nothing follows that could be read: the end of what was written.
-                        scan.cut = true;
-                        return;
-                    }
+                if let Some(next) = self.next(offset) {
+                    scan.damaged = true;
+                    offset = next;
+                    continue;
                 }
+                // Nothing follows that could be read: the end of what was written.
+                return;
             };
             scan.damaged |= damaged;
             visited.insert(offset);
             let block = offset + length as u64;
             let end = block + u64::from(header.octets);
             let place = Place { segment: self.number, offset: block, checksum: header.checksum };
-            scan.cut |= end > self.length;
             let place = (end <= self.length).then_some(place);
             scan.records.push(Record { offset, header, place });
             offset = end;

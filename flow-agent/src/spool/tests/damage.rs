@@ -142,7 +142,7 @@ fn copies_and_another_order_of_segments_and_records_change_nothing() {
     for pending in handed {
         pending.acknowledge();
     }
-    assert_eq!(model.names(), [String::new(); 0], "everything is gone, the copies, too");
+    assert!(model.names().is_empty(), "the copies are gone, too: {:?}", model.names());
 }
 
 #[test]
@@ -189,5 +189,5 @@ fn interrupted_removals_are_finished() {
     model.set("00000000.spool.spent", data);
     let fixture = Fixture::open(&model, &settings(Fsync::Always));
     assert!(fixture.recovered.waiting.is_empty() && fixture.recovered.lost.is_empty());
-    assert_eq!(model.names(), [String::new(); 0]);
+    assert!(model.names().is_empty(), "{:?}", model.names());
 }
