@@ -44,6 +44,8 @@ pub struct Shared {
 pub enum NoRoom {
     /// The files may not take more, or there are too many batches.
     Disk,
+    /// The batch is larger than the files may be, and the memory is full.
+    TooLarge,
     /// The disk is full, and so is the memory.
     Space,
     /// The disk fails, and the memory is full.
@@ -127,6 +129,8 @@ impl Shared {
             NoRoom::Disk | NoRoom::Space => (LossReason::FullOldest, true),
             NoRoom::Memory => (LossReason::FullOldest, false),
             NoRoom::Failing => (LossReason::Error, false),
+            // All others would not be enough.
+            NoRoom::TooLarge => return false,
         };
         if on_disk
             && let Some(disk) = &self.disk

@@ -47,6 +47,9 @@ impl Shared {
             let core = self.core();
             (core.is_crowded(), core.disk(), core.figures.damaged_octets)
         };
+        if need > disk.max_octets {
+            return Err(NoRoom::TooLarge);
+        }
         if crowded {
             return Err(NoRoom::Disk);
         }
@@ -217,7 +220,7 @@ impl Shared {
         for writing in unsynced {
             let segment = writing.segment;
             let live = self.core().segments.get(&segment).is_some_and(|book| !book.live.is_empty());
-            if !live {
+            if !live || !disk.syncs() {
                 continue;
             }
             fresh |= writing.is_fresh();
