@@ -59,6 +59,7 @@ impl Config {
             ("[analytics]", self.said_of_analytics() != other.said_of_analytics()),
             ("[enrich] or [services]", self.enrich != other.enrich),
             ("[state]", self.state != other.state),
+            ("[spool]", self.spool != other.spool),
         ];
         differences.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect()
     }
@@ -116,6 +117,7 @@ mod tests {
                 "services" => ("mine = ['tcp/1']", "[enrich] or [services]"),
                 "enrich" => ("enabled = false", "[enrich] or [services]"),
                 "state" => ("interval_s = 77", "[state]"),
+                "spool" => ("max_mib = 77", "[spool]"),
                 "analytics" => ("scan_ports = 50", "[analytics]"),
                 other => panic!("is [{other}] followed or does it need a restart?"),
             };
