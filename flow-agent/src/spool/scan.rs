@@ -16,6 +16,8 @@ use super::segment::{self, RECORDS, Sums, VERSION, index_name, segment_name};
 
 /// An index that is larger is none of ours; the rest of it is not read.
 const MOST_INDEX: u64 = 256 << 20;
+/// A damaged file is searched for no more places than these that look like a record.
+const MOST_CANDIDATES: usize = 100_000;
 /// So much is searched at a time for the next record.
 const STEP: usize = 1 << 20;
 
@@ -185,21 +187,22 @@ impl Walk<'_> {
         let indexed = indexed.filter(|next| *next < self.length);
         let limit = indexed.unwrap_or(self.length);
         let mut octets = vec![0; STEP.min(MOST_PIECE)];
-        let mut from = offset;
+        let (mut from, mut candidates) = (offset, 0);
         while from < limit {
             let filled = read_at(self.file, from, &mut octets).ok()?;
             let mut at = 0;
             while let Some(found) = RecordHeader::next_in(&octets[at..filled]) {
                 at += found;
                 let candidate = from + at as u64;
-                if candidate >= limit {
+                candidates += 1;
+                if candidate >= limit || candidates > MOST_CANDIDATES {
                     break;
                 }
                 if self.header(candidate).is_some() {
                     return Some(candidate);
                 }
             }
-            if filled < octets.len() {
+            if filled < octets.len() || candidates > MOST_CANDIDATES {
                 break;
             }
             // A magic number may lie across the steps.
