@@ -73,7 +73,7 @@ fn measure(times: u32, mut work: impl FnMut(u32)) -> Vec<(Duration, Duration)> {
     let measured = (0..times).map(|number| {
         let (wall, cpu) = (Instant::now(), cpu_time());
         work(number);
-        (wall.elapsed(), cpu_time() - cpu)
+        (wall.elapsed(), cpu_time().saturating_sub(cpu))
     });
     measured.collect()
 }
