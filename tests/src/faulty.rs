@@ -76,6 +76,13 @@ impl Faulty {
         Self { store: self.store.crash(), ..self }
     }
 
+    /// The same, with something done while it is dead.
+    pub fn crash_store_and(self, between: impl FnOnce() -> Result<()>) -> Result<Self> {
+        let killed = self.store.kill();
+        between()?;
+        Ok(Self { store: killed.start(), ..self })
+    }
+
     /// Starts an agent at the left end, with more lines of configuration.
     pub fn agent(&self, config: &str) -> Result<Agent> {
         let path = self.folder.path().join("config.toml");
@@ -87,11 +94,12 @@ impl Faulty {
         Agent::start(&flow_agent(), &[&arguments[..], &ANY_PORT].concat())
     }
 
-    /// So many UDP conversations of `packets` each way, from ports of their own.
+    /// So many UDP conversations of `packets` each way, from ports of their own: a row each, if
+    /// nothing takes longer than the timeouts.
     pub fn talk(&mut self, flows: u64, packets: u64) -> Result<()> {
         self.count(|lab| {
-            traffic::ask(Ends::v4((&lab.left, 0), (&lab.right, 0), 53), flows, packets, 40, 200)
-                .map(drop)
+            let ends = Ends::v4((&lab.left, 0), (&lab.right, 0), 53);
+            traffic::ask_together(ends, flows, packets, 40, 200).map(drop)
         })
     }
 
@@ -108,7 +116,7 @@ impl Faulty {
         Ok(())
     }
 
-    /// Packets and octets that have passed.
+    /// Packets and octets that have passed while they were counted.
     pub fn passed(&self) -> Count {
         self.wire.total
     }
@@ -123,13 +131,17 @@ impl Faulty {
         })
     }
 
-    /// Waits until all that has passed since the agent was started is in frozen batches.
-    pub fn wait_frozen(&self, agent: &Agent) -> Result<()> {
+    /// Waits until all that has passed since the agent was started is in frozen batches, of at
+    /// least so many rows, while the store takes none.
+    pub fn wait_frozen(&self, agent: &Agent, rows: u64) -> Result<()> {
         let status = Status::of(agent)?;
         let packets = self.wire.total.packets - self.before.get();
         agent.wait_until("all packets are frozen", PATIENCE, || {
+            let drained = status.json("/api/v1/ledger")?["total"]["drained"]["packets"].clone();
             let now = status.json("/api/v1/status")?;
-            Ok(now["spool"]["packets"] == packets)
+            let open = [&now["cache"]["flows"], &now["waiting"]["open_records"]];
+            let spooled = now["spool"]["rows"].as_u64().context("the spool has rows")?;
+            Ok(drained == packets && open.iter().all(|open| **open == 0) && spooled >= rows)
         })
     }
 
