@@ -8,6 +8,10 @@ use flow_agent::host::check_name;
 use flow_agent::replay::OutputTarget;
 use flow_agent::sink::StoreTarget;
 
+mod access;
+
+pub use access::AccessArgs;
+
 /// A network flow agent: meters packets in the kernel, stores flow records in ClickHouse.
 #[derive(Debug, Parser)]
 #[command(name = "flow-agent", version, arg_required_else_help = true)]
@@ -65,10 +69,13 @@ pub struct RunArgs {
     #[arg(
         long,
         value_name = "STORE",
-        help = "Where flows go: embedded:DIR or \
-          http://HOST:PORT[/DATABASE] [default: embedded:/var/lib/flow-agent/store]"
+        help = "Where flows go: embedded:DIR or http[s]://HOST[:PORT][/DATABASE], replicas with \
+          commas, once for each shard [default: embedded:/var/lib/flow-agent/store]"
     )]
-    pub store: Option<String>,
+    pub store: Vec<String>,
+    /// How the store is reached
+    #[command(flatten)]
+    pub access: AccessArgs,
     /// This host's name in the rows [default: the host name]
     #[arg(long, value_name = "NAME")]
     pub exporter: Option<String>,
@@ -87,6 +94,10 @@ pub struct RunArgs {
     /// [default: /var/lib/flow-agent/state]
     #[arg(long, value_name = "FILE")]
     pub state_file: Option<String>,
+    /// Where batches wait for the store, or '' to hold them in memory only
+    /// [default: /var/lib/flow-agent/spool]
+    #[arg(long, value_name = "DIR")]
+    pub spool_dir: Option<String>,
     /// Time between two drains of the kernel tables, 10 to 60000 [default: 1000]
     #[arg(long, value_name = "MS", allow_negative_numbers = true)]
     pub drain_interval: Option<i64>,
@@ -105,6 +116,9 @@ pub struct ReplayArgs {
     /// Where flows go: jsonl:FILE, jsonl:-, clickhouse:URL or embedded:DIR
     #[arg(long, value_name = "OUTPUT", default_value = "jsonl:-")]
     pub output: OutputTarget,
+    /// How the store is reached
+    #[command(flatten)]
+    pub access: AccessArgs,
     /// Write what became of every packet to this file, as JSON
     #[arg(long, value_name = "FILE")]
     pub ledger: Option<PathBuf>,
@@ -171,9 +185,12 @@ fn address(text: &str) -> Result<SocketAddr, &'static str> {
 /// Arguments of `flow-agent query`.
 #[derive(Debug, Args)]
 pub struct QueryArgs {
-    /// The store: embedded:DIR or http://HOST:PORT[/DATABASE]
+    /// The store: embedded:DIR or http[s]://HOST[:PORT][/DATABASE], replicas with commas
     #[arg(long, value_name = "STORE", default_value = "http://127.0.0.1:8123")]
     pub store: StoreTarget,
+    /// How the store is reached
+    #[command(flatten)]
+    pub access: AccessArgs,
     /// Output format, any of ClickHouse's
     #[arg(long, value_name = "FORMAT", default_value = "PrettyCompactMonoBlock")]
     pub format: String,
@@ -295,8 +312,11 @@ pub enum SchemaCommand {
     Print,
     /// Bring the tables of a store up to date
     Apply {
-        /// The store: embedded:DIR or http://HOST:PORT[/DATABASE]
+        /// The store: embedded:DIR or http[s]://HOST[:PORT][/DATABASE], replicas with commas
         #[arg(long, value_name = "STORE", default_value = "http://127.0.0.1:8123")]
         store: StoreTarget,
+        /// How the store is reached
+        #[command(flatten)]
+        access: AccessArgs,
     },
 }

@@ -15,25 +15,31 @@ use crate::filter::Rules;
 use crate::host::check_name;
 use crate::pressure::PressureLimits;
 use crate::sink::{SinkError, StoreTarget};
+use crate::spool::SpoolSettings;
 use crate::state::StateConfig;
 
 mod analytics;
+mod batch;
 mod cache;
+mod delivery;
 mod enrich;
 mod memory;
 mod rules;
 mod sections;
 mod settings;
 mod source;
+mod spool;
 mod status;
 #[cfg(test)]
 mod tests;
 mod values;
 
 pub use cache::CacheChoice;
+pub use delivery::{DeliveryConfig, DeliverySettings};
 pub use enrich::EnrichSettings;
 pub use settings::Settings;
 pub use source::Source;
+pub use spool::SpoolSection;
 pub use status::{DEFAULT_STATUS, StatusListen};
 pub use values::Said;
 
@@ -82,6 +88,8 @@ pub struct Config {
     pub selection: Selection,
     /// Where rows go.
     pub store: StoreTarget,
+    /// How they get there.
+    pub delivery: DeliveryConfig,
     /// This host's name in the rows.
     pub exporter: String,
     /// Time between two drains.
@@ -98,6 +106,8 @@ pub struct Config {
     pub cache: CacheChoice,
     /// When batches are frozen.
     pub batch: BatchLimits,
+    /// Where batches wait for the store.
+    pub spool: SpoolSettings,
     /// How long a stopping agent waits for a store that is away.
     pub stop_patience: Duration,
     /// What is metered, but for the agent's own connections.
@@ -116,7 +126,7 @@ pub struct Config {
     pub state: Option<StateConfig>,
 }
 
-const DEFAULT_STORE: &str = "embedded:/var/lib/flow-agent/store";
+const DEFAULT_STORE: &str = "/var/lib/flow-agent/store";
 const DEFAULT_PIN_DIR: &str = "/sys/fs/bpf/flow-agent";
 const STOP_PATIENCE: Duration = Duration::from_secs(30);
 
@@ -126,9 +136,9 @@ impl Settings {
     /// # Errors
     /// The first value that is not allowed.
     pub fn check(mut self, host_name: &str, cpus: usize) -> Result<Config, ConfigError> {
-        let defaults = (Timeouts::default(), BatchLimits::default());
-        let idle = number(self.idle_timeout_s, defaults.0.idle.as_secs(), 1, 86_400)?;
-        let active = number(self.active_timeout_s, defaults.0.active.as_secs(), 1, 86_400)?;
+        let defaults = Timeouts::default();
+        let idle = number(self.idle_timeout_s, defaults.idle.as_secs(), 1, 86_400)?;
+        let active = number(self.active_timeout_s, defaults.active.as_secs(), 1, 86_400)?;
         if idle > active {
             tracing::warn!(
                 "the idle timeout ({idle} s) is longer than the active timeout ({active} s), \
@@ -138,18 +148,10 @@ impl Settings {
         let drain_interval_ms = number(self.drain_interval_ms, 1000, 10, 60_000)?;
         let memory = self.table_memory_mib.map(|said| number(Some(said), 0, 1, 65_536));
         let memory = memory.transpose()?;
-        let age = number(self.batch_age_ms, defaults.1.age.as_millis() as u64, 10, 60_000)?;
-        let most_rows = BatchLimits::MOST_ROWS as u64;
-        let rows = number(self.batch_rows, defaults.1.rows as u64, 1, most_rows)?;
-        let queued_rows = number(self.queue_rows, defaults.1.queued_rows as u64, 1, 1 << 30)?;
         let shards = number(self.shards, cpus.clamp(1, 64) as u64, 1, 1024)?;
         let ages = [idle, active].map(Duration::from_secs);
         let cache = self.cache.check(self.max_flows, ages, shards as usize)?;
-        let batch = BatchLimits {
-            rows: rows as usize,
-            age: Duration::from_millis(age),
-            queued_rows: queued_rows as usize,
-        };
+        let batch = self.batch.check()?;
         Ok(Config {
             analytics: self.analytics.check(&cache.limits.timeouts, &batch)?,
             selection: Selection {
@@ -158,6 +160,7 @@ impl Settings {
                 mode: self.attach.map_or(Ok(AttachMode::default()), attach_mode)?,
             },
             store: store(self.store)?,
+            delivery: self.delivery.check()?,
             exporter: self.exporter.map_or(Ok(host_name.into()), exporter)?,
             drain_interval: Duration::from_millis(drain_interval_ms),
             decapsulate: self.decapsulate.is_some_and(|said| said.value),
@@ -166,6 +169,7 @@ impl Settings {
             shards: shards as usize,
             cache,
             batch,
+            spool: self.spool.check()?,
             stop_patience: STOP_PATIENCE,
             rules: rules::check(self.filter, self.sampling_mode, self.sampling_rate)?,
             exclude_own_traffic: self.exclude_own_traffic.is_none_or(|said| said.value),
@@ -223,10 +227,19 @@ fn pin_dir(said: Option<Said<String>>) -> Result<Option<PathBuf>, ConfigError> {
     Err(ConfigError::Value { place, value, allowed: "an absolute path, or empty for none".into() })
 }
 
-fn store(said: Option<Said<String>>) -> Result<StoreTarget, ConfigError> {
-    let Said { value, place } =
-        said.unwrap_or_else(|| Said { value: DEFAULT_STORE.into(), place: "store".into() });
-    value.parse().map_err(|source| ConfigError::Store { place, source })
+fn store(said: Option<Said<Vec<String>>>) -> Result<StoreTarget, ConfigError> {
+    let Some(Said { value, place }) = said else {
+        return Ok(StoreTarget::Embedded(DEFAULT_STORE.into()));
+    };
+    let target = StoreTarget::of_shards(&value);
+    let target = target.map_err(|source| ConfigError::Store { place: place.clone(), source })?;
+    if place.starts_with("--") && target.has_password() {
+        tracing::warn!(
+            "{place} has a password, which everybody on this host can see in the list of \
+             processes; use password_file"
+        );
+    }
+    Ok(target)
 }
 
 fn exporter(Said { value, place }: Said<String>) -> Result<String, ConfigError> {

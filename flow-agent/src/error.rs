@@ -36,6 +36,12 @@ pub enum Error {
     #[cfg(feature = "live")]
     #[error(transparent)]
     Config(#[from] crate::config::ConfigError),
+    /// The spool.
+    #[error(transparent)]
+    Spool(#[from] crate::spool::SpoolError),
+    /// The quarantine.
+    #[error(transparent)]
+    Quarantine(#[from] crate::sink::quarantine::QuarantineError),
     /// Attaching.
     #[cfg(feature = "live")]
     #[error(transparent)]
@@ -52,7 +58,7 @@ pub enum Error {
     #[error(
         "{packets} metered packets are in no row and are lost{}",
         source.as_ref().map_or_else(
-            || ": the store was away for too long (reason queue_full in the ledger)".to_string(),
+            || " (reasons are in the ledger, at the stage undelivered)".to_string(),
             |source| format!(": {source}"),
         )
     )]
@@ -95,6 +101,8 @@ impl Error {
             Self::Store(error) => error.exit(),
             Self::Sink(error) | Self::Undelivered { source: Some(error), .. } => error.exit(),
             Self::Replay(error) => error.exit(),
+            Self::Spool(error) => error.exit(),
+            Self::Quarantine(error) => error.exit(),
             Self::Geo(_) => crate::enrich::GeoError::EXIT,
             #[cfg(feature = "live")]
             Self::Config(_) => crate::config::ConfigError::EXIT,

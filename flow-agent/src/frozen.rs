@@ -47,3 +47,11 @@ pub struct FrozenBatch {
     /// One block in ClickHouse's `Native` format, uncompressed.
     pub block: Bytes,
 }
+
+impl FrozenBatch {
+    /// The statement that its block follows. The engine finds columns by their names; those that
+    /// the block lacks get their defaults.
+    pub fn insert_sql(&self, database: &str) -> String {
+        format!("INSERT INTO {database}.{} FORMAT Native", self.table.name())
+    }
+}

@@ -1,7 +1,7 @@
 //! The ledger: what became of every packet, in packets and octets.
 //!
 //! The kernel side of an interface balances in each generation; along the way
-//! `drained = in the cache + in batches + acknowledged + lost`.
+//! `drained + recovered = in the cache + in batches + in the spool + acknowledged + undelivered`.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,22 +9,23 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use flow_common::{Count, Lost, NotMetered};
 
 use crate::record::FlowRecord;
+use crate::spool::{LossReason, Losses};
 
 /// Why records that were drained are not in the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum LostRecord {
-    /// The store had not taken them when the agent had to stop.
-    Undelivered,
-    /// The store was away for so long that the queue of batches was full.
-    QueueFull,
+    /// The spool dropped them, lost them, or had them in memory alone when the agent ended.
+    Spool(LossReason),
+    /// The store refused them: they are in the quarantine folder, not lost.
+    Quarantined,
 }
 
 impl LostRecord {
     /// The label in the ledger.
     pub const fn label(self) -> &'static str {
         match self {
-            Self::Undelivered => "undelivered",
-            Self::QueueFull => "queue_full",
+            Self::Spool(reason) => reason.label(),
+            Self::Quarantined => "quarantined",
         }
     }
 }
@@ -42,6 +43,10 @@ pub enum Entry {
     Lost(u8),
     /// The agent took it over from the kernel.
     Drained,
+    /// It was in the spool when the agent started.
+    Recovered,
+    /// It is in the spool for the next agent.
+    Spooled,
     /// The store has it.
     Acknowledged,
     /// The agent had it and could not store it.
@@ -61,6 +66,8 @@ impl Entry {
             }
             Self::Lost(reason) => ("lost", Lost::ALL[usize::from(reason)].label()),
             Self::Drained => ("drained", ""),
+            Self::Recovered => ("recovered", ""),
+            Self::Spooled => ("spooled", ""),
             Self::Acknowledged => ("acknowledged", ""),
             Self::LostRecord(reason) => ("undelivered", reason.label()),
             Self::FragmentWithoutPorts => ("note", "fragment_without_ports"),
@@ -152,6 +159,15 @@ impl Ledger {
         }
     }
 
+    /// Adds what a spool lost.
+    pub fn add_losses(&self, losses: &Losses) {
+        for (reason, lost) in losses.iter() {
+            for (interface, count) in &lost.counts {
+                self.add(interface, Entry::LostRecord(LostRecord::Spool(reason)), *count);
+            }
+        }
+    }
+
     /// What was added since the last call.
     pub fn take(&self) -> Counts {
         std::mem::take(&mut self.books().interval)
@@ -197,8 +213,8 @@ pub fn unaccounted(totals: &InterfaceTotals) -> (i64, i64) {
 /// Packets and octets of these totals that are in open flows or on their way to the store.
 pub fn in_flight(totals: &InterfaceTotals) -> (i64, i64) {
     difference(totals, |entry| match entry {
-        Entry::Drained => 1,
-        Entry::Acknowledged | Entry::LostRecord(_) => -1,
+        Entry::Drained | Entry::Recovered => 1,
+        Entry::Acknowledged | Entry::Spooled | Entry::LostRecord(_) => -1,
         _ => 0,
     })
 }

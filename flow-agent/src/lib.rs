@@ -12,6 +12,7 @@ pub mod attach;
 pub mod batch;
 #[cfg(feature = "live")]
 pub mod bench;
+pub mod books;
 pub mod cache;
 pub mod clock;
 pub mod community_id;
@@ -37,14 +38,14 @@ pub mod record;
 #[cfg(feature = "live")]
 mod reload;
 pub mod replay;
-pub mod room;
-pub mod row;
 #[cfg(feature = "live")]
 pub mod run;
 pub mod schema;
 pub mod services;
 pub mod shutdown;
 pub mod sink;
+pub mod spool;
+pub mod spooler;
 #[cfg(feature = "live")]
 pub mod state;
 #[cfg(feature = "live")]

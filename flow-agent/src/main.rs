@@ -13,7 +13,7 @@ use flow_agent::host::host_name;
 use flow_agent::replay::Replay;
 use flow_agent::schema::Schema;
 use flow_agent::store::{self, Key, StoreConfig, StoreError};
-use flow_agent::target::Store;
+use flow_agent::target::{Opening, Store};
 use tracing_subscriber::EnvFilter;
 
 #[cfg(feature = "live")]
@@ -58,7 +58,7 @@ fn run(command: Command) -> Result<(), Error> {
         Command::Run(args) => live(args),
         Command::Replay(args) => replay(args),
         Command::Store(args) => serve_store(args),
-        Command::Query(args) => query(&args),
+        Command::Query(args) => query(args),
         #[cfg(feature = "live")]
         Command::Cache(command) => ask::cache(command),
         #[cfg(feature = "live")]
@@ -72,20 +72,24 @@ fn run(command: Command) -> Result<(), Error> {
             out.write(Schema::new("flow", false).script().as_bytes());
             out.finish()
         }
-        Command::Schema(SchemaCommand::Apply { store }) => Store::open(&store)?.close(),
+        Command::Schema(SchemaCommand::Apply { store, access }) => {
+            let opening = Opening { access: access.config(), ..Opening::default() };
+            Store::open(&store, &opening)?.close()
+        }
     }
 }
 
 #[cfg(feature = "live")]
 fn live(args: cli::RunArgs) -> Result<(), Error> {
-    use flow_agent::config::{EnrichSettings, Said, Settings, Source};
+    use flow_agent::config::{EnrichSettings, Said, Settings, Source, SpoolSection};
 
     let list = |typed: Vec<String>| (!typed.is_empty()).then_some(typed);
     let typed = Settings {
         interfaces: Said::typed("--interface", list(args.interface)),
         exclude_interfaces: Said::typed("--exclude-interface", list(args.exclude_interface)),
         attach: Said::typed("--attach", args.attach),
-        store: Said::typed("--store", args.store),
+        store: Said::typed("--store", list(args.store)),
+        delivery: args.access.settings(),
         exporter: Said::typed("--exporter", args.exporter),
         decapsulate: Said::typed("--decapsulate", args.decapsulate.then_some(true)),
         pin_dir: Said::typed("--pin-dir", args.pin_dir),
@@ -94,6 +98,7 @@ fn live(args: cli::RunArgs) -> Result<(), Error> {
         active_timeout_s: Said::typed("--active-timeout", args.active_timeout),
         status_listen: Said::typed("--status", args.status),
         enrich: EnrichSettings::typed_state_file(Said::typed("--state-file", args.state_file)),
+        spool: SpoolSection::typed_dir(Said::typed("--spool-dir", args.spool_dir)),
         ..Settings::default()
     };
     let cpus = std::thread::available_parallelism().map_or(1, usize::from);
@@ -105,6 +110,7 @@ fn replay(args: ReplayArgs) -> Result<(), Error> {
     let replay = Replay {
         files: args.files,
         output: args.output,
+        access: args.access.config(),
         ledger: args.ledger,
         exporter: args.exporter.unwrap_or_else(host_name),
         decapsulate: args.decapsulate,
@@ -131,8 +137,9 @@ fn serve_store(args: cli::StoreArgs) -> Result<(), Error> {
     Ok(store::serve(config, || store::stop_signal(args.stop_on_stdin_eof))?)
 }
 
-fn query(args: &QueryArgs) -> Result<(), Error> {
-    let store = Store::connect(&args.store)?;
+fn query(args: QueryArgs) -> Result<(), Error> {
+    let opening = Opening { access: args.access.config(), ..Opening::default() };
+    let store = Store::connect(&args.store, &opening)?;
     let mut out = StandardOutput::default();
     let answer = store
         .ask(async |client| client.query(&args.sql, &args.format, |bytes| out.write(bytes)).await);

@@ -18,6 +18,18 @@ pub enum FlowEndReason {
 }
 
 impl FlowEndReason {
+    /// The reason with this number.
+    pub const fn from_number(number: u8) -> Option<Self> {
+        Some(match number {
+            1 => Self::IdleTimeout,
+            2 => Self::ActiveTimeout,
+            3 => Self::EndOfFlow,
+            4 => Self::ForcedEnd,
+            5 => Self::LackOfResources,
+            _ => return None,
+        })
+    }
+
     /// The name in rows and documents.
     pub const fn label(self) -> &'static str {
         match self {
@@ -44,6 +56,17 @@ pub enum InitiatorBy {
 }
 
 impl InitiatorBy {
+    /// The rule with this number.
+    pub const fn from_number(number: u8) -> Option<Self> {
+        Some(match number {
+            1 => Self::Syn,
+            2 => Self::Icmp,
+            3 => Self::ServicePort,
+            4 => Self::FirstPacket,
+            _ => return None,
+        })
+    }
+
     /// The name in rows and documents.
     pub const fn label(self) -> &'static str {
         match self {

@@ -24,7 +24,7 @@ use crate::reload::Reloader;
 use crate::shutdown::Requests;
 use crate::state::{Initiators, Keeper, ListeningPorts, Part};
 use crate::status::{Bound, Phase, RulesBook, Vitals};
-use crate::target::Store;
+use crate::target::{Opening, Store};
 
 mod books;
 mod kernel_log;
@@ -74,7 +74,7 @@ pub fn run(
     let kernel_log = KernelLog::new(&mut kernel);
 
     let own = OwnConnections::new(drain::own_connections(&mut kernel)?);
-    let store = Store::open_watched(&config.store, Arc::new(own))?;
+    let store = open_store(config, own)?;
     let reloader = Reloader::new(source, config.clone(), store.address().port());
     drain.install_rules(reloader.rules())?;
     let rules = RulesBook::new(reloader.rules());
@@ -158,6 +158,28 @@ pub fn run(
     drop(status);
     let closed = store.close();
     metered.and(detached).and(drained).and(stored).and(closed)
+}
+
+/// Opens the store; `own` hears of the connections to it.
+fn open_store(config: &Config, own: OwnConnections) -> Result<Store, Error> {
+    let opening = Opening {
+        access: config.delivery.access.clone(),
+        exporter: &config.exporter,
+        placement: config.delivery.placement,
+        watch: Some(Arc::new(own)),
+    };
+    let store = Store::open(&config.store, &opening)?;
+    // The kernel side knows the agent's own connections by one port.
+    let (endpoints, first) = (store.endpoints(), store.address());
+    let mut others = endpoints.all().filter(|it| it.client.address().port() != first.port());
+    if let Some(other) = others.next().filter(|_| config.exclude_own_traffic) {
+        tracing::warn!(
+            "the agent's own connections to {} are metered, because it has another port than \
+             {first}; give all servers of the store the same port",
+            other.client.address(),
+        );
+    }
+    Ok(store)
 }
 
 /// Shows the neighbour tables of the metered interfaces to the analytics, if they want them.

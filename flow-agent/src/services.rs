@@ -4,8 +4,10 @@
 //! protocol has no registered port. A port is listed with the protocols it is really used with.
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock};
+
+use crate::record::FlowRecord;
 
 const TCP: u8 = 6;
 const UDP: u8 = 17;
@@ -20,6 +22,35 @@ pub fn service(protocol: u8, port: u16) -> Option<&'static str> {
         .binary_search_by_key(&(port, protocol), |(port, protocol, _)| (*port, *protocol))
         .ok()?;
     Some(SERVICES[index].2)
+}
+
+/// A protocol and a port that have a built-in name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ServicePort {
+    protocol: u8,
+    port: u16,
+}
+
+impl ServicePort {
+    /// The name.
+    pub fn name(self) -> Option<&'static str> {
+        service(self.protocol, self.port)
+    }
+}
+
+/// The first of these ports that has a built-in name; cheaper than to find the name.
+#[inline]
+pub fn service_port(protocol: u8, ports: [u16; 2]) -> Option<ServicePort> {
+    static BUILT_IN: LazyLock<KnownPorts> = LazyLock::new(KnownPorts::default);
+    let known = &*BUILT_IN;
+    let port = ports.into_iter().find(|port| known.contains(protocol, *port))?;
+    Some(ServicePort { protocol, port })
+}
+
+/// The service a flow uses: by the port of the side that was asked, else of the other.
+pub fn service_of(record: &FlowRecord) -> &'static str {
+    let port = service_port(record.protocol, [record.dst_port, record.src_port]);
+    port.and_then(ServicePort::name).unwrap_or_default()
 }
 
 /// The part of a table by protocol and port that a protocol has; none for those without services.

@@ -1,77 +1,125 @@
-//! The store a command works with: a server, or the embedded engine as a child process.
+//! The store a command works with: servers, or the embedded engine as a child process.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::Error;
 use crate::schema::Schema;
-use crate::sink::{ClickHouse, ConnectionWatch, SinkError, StoreAddress, StoreTarget};
+use crate::sink::{
+    Access, AccessConfig, ClickHouse, ConnectionWatch, Endpoints, Placement, Prober, Replicas,
+    Secret, Servers, SinkError, StoreAddress, StoreTarget, Target,
+};
 use crate::store::{self, EmbeddedStore};
 
 /// How long the embedded engine may take to start, and to write everything at its end.
 const STORE_DEADLINE: Duration = Duration::from_secs(60);
 
+/// How a store is opened.
+#[derive(Clone, Default)]
+pub struct Opening<'a> {
+    /// How it is reached.
+    pub access: AccessConfig,
+    /// Who asks: decides which shard is the home of its rows.
+    pub exporter: &'a str,
+    /// Which shard gets a batch.
+    pub placement: Placement,
+    /// Hears of every connection to the store.
+    pub watch: Option<Arc<dyn ConnectionWatch>>,
+}
+
 /// An open store with the schema applied.
 pub struct Store {
-    address: StoreAddress,
+    endpoints: Endpoints,
+    schema: Schema,
     /// Ends with this.
     child: Option<EmbeddedStore>,
-    /// Hears of the connections of clients.
-    watch: Option<Arc<dyn ConnectionWatch>>,
+    /// Only where there is more than one server. Held for its end.
+    prober: Option<Prober>,
+}
+
+/// What a server needs before it gets rows.
+struct Prepare {
+    schema: Schema,
+    replicas: Replicas,
+}
+
+impl Prepare {
+    async fn target(&self, target: &Target) -> Result<(), SinkError> {
+        target.client.apply_schema(&self.schema).await?;
+        self.replicas.check(target).await
+    }
 }
 
 impl Store {
     /// Starts the embedded engine if `target` is one, in a new folder if there
-    /// is none, and brings the schema up to date.
+    /// is none, and brings the schema up to date. Of several servers one of each shard has to
+    /// be there.
     ///
     /// # Errors
-    /// The engine does not start, or the store cannot be reached or refuses.
-    pub fn open(target: &StoreTarget) -> Result<Self, Error> {
-        Self::start(target)?.with_schema()
-    }
-
-    /// As [`Store::open`]; `watch` hears of every connection to the store.
-    ///
-    /// # Errors
-    /// As [`Store::open`].
-    pub fn open_watched(
-        target: &StoreTarget,
-        watch: Arc<dyn ConnectionWatch>,
-    ) -> Result<Self, Error> {
-        Self { watch: Some(watch), ..Self::start(target)? }.with_schema()
-    }
-
-    fn with_schema(self) -> Result<Self, Error> {
-        let store = self;
-        let schema = Schema::new(&store.address.database, store.child.is_some());
-        store.ask(async |client| client.apply_schema(&schema).await)?;
+    /// The engine does not start, a file cannot be used, or the store cannot be reached or
+    /// refuses.
+    pub fn open(target: &StoreTarget, opening: &Opening<'_>) -> Result<Self, Error> {
+        let mut store = Self::start(target, opening)?;
+        let schema = store.schema.clone();
+        let prepared = Prepare { schema, replicas: Replicas::default() };
+        for shard in 0..store.endpoints.shards() {
+            store.prepare(shard, &prepared)?;
+        }
+        if store.endpoints.count() > 1 {
+            let endpoints = store.endpoints.with_own_connections();
+            let prepare = async move |target: &Target| prepared.target(target).await;
+            store.prober = Some(Prober::start(endpoints, prepare).map_err(Error::thread)?);
+        }
         Ok(store)
+    }
+
+    /// Prepares each server of one shard that answers.
+    fn prepare(&self, shard: usize, prepare: &Prepare) -> Result<(), Error> {
+        let mut last = None;
+        let mut prepared = false;
+        let targets = || self.endpoints.all().filter(|target| target.shard() == shard);
+        for target in targets() {
+            let outcome = run(prepare.target(&target))?;
+            self.endpoints.report(&target, outcome.as_ref().copied(), Instant::now());
+            match outcome {
+                Ok(()) => prepared = true,
+                Err(error) if error.is_transient() => last = Some(error),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        match last {
+            Some(error) if !prepared => Err(error.into()),
+            _ => Ok(()),
+        }
     }
 
     /// As [`Store::open`], but makes neither a folder nor tables.
     ///
     /// # Errors
     /// There is no embedded store in the folder, or the engine does not start.
-    pub fn connect(target: &StoreTarget) -> Result<Self, Error> {
+    pub fn connect(target: &StoreTarget, opening: &Opening<'_>) -> Result<Self, Error> {
         if let StoreTarget::Embedded(dir) = target {
             store::check_is_store(dir)?;
         }
-        Self::start(target)
+        Self::start(target, opening)
     }
 
-    fn start(target: &StoreTarget) -> Result<Self, Error> {
-        match target {
-            StoreTarget::Server(address) => {
-                Ok(Self { address: address.clone(), child: None, watch: None })
-            }
+    fn start(target: &StoreTarget, opening: &Opening<'_>) -> Result<Self, Error> {
+        let (servers, child) = match target {
+            StoreTarget::Servers(servers) => (servers.clone(), None),
             StoreTarget::Embedded(dir) => {
                 let executable = std::env::current_exe().map_err(Error::thread)?;
                 let child = EmbeddedStore::start(&executable, dir, STORE_DEADLINE)?;
-                let user = Some((EmbeddedStore::USER.to_owned(), child.password().to_owned()));
+                let password = Secret::new(child.password().to_owned());
+                let user = Some((EmbeddedStore::USER.to_owned(), password));
                 let address = StoreAddress { user, ..StoreAddress::local(child.url()) };
-                Ok(Self { address, child: Some(child), watch: None })
+                (Servers::one(address), Some(child))
             }
-        }
+        };
+        let access = Access::open(&opening.access, &servers, opening.watch.clone())?;
+        let endpoints = Endpoints::new(servers, access, opening.exporter, opening.placement);
+        let schema = Schema::new(&endpoints.address().database, child.is_some());
+        Ok(Self { endpoints, schema, child, prober: None })
     }
 
     /// Starts the embedded engine again if its process has ended; clients go
@@ -86,27 +134,44 @@ impl Store {
         }
     }
 
-    /// Where it is, without a password.
+    /// Its tables.
+    pub fn schema(&self) -> &Schema {
+        &self.schema
+    }
+
+    /// Where its first server is, without a password.
     pub fn address(&self) -> &StoreAddress {
-        &self.address
+        self.endpoints.address()
     }
 
-    /// A client with connections of its own, for another thread.
-    pub fn new_client(&self) -> ClickHouse {
-        ClickHouse::watched(self.address.clone(), self.watch.clone())
+    /// Its servers, with connections of their own, for another thread.
+    pub fn endpoints(&self) -> Endpoints {
+        self.endpoints.with_own_connections()
     }
 
-    /// Asks and waits for the answer.
+    /// Asks one of its servers and waits for the answer; another one if it does not answer.
     ///
     /// # Errors
     /// What the store answers, or that the system refuses a runtime.
     pub fn ask<T>(
         &self,
-        question: impl AsyncFnOnce(&ClickHouse) -> Result<T, SinkError>,
+        mut question: impl AsyncFnMut(&ClickHouse) -> Result<T, SinkError>,
     ) -> Result<T, Error> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let client = self.new_client();
-        Ok(runtime.map_err(Error::thread)?.block_on(question(&client))?)
+        let endpoints = self.endpoints();
+        run(async {
+            let mut tries = endpoints.count();
+            loop {
+                let target = endpoints.choose(Instant::now());
+                let answer = question(&target.client).await;
+                endpoints.report(&target, answer.as_ref().map(|_| ()), Instant::now());
+                tries -= 1;
+                match answer {
+                    Err(error) if error.was_never_sent() && tries > 0 => {}
+                    answer => return answer,
+                }
+            }
+        })?
+        .map_err(Into::into)
     }
 
     /// Ends the embedded engine, if there is one, with everything on disk.
@@ -114,9 +179,16 @@ impl Store {
     /// # Errors
     /// The child did not end well.
     pub fn close(self) -> Result<(), Error> {
+        drop(self.prober);
         match self.child {
             Some(child) => Ok(child.stop(STORE_DEADLINE)?),
             None => Ok(()),
         }
     }
+}
+
+/// Waits for it on a runtime of its own.
+fn run<T>(work: impl Future<Output = T>) -> Result<T, Error> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    Ok(runtime.map_err(Error::thread)?.block_on(work))
 }

@@ -18,12 +18,16 @@ pub struct Ledger {
     pub lost: Count,
     /// Taken over from the kernel.
     pub drained: Count,
+    /// In the spool when an agent started.
+    pub recovered: Count,
     /// In the store.
     pub acknowledged: Count,
-    /// Lost by the agent because the store did not take it in time.
+    /// Lost by the agent: the spool was full or failed, or the store did not take it in time.
     pub undelivered: Count,
-    /// Lost by the agent because too much was waiting for the store.
-    pub queue_full: Count,
+    /// Refused by the store, in a file.
+    pub quarantined: Count,
+    /// In the spool when an agent ended.
+    pub spooled: Count,
     /// Later fragments whose first was not seen: metered with ports 0.
     pub fragments_without_ports: Count,
 }
@@ -50,8 +54,10 @@ impl Ledger {
                 ("lost", reason) if !reason.is_empty() => &mut ledger.lost,
                 ("drained", "") => &mut ledger.drained,
                 ("acknowledged", "") => &mut ledger.acknowledged,
-                ("undelivered", "undelivered") => &mut ledger.undelivered,
-                ("undelivered", "queue_full") => &mut ledger.queue_full,
+                ("recovered", "") => &mut ledger.recovered,
+                ("spooled", "") => &mut ledger.spooled,
+                ("undelivered", "quarantined") => &mut ledger.quarantined,
+                ("undelivered", reason) if !reason.is_empty() => &mut ledger.undelivered,
                 ("note", "fragment_without_ports") => &mut ledger.fragments_without_ports,
                 _ => bail!("the ledger has an unknown stage or no reason: {row:?}"),
             };
@@ -84,19 +90,20 @@ impl Ledger {
 
     /// Packets and octets that were seen and are nowhere: 0, or something is wrong.
     pub fn unaccounted(&self) -> (i64, i64) {
-        difference(self.seen, [self.metered, self.not_metered, self.lost])
+        difference(&[self.seen], &[self.metered, self.not_metered, self.lost])
     }
 
     /// Packets and octets that were drained and are nowhere: 0 once the agent has ended.
     pub fn in_flight(&self) -> (i64, i64) {
-        difference(self.drained, [self.acknowledged, self.undelivered, self.queue_full])
+        let ends = [self.acknowledged, self.undelivered, self.quarantined, self.spooled];
+        difference(&[self.drained, self.recovered], &ends)
     }
 }
 
-fn difference(whole: Count, parts: [Count; 3]) -> (i64, i64) {
+fn difference(whole: &[Count], parts: &[Count]) -> (i64, i64) {
     let of = |field: fn(&Count) -> u64| {
-        let parts: u64 = parts.iter().map(field).sum();
-        field(&whole).cast_signed() - parts.cast_signed()
+        let sum = |counts: &[Count]| counts.iter().map(field).sum::<u64>().cast_signed();
+        sum(whole) - sum(parts)
     };
     (of(|count| count.packets), of(|count| count.octets))
 }

@@ -197,7 +197,7 @@ impl Talk {
 
 fn start(rig: &Rig, binary: &Path, folder: &Path, settings: &str) -> Result<Agent> {
     let config = folder.join("agent.toml");
-    let text = format!("batch_age_ms = 100\ndrain_interval_ms = 100\n{settings}");
+    let text = format!("drain_interval_ms = 100\n[batch]\nage_ms = 100\n{settings}");
     fs::write(&config, text)?;
     let config = config.to_str().context("a text")?;
     let arguments = ["--config", config, "--idle-timeout", "1", "--active-timeout", "1"];

@@ -267,9 +267,9 @@ fn a_bad_file_changes_nothing_and_what_needs_a_restart_is_named() -> Result<()> 
     let line = "agent.toml, line 3: filter.include: \"10.77.0.0/33\" has no length of 0 to 32; \
                 everything stays as it was";
     agent.wait_log(line, PATIENCE)?;
-    configuration.write(&format!("shards = 3\nqueue_rows = 7\n{good}"))?;
+    configuration.write(&format!("shards = 3\nmax_flows = 7777\n{good}"))?;
     agent.signal(Signal::HUP)?;
-    agent.wait_log("values that need a restart: shards, queue_rows", PATIENCE)?;
+    agent.wait_log("values that need a restart: shards, max_flows", PATIENCE)?;
     agent.wait_log("filters and sampling are as before, interfaces are as before", PATIENCE)?;
     fs::remove_file(configuration.path())?;
     agent.signal(Signal::HUP)?;

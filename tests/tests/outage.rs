@@ -11,7 +11,8 @@ use flow_tests::ledger::Ledger;
 use flow_tests::rig::{self, Rig};
 use flow_tests::tally::Tally;
 use flow_tests::traffic::{self, Ends, Sent};
-use flow_tests::{hooks, sql};
+use flow_tests::status::{ANY_PORT, Status};
+use flow_tests::{hooks, rows, sql};
 use rustix::process::Signal;
 use tempfile::TempDir;
 
@@ -21,9 +22,6 @@ const PATIENCE: Duration = Duration::from_secs(50);
 const AT_ONCE: Duration = Duration::from_secs(10);
 /// Flows are emitted quickly.
 const HASTY: &str = "drain_interval_ms = 100\nidle_timeout_s = 1\nactive_timeout_s = 1\n";
-/// They also travel in batches so small that few rows fill the queue.
-const SMALL: &str = "batch_rows = 10\nbatch_age_ms = 10\nqueue_rows = 160\n";
-
 /// UDP conversations of three packets each way.
 fn talk(lab: &Lab, conversations: u64) -> Result<Sent> {
     traffic::ask(Ends::v4((&lab.left, 0), (&lab.right, 0), 53), conversations, 3, 40, 200)
@@ -42,10 +40,44 @@ fn config(folder: &TempDir, text: &str) -> Result<String> {
     Ok(path.to_str().context("a path in UTF-8")?.to_owned())
 }
 
+/// `--spool-dir` with a folder in `folder`.
+fn spool(folder: &TempDir) -> Result<[String; 2]> {
+    let path = folder.path().join("spool");
+    Ok(["--spool-dir".into(), path.to_str().context("a path in UTF-8")?.to_owned()])
+}
+
+fn words<const N: usize>(words: &[String; N]) -> [&str; N] {
+    words.each_ref().map(String::as_str)
+}
+
+/// Batches that have one row, so that some are under way and many wait.
+const TINY: &str = "[batch]\nmin_rows = 1\nmax_rows = 1\nage_ms = 10\n";
+
 #[test]
-fn a_hung_store_is_given_up_and_the_loss_is_named() -> Result<()> {
+fn a_hung_store_is_given_up_and_the_next_agent_delivers() -> Result<()> {
+    let folder = TempDir::new()?;
+    let spool = spool(&folder)?;
     let rig = Rig::new()?;
-    let agent = rig.agent(("xdp", "tc"))?;
+    let agent = rig.agent_with(("xdp", "tc"), &words(&spool))?;
+    rig.store.signal(Signal::STOP);
+    let counts = rig::tally(&rig.lab, |lab| talk(lab, 30))?;
+    agent.signal(Signal::TERM)?;
+    let (code, log) = agent.ended(PATIENCE)?;
+    assert_eq!(code, Some(0), "nothing is lost: {log}");
+    detached(&rig.lab)?;
+    assert!(log.contains("wait in ") && !log.contains("panicked"), "{log}");
+    rig.store.signal(Signal::CONT);
+    let log = rig.agent_with(("xdp", "tc"), &words(&spool))?.stop()?;
+    rig::exact(&rig.lab, rig.store.url(), &counts)
+        .inspect_err(|_| println!("the second agent said:\n{log}"))?;
+    rig.store.stop();
+    Ok(())
+}
+
+#[test]
+fn without_a_disk_a_hung_store_is_given_up_and_the_loss_is_named() -> Result<()> {
+    let rig = Rig::new()?;
+    let agent = rig.agent_with(("xdp", "tc"), &["--spool-dir", ""])?;
     rig.store.signal(Signal::STOP);
     talk(&rig.lab, 30)?;
     agent.signal(Signal::TERM)?;
@@ -61,6 +93,84 @@ fn a_hung_store_is_given_up_and_the_loss_is_named() -> Result<()> {
     rig.store.signal(Signal::CONT);
     rig.store.stop();
     Ok(())
+}
+
+#[test]
+fn an_agent_that_is_stopped_while_the_store_is_away_loses_nothing() -> Result<()> {
+    let folder = TempDir::new()?;
+    let spool = spool(&folder)?;
+    let Rig { lab, store } = Rig::new()?;
+    let url = store.url().to_owned();
+    let agent = rig::agent(&lab, ("xdp", "tc"), &url, &words(&spool))?;
+    let before = rig::tally(&lab, |lab| talk(lab, 30))?;
+    let killed = store.kill();
+    let after = rig::tally(&lab, |lab| talk(lab, 30))?;
+    agent.signal(Signal::TERM)?;
+    let (code, log) = agent.ended(PATIENCE)?;
+    assert_eq!(code, Some(0), "nothing is lost: {log}");
+    assert!(log.contains("wait in "), "how much waits is not told: {log}");
+    let store = killed.start();
+    let log = rig::agent(&lab, ("xdp", "tc"), &url, &words(&spool))?.stop()?;
+    for (side, (before, after)) in
+        [(&lab.left, (before.0, after.0)), (&lab.right, (before.1, after.1))]
+    {
+        let ledger = Ledger::read(&url, side.interface)?;
+        let sent = before.total.packets + after.total.packets;
+        assert_eq!(ledger.seen.packets, sent, "{ledger:?}\n{log}");
+        assert_eq!(ledger.unaccounted(), (0, 0), "{ledger:?}\n{log}");
+        assert_eq!(ledger.in_flight(), (0, 0), "{ledger:?}\n{log}");
+        assert_eq!(ledger.acknowledged.packets, sent, "{ledger:?}\n{log}");
+        assert_eq!(ledger.recovered, ledger.spooled, "{ledger:?}\n{log}");
+        assert!(ledger.spooled.packets > 0, "nothing had to wait: {ledger:?}");
+        assert_eq!(stored(&url, side.interface)?, sent, "{log}");
+    }
+    store.stop();
+    Ok(())
+}
+
+#[test]
+fn an_agent_that_is_killed_while_the_store_is_away_leaves_what_it_had_frozen() -> Result<()> {
+    let folder = TempDir::new()?;
+    let config = config(&folder, &[HASTY, TINY].concat())?;
+    let spool = spool(&folder)?;
+    let more = [&["--config", &config], words(&spool).as_slice()].concat();
+    let Rig { lab, mut store } = Rig::new()?;
+    let url = store.url().to_owned();
+    let asked = [&more, ANY_PORT.as_slice()].concat();
+    let agent = rig::agent(&lab, ("xdp", "tc"), &url, &asked)?;
+    let tallies = (Tally::start(&lab.left)?, Tally::start(&lab.right)?);
+    talk(&lab, 30)?;
+    let killed = store.kill();
+    talk(&lab, 30)?;
+    let counts = (tallies.0.stop()?, tallies.1.stop()?);
+    let metered = counts.0.total.packets + counts.1.total.packets;
+    let status = Status::of(&agent)?;
+    agent.wait_until("everything is in the store or the spool", PATIENCE, || {
+        let page = status.json("/api/v1/status")?;
+        let of = |pointer: &str| page.pointer(pointer).and_then(serde_json::Value::as_u64);
+        let empty = |pointer| of(pointer) == Some(0);
+        let drained = of("/packets/drained") == Some(metered);
+        Ok(drained && empty("/cache/flows") && empty("/waiting/open_records"))
+    })?;
+    agent.signal(Signal::KILL)?;
+    agent.ended(AT_ONCE)?;
+    store = killed.start();
+    let log = rig::agent(&lab, ("xdp", "tc"), &url, &more)?.stop()?;
+    for (side, counts) in [(&lab.left, &counts.0), (&lab.right, &counts.1)] {
+        let stored = rows::flows(&url, side.interface)?;
+        let different = rows::differences(&counts.by_key(), &stored);
+        assert!(different.is_empty(), "{}\n{log}", different.join("\n"));
+    }
+    store.stop();
+    Ok(())
+}
+
+/// Packets of an interface in `flows`.
+fn stored(url: &str, end: &str) -> Result<u64> {
+    let sum = format!(
+        "SELECT sum(packets + reverse_packets) FROM flow.flows WHERE endsWith(interface, '{end}')"
+    );
+    sql::number(url, &sum)
 }
 
 #[test]
@@ -117,11 +227,11 @@ fn a_store_that_is_killed_and_comes_back_has_every_packet_once() -> Result<()> {
     Ok(())
 }
 
-/// All flows that are open leave at once, and they are many more than the queue holds.
+/// All flows that are open leave at once, and they are many batches.
 #[test]
-fn a_stop_with_more_open_flows_than_the_queue_holds_stores_them_all() -> Result<()> {
+fn a_stop_with_many_open_flows_stores_them_all() -> Result<()> {
     let folder = TempDir::new()?;
-    let config = config(&folder, "batch_rows = 250\nqueue_rows = 1000\n")?;
+    let config = config(&folder, "[batch]\nmax_rows = 250\n")?;
     let Rig { lab, store } = Rig::new()?;
     let agent = rig::agent(&lab, ("xdp", "tc"), store.url(), &["--config", &config])?;
     let tallies = (Tally::start(&lab.left)?, Tally::start(&lab.right)?);
@@ -131,7 +241,7 @@ fn a_stop_with_more_open_flows_than_the_queue_holds_stores_them_all() -> Result<
     let log = agent.stop()?;
     rig::exact(&lab, store.url(), &counts).inspect_err(|_| println!("the agent said:\n{log}"))?;
     let rows = sql::number(store.url(), "SELECT count() FROM flow.flows")?;
-    assert!(rows > 10_000, "only {rows} flows: the queue did not matter");
+    assert!(rows > 10_000, "only {rows} flows");
     store.stop();
     Ok(())
 }
@@ -139,16 +249,17 @@ fn a_stop_with_more_open_flows_than_the_queue_holds_stores_them_all() -> Result<
 #[test]
 fn a_store_that_is_away_for_too_long_loses_batches_by_name() -> Result<()> {
     let folder = TempDir::new()?;
-    let config = config(&folder, &[HASTY, SMALL].concat())?;
+    let config = config(&folder, &[HASTY, "[spool]\nmemory_mib = 1\n"].concat())?;
     let Rig { lab, store } = Rig::new()?;
-    let agent = rig::agent(&lab, ("xdp", "tc"), store.url(), &["--config", &config])?;
+    let more = ["--config", &config, "--spool-dir", ""];
+    let agent = rig::agent(&lab, ("xdp", "tc"), store.url(), &more)?;
     let tallies = (Tally::start(&lab.left)?, Tally::start(&lab.right)?);
     talk(&lab, 20)?;
     let killed = store.kill();
-    // 4,000 records: many times what the queue holds.
+    // 40,000 records: many times what the memory holds.
     let many = Ends::v4((&lab.left, 0), (&lab.right, 0), 5_000);
-    traffic::ask_together(many, 2_000, 2, 40, 200)?;
-    agent.wait_log("queue of batches is full", PATIENCE)?;
+    traffic::ask_together(many, 20_000, 1, 40, 200)?;
+    agent.wait_log("the spool is full", PATIENCE)?;
     let store = killed.start();
     talk(&lab, 20)?;
     let counts = (tallies.0.stop()?, tallies.1.stop()?);
@@ -158,20 +269,16 @@ fn a_store_that_is_away_for_too_long_loses_batches_by_name() -> Result<()> {
     for (side, counts) in [(&lab.left, &counts.0), (&lab.right, &counts.1)] {
         let end = side.interface;
         let ledger = Ledger::read(store.url(), end)?;
-        assert_eq!(ledger.seen, counts.total, "{end}: {ledger:?}");
+        assert_eq!(ledger.seen, counts.total, "{end}: {ledger:?}\n{log}");
         assert_eq!(ledger.unaccounted(), (0, 0), "{end}: {ledger:?}");
         assert_eq!(ledger.drained, ledger.metered, "{end}: {ledger:?}");
         assert_eq!(ledger.in_flight(), (0, 0), "{end}: {ledger:?}");
-        let stored = format!(
-            "SELECT sum(packets + reverse_packets) FROM flow.flows \
-             WHERE endsWith(interface, '{end}')"
-        );
-        let stored = sql::number(store.url(), &stored)?;
+        let stored = stored(store.url(), end)?;
         assert_eq!(stored, ledger.acknowledged.packets, "{end}: {ledger:?}");
-        lost += ledger.queue_full.packets;
+        lost += ledger.undelivered.packets;
     }
-    assert!(lost > 0, "the queue was never full: {log}");
-    assert!(matches!(code, Some(1..=4)), "packets are lost and the agent ended with {code:?}");
+    assert!(lost > 0, "the spool was never full: {log}");
+    assert_eq!(code, Some(1), "packets were dropped: {log}");
     store.stop();
     Ok(())
 }

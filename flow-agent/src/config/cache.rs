@@ -128,7 +128,7 @@ impl CacheSettings {
 }
 
 /// The value with this name; without one the default.
-fn one_of<T: Copy + Default>(
+pub(super) fn one_of<T: Copy + Default>(
     said: Option<Said<String>>,
     values: &[(&str, T)],
 ) -> Result<T, ConfigError> {

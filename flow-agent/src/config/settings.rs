@@ -9,13 +9,16 @@ use toml::{Spanned, Value};
 
 use super::ConfigError;
 use super::analytics::{self, AnalyticsSettings};
+use super::batch::BatchSettings;
 use super::cache::CacheSettings;
+use super::delivery::DeliverySettings;
 use super::enrich::{ENRICH_KEYS, EnrichSettings, STATE_KEYS};
 use super::sections::{FilterSettings, MemorySettings};
-use super::values::{Said, text, texts, whole_number, wrong_type, yes_or_no};
+use super::spool::{self, SpoolSection};
+use super::values::{Said, text, text_or_texts, texts, whole_number, wrong_type, yes_or_no};
 
 /// Every key of the file.
-pub const KEYS: [&str; 17] = [
+pub const KEYS: [&str; 14] = [
     "interfaces",
     "exclude_interfaces",
     "attach",
@@ -29,14 +32,11 @@ pub const KEYS: [&str; 17] = [
     "max_flows",
     "idle_timeout_s",
     "active_timeout_s",
-    "batch_rows",
-    "batch_age_ms",
-    "queue_rows",
     "exclude_own_traffic",
 ];
 
 /// Every section, with its keys; those of `services` are free.
-pub const SECTIONS: [(&str, &[&str]); 9] = [
+pub const SECTIONS: [(&str, &[&str]); 12] = [
     (
         "filter",
         &[
@@ -61,10 +61,13 @@ pub const SECTIONS: [(&str, &[&str]); 9] = [
         ],
     ),
     ("cache", &super::cache::KEYS),
+    ("batch", &super::batch::KEYS),
     ("services", &[]),
     ("enrich", ENRICH_KEYS),
     ("state", STATE_KEYS),
     ("analytics", analytics::KEYS),
+    ("delivery", super::delivery::KEYS),
+    ("spool", spool::KEYS),
 ];
 
 /// A file that is larger is none of ours.
@@ -79,8 +82,8 @@ pub struct Settings {
     pub exclude_interfaces: Option<Said<Vec<String>>>,
     /// `auto`, `xdp`, `xdp-generic` or `tc`.
     pub attach: Option<Said<String>>,
-    /// `embedded:DIR` or `http://HOST:PORT/DATABASE`.
-    pub store: Option<Said<String>>,
+    /// `embedded:DIR`, or URLs of replicas with commas for each shard.
+    pub store: Option<Said<Vec<String>>>,
     /// This host's name in the rows.
     pub exporter: Option<Said<String>>,
     /// Meter packets in tunnels as what the tunnels carry.
@@ -99,12 +102,6 @@ pub struct Settings {
     pub idle_timeout_s: Option<Said<i64>>,
     /// Seconds.
     pub active_timeout_s: Option<Said<i64>>,
-    /// Rows.
-    pub batch_rows: Option<Said<i64>>,
-    /// Milliseconds.
-    pub batch_age_ms: Option<Said<i64>>,
-    /// Rows.
-    pub queue_rows: Option<Said<i64>>,
     /// Leave out the agent's own connections to the store.
     pub exclude_own_traffic: Option<Said<bool>>,
     /// The section `filter`.
@@ -123,6 +120,12 @@ pub struct Settings {
     pub enrich: EnrichSettings,
     /// The section `cache`.
     pub cache: CacheSettings,
+    /// The section `delivery`.
+    pub delivery: DeliverySettings,
+    /// The section `batch`, which only the file has.
+    pub batch: BatchSettings,
+    /// The section `spool`.
+    pub spool: SpoolSection,
 }
 
 /// The sections alone; the keys above them have been read.
@@ -135,9 +138,12 @@ struct Sections {
     memory: BTreeMap<String, Spanned<Value>>,
     analytics: BTreeMap<String, Spanned<Value>>,
     cache: BTreeMap<String, Spanned<Value>>,
+    batch: BTreeMap<String, Spanned<Value>>,
     services: BTreeMap<String, Spanned<Value>>,
     enrich: BTreeMap<String, Spanned<Value>>,
     state: BTreeMap<String, Spanned<Value>>,
+    delivery: BTreeMap<String, Spanned<Value>>,
+    spool: BTreeMap<String, Spanned<Value>>,
 }
 
 impl Settings {
@@ -195,10 +201,13 @@ impl Settings {
             ("status", sections.status),
             ("memory", sections.memory),
             ("cache", sections.cache),
+            ("batch", sections.batch),
             ("services", sections.services),
             ("enrich", sections.enrich),
             ("state", sections.state),
             ("analytics", sections.analytics),
+            ("delivery", sections.delivery),
+            ("spool", sections.spool),
         ];
         for (section, values) in sections {
             for (key, value) in values {
@@ -226,9 +235,6 @@ impl Settings {
             max_flows: self.max_flows.or(others.max_flows),
             idle_timeout_s: self.idle_timeout_s.or(others.idle_timeout_s),
             active_timeout_s: self.active_timeout_s.or(others.active_timeout_s),
-            batch_rows: self.batch_rows.or(others.batch_rows),
-            batch_age_ms: self.batch_age_ms.or(others.batch_age_ms),
-            queue_rows: self.queue_rows.or(others.queue_rows),
             exclude_own_traffic: self.exclude_own_traffic.or(others.exclude_own_traffic),
             filter: self.filter.or(others.filter),
             sampling_mode: self.sampling_mode.or(others.sampling_mode),
@@ -238,6 +244,9 @@ impl Settings {
             analytics: others.analytics,
             enrich: self.enrich.or(others.enrich),
             cache: self.cache.or(others.cache),
+            delivery: self.delivery.or(others.delivery),
+            batch: others.batch,
+            spool: self.spool.or(others.spool),
         }
     }
 
@@ -246,7 +255,7 @@ impl Settings {
             "interfaces" => self.interfaces = Some(texts(place, value)?),
             "exclude_interfaces" => self.exclude_interfaces = Some(texts(place, value)?),
             "attach" => self.attach = Some(text(place, value)?),
-            "store" => self.store = Some(text(place, value)?),
+            "store" => self.store = Some(text_or_texts(place, value)?),
             "exporter" => self.exporter = Some(text(place, value)?),
             "pin_dir" => self.pin_dir = Some(text(place, value)?),
             "decapsulate" => self.decapsulate = Some(yes_or_no(place, value)?),
@@ -256,9 +265,6 @@ impl Settings {
             "max_flows" => self.max_flows = Some(whole_number(place, value)?),
             "idle_timeout_s" => self.idle_timeout_s = Some(whole_number(place, value)?),
             "active_timeout_s" => self.active_timeout_s = Some(whole_number(place, value)?),
-            "batch_rows" => self.batch_rows = Some(whole_number(place, value)?),
-            "batch_age_ms" => self.batch_age_ms = Some(whole_number(place, value)?),
-            "queue_rows" => self.queue_rows = Some(whole_number(place, value)?),
             "exclude_own_traffic" => self.exclude_own_traffic = Some(yes_or_no(place, value)?),
             key if SECTIONS.iter().any(|(section, _)| *section == key) => {
                 if !value.is_table() {
@@ -295,8 +301,23 @@ impl Settings {
         {
             return self.cache.set(key, place, value);
         }
+        if let Some(key) = key.strip_prefix("batch.")
+            && super::batch::KEYS.contains(&key)
+        {
+            return self.batch.set(key, place, value);
+        }
+        if let Some(key) = key.strip_prefix("spool.")
+            && self.spool.set(key, place.clone(), value.clone())?
+        {
+            return Ok(());
+        }
         if let Some(key) = key.strip_prefix("filter.")
             && self.filter.set(key, place.clone(), value.clone())?
+        {
+            return Ok(());
+        }
+        if let Some(key) = key.strip_prefix("delivery.")
+            && self.delivery.set(key, place.clone(), value.clone())?
         {
             return Ok(());
         }

@@ -51,14 +51,14 @@ impl Config {
                 self.cache.limits.timeouts.active != other.cache.limits.timeouts.active,
             ),
             ("[cache]", self.cache_section() != other.cache_section()),
-            ("batch_rows", self.batch.rows != other.batch.rows),
-            ("batch_age_ms", self.batch.age != other.batch.age),
-            ("queue_rows", self.batch.queued_rows != other.batch.queued_rows),
+            ("[batch]", self.batch != other.batch),
+            ("[spool]", self.spool != other.spool),
             ("[status]", self.status != other.status),
             ("[memory]", self.memory != other.memory),
             ("[analytics]", self.said_of_analytics() != other.said_of_analytics()),
             ("[enrich] or [services]", self.enrich != other.enrich),
             ("[state]", self.state != other.state),
+            ("[delivery]", self.delivery != other.delivery),
         ];
         differences.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect()
     }
@@ -113,9 +113,11 @@ mod tests {
                 "filter" | "sampling" | "cache" => continue,
                 "status" => ("listen = ''", "[status]"),
                 "memory" => ("floor_flows = 7", "[memory]"),
+                "batch" => ("age_ms = 77", "[batch]"),
                 "services" => ("mine = ['tcp/1']", "[enrich] or [services]"),
                 "enrich" => ("enabled = false", "[enrich] or [services]"),
                 "state" => ("interval_s = 77", "[state]"),
+                "delivery" => ("user = 'flows'", "[delivery]"),
                 "analytics" => ("scan_ports = 50", "[analytics]"),
                 other => panic!("is [{other}] followed or does it need a restart?"),
             };

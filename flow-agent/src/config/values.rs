@@ -41,6 +41,19 @@ pub(super) fn text(place: String, value: Value) -> Result<Said<String>, ConfigEr
     }
 }
 
+/// A text is a list of one.
+pub(super) fn text_or_texts(place: String, value: Value) -> Result<Said<Vec<String>>, ConfigError> {
+    let needed = "a text, or a list of texts: [\"http://a,http://b\", \"http://c\"]";
+    let value = match value {
+        Value::String(text) => Value::Array(vec![Value::String(text)]),
+        other => other,
+    };
+    list(place, value, needed, |value| match value {
+        Value::String(text) => Some(text),
+        _ => None,
+    })
+}
+
 pub(super) fn texts(place: String, value: Value) -> Result<Said<Vec<String>>, ConfigError> {
     let needed = "a list of texts: [\"eth0\"]";
     list(place, value, needed, |value| match value {

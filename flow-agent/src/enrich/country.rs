@@ -1,7 +1,7 @@
 //! A country: two letters, or nothing.
 
 /// An ISO 3166-1 alpha-2 code; empty for unknown.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Country([u8; 2]);
 
 impl Country {

@@ -70,6 +70,26 @@ impl BatchLabels {
         self.texts.numbers = HashMap::default();
     }
 
+    /// The labels of the rows, by number of their texts.
+    pub(crate) fn rows(&self) -> &[Labels] {
+        &self.rows
+    }
+
+    /// How many texts there are; their numbers are 1 to this one.
+    pub(crate) fn texts(&self) -> usize {
+        self.texts.texts.len()
+    }
+
+    /// The text with a number; empty for 0.
+    pub(crate) fn text_of(&self, number: u32) -> &str {
+        self.texts.get(number)
+    }
+
+    /// Services have been looked up: one that is not there is not known.
+    pub(crate) fn has_services(&self) -> bool {
+        self.has_services
+    }
+
     /// The labels of a row; those of a row that has none are empty.
     pub fn row(&self, row: usize) -> RowLabels<'_> {
         let Some(labels) = self.rows.get(row) else { return RowLabels::default() };

@@ -27,7 +27,7 @@ use crate::Exit;
 use crate::cache::Timeouts;
 use crate::enrich::{Enricher, GeoFiles};
 use crate::ledger::{Entry, Ledger};
-use crate::sink::SinkError;
+use crate::sink::{AccessConfig, SinkError};
 
 pub use meter::CaptureMeter;
 pub use output::{Output, OutputTarget};
@@ -76,10 +76,10 @@ pub enum ReplayError {
         source: io::Error,
     },
     /// The store did not take everything.
-    #[error("{rows} flow records are not in the store: {source}")]
+    #[error("flow records of {packets} packets are not in the store: {source}")]
     Undelivered {
-        /// Rows that are missing.
-        rows: u64,
+        /// Packets of the rows that are missing.
+        packets: u64,
         /// The last error.
         source: SinkError,
     },
@@ -91,6 +91,9 @@ pub enum ReplayError {
         /// Why.
         source: io::Error,
     },
+    /// What waits for the store cannot be held.
+    #[error(transparent)]
+    Spool(crate::spool::SpoolError),
     /// The operating system refuses a thread.
     #[error("the operating system refuses a thread: {source}; see ulimit -u")]
     Thread {
@@ -109,6 +112,7 @@ impl ReplayError {
             | Self::SameFile { .. }
             | Self::Destination { .. } => Exit::Usage,
             Self::Undelivered { source, .. } => source.exit(),
+            Self::Spool(error) => error.exit(),
             Self::Ledger { .. } | Self::Thread { .. } => Exit::Failed,
         }
     }
@@ -121,6 +125,8 @@ pub struct Replay {
     pub files: Vec<PathBuf>,
     /// Where records go.
     pub output: OutputTarget,
+    /// How a store is reached.
+    pub access: AccessConfig,
     /// Where the ledger goes, if anywhere.
     pub ledger: Option<PathBuf>,
     /// Name of the exporter in the rows.
@@ -168,7 +174,7 @@ impl Replay {
             files if files.is_empty() => None,
             files => Some(Enricher::of_files(files, Instant::now())?),
         };
-        let mut output = output.open(&self.exporter, enricher, &ledger)?;
+        let mut output = output.open(&self.access, &self.exporter, enricher, &ledger)?;
         let mut meter = CaptureMeter::new(self.max_flows, self.timeouts, self.decapsulate);
         let (mut flows, mut damaged) = (0, 0);
         for mut input in inputs {
@@ -247,6 +253,8 @@ fn ledger_file(ledger: &Ledger, flows: u64, damaged: u64) -> LedgerFile {
             }
             Entry::Drained
             | Entry::Acknowledged
+            | Entry::Recovered
+            | Entry::Spooled
             | Entry::LostRecord(_)
             | Entry::FragmentWithoutPorts => {}
         }

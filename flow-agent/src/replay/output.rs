@@ -4,21 +4,31 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
+use uuid::Uuid;
 
 use super::ReplayError;
 use super::destination::Destination;
-use crate::batch::{Batch, BatchLimits};
+use crate::books::Books;
 use crate::clock::wall_clock;
 use crate::enrich::{BatchLabels, Enricher};
+use crate::frozen::FrozenBatch;
 use crate::latency::Latency;
-use crate::ledger::Ledger;
+use crate::ledger::{Entry, Ledger};
 use crate::names::Names;
 use crate::record::FlowRecord;
-use crate::sink::{Delivery, Outcome, SinkError, StoreTarget, write_json_lines};
-use crate::target::Store;
+use crate::sink::{
+    AccessConfig, Delivery, DeliveryBook, LastBooks, Limits, Outcome, SinkError, StoreTarget,
+    write_json_lines,
+};
+use crate::spool::{Full, Spool, SpoolSettings, SpoolWriter, Waits};
+use crate::target::{Opening, Store};
+
+/// Rows of a batch. The labels of all its rows are of one moment, so that their number decides
+/// nothing but speed.
+const BATCH_ROWS: usize = 50_000;
 
 /// What `--output` says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -89,6 +99,7 @@ impl CheckedOutput<'_> {
     /// The store cannot be reached or refuses the schema.
     pub fn open(
         self,
+        access: &AccessConfig,
         exporter: &str,
         enricher: Option<Enricher>,
         ledger: &Ledger,
@@ -101,7 +112,10 @@ impl CheckedOutput<'_> {
                 records: Vec::new(),
             }))),
             Self::Store(target) => Ok(Output::Store(Box::new(StoreOutput {
-                store: Store::open(target)?,
+                store: Store::open(
+                    target,
+                    &Opening { access: access.clone(), exporter, ..Opening::default() },
+                )?,
                 exporter: exporter.into(),
                 enricher,
                 ledger: ledger.clone(),
@@ -139,9 +153,10 @@ pub struct StoreOutput {
     lane: Option<Lane>,
 }
 
-/// One delivery.
+/// One delivery. Batches go from this thread into a spool in memory.
 struct Lane {
-    batches: mpsc::Sender<Arc<Batch>>,
+    writer: SpoolWriter,
+    last: LastBooks,
     delivery: JoinHandle<Outcome>,
     _stopping: watch::Sender<bool>,
 }
@@ -160,7 +175,7 @@ impl Output {
             Self::JsonLines(output) => output.records.append(records),
             Self::Store(output) => {
                 output.open.append(records);
-                if output.open.len() >= BatchLimits::default().rows {
+                if output.open.len() >= BATCH_ROWS {
                     output.send(interfaces)?;
                 }
             }
@@ -207,7 +222,7 @@ fn sort_key(record: &FlowRecord) -> impl Ord + use<> {
 impl StoreOutput {
     /// Freezes what is open; waits while too many batches are on their way.
     fn send(&mut self, interfaces: &[Arc<str>]) -> Result<(), ReplayError> {
-        let lane = match self.lane.take() {
+        let mut lane = match self.lane.take() {
             Some(lane) => lane,
             None => self.lane()?,
         };
@@ -217,44 +232,66 @@ impl StoreOutput {
             let labels = self.enricher.as_mut().map_or_else(BatchLabels::default, |enricher| {
                 enricher.label(&records, &names, Instant::now())
             });
-            let batch = Batch::freeze(records, labels, names, wall_clock());
+            let exported_at = (wall_clock() / 1_000_000_000) as u32;
+            let id = Uuid::now_v7();
+            let batch = FrozenBatch::of_flows(&records, &labels, &names, id, exported_at);
             // A delivery that has ended says why in `settle`.
-            let _ = lane.batches.blocking_send(Arc::new(batch));
+            self.ledger.add_losses(&lane.writer.append(batch).lost);
         }
         self.lane = Some(lane);
         Ok(())
     }
 
     fn lane(&self) -> Result<Lane, ReplayError> {
-        const BATCHES_ON_THEIR_WAY: usize = 4;
-        const PATIENCE: std::time::Duration = std::time::Duration::from_secs(30);
-        let (batches, receiver) = mpsc::channel(BATCHES_ON_THEIR_WAY);
+        /// Batches on their way, beside those that are being sent: a few.
+        const MEMORY: u64 = 64 << 20;
+        const IN_FLIGHT: usize = 2;
+        let thread = |source| ReplayError::Thread { source };
+        let settings = SpoolSettings {
+            dir: None,
+            memory_octets: MEMORY,
+            full: Full::Block,
+            ..SpoolSettings::default()
+        };
         // A replay does not wait for a store for ever.
         let (stopping_sender, stopping) = watch::channel(true);
+        let waits = Waits { stopping: stopping.clone(), patience: Duration::MAX };
+        let (writer, reader, _) = Spool::open(&settings, waits).map_err(ReplayError::Spool)?;
+        let latency = Latency::of_replay();
+        let exporter = self.exporter.clone();
         let delivery = Delivery {
-            store: self.store.new_client(),
-            exporter: self.exporter.clone(),
+            store: self.store.endpoints(),
+            schema: self.store.schema().clone(),
+            in_flight: IN_FLIGHT,
+            quarantine: None,
             ledger: self.ledger.clone(),
-            latency: Latency::of_replay(),
+            latency: latency.clone(),
+            books: Books { ledger: self.ledger.clone(), latency, exporter },
+            size: None,
+            book: DeliveryBook::new(wall_clock()),
             wall_clock,
-            patience: PATIENCE,
+            limits: Limits { idle: PATIENCE, total: None },
         };
-        let delivery =
-            delivery.start(receiver, stopping).map_err(|source| ReplayError::Thread { source })?;
-        Ok(Lane { batches, delivery, _stopping: stopping_sender })
+        let (delivery, last) = delivery.start(reader, stopping).map_err(thread)?;
+        Ok(Lane { writer, last, delivery, _stopping: stopping_sender })
     }
 
     /// Waits until everything sent is acknowledged.
     fn settle(&mut self) -> Result<(), ReplayError> {
-        let Some(Lane { batches, delivery, .. }) = self.lane.take() else { return Ok(()) };
-        drop(batches);
+        let Some(Lane { writer, last, delivery, .. }) = self.lane.take() else { return Ok(()) };
+        // A delivery that has ended needs it no more.
+        let _ = last.send(writer);
         let outcome = delivery.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-        match outcome.undelivered {
-            None => Ok(()),
-            Some((rows, source)) => Err(ReplayError::Undelivered { rows, source }),
-        }
+        let Some(source) = outcome.given_up else { return Ok(()) };
+        let lost = self.ledger.totals();
+        let lost = lost.iter().filter(|(entry, _)| matches!(entry, Entry::LostRecord(_)));
+        let packets = lost.map(|(_, count)| count.packets).sum();
+        Err(ReplayError::Undelivered { packets, source })
     }
 }
+
+/// How long a store may take nothing.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 #[cfg(test)]
 mod tests {

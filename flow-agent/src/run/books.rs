@@ -6,8 +6,9 @@ use flow_common::{Count, Lost};
 
 use crate::Error;
 use crate::drain::Balance;
-use crate::ledger::{Entry, Ledger};
+use crate::ledger::{Entry, Ledger, LostRecord};
 use crate::sink::Outcome;
+use crate::spool::LossReason;
 
 /// Writes one interface's kernel balance into the ledger, and says what was lost.
 pub fn post(ledger: &Ledger, interface: &Arc<str>, balance: &Balance) {
@@ -32,21 +33,26 @@ pub fn post(ledger: &Ledger, interface: &Arc<str>, balance: &Balance) {
     }
 }
 
-/// Says how it ended; an error when records were left over.
+/// Says how it ended; an error when records were lost.
 pub fn report(ledger: &Ledger, outcome: Outcome) -> Result<(), Error> {
     let sum = |wanted: fn(&Entry) -> bool| -> u64 {
         let totals = ledger.totals();
         totals.iter().filter(|(entry, _)| wanted(entry)).map(|(_, count)| count.packets).sum()
     };
-    let undelivered = sum(|entry| matches!(entry, Entry::LostRecord(_)));
+    let lost_in_spool = |entry: &Entry| matches!(entry, Entry::LostRecord(LostRecord::Spool(_)));
+    let undelivered = |entry: &Entry| *entry == Entry::LostRecord(UNDELIVERED);
+    let (undelivered, lost) = (sum(undelivered), sum(lost_in_spool));
     tracing::info!(
         seen = sum(|entry| *entry == Entry::Seen),
         metered = sum(|entry| *entry == Entry::Metered),
         not_metered = sum(|entry| matches!(entry, Entry::NotMetered(_))),
         lost = sum(|entry| matches!(entry, Entry::Lost(_))),
         unaccounted = ledger.unaccounted().0,
+        recovered = sum(|entry| *entry == Entry::Recovered),
         acknowledged = sum(|entry| *entry == Entry::Acknowledged),
-        undelivered,
+        quarantined = sum(|entry| *entry == Entry::LostRecord(LostRecord::Quarantined)),
+        spooled = sum(|entry| *entry == Entry::Spooled),
+        undelivered = lost,
         rows = outcome.rows,
         "stopped; packets since the start"
     );
@@ -54,12 +60,25 @@ pub fn report(ledger: &Ledger, outcome: Outcome) -> Result<(), Error> {
     if (packets, octets) != (0, 0) {
         tracing::error!(packets, octets, "records are neither stored nor lost: this is a bug");
     }
-    if undelivered > 0 {
-        let source = outcome.undelivered.map(|(_, source)| source);
-        return Err(Error::Undelivered { packets: undelivered, source });
+    if let Some((left, dir)) = &outcome.left {
+        tracing::warn!(
+            "{} rows in {} batches wait in {dir} for the next agent{}",
+            left.rows,
+            left.batches,
+            outcome.given_up.as_ref().map_or(String::new(), |error| format!(": {error}"))
+        );
     }
-    Ok(())
+    match lost {
+        0 => Ok(()),
+        // Only a spool without a disk ends like this.
+        packets if packets == undelivered => {
+            Err(Error::Undelivered { packets, source: outcome.given_up })
+        }
+        packets => Err(Error::Undelivered { packets, source: None }),
+    }
 }
+
+const UNDELIVERED: LostRecord = LostRecord::Spool(LossReason::Undelivered);
 
 /// Says what was lost in the kernel, and what helps.
 fn warn_of_loss(name: &str, balance: &Balance) {

@@ -1,29 +1,34 @@
 //! The pipeline: the stages after the drain, each with its threads.
 
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use crossbeam::channel::bounded;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 
 use crate::Error;
 use crate::analytics::{Analytics, Tap};
-use crate::batch::Batching;
+use crate::batch::{BatchSize, Batching};
+use crate::books::Books;
 use crate::cache::{Cache, CacheConfig};
 use crate::clock::wall_clock;
 use crate::config::Config;
 use crate::enrich::Enricher;
 use crate::latency::Latency;
-use crate::ledger::Ledger;
+use crate::ledger::{Entry, Ledger};
 use crate::names::NameBook;
-use crate::room::Waits;
-use crate::sink::{Delivery, FindingsDelivery, Outcome};
+use crate::sink::quarantine::Quarantine;
+use crate::sink::{Delivery, DeliveryBook, FindingsDelivery, Limits, Outcome};
+use crate::spool::{Recovered, Spool, SpoolStatus, Waits};
+use crate::spooler::Spooler;
 use crate::target::Store;
 use crate::waiting::Waiting;
 
-/// Batches that may wait for the store; the rows in them are bounded by `batch`.
-const BATCH_QUEUE: usize = 1 << 16;
 /// Messages of records that may wait for the batcher.
 const RECORD_QUEUE: usize = 256;
+/// How long a stopping agent waits for a store that takes nothing, if what is left can stay on
+/// the disk.
+const IDLE_WITH_DISK: Duration = Duration::from_secs(15);
 
 /// From the cache to the store.
 pub struct Pipeline {
@@ -38,8 +43,12 @@ pub struct Pipeline {
     pub ledger: Ledger,
     /// How long each stage took.
     pub latency: Latency,
-    /// What waits for the store.
+    /// What waits for the spool.
     pub waiting: Waiting,
+    /// What waits for the store.
+    pub spool: SpoolStatus,
+    /// What the delivery does.
+    pub deliveries: DeliveryBook,
 }
 
 /// The analytics and the delivery of what they find.
@@ -63,7 +72,6 @@ impl Pipeline {
     ) -> Result<Self, Error> {
         let (ledger, latency) = (Ledger::default(), Latency::default());
         let (record_sender, record_receiver) = bounded(RECORD_QUEUE);
-        let (batch_sender, batch_receiver) = mpsc::channel(BATCH_QUEUE);
         let (stopping_sender, stopping) = watch::channel(false);
         let cache = CacheConfig {
             shards,
@@ -78,31 +86,57 @@ impl Pipeline {
             Some((analytics, tap)) => (Some(analytics), Some(tap)),
             None => (None, None),
         };
-        let waiting = Waiting::default();
+        let waits = Waits { stopping: stopping.clone(), patience: config.stop_patience };
+        let (writer, reader, recovered) = Spool::open(&config.spool, waits)?;
+        tell_recovered(&ledger, &recovered);
+        let spool = reader.status();
+        let waiting = Waiting::new(spool.clone());
+        let size = BatchSize::new(config.batch);
+        let exporter = config.exporter.clone();
+        let books = Books { ledger: ledger.clone(), latency: latency.clone(), exporter };
+        let deliveries = DeliveryBook::new(wall_clock());
+        let idle = match config.spool.dir {
+            Some(_) => IDLE_WITH_DISK.min(config.stop_patience),
+            None => config.stop_patience,
+        };
+        let delivery = Delivery {
+            store: store.endpoints(),
+            schema: store.schema().clone(),
+            in_flight: config.delivery.in_flight,
+            quarantine: Some(Quarantine::new(&config.delivery.quarantine_dir)),
+            ledger: ledger.clone(),
+            latency: latency.clone(),
+            books: books.clone(),
+            size: Some(size.clone()),
+            book: deliveries.clone(),
+            wall_clock,
+            limits: Limits { idle, total: Some(config.stop_patience) },
+        };
+        let (delivery, last) = delivery.start(reader, stopping).map_err(Error::thread)?;
         let batching = Batching {
-            limits: config.batch,
-            batches: batch_sender,
-            waits: Waits { stopping: stopping.clone(), patience: config.stop_patience },
+            size,
+            frozen: Box::new(Spooler::new(writer, last, books, wall_clock)),
             tap,
             enricher,
             names: names.clone(),
-            ledger: ledger.clone(),
             latency: latency.clone(),
             waiting: waiting.clone(),
             wall_clock,
         };
         let batcher = batching.start(record_receiver).map_err(Error::thread)?;
-        let delivery = Delivery {
-            store: store.new_client(),
-            exporter: config.exporter.clone(),
-            ledger: ledger.clone(),
-            latency: latency.clone(),
-            wall_clock,
-            patience: config.stop_patience,
-        };
-        let delivery = delivery.start(batch_receiver, stopping).map_err(Error::thread)?;
         let stopping = stopping_sender;
-        Ok(Self { cache, batcher, delivery, analytics, stopping, ledger, latency, waiting })
+        Ok(Self {
+            cache,
+            batcher,
+            delivery,
+            analytics,
+            stopping,
+            ledger,
+            latency,
+            waiting,
+            spool,
+            deliveries,
+        })
     }
 
     /// A stage of the flows that has ended before its time, which only a panic does. Without the
@@ -149,6 +183,37 @@ impl Pipeline {
     }
 }
 
+/// Writes down what the agent before this one left.
+fn tell_recovered(ledger: &Ledger, recovered: &Recovered) {
+    let Recovered { waiting, lost, foreign } = recovered;
+    // What was lost was in the spool, too.
+    for contents in [waiting, &lost.total()] {
+        for (interface, count) in &contents.counts {
+            ledger.add(interface, Entry::Recovered, *count);
+        }
+    }
+    ledger.add_losses(lost);
+    if !waiting.is_empty() {
+        tracing::info!(
+            "{} rows in {} batches of an agent before this one are in the spool; the store is \
+             asked whether it has them",
+            waiting.rows,
+            waiting.batches
+        );
+    }
+    for (reason, lost) in lost.iter() {
+        tracing::warn!(
+            "{} rows in {} batches of an agent before this one are lost, reason {}",
+            lost.rows,
+            lost.batches,
+            reason.label()
+        );
+    }
+    for file in foreign {
+        tracing::warn!("the spool has a file that is not of this version, left alone: {file}");
+    }
+}
+
 /// Starts the analytics, if they are switched on.
 fn analyse(
     config: &Config,
@@ -161,7 +226,7 @@ fn analyse(
     let started = Analytics::start(config.analytics.clone(), wall_clock);
     let (analytics, tap, queue) = started.map_err(Error::thread)?;
     let delivery = FindingsDelivery {
-        store: store.new_client(),
+        store: store.endpoints(),
         exporter: config.exporter.clone(),
         patience: config.stop_patience,
     };

@@ -1,27 +1,36 @@
 //! Connections to the store whose addresses and ports are known before their first packet.
 //!
-//! Enters: the store's URL. Leaves: a TCP connection. It holds that a
-//! [`ConnectionWatch`] hears of a connection before its SYN is sent, and of its end.
+//! Enters: the store's URL. Leaves: a TCP or TLS connection whose answers are looked at
+//! ([`Answers`]). It holds that a [`ConnectionWatch`] hears of a connection before its SYN is
+//! sent, and of its end, and that an `https` URL is never served without TLS.
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use hyper::Uri;
-use hyper::rt::{Read, ReadBufCursor, Write};
-use hyper_util::client::legacy::connect::{Connected, Connection};
 use hyper_util::rt::TokioIo;
+use rustix::net::sockopt;
+use rustls::pki_types::ServerName;
 use tokio::net::{TcpSocket, TcpStream, lookup_host};
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
 use tower_service::Service;
 
-/// As the `clickhouse` crate's own connector.
-const KEEPALIVE: Duration = Duration::from_secs(60);
+use super::dial::DialError;
+use super::stream::{StoreStream, Wire};
+use super::tls::Tls;
 
-/// How long one of several addresses may take before the next is tried.
-const NEXT_ADDRESS: Duration = Duration::from_secs(3);
+/// An idle connection is asked after so long whether its other end still lives,
+const KEEPALIVE_IDLE: Duration = Duration::from_secs(15);
+/// then again and again with this between,
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
+/// and is over after so many questions without an answer.
+const KEEPALIVE_COUNT: u32 = 3;
 
 /// Hears of the agent's own connections.
 pub trait ConnectionWatch: Send + Sync {
@@ -31,47 +40,89 @@ pub trait ConnectionWatch: Send + Sync {
     fn closed(&self, local: SocketAddr, remote: SocketAddr, now: Instant);
 }
 
-/// Connects as a watch hears of it.
+/// Connects as it is told.
 #[derive(Clone)]
-pub struct Connector(Arc<dyn ConnectionWatch>);
+pub struct Connector {
+    /// For `https`; without it no such URL is connected to.
+    pub tls: Option<Arc<Tls>>,
+    /// For each address of a name: TCP and TLS together.
+    pub connect_timeout: Duration,
+    /// How long octets may go unacknowledged before the other end counts as dead.
+    pub unacknowledged: Duration,
+    /// Counts every connection that is begun.
+    pub connects: Arc<AtomicU64>,
+    /// Hears of every connection.
+    pub watch: Option<Arc<dyn ConnectionWatch>>,
+}
 
 impl Connector {
-    /// Tells `watch`.
-    pub fn new(watch: Arc<dyn ConnectionWatch>) -> Self {
-        Self(watch)
-    }
-
     /// The first address of the store that answers.
-    async fn connect(self, uri: Uri) -> io::Result<WatchedStream> {
+    async fn connect(self, uri: Uri) -> Result<StoreStream, DialError> {
         let host = uri.host().unwrap_or_default();
         let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
-        let port = uri.port_u16().unwrap_or(80);
-        let mut error = io::Error::new(io::ErrorKind::NotFound, "the host has no address");
-        let mut addresses = lookup_host((host, port)).await?.peekable();
-        while let Some(remote) = addresses.next() {
-            let connecting = self.connect_to(remote);
-            let connected = if addresses.peek().is_some() {
-                let timeout = tokio::time::timeout(NEXT_ADDRESS, connecting);
-                timeout.await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
-            } else {
-                connecting.await
-            };
-            match connected {
-                Ok(stream) => return Ok(stream),
-                Err(source) => error = source,
+        let tls = match uri.scheme_str() {
+            Some("https") => Some(self.tls_to(host)?),
+            _ => None,
+        };
+        let port = uri.port_u16().unwrap_or(if tls.is_some() { 443 } else { 80 });
+        let too_long = |_| DialError::TimedOut(self.connect_timeout);
+        let addresses = timeout(self.connect_timeout, lookup_host((host, port))).await;
+        let addresses = addresses.map_err(too_long)?.map_err(DialError::LookUp)?;
+        let none = io::Error::new(io::ErrorKind::NotFound, "it has no address");
+        let mut last = DialError::LookUp(none);
+        for remote in addresses {
+            let connecting = self.connect_to(remote, tls.clone());
+            match timeout(self.connect_timeout, connecting).await.map_err(too_long) {
+                Ok(Ok(stream)) => return Ok(stream),
+                Ok(Err(error)) | Err(error) => last = error,
             }
         }
-        Err(error)
+        Err(last)
     }
 
-    async fn connect_to(&self, remote: SocketAddr) -> io::Result<WatchedStream> {
+    fn tls_to(&self, host: &str) -> Result<(TlsConnector, ServerName<'static>), DialError> {
+        let bad = |error: &dyn ToString| DialError::Tls(io::Error::other(error.to_string()));
+        let tls = self.tls.as_ref().ok_or_else(|| bad(&"there is no TLS configuration"))?;
+        let name = ServerName::try_from(host.to_owned()).map_err(|error| bad(&error))?;
+        Ok((tls.config().into(), name))
+    }
+
+    async fn connect_to(
+        &self,
+        remote: SocketAddr,
+        tls: Option<(TlsConnector, ServerName<'static>)>,
+    ) -> Result<StoreStream, DialError> {
+        let (stream, watched) = self.tcp(remote).await.map_err(DialError::Tcp)?;
+        let wire = match tls {
+            None => Wire::Plain(stream),
+            Some((connector, name)) => {
+                let stream = connector.connect(name, stream).await.map_err(DialError::Tls)?;
+                Wire::Tls(Box::new(stream))
+            }
+        };
+        Ok(StoreStream::new(wire, watched))
+    }
+
+    async fn tcp(&self, remote: SocketAddr) -> io::Result<(TcpStream, Option<Watched>)> {
         let socket = if remote.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-        socket.bind(source(remote)?)?;
-        let watched = Watched::new(&self.0, socket.local_addr()?, remote);
+        let watched = match &self.watch {
+            None => None,
+            Some(watch) => {
+                socket.bind(source(remote)?)?;
+                Some(Watched::new(watch, socket.local_addr()?, remote))
+            }
+        };
+        self.connects.fetch_add(1, Ordering::Relaxed);
         let stream = socket.connect(remote).await?;
-        rustix::net::sockopt::set_socket_keepalive(&stream, true)?;
-        rustix::net::sockopt::set_tcp_keepidle(&stream, KEEPALIVE)?;
-        Ok(WatchedStream { stream: TokioIo::new(stream), _watched: watched })
+        // A batch goes out in large pieces; a question should not wait for one.
+        stream.set_nodelay(true)?;
+        sockopt::set_socket_keepalive(&stream, true)?;
+        sockopt::set_tcp_keepidle(&stream, KEEPALIVE_IDLE)?;
+        sockopt::set_tcp_keepintvl(&stream, KEEPALIVE_INTERVAL)?;
+        sockopt::set_tcp_keepcnt(&stream, KEEPALIVE_COUNT)?;
+        let ms = u32::try_from(self.unacknowledged.as_millis()).unwrap_or(u32::MAX);
+        sockopt::set_tcp_user_timeout(&stream, ms)?;
+        Ok((stream, watched))
     }
 }
 
@@ -91,21 +142,22 @@ fn source(remote: SocketAddr) -> io::Result<SocketAddr> {
 }
 
 impl Service<Uri> for Connector {
-    type Response = WatchedStream;
+    type Response = TokioIo<StoreStream>;
     type Error = io::Error;
-    type Future = Pin<Box<dyn Future<Output = io::Result<WatchedStream>> + Send>>;
+    type Future = Pin<Box<dyn Future<Output = io::Result<Self::Response>> + Send>>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, uri: Uri) -> Self::Future {
-        Box::pin(self.clone().connect(uri))
+        let connecting = self.clone().connect(uri);
+        Box::pin(async { Ok(TokioIo::new(connecting.await?)) })
     }
 }
 
 /// From before a connection's first packet to its end.
-struct Watched {
+pub(super) struct Watched {
     watch: Arc<dyn ConnectionWatch>,
     local: SocketAddr,
     remote: SocketAddr,
@@ -121,58 +173,6 @@ impl Watched {
 impl Drop for Watched {
     fn drop(&mut self) {
         self.watch.closed(self.local, self.remote, Instant::now());
-    }
-}
-
-/// A connection that is watched until it is dropped.
-pub struct WatchedStream {
-    stream: TokioIo<TcpStream>,
-    _watched: Watched,
-}
-
-impl Connection for WatchedStream {
-    fn connected(&self) -> Connected {
-        self.stream.connected()
-    }
-}
-
-impl Read for WatchedStream {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: ReadBufCursor<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(context, buffer)
-    }
-}
-
-impl Write for WatchedStream {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        octets: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, octets)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        octets: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(context, octets)
     }
 }
 
@@ -209,7 +209,13 @@ mod tests {
             let listener = TcpListener::bind(format!("{host}:0")).await.expect("free");
             let remote = listener.local_addr().expect("bound");
             let heard = Arc::new(Heard::default());
-            let mut connector = Connector::new(heard.clone());
+            let mut connector = Connector {
+                tls: None,
+                connect_timeout: Duration::from_secs(3),
+                unacknowledged: Duration::from_secs(60),
+                connects: Arc::default(),
+                watch: Some(heard.clone()),
+            };
             let uri: Uri = format!("http://{remote}/").parse().expect("valid");
             let stream = connector.call(uri.clone()).await.expect("it listens");
             let (_, local) = listener.accept().await.expect("connected");

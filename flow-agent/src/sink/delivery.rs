@@ -1,238 +1,278 @@
-//! Delivery: each batch is sent until the store has acknowledged it.
+//! Delivery: batches go from the spool to the store, several at a time.
 //!
-//! Enters: batches, in order, by a bounded queue. It holds that a batch is
-//! acknowledged, or counted as lost with a reason, and never sent with other
-//! rows under the same token.
+//! Enters: batches of the spool, in order. Leaves: rows in the store, and the spool's permission
+//! to forget them. It holds that a batch is settled only when the store has all of it exactly
+//! once, or what it refuses is in the quarantine; whatever is not settled stays in the spool.
 
 use std::io;
-use std::sync::Arc;
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use tokio::sync::{mpsc, watch};
-use uuid::Uuid;
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use tokio::sync::{Notify, oneshot, watch};
 
-use super::{ClickHouse, SinkError};
-use crate::batch::Batch;
+use super::courier::{Carried, Courier};
+use super::patience::{Limits, Patience};
+use super::quarantine::Quarantine;
+use super::{DeliveryBook, Endpoints, SinkError};
+use crate::batch::BatchSize;
+use crate::books::Books;
+use crate::frozen::{FrozenBatch, Table};
 use crate::latency::{Latency, Stage};
 use crate::ledger::{Entry, Ledger, LostRecord};
-
-const FIRST_PAUSE: Duration = Duration::from_millis(100);
-const LONGEST_PAUSE: Duration = Duration::from_secs(10);
-/// Between two tries while the agent stops.
-const MOST_WHILE_STOPPING: Duration = Duration::from_secs(1);
-/// How long one try may take.
-const ATTEMPT: Duration = Duration::from_secs(60);
-/// How often a store that stays away is news.
-const TELL_EVERY: Duration = Duration::from_secs(10);
-/// How often the books are written.
-const BOOKS_INTERVAL: Duration = Duration::from_secs(10);
+use crate::schema::Schema;
+use crate::spool::{Contents, Losses, Pending, SpoolReader, SpoolWriter};
 
 /// How delivery ended.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Outcome {
-    /// Rows that the store acknowledged.
+    /// Rows of flows that the store acknowledged.
     pub rows: u64,
-    /// Rows that it had not taken when time was up, with the last error.
-    pub undelivered: Option<(u64, SinkError)>,
+    /// What is in the spool for the next agent, and where.
+    pub left: Option<(Contents, String)>,
+    /// Why the store was given up.
+    pub given_up: Option<SinkError>,
 }
 
-/// Sends batches and books to one store.
+/// The books are closed after the last batch of flows: who has the end of the spool that batches
+/// go into gives it away for that when it has put in its last one.
+pub type LastBooks = oneshot::Sender<SpoolWriter>;
+
+/// Delivers what is in a spool.
 pub struct Delivery {
-    /// The store, with connections that nothing else uses.
-    pub store: ClickHouse,
-    /// This host's name, for the books.
-    pub exporter: String,
+    /// The servers, with connections that nothing else uses.
+    pub store: Endpoints,
+    /// The tables.
+    pub schema: Schema,
+    /// Inserts that may be under way at once.
+    pub in_flight: usize,
+    /// Where rows go that the store refuses; none: the delivery is given up.
+    pub quarantine: Option<Quarantine>,
     /// Where acknowledged packets are counted.
     pub ledger: Ledger,
-    /// Where inserts are measured; also written to the store.
+    /// Where inserts are measured.
     pub latency: Latency,
+    /// The books, for the last time.
+    pub books: Books,
+    /// Hears how long inserts take.
+    pub size: Option<BatchSize>,
+    /// What the status shows.
+    pub book: DeliveryBook,
     /// Reads the wall clock, Unix ns.
     pub wall_clock: fn() -> u64,
-    /// After the queue is closed, the store has this long to take what is left.
-    pub patience: Duration,
+    /// How long the store has once the agent stops.
+    pub limits: Limits,
 }
 
 impl Delivery {
-    /// Starts [`Delivery::run`] on a thread of its own.
+    /// Starts it on a thread of its own. It ends after the last books: see [`LastBooks`].
     ///
     /// # Errors
     /// The system refuses the thread.
     pub fn start(
         self,
-        batches: mpsc::Receiver<Arc<Batch>>,
+        spool: SpoolReader,
         stopping: watch::Receiver<bool>,
-    ) -> io::Result<JoinHandle<Outcome>> {
+    ) -> io::Result<(JoinHandle<Outcome>, LastBooks)> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        thread::Builder::new()
+        let (sender, last) = oneshot::channel();
+        let thread = thread::Builder::new()
             .name("delivery".into())
-            .spawn(move || runtime.block_on(self.run(batches, stopping)))
+            .spawn(move || runtime.block_on(self.run(spool, stopping, last)))?;
+        Ok((thread, sender))
     }
 
-    /// Delivers until the queue is closed and empty. `stopping` becomes true
-    /// when the agent stops; from then on a store that is away is waited for
-    /// only as long as [`Delivery::patience`].
-    pub async fn run(
+    async fn run(
         self,
-        mut batches: mpsc::Receiver<Arc<Batch>>,
+        spool: SpoolReader,
         stopping: watch::Receiver<bool>,
+        last: oneshot::Receiver<SpoolWriter>,
     ) -> Outcome {
-        let mut outcome = Outcome { rows: 0, undelivered: None };
-        let mut deadline = Deadline::new(stopping, self.patience);
-        let mut books = tokio::time::interval(BOOKS_INTERVAL);
-        books.reset();
-        loop {
-            tokio::select! {
-                batch = batches.recv() => match batch {
-                    Some(batch) => self.deliver(&batch, &mut deadline, &mut outcome).await,
-                    None => break,
-                },
-                _ = books.tick() => self.write_books(&mut deadline).await,
+        let courier = Courier {
+            store: self.store,
+            schema: self.schema,
+            book: self.book,
+            patience: Patience::new(stopping, self.limits),
+            quarantine: self.quarantine,
+            size: self.size,
+            through: Notify::new(),
+            told: std::sync::Mutex::default(),
+        };
+        let (ledger, latency, wall_clock) = (self.ledger, self.latency, self.wall_clock);
+        let counters = Counters { ledger, latency, wall_clock };
+        let mut lane = Lane {
+            spool,
+            courier: &courier,
+            counters: &counters,
+            in_flight: self.in_flight,
+            outcome: Outcome::default(),
+        };
+        let writer = lane.deliver(last).await;
+        let Lane { mut spool, mut outcome, .. } = lane;
+        let status = spool.status();
+        let Some(mut writer) = writer else {
+            // Its thread has panicked: that is told elsewhere.
+            counters.note_losses(&spool.finish());
+            return outcome;
+        };
+        let mut books = self.books;
+        let mut close = |counters: &Counters, left: &Contents| {
+            counters.note_left(left);
+            for batch in books.freeze(wall_clock()) {
+                counters.note_losses(&writer.append(batch).lost);
             }
+        };
+        if outcome.given_up.is_some() {
+            counters.note_losses(&spool.finish());
+            let left = status.contents();
+            close(&counters, &left);
+        } else {
+            counters.note_losses(&spool.losses());
+            close(&counters, &Contents::default());
+            drop(writer);
+            (spool, outcome) = Lane {
+                spool,
+                courier: &courier,
+                counters: &counters,
+                in_flight: self.in_flight,
+                outcome,
+            }
+            .deliver_rest()
+            .await;
+            counters.note_losses(&spool.finish());
         }
-        self.write_books(&mut deadline).await;
+        let left = status.contents();
+        let dir = status.figures().and_then(|figures| figures.dir);
+        outcome.left = dir.filter(|_| !left.is_empty()).map(|dir| (left, dir));
         outcome
     }
-
-    async fn deliver(&self, batch: &Batch, deadline: &mut Deadline, outcome: &mut Outcome) {
-        let started = Instant::now();
-        let sent = retry(deadline, || self.store.insert_batch(batch)).await;
-        match sent {
-            Ok(()) => {
-                self.latency.record(Stage::Insert, started.elapsed());
-                let now = (self.wall_clock)();
-                let ages = batch.records.iter().map(|record| now.saturating_sub(record.end_ns));
-                self.latency.record_ns(Stage::PacketToAcknowledged, ages);
-                self.ledger.add_records(
-                    batch.records.iter(),
-                    |number| batch.names.interface(number),
-                    Entry::Acknowledged,
-                );
-                outcome.rows += batch.records.len() as u64;
-            }
-            Err(error) => {
-                let lost = Entry::LostRecord(LostRecord::Undelivered);
-                self.ledger.add_records(
-                    batch.records.iter(),
-                    |number| batch.names.interface(number),
-                    lost,
-                );
-                let before = outcome.undelivered.take().map_or(0, |(rows, _)| rows);
-                outcome.undelivered = Some((before + batch.records.len() as u64, error));
-            }
-        }
-    }
-
-    /// Ledger and latency of the time since the last call. A store that does not
-    /// take them loses them: the totals stay in the agent and in its last log line.
-    async fn write_books(&self, deadline: &mut Deadline) {
-        let ts = ((self.wall_clock)() / 1_000_000_000) as u32;
-        let (counts, buckets) = (self.ledger.take(), self.latency.take());
-        let (ledger_token, latency_token) = (Uuid::now_v7(), Uuid::now_v7());
-        let result = retry(deadline, async || {
-            if !counts.is_empty() {
-                self.store.insert_ledger(ledger_token, ts, &counts, &self.exporter).await?;
-            }
-            if !buckets.is_empty() {
-                self.store.insert_latency(latency_token, ts, &buckets, &self.exporter).await?;
-            }
-            Ok(())
-        })
-        .await;
-        if let Err(error) = result {
-            tracing::warn!("the ledger of the last interval is not in the store: {error}");
-        }
-    }
 }
 
-/// When to give a store up.
-pub(super) struct Deadline {
-    stopping: watch::Receiver<bool>,
-    patience: Duration,
-    /// When the agent began to stop, as seen here.
-    since: Option<Instant>,
-    /// When a failure was last told.
-    told: Option<Instant>,
+/// Batches between the spool and the store.
+struct Lane<'a> {
+    spool: SpoolReader,
+    courier: &'a Courier,
+    counters: &'a Counters,
+    in_flight: usize,
+    outcome: Outcome,
 }
 
-impl Deadline {
-    pub(super) fn new(stopping: watch::Receiver<bool>, patience: Duration) -> Self {
-        Self { stopping, patience, since: None, told: None }
-    }
-
-    /// The time that is left, once the agent is stopping.
-    fn left(&mut self) -> Option<Duration> {
-        if !*self.stopping.borrow() {
-            return None;
-        }
-        let since = *self.since.get_or_insert_with(Instant::now);
-        Some(self.patience.saturating_sub(since.elapsed()))
-    }
-
-    /// Ends when the agent is stopping and its patience is over.
-    async fn over(&mut self) {
+impl Lane<'_> {
+    /// Delivers until the writer of the spool is given away and nothing of the spool is left, or
+    /// the store is given up. No writer: it was dropped.
+    async fn deliver(&mut self, mut last: oneshot::Receiver<SpoolWriter>) -> Option<SpoolWriter> {
+        let mut under_way = FuturesUnordered::new();
+        let mut writer = None;
+        let mut closed = false;
         loop {
-            match self.left() {
-                Some(left) => return tokio::time::sleep(left).await,
-                // A sender that is gone has stopped.
-                None if self.stopping.changed().await.is_err() => return,
-                None => {}
+            let taking = self.outcome.given_up.is_none() && !closed;
+            let over = !taking || self.spool.is_empty();
+            if let Some(writer) = writer.take_if(|_| over && under_way.is_empty()) {
+                return writer;
+            }
+            tokio::select! {
+                biased;
+                Some(carried) = under_way.next() => self.settle(carried),
+                pending = self.spool.next(), if taking && under_way.len() < self.in_flight => {
+                    match pending {
+                        Some(pending) => under_way.push(carry(self.courier, pending)),
+                        None => closed = true,
+                    }
+                }
+                given = &mut last, if writer.is_none() => writer = Some(given.ok()),
+            }
+            self.counters.note_losses(&self.spool.losses());
+        }
+    }
+
+    /// Delivers until nothing of the spool is left, or the store is given up.
+    async fn deliver_rest(mut self) -> (SpoolReader, Outcome) {
+        let mut under_way = FuturesUnordered::new();
+        let mut closed = false;
+        loop {
+            let taking = self.outcome.given_up.is_none() && !closed;
+            if !taking && under_way.is_empty() {
+                drop(under_way);
+                return (self.spool, self.outcome);
+            }
+            tokio::select! {
+                biased;
+                Some(carried) = under_way.next() => self.settle(carried),
+                pending = self.spool.next(), if taking && under_way.len() < self.in_flight => {
+                    match pending {
+                        Some(pending) => under_way.push(carry(self.courier, pending)),
+                        None => closed = true,
+                    }
+                }
             }
         }
     }
 
-    /// True when there is no use in trying again after `error`.
-    fn gives_up(&mut self, error: &SinkError) -> bool {
-        self.left().is_some_and(|left| left.is_zero() || !error.is_transient())
-    }
-
-    /// Waits before the next try; less when the agent begins to stop.
-    async fn pause(&mut self, pause: Duration) {
-        match self.left() {
-            Some(left) => tokio::time::sleep(pause.min(left).min(MOST_WHILE_STOPPING)).await,
-            None => drop(tokio::time::timeout(pause, self.stopping.changed()).await),
+    fn settle(&mut self, (pending, started, carried): (Pending, Instant, Carried)) {
+        let Carried { stored, quarantined, given_up } = carried;
+        let book = &self.courier.book;
+        book.ended();
+        if let Some(error) = given_up {
+            self.outcome.given_up.get_or_insert(error);
+            return;
         }
-    }
-
-    /// Says that the store does not answer, but not at each try.
-    fn tell(&mut self, error: &SinkError) {
-        if self.told.is_none_or(|at| at.elapsed() >= TELL_EVERY) {
-            self.told = Some(Instant::now());
-            if let Some(left) = self.left() {
-                tracing::warn!("{error} (waiting up to {} s more)", left.as_secs());
-            } else {
-                tracing::warn!("{error} (trying again until it answers)");
+        let now_ns = (self.counters.wall_clock)();
+        for batch in &stored {
+            self.counters.stored(batch, now_ns);
+            book.acknowledged(u64::from(batch.rows), now_ns);
+            if batch.table == Table::Flows {
+                self.outcome.rows += u64::from(batch.rows);
             }
+        }
+        for batch in &quarantined {
+            self.counters.add(batch, Entry::LostRecord(LostRecord::Quarantined));
+            book.quarantined(u64::from(batch.rows));
+        }
+        self.counters.latency.record(Stage::Insert, started.elapsed());
+        if quarantined.is_empty() {
+            pending.acknowledge();
+        } else {
+            pending.quarantined();
         }
     }
 }
 
-/// Tries until it succeeds or the deadline is over, with a growing, jittered pause.
-/// An attempt may hang: it is given up with the deadline, or after a minute.
-pub(super) async fn retry<F: Future<Output = Result<(), SinkError>>>(
-    deadline: &mut Deadline,
-    mut attempt: impl FnMut() -> F,
-) -> Result<(), SinkError> {
-    let mut pause = FIRST_PAUSE;
-    let mut last = None;
-    loop {
-        let outcome = tokio::select! {
-            outcome = tokio::time::timeout(ATTEMPT, attempt()) => outcome,
-            () = deadline.over() => return Err(last.unwrap_or(SinkError::TooLate)),
-        };
-        let error = match outcome {
-            Ok(Ok(())) => return Ok(()),
-            Ok(Err(error)) => error,
-            Err(_) => SinkError::Silent { seconds: ATTEMPT.as_secs() },
-        };
-        if deadline.gives_up(&error) {
-            return Err(error);
+async fn carry(courier: &Courier, pending: Pending) -> (Pending, Instant, Carried) {
+    courier.book.began();
+    let started = Instant::now();
+    courier.patience.progress(started);
+    let carried = courier.carry(&pending.batch, pending.in_doubt).await;
+    (pending, started, carried)
+}
+
+/// Where delivery counts.
+struct Counters {
+    ledger: Ledger,
+    latency: Latency,
+    wall_clock: fn() -> u64,
+}
+
+impl Counters {
+    fn stored(&self, batch: &FrozenBatch, now_ns: u64) {
+        self.add(batch, Entry::Acknowledged);
+        let ages = batch.flow_ends().map(|end| now_ns.saturating_sub(end));
+        self.latency.record_ns(Stage::PacketToAcknowledged, ages);
+    }
+
+    fn add(&self, batch: &FrozenBatch, entry: Entry) {
+        for (interface, count) in &batch.counts {
+            self.ledger.add(interface, entry, *count);
         }
-        deadline.tell(&error);
-        last = Some(error);
-        // Full jitter: agents that lost the same store do not come back in step.
-        let jitter = f64::from(Uuid::now_v7().as_u128() as u32) / f64::from(u32::MAX);
-        deadline.pause(pause.mul_f64(jitter.max(0.1))).await;
-        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+
+    fn note_losses(&self, losses: &Losses) {
+        self.ledger.add_losses(losses);
+    }
+
+    fn note_left(&self, left: &Contents) {
+        for (interface, count) in &left.counts {
+            self.ledger.add(interface, Entry::Spooled, *count);
+        }
     }
 }

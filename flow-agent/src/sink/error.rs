@@ -12,6 +12,36 @@ pub enum SinkError {
     /// No answer.
     #[error("the store at {address} cannot be reached: {problem}; is it running there?")]
     Unreachable { address: String, problem: String },
+    /// No connection: nothing was sent.
+    #[error("no connection to the store at {address}: {problem}; is it running there?")]
+    NoConnection { address: String, problem: String },
+    /// One of both ends does not believe the other; nothing was stored.
+    #[error(
+        "the store at {address} cannot be trusted over TLS, or does not trust this agent: {problem}"
+    )]
+    Tls { address: String, problem: String },
+    /// Something that is no ClickHouse.
+    #[error("something that is not ClickHouse answered at {address}: {problem}")]
+    Strange { address: String, problem: String },
+    /// The user or the password is wrong; the rows are not.
+    #[error(
+        "the store at {address} does not let the agent in: {problem}; check user and \
+         password_file"
+    )]
+    Denied { address: String, problem: String },
+    /// The password was changed; the next request has the new one.
+    #[error("the store at {address} refused the password, and its file has another one now")]
+    NewPassword { address: String },
+    /// Two servers of one shard do not hold the same.
+    #[error(
+        "the stores at {other} and {address} are given as replicas of one shard, but share no \
+         deduplication log: {problem}; give them as two shards (a list), or make the tables \
+         with flow-agent schema apply --cluster"
+    )]
+    NoReplicas { address: String, other: String, problem: String },
+    /// A file of the configuration cannot be used.
+    #[error("{what} {path} cannot be used: {problem}")]
+    File { what: &'static str, path: String, problem: String },
     /// No answer to an insert.
     #[error("the store has not answered an insert for {seconds} s")]
     Silent { seconds: u64 },
@@ -36,23 +66,54 @@ impl SinkError {
     /// The process exit code for this error.
     pub fn exit(&self) -> Exit {
         match self {
-            Self::BadAddress { .. } => Exit::Usage,
-            Self::Unreachable { .. } | Self::Silent { .. } | Self::TooLate => Exit::Store,
-            Self::Refused { .. } | Self::NewerSchema { .. } | Self::Output { .. } => Exit::Failed,
+            Self::BadAddress { .. } | Self::File { .. } | Self::NoReplicas { .. } => Exit::Usage,
+            Self::Unreachable { .. }
+            | Self::NoConnection { .. }
+            | Self::Tls { .. }
+            | Self::Strange { .. }
+            | Self::NewPassword { .. }
+            | Self::Silent { .. }
+            | Self::TooLate => Exit::Store,
+            Self::Refused { .. }
+            | Self::Denied { .. }
+            | Self::NewerSchema { .. }
+            | Self::Output { .. } => Exit::Failed,
         }
     }
 }
 
 impl SinkError {
-    /// True when the same request may succeed later without anybody doing anything.
+    /// True when the same request may succeed later: nothing is wrong with it.
     pub fn is_transient(&self) -> bool {
         match self {
-            Self::Unreachable { .. } | Self::Silent { .. } | Self::TooLate => true,
-            Self::Refused { problem, .. } => {
-                error_code(problem).is_some_and(|code| TRANSIENT_CODES.contains(&code))
-            }
-            Self::BadAddress { .. } | Self::NewerSchema { .. } | Self::Output { .. } => false,
+            Self::Unreachable { .. }
+            | Self::NoConnection { .. }
+            | Self::Tls { .. }
+            | Self::Strange { .. }
+            | Self::NewPassword { .. }
+            | Self::Denied { .. }
+            | Self::Silent { .. }
+            | Self::TooLate => true,
+            Self::Refused { .. } => self.code().is_some_and(|code| TRANSIENT_CODES.contains(&code)),
+            Self::BadAddress { .. }
+            | Self::File { .. }
+            | Self::NoReplicas { .. }
+            | Self::NewerSchema { .. }
+            | Self::Output { .. } => false,
         }
+    }
+
+    /// ClickHouse's number of the error, if it refused.
+    pub fn code(&self) -> Option<u32> {
+        match self {
+            Self::Refused { problem, .. } => error_code(problem),
+            _ => None,
+        }
+    }
+
+    /// True when the store surely has nothing of what was to be sent.
+    pub fn was_never_sent(&self) -> bool {
+        matches!(self, Self::NoConnection { .. } | Self::NewPassword { .. } | Self::Denied { .. })
     }
 }
 
@@ -64,7 +125,8 @@ const TRANSIENT_CODES: [u32; 8] = [159, 202, 203, 209, 210, 241, 242, 252];
 /// The number in ClickHouse's `Code: 60. DB::Exception: ...`.
 fn error_code(text: &str) -> Option<u32> {
     let (_, rest) = text.split_once("Code: ")?;
-    rest.split_once('.')?.0.parse().ok()
+    let digits = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
+    rest[..digits].parse().ok()
 }
 
 /// Messages can be pages long; the first line says what is wrong, between a wrapper

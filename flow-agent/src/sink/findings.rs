@@ -8,15 +8,15 @@ use std::collections::BTreeMap;
 use std::io;
 use std::net::Ipv6Addr;
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clickhouse::Row;
 use serde::Serialize;
 use tokio::sync::watch;
 use uuid::Uuid;
 
-use super::delivery::{Deadline, retry};
-use super::{ClickHouse, SinkError};
+use super::retry::{Deadline, retry};
+use super::{ClickHouse, Course, Endpoints, SinkError};
 use crate::analytics::{DeviceRow, Event, Rows, RowsQueue};
 
 #[derive(Debug, Row, Serialize)]
@@ -100,7 +100,7 @@ impl<'a> DeviceColumns<'a> {
 /// Sends rows of the analytics to one store.
 pub struct FindingsDelivery {
     /// The store, with connections that nothing else uses.
-    pub store: ClickHouse,
+    pub store: Endpoints,
     /// This host's name.
     pub exporter: String,
     /// Once the agent stops, the store has this long to take what is left.
@@ -126,7 +126,10 @@ impl FindingsDelivery {
     async fn run(self, mut queue: RowsQueue, stopping: watch::Receiver<bool>) {
         let mut deadline = Deadline::new(stopping, self.patience);
         while let Some(rows) = queue.rows.recv().await {
-            match retry(&mut deadline, || self.insert(&rows)).await {
+            let course = Course::default();
+            let insert = async |client: &ClickHouse| self.insert(client, &rows).await;
+            let send = async || course.send(&self.store, Instant::now, &insert).await;
+            match retry(&mut deadline, send).await {
                 Ok(()) => queue.stored(&rows),
                 Err(error) => {
                     queue.dropped(&rows);
@@ -140,15 +143,15 @@ impl FindingsDelivery {
         }
     }
 
-    async fn insert(&self, rows: &Rows) -> Result<(), SinkError> {
+    async fn insert(&self, client: &ClickHouse, rows: &Rows) -> Result<(), SinkError> {
         let exporter = self.exporter.as_str();
         if !rows.events.is_empty() {
             let events = rows.events.iter().map(|event| EventRow::new(event, exporter));
-            self.store.insert::<EventRow<'_>>("events", rows.events_id, events).await?;
+            client.insert::<EventRow<'_>>("events", rows.events_id, events).await?;
         }
         if !rows.devices.is_empty() {
             let devices = rows.devices.iter().map(|device| DeviceColumns::new(device, exporter));
-            self.store.insert::<DeviceColumns<'_>>("devices", rows.devices_id, devices).await?;
+            client.insert::<DeviceColumns<'_>>("devices", rows.devices_id, devices).await?;
         }
         Ok(())
     }

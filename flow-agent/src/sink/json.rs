@@ -10,7 +10,7 @@ use crate::community_id::community_id;
 use crate::enrich::{BatchLabels, RowLabels};
 use crate::names::Names;
 use crate::record::FlowRecord;
-use crate::row::service_of;
+use crate::services::service_of;
 
 #[derive(Serialize)]
 struct Line<'a> {

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::PoisonError;
+use std::time::Instant;
 
 use flow_common::{Direction, FlowKey, Tunnel};
 
@@ -19,7 +20,8 @@ const MOST_ENTRIES: usize = 4096;
 const KERNEL: &str = "kernel tables: counted since the last drain; read while they are written, \
                       so a packet that is being counted may be missing";
 const CACHE: &str = "flow cache: open flows, as the records they would be now";
-const SPOOL: &str = "records that wait in memory for the store; nothing waits on disk";
+const SPOOL: &str = "records that wait for the store, in memory or on disk; of a long queue on disk what \
+                      can be read in a few seconds";
 
 /// The levels in this process.
 pub fn in_process(sources: &Sources, name: &FlowName) -> Vec<Level> {
@@ -33,10 +35,17 @@ pub fn in_process(sources: &Sources, name: &FlowName) -> Vec<Level> {
         }
         Err(error) => Level::failed("cache", CACHE, &error),
     };
-    let waiting = sources.waiting.find(Level::MOST + 1, |record| name.matches_record(record));
-    let waiting = waiting.iter().map(|record| FlowSummary {
-        flow_end_reason: Some(record.end_reason.label().into()),
-        ..open(record, &names)
+    let started = Instant::now();
+    let waiting = sources.waiting.find(
+        Level::MOST + 1,
+        &names,
+        |key| name.matches_row(key),
+        || started.elapsed() > sources.patience,
+    );
+    let waiting = waiting.iter().map(|flow| FlowSummary {
+        interface: flow.interface.to_string(),
+        flow_end_reason: Some(flow.record.end_reason.label().into()),
+        ..open(&flow.record, &names)
     });
     vec![kernel, cache, Level::new("spool", SPOOL, waiting.collect())]
 }

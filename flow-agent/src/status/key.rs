@@ -12,6 +12,7 @@ use flow_common::filter::has_ports;
 use flow_common::key::protocol;
 use flow_common::{Address, FlowKey};
 
+use crate::batch::RowKey;
 use crate::cache::FlowQuery;
 use crate::filter;
 use crate::record::FlowRecord;
@@ -49,6 +50,11 @@ impl FlowName {
 
     /// True for records of the flow.
     pub fn matches_record(&self, record: &FlowRecord) -> bool {
+        self.matches_row(&RowKey::from(record))
+    }
+
+    /// True for rows of the flow.
+    pub fn matches_row(&self, record: &RowKey) -> bool {
         let [a, b] = self.ends.map(|(address, port)| (octets(address), port));
         let (src, dst) = ((record.src, record.src_port), (record.dst, record.dst_port));
         record.protocol == self.protocol && ((src, dst) == (a, b) || (src, dst) == (b, a))

@@ -6,6 +6,7 @@
 
 mod client;
 mod error;
+mod delivery;
 mod explain;
 mod find;
 mod findings;
@@ -19,6 +20,7 @@ mod respond;
 mod selection;
 mod server;
 mod sources;
+mod spool;
 mod stored;
 mod vitals;
 

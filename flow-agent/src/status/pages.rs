@@ -31,6 +31,7 @@ pub fn status(sources: &Sources) -> Value {
         "started": time(vitals.started_ns()),
         "uptime_s": vitals.uptime().as_secs(),
         "store": sources.store.address().to_string(),
+        "endpoints": endpoints(sources),
         "interfaces": { "metered": list.metered.len(), "refused": list.refused.len() },
         "rules": rules(sources),
         "tables": {
@@ -59,6 +60,8 @@ pub fn status(sources: &Sources) -> Value {
             "batches": waiting.batches,
             "batch_records": waiting.batch_records,
         },
+        "spool": super::spool::section(sources),
+        "delivery": super::delivery::section(sources),
         "memory": memory(sources),
         "packets": {
             "seen": packets(|entry| *entry == Entry::Seen),
@@ -67,6 +70,7 @@ pub fn status(sources: &Sources) -> Value {
             "lost": packets(|entry| matches!(entry, Entry::Lost(_))),
             "unaccounted": ledger::unaccounted(&totals).0,
             "drained": packets(|entry| *entry == Entry::Drained),
+            "recovered": packets(|entry| *entry == Entry::Recovered),
             "acknowledged": packets(|entry| *entry == Entry::Acknowledged),
             "undelivered": packets(|entry| matches!(entry, Entry::LostRecord(_))),
             "in_flight": ledger::in_flight(&totals).0,
@@ -279,7 +283,8 @@ fn describe(sources: &Sources, details: &CacheDetails) -> Value {
 /// `/healthz` and `/readyz`: true if so, and what there is to say.
 pub fn health(sources: &Sources) -> (bool, Value) {
     match sources.vitals.illness() {
-        None => (true, json!({ "healthy": true })),
+        // A store that is away is no reason to start the agent again.
+        None => (true, json!({ "healthy": true, "delivery": super::delivery::illness(sources) })),
         Some(illness) => (false, json!({ "healthy": false, "error": illness })),
     }
 }
@@ -288,6 +293,25 @@ pub fn health(sources: &Sources) -> (bool, Value) {
 pub fn readiness(sources: &Sources) -> (bool, Value) {
     let phase = sources.vitals.phase();
     let (healthy, _) = health(sources);
-    let ready = healthy && phase == super::Phase::Metering;
-    (ready, json!({ "ready": ready, "phase": phase.label() }))
+    let illness = super::delivery::illness(sources);
+    let ready = healthy && phase == super::Phase::Metering && illness.is_none();
+    (ready, json!({ "ready": ready, "phase": phase.label(), "delivery": illness }))
+}
+
+/// Every server of the store.
+fn endpoints(sources: &Sources) -> Vec<Value> {
+    let views = sources.store.view().into_iter();
+    let endpoint = views.map(|view| {
+        json!({
+            "url": view.url,
+            "shard": view.place.shard,
+            "replica": view.place.replica,
+            "home": view.home,
+            "state": view.state,
+            "failures": view.failures,
+            "connections": view.connects,
+            "last_error": view.last_error,
+        })
+    });
+    endpoint.collect()
 }

@@ -18,7 +18,7 @@ use super::find::in_process;
 use super::reasons::reasons;
 use super::selection::InvalidateOrder;
 use super::stored::in_store;
-use super::{FlowName, FoundFlow, Sources, StatusError, findings, metrics, pages};
+use super::{FlowName, FoundFlow, Sources, StatusError, findings, metrics, pages, spool};
 
 /// The largest body of a request.
 const MAX_BODY: usize = 16 << 10;
@@ -55,13 +55,14 @@ impl From<StatusError> for Refusal {
 }
 
 /// Every path, with its methods.
-const PATHS: [(&str, &str); 14] = [
+const PATHS: [(&str, &str); 15] = [
     ("/healthz", "GET, HEAD"),
     ("/readyz", "GET, HEAD"),
     ("/metrics", "GET, HEAD"),
     ("/api/v1/status", "GET, HEAD"),
     ("/api/v1/ledger", "GET, HEAD"),
     ("/api/v1/cache", "GET, HEAD"),
+    ("/api/v1/spool", "GET, HEAD"),
     ("/api/v1/latency", "GET, HEAD"),
     ("/api/v1/interfaces", "GET, HEAD"),
     ("/api/v1/events", "GET, HEAD"),
@@ -124,6 +125,7 @@ async fn answer(
             json_page(StatusCode::OK, &work(sources, workers, pages::status).await?)
         }
         "/api/v1/ledger" => json_page(StatusCode::OK, &pages::ledger(sources)),
+        "/api/v1/spool" => json_page(StatusCode::OK, &spool::page(sources)),
         "/api/v1/latency" => json_page(StatusCode::OK, &pages::latency(sources)),
         "/api/v1/interfaces" => json_page(StatusCode::OK, &pages::interfaces(sources)),
         "/api/v1/events" => json_page(StatusCode::OK, &findings::events(sources)),

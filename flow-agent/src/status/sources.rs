@@ -16,7 +16,8 @@ use crate::latency::Latency;
 use crate::ledger::Ledger;
 use crate::names::NameBook;
 use crate::pressure::PressureBook;
-use crate::sink::ClickHouse;
+use crate::sink::{DeliveryBook, Endpoints};
+use crate::spool::SpoolStatus;
 use crate::waiting::Waiting;
 
 /// The rules that the configuration asks for; clones share them.
@@ -51,6 +52,10 @@ pub struct Sources {
     pub latency: Latency,
     /// What waits for the store.
     pub waiting: Waiting,
+    /// The spool; the default says nothing.
+    pub spool: SpoolStatus,
+    /// What takes batches from there to the store.
+    pub deliveries: DeliveryBook,
     /// The flow cache.
     pub cache: CacheControl,
     /// What interfaces are called.
@@ -66,7 +71,7 @@ pub struct Sources {
     /// The size of the kernel tables.
     pub tables: TableSize,
     /// The store, with connections of its own; none that come from elsewhere.
-    pub store: ClickHouse,
+    pub store: Endpoints,
     /// Memory pressure.
     pub pressure: PressureBook,
     /// What the analytics have found; none if they are switched off.

@@ -1,5 +1,7 @@
 //! The last level: the rows of a flow in the store, asked for with parameters.
 
+use std::time::Instant;
+
 use clickhouse::Row;
 use serde::Deserialize;
 
@@ -87,5 +89,8 @@ async fn rows(
         ("b_port", b_port.to_string()),
         ("most", (Level::MOST + 1).to_string()),
     ];
-    sources.store.rows("flows", sql, &parameters).await
+    let target = sources.store.choose(Instant::now());
+    let rows = target.client.rows("flows", sql, &parameters).await;
+    sources.store.report(&target, rows.as_ref().map(|_| ()), Instant::now());
+    rows
 }

@@ -44,6 +44,10 @@ impl Agent {
             // Nor know what another test's agent knew.
             command.args(["--state-file", ""]);
         }
+        if !arguments.iter().any(|argument| argument.as_ref() == "--spool-dir") {
+            // Nor send what another test's agent could not.
+            command.arg("--spool-dir").arg(folder.path().join("spool"));
+        }
         command.env("NOTIFY_SOCKET", &path).stdout(Stdio::null());
         let child = Child::start("flow-agent run", &mut command, &folder.path().join("log"))?;
         let mut agent = Self { child, news, _folder: folder };

@@ -11,6 +11,7 @@ use super::*;
 use crate::cache::Counter;
 use crate::ledger::{Entry, InterfaceTotals};
 use crate::pressure::PressureState;
+use crate::sink::EndpointView;
 use crate::status::{Phase, Sources};
 
 type Interfaces = BTreeMap<Arc<str>, InterfaceTotals>;
@@ -24,6 +25,9 @@ pub fn collect(sources: &Sources) -> Vec<Family> {
     drains(sources, &mut families);
     cache(sources, &mut families);
     delivery(sources, &mut families);
+    crate::status::delivery::metrics(sources, &mut families);
+    crate::status::spool::metrics(sources, &mut families);
+    endpoints(&sources.store.view(), &mut families);
     memory(&sources.pressure.state(), &mut families);
     findings::analytics(sources.analytics.as_ref(), &mut families);
     findings::enrichment(&sources.enrich.read(), &mut families);
@@ -61,6 +65,7 @@ fn ledger(sources: &Sources, out: &mut Vec<Family>) {
     let fragments = |entry: &Entry| *entry == Entry::FragmentWithoutPorts;
     out.push(by_interface(&totals, FRAGMENTS, fragments, |count| count.packets));
     out.extend(both(|entry| *entry == Entry::Drained, DRAINED, DRAINED_BYTES));
+    out.extend(both(|entry| *entry == Entry::Recovered, RECOVERED, RECOVERED_BYTES));
     out.extend(both(|entry| *entry == Entry::Acknowledged, ACKNOWLEDGED, ACKNOWLEDGED_BYTES));
     let undelivered = |entry: &Entry| matches!(entry, Entry::LostRecord(_));
     out.extend(both(undelivered, UNDELIVERED, UNDELIVERED_BYTES));
@@ -148,6 +153,20 @@ fn delivery(sources: &Sources, out: &mut Vec<Family>) {
         value: in_seconds(histogram),
     });
     out.push(Family { metric: LATENCY, samples: samples.collect() });
+}
+
+/// A sample for each server of the store.
+fn endpoints(views: &[EndpointView], out: &mut Vec<Family>) {
+    let each = |metric, value: fn(&EndpointView) -> u64| {
+        let samples = views.iter().map(|view| Sample {
+            labels: vec![("endpoint", view.url.clone())],
+            value: Value::Number(value(view)),
+        });
+        Family { metric, samples: samples.collect() }
+    };
+    out.push(each(STORE_UP, |view| u64::from(view.state != "down")));
+    out.push(each(STORE_FAILURES, |view| view.failures));
+    out.push(each(STORE_CONNECTIONS, |view| view.connects));
 }
 
 /// Upper bounds of the buckets: 1, 2.5 and 5 of each decade, 1 us to 500 s, in ns.

@@ -69,6 +69,7 @@ fn encode_value(
     const NO_EXEMPLAR: Option<&Exemplar<NoLabelSet, f64>> = None;
     match (kind, value) {
         (Kind::Counter, Value::Number(number)) => encoder.encode_counter(number, NO_EXEMPLAR),
+        (Kind::Counter, Value::Real(number)) => encoder.encode_counter(number, NO_EXEMPLAR),
         (Kind::Gauge, Value::Number(number)) => encoder.encode_gauge(number),
         (Kind::Gauge, Value::Real(number)) => encoder.encode_gauge(number),
         (Kind::Histogram, Value::Histogram { sum, count, buckets }) => {

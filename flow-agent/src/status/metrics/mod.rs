@@ -137,11 +137,13 @@ metrics! {
     FRAGMENTS = Counter "fragments_without_ports" ["packets"] {"interface"} "Later fragments whose first was not seen: metered with ports 0.";
     DRAINED = Counter "drained" ["packets"] {"interface"} "Packets that the agent took over from the kernel.";
     DRAINED_BYTES = Counter "drained" ["bytes"] {"interface"} "Their octets.";
+    RECOVERED = Counter "recovered" ["packets"] {"interface"} "Packets in rows that an agent before this one left in the spool.";
+    RECOVERED_BYTES = Counter "recovered" ["bytes"] {"interface"} "Their octets.";
     ACKNOWLEDGED = Counter "acknowledged" ["packets"] {"interface"} "Packets in rows that the store has.";
     ACKNOWLEDGED_BYTES = Counter "acknowledged" ["bytes"] {"interface"} "Their octets.";
-    UNDELIVERED = Counter "undelivered" ["packets"] {"interface, reason"} "Drained packets that are in no row and never will be.";
+    UNDELIVERED = Counter "undelivered" ["packets"] {"interface, reason"} "Drained packets that are in no row: lost on the way, or in the quarantine.";
     UNDELIVERED_BYTES = Counter "undelivered" ["bytes"] {"interface, reason"} "Their octets.";
-    IN_FLIGHT = Gauge "in_flight" ["packets"] {""} "Packets in open flows and in batches: drained less acknowledged and undelivered.";
+    IN_FLIGHT = Gauge "in_flight" ["packets"] {""} "Packets in open flows, in batches and in the spool: drained and recovered less acknowledged and undelivered.";
 
     INTERFACES = Gauge "metered" ["interfaces"] {""} "Interfaces that are metered.";
     REFUSED = Gauge "refused" ["interfaces"] {""} "Interfaces that were asked for and cannot be metered.";
@@ -167,6 +169,35 @@ metrics! {
     WAITING = Gauge "waiting" ["records"] {"place"} "Records that wait for the store: in the open batch, in frozen ones.";
     WAITING_BATCHES = Gauge "waiting" ["batches"] {""} "Frozen batches that wait for the store, the one under way among them.";
     LATENCY = Histogram "stage_latency" ["seconds"] {"stage"} "How long the stages take.";
+
+    DELIVERY_INSERTS = Counter "delivery" ["inserts"] {"outcome"} "Inserts of batches, by how they ended.";
+    DELIVERY_RETRIES = Counter "delivery" ["retries"] {"reason"} "Requests of the delivery that failed and are tried again, by what helps.";
+    DELIVERY_DOUBTS = Counter "delivery" ["doubts"] {"end"} "Batches of which it was not known whether the store has them, by how that ended.";
+    DELIVERY_IN_FLIGHT = Gauge "delivery_in_flight" ["batches"] {""} "Batches that are being delivered.";
+    DELIVERY_ACKNOWLEDGED = Counter "delivery_acknowledged" ["batches"] {""} "Batches that the store has, those of the books among them.";
+    DELIVERY_ACKNOWLEDGED_ROWS = Counter "delivery_acknowledged" ["rows"] {""} "Their rows.";
+    DELIVERY_QUARANTINED = Counter "delivery_quarantined" ["rows"] {""} "Rows that the store refused, in the quarantine.";
+    SINCE_ACKNOWLEDGED = Gauge "since_last_acknowledged" ["seconds"] {""} "Time since the store acknowledged a batch; until the first, since the start.";
+    DELIVERY_HELD = Gauge "delivery_held" [""] {""} "1 while all batches wait until somebody does something about the store, else 0.";
+
+    SPOOL_BATCHES = Gauge "spool" ["batches"] {""} "Batches in the spool.";
+    SPOOL_ROWS = Gauge "spool" ["rows"] {""} "Their rows.";
+    SPOOL_BYTES = Gauge "spool" ["bytes"] {"place"} "What the spool takes: files on disk, blocks in memory.";
+    SPOOL_LIMIT = Gauge "spool_limit" ["bytes"] {"place"} "What it may take.";
+    SPOOL_OLDEST = Gauge "spool_oldest_age" ["seconds"] {""} "Age of the oldest batch in the spool; 0 if there is none.";
+    SPOOL_APPENDED = Counter "spool_appended" ["batches"] {""} "Batches that the spool took in.";
+    SPOOL_RECOVERED = Counter "spool_recovered" ["batches"] {""} "Batches that an agent before this one left.";
+    SPOOL_LOST = Counter "spool_lost" ["batches"] {"reason"} "Batches that the spool dropped or cannot read back.";
+    SPOOL_LOST_ROWS = Counter "spool_lost" ["rows"] {"reason"} "Their rows.";
+    SPOOL_CORRUPT = Counter "spool_corrupt" ["batches"] {""} "Batches that cannot be read back, found at the start or later.";
+    SPOOL_FAILING = Gauge "spool_failing" [""] {""} "1 while the disk of the spool is full or fails and batches are held in memory, else 0.";
+    SPOOL_WRITE_ERRORS = Counter "spool_write" ["errors"] {""} "Operations on files of the spool that failed.";
+    SPOOL_SYNC_ERRORS = Counter "spool_sync" ["errors"] {""} "Syncs that failed; what they should have kept was written anew.";
+    SPOOL_SYNCS = Counter "spool" ["syncs"] {""} "Syncs of a file.";
+    SPOOL_SYNC_TIME = Counter "spool_sync" ["seconds"] {""} "How long they took.";
+    STORE_UP = Gauge "store_up" [""] {"endpoint"} "1 unless the last request to this server of the store came to nothing, then 0.";
+    STORE_FAILURES = Counter "store" ["failures"] {"endpoint"} "Requests to it that came to nothing: no connection, no answer, one that is none of ClickHouse's, or not able to work.";
+    STORE_CONNECTIONS = Counter "store" ["connections"] {"endpoint"} "Connections to it that were begun.";
 
     MEMORY_USED = Gauge "memory_used" ["bytes"] {"source"} "Memory in use, without what can be dropped.";
     MEMORY_LIMIT = Gauge "memory_limit" ["bytes"] {"source"} "Memory there is.";

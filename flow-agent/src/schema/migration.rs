@@ -1,0 +1,229 @@
+//! The migrations: enter as SQL with names in braces, leave as statements ready to run.
+//!
+//! | name | stands for |
+//! |---|---|
+//! | `{database}` | the database that people query |
+//! | `{local}` | the database that agents insert into; on a single server the same |
+//! | `{on_cluster}` | ` ON CLUSTER '...'`, or nothing |
+//! | `{replicated}` | `Replicated`, or nothing |
+//! | `{settings}` | deduplication window, and what makes an insert durable |
+//! | `{flows_days}`, ... | how long rows are kept |
+
+use super::Schema;
+use super::rollup::{self, ROLLUPS};
+use crate::community_id::COMMUNITY_ID_SQL;
+
+/// One step of the schema. Versions count from [`Schema::FIRST_VERSION`] without gaps.
+struct Migration {
+    version: u32,
+    name: &'static str,
+    sql: &'static str,
+}
+
+const MIGRATIONS: &[Migration] = &[
+    Migration { version: 4, name: "tables", sql: include_str!("migrations/0004_tables.sql") },
+    Migration { version: 5, name: "views", sql: include_str!("migrations/0005_views.sql") },
+];
+
+/// Applied before the others: the list of what was applied.
+const BOOKKEEPING: &str = "\
+CREATE DATABASE IF NOT EXISTS {local}{on_cluster};
+
+CREATE TABLE IF NOT EXISTS {local}.schema_migrations{on_cluster}
+(
+    version UInt32,
+    name String,
+    agent_version String,
+    applied_at DateTime('UTC') DEFAULT now()
+)
+ENGINE = {replicated}ReplacingMergeTree(applied_at)
+ORDER BY version
+SETTINGS {settings};
+";
+
+/// Tables over those of all shards.
+const DISTRIBUTED: &str = "\
+CREATE DATABASE IF NOT EXISTS {database}{on_cluster};
+
+CREATE TABLE IF NOT EXISTS {database}.{table}{on_cluster} AS {local}.{table}
+ENGINE = Distributed('{cluster}', '{local}', '{table}', cityHash64(exporter));
+";
+
+/// Tables that people query.
+const TABLES: [&str; 7] =
+    ["flows", "flows_1m", "flows_1h", "ledger", "latency", "events", "devices"];
+
+/// Tables of versions before [`Schema::FIRST_VERSION`]; their layout cannot become today's.
+const SET_ASIDE: [&str; 3] = ["flows", "ledger", "latency"];
+
+/// Inserts that ClickHouse remembers per table: a retry within them is recognised.
+const DEDUPLICATION_WINDOW: u32 = 10_000;
+/// The same for a replicated table, whose inserts come from all agents of a shard.
+const REPLICATED_WINDOW: u32 = 50_000;
+/// Seconds that a replicated table remembers them.
+const REPLICATED_WINDOW_S: u32 = 86_400;
+
+/// A migration ready to run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Step {
+    /// Its number.
+    pub version: u32,
+    /// Its name.
+    pub name: &'static str,
+    /// Its statements, in order.
+    pub statements: Vec<String>,
+}
+
+impl Schema {
+    /// The oldest version that migrations go on from.
+    pub const FIRST_VERSION: u32 = MIGRATIONS[0].version;
+
+    /// The newest version.
+    pub const fn version() -> u32 {
+        MIGRATIONS[MIGRATIONS.len() - 1].version
+    }
+
+    /// Statements that make the list of applied migrations.
+    pub fn bookkeeping(&self) -> Vec<String> {
+        self.statements(BOOKKEEPING)
+    }
+
+    /// The migrations after `version`.
+    pub fn after(&self, version: u32) -> Vec<Step> {
+        MIGRATIONS
+            .iter()
+            .filter(|migration| migration.version > version)
+            .map(|migration| Step {
+                version: migration.version,
+                name: migration.name,
+                statements: self.statements(&self.with_distributed(migration)),
+            })
+            .collect()
+    }
+
+    /// For each table of an unreleased version: its name, and what renames it to `NAME_vVERSION`,
+    /// so that nothing in it is lost.
+    pub fn set_aside(&self, version: u32) -> Vec<(&'static str, String)> {
+        let local = self.local();
+        let rename = |table: &'static str| {
+            let kept = format!("{local}.{table}_v{version}");
+            (table, format!("RENAME TABLE IF EXISTS {local}.{table} TO {kept}"))
+        };
+        SET_ASIDE.into_iter().map(rename).collect()
+    }
+
+    /// Tables that hold rows, and the views that fill them.
+    pub fn tables(&self) -> Vec<&'static str> {
+        let views = ROLLUPS.iter().map(|rollup| rollup.view);
+        TABLES.into_iter().chain(views).collect()
+    }
+
+    /// A statement that notes a step as applied.
+    pub fn applied(&self, step: &Step, agent_version: &str) -> String {
+        format!(
+            "INSERT INTO {}.schema_migrations (version, name, agent_version) \
+             VALUES ({}, '{}', '{agent_version}')",
+            self.local(),
+            step.version,
+            step.name
+        )
+    }
+
+    /// Everything as one script, for people who apply DDL themselves.
+    pub fn script(&self) -> String {
+        let steps = self.after(0).into_iter().flat_map(|step| step.statements);
+        let mut script = String::new();
+        for statement in self.bookkeeping().into_iter().chain(steps) {
+            script.push_str(&statement);
+            script.push_str(";\n\n");
+        }
+        script
+    }
+
+    /// The tables over all shards come after the tables and before the views.
+    fn with_distributed(&self, migration: &Migration) -> String {
+        let mut sql = migration.sql.to_owned();
+        if self.cluster.is_some() && migration.version == Self::FIRST_VERSION {
+            for table in TABLES {
+                sql.push_str(&DISTRIBUTED.replace("{table}", table));
+            }
+        }
+        sql
+    }
+
+    fn statements(&self, sql: &str) -> Vec<String> {
+        let local = self.local();
+        let (on_cluster, cluster) = match &self.cluster {
+            Some(name) => (format!(" ON CLUSTER '{name}'"), name.as_str()),
+            None => (String::new(), ""),
+        };
+        let [minute, hour] = rollup::selects(&local);
+        let days = self.retention;
+        // Definitions first: they have names in braces themselves.
+        sql.replace("{rollup_columns}", rollup::COLUMNS)
+            .replace("{flows_1m_select}", &minute)
+            .replace("{flows_1h_select}", &hour)
+            .replace("{database}", &self.database)
+            .replace("{local}", &local)
+            .replace("{on_cluster}", &on_cluster)
+            .replace("{cluster}", cluster)
+            .replace("{replicated}", if self.cluster.is_some() { "Replicated" } else { "" })
+            .replace("{settings}", &self.settings())
+            .replace("{flows_days}", &days.flows_days.to_string())
+            .replace("{flows_1m_days}", &days.flows_1m_days.to_string())
+            .replace("{flows_1h_days}", &days.flows_1h_days.to_string())
+            .replace("{community_id}", COMMUNITY_ID_SQL)
+            .split(";\n")
+            .map(|statement| statement.trim().to_string())
+            .filter(|statement| !statement.is_empty())
+            .collect()
+    }
+
+    fn settings(&self) -> String {
+        let mut settings = if self.cluster.is_some() {
+            format!(
+                "replicated_deduplication_window = {REPLICATED_WINDOW}, \
+                 replicated_deduplication_window_seconds = {REPLICATED_WINDOW_S}"
+            )
+        } else {
+            format!("non_replicated_deduplication_window = {DEDUPLICATION_WINDOW}")
+        };
+        if self.durable {
+            settings.push_str(", fsync_after_insert = 1, fsync_part_directory = 1");
+        }
+        settings
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_have_no_gaps() {
+        for (version, migration) in (Schema::FIRST_VERSION..).zip(MIGRATIONS) {
+            assert_eq!(migration.version, version);
+        }
+    }
+
+    #[test]
+    fn every_table_recognises_a_repeated_insert() {
+        let single = Schema::new("flow", true);
+        let cluster = Schema::new("flow", true).on_cluster("fleet");
+        for (schema, window) in
+            [(single, "non_replicated_deduplication_window"), (cluster, "replicated_deduplication")]
+        {
+            let tables = schema.after(0).into_iter().flat_map(|step| step.statements);
+            let stored: Vec<_> = tables
+                .filter(|statement| statement.starts_with("CREATE TABLE"))
+                .filter(|statement| !statement.contains("ENGINE = Distributed("))
+                .collect();
+            assert_eq!(stored.len(), TABLES.len());
+            for statement in stored {
+                assert!(statement.contains(window), "{statement}");
+                assert!(statement.contains("fsync_after_insert"), "{statement}");
+                assert!(!statement.contains('{'), "{statement}");
+            }
+        }
+    }
+}

@@ -1,0 +1,220 @@
+//! Reads one segment and its index, whatever is in them: records leave, with what is known of
+//! those that are damaged.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+
+use uuid::Uuid;
+
+use super::codec::{MOST_PIECE, PIECE};
+use super::contents::Contents;
+use super::core::Place;
+use super::file_system::{FileSystem, OpenFile, read_at};
+use super::index::Note;
+use super::record::RecordHeader;
+use super::segment::{self, RECORDS, Sums, VERSION, index_name, segment_name};
+
+/// An index that is larger is none of ours; the rest of it is not read.
+const MOST_INDEX: u64 = 256 << 20;
+/// So much is searched at a time for the next record.
+const STEP: usize = 1 << 20;
+
+/// What a segment has.
+#[derive(Debug, Default)]
+pub struct Scan {
+    /// In order.
+    pub records: Vec<Record>,
+    /// Batches that are done with.
+    pub settled: BTreeSet<Uuid>,
+    /// What was written here, and what was told of it.
+    sums: Option<Sums>,
+    told: Contents,
+    /// Segment and index, in octets.
+    pub octets: u64,
+    /// Something is not as it was written.
+    pub damaged: bool,
+    /// The file ends before what was written does.
+    pub cut: bool,
+}
+
+/// A record.
+#[derive(Debug)]
+pub struct Record {
+    pub offset: u64,
+    pub header: RecordHeader,
+    /// None: the header is known, the block is not there.
+    pub place: Option<Place>,
+}
+
+impl Scan {
+    /// Reads; the version if it is another than ours.
+    pub fn of(files: &dyn FileSystem, number: u64) -> Result<Self, u32> {
+        let mut scan = Self::default();
+        let index = files.open(&index_name(number)).and_then(|file| whole(&*file));
+        let index = index.unwrap_or_default();
+        let segment = files.open(&segment_name(number)).and_then(|file| {
+            let length = file.length()?;
+            let mut front = vec![0; RECORDS as usize];
+            let filled = read_at(&*file, 0, &mut front)?;
+            front.truncate(filled);
+            Ok((file, length, front))
+        });
+        let (file, length, front) = match segment {
+            Ok((file, length, front)) => (Some(file), length, front),
+            Err(_) => (None, 0, Vec::new()),
+        };
+        let own = segment::version(&front);
+        let version = own.or_else(|| segment::version(&index));
+        if let Some(version) = version
+            && version != VERSION
+        {
+            return Err(version);
+        }
+        scan.octets = length + index.len() as u64;
+        // A segment is damaged without its head, unless it died before it had one.
+        scan.damaged = own.is_none() && (length >= RECORDS || file.is_none());
+        let mut indexed = BTreeMap::new();
+        for note in Note::all(&index) {
+            match note {
+                Note::Record(offset, header) => drop(indexed.insert(offset, header)),
+                Note::Settled(id) => drop(scan.settled.insert(id)),
+                Note::Lost(id) => {
+                    scan.settled.insert(id);
+                    scan.damaged = true;
+                }
+                Note::Told(contents) => {
+                    scan.told.merge(&contents);
+                    scan.damaged = true;
+                }
+            }
+        }
+        let mut visited = BTreeSet::new();
+        if let Some(file) = file {
+            let walk = Walk { file: &*file, number, length, indexed: &indexed };
+            walk.records(&mut scan, &mut visited);
+        }
+        for (offset, header) in indexed {
+            if !visited.contains(&offset) {
+                scan.cut |= offset >= length;
+                scan.damaged |= offset < length;
+                scan.records.push(Record { offset, header, place: None });
+            }
+        }
+        scan.sums = Sums::decode(&front);
+        Ok(scan)
+    }
+
+    /// The batch that was written last.
+    pub fn last(&self) -> Option<Uuid> {
+        self.sums.as_ref().map(|sums| sums.last)
+    }
+
+    /// What records hold of which neither header is left and that was not told yet. `elsewhere`
+    /// has the headers of all segments' last batches.
+    pub fn unknown(&self, elsewhere: &BTreeMap<Uuid, RecordHeader>) -> Option<Contents> {
+        let sums = self.sums.as_ref()?;
+        let mut known = self.told.clone();
+        let mut ids = BTreeSet::new();
+        for Record { header, .. } in self.records.iter().filter(|record| record.offset < sums.end) {
+            if ids.insert(header.id) {
+                known.add(header.rows, &header.counts);
+            }
+        }
+        // The write of the sums failed, and the batch went to another segment.
+        if let Some(header) = elsewhere.get(&sums.last)
+            && ids.insert(header.id)
+        {
+            known.add(header.rows, &header.counts);
+        }
+        // Of these nothing but the id is known.
+        let only_settled = self.settled.iter().filter(|id| !ids.contains(id)).count() as u64;
+        sums.contents.less(&known).filter(|unknown| unknown.batches > only_settled)
+    }
+}
+
+fn whole(file: &dyn OpenFile) -> io::Result<Vec<u8>> {
+    let mut octets = vec![0; file.length()?.min(MOST_INDEX) as usize];
+    let filled = read_at(file, 0, &mut octets)?;
+    octets.truncate(filled);
+    Ok(octets)
+}
+
+struct Walk<'a> {
+    file: &'a dyn OpenFile,
+    number: u64,
+    length: u64,
+    indexed: &'a BTreeMap<u64, RecordHeader>,
+}
+
+impl Walk<'_> {
+    fn records(&self, scan: &mut Scan, visited: &mut BTreeSet<u64>) {
+        let mut offset = RECORDS;
+        while offset < self.length {
+            let own = self.header(offset);
+            let copy = || self.indexed.get(&offset).map(|h| (h.clone(), h.encode().len()));
+            let damaged = own.is_none();
+            let Some((header, length)) = own.or_else(copy) else {
+                match self.next(offset) {
+                    Some(next) => {
+                        scan.damaged = true;
+                        offset = next;
+                        continue;
+                    }
+                    None => {
+                        // Nothing follows that could be read: the end of what was written.
+                        scan.cut = true;
+                        return;
+                    }
+                }
+            };
+            scan.damaged |= damaged;
+            visited.insert(offset);
+            let block = offset + length as u64;
+            let end = block + u64::from(header.octets);
+            let place = Place { segment: self.number, offset: block, checksum: header.checksum };
+            scan.cut |= end > self.length;
+            let place = (end <= self.length).then_some(place);
+            scan.records.push(Record { offset, header, place });
+            offset = end;
+        }
+    }
+
+    /// The header there, if it is whole.
+    fn header(&self, offset: u64) -> Option<(RecordHeader, usize)> {
+        let mut front = [0; PIECE];
+        let filled = read_at(self.file, offset, &mut front).ok()?;
+        let length = RecordHeader::length(&front[..filled])?;
+        let mut octets = vec![0; length];
+        let filled = read_at(self.file, offset, &mut octets).ok()?;
+        RecordHeader::decode(&octets[..filled])
+    }
+
+    /// Where the next record begins after a place where none does.
+    fn next(&self, offset: u64) -> Option<u64> {
+        let indexed = self.indexed.range(offset + 1..).next().map(|(offset, _)| *offset);
+        let indexed = indexed.filter(|next| *next < self.length);
+        let limit = indexed.unwrap_or(self.length);
+        let mut octets = vec![0; STEP.min(MOST_PIECE)];
+        let mut from = offset;
+        while from < limit {
+            let filled = read_at(self.file, from, &mut octets).ok()?;
+            let mut at = 0;
+            while let Some(found) = RecordHeader::next_in(&octets[at..filled]) {
+                at += found;
+                let candidate = from + at as u64;
+                if candidate >= limit {
+                    break;
+                }
+                if self.header(candidate).is_some() {
+                    return Some(candidate);
+                }
+            }
+            if filled < octets.len() {
+                break;
+            }
+            // A magic number may lie across the steps.
+            from += filled as u64 - 8;
+        }
+        indexed
+    }
+}

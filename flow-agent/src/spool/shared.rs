@@ -1,0 +1,566 @@
+//! What both ends of a spool share: the books, the files, and what passes between them.
+//!
+//! Locks are taken in this order: the files' writer, the books. No file is touched while the
+//! books are locked, so whoever settles or reads figures waits for nobody's disk.
+
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use rustix::io::Errno;
+use tokio::sync::Notify;
+
+use super::contents::{Contents, LossReason};
+use super::core::{After, Core, Entry, Leaving, Place, Settled};
+use super::disk::{Changes, Disk, DiskState};
+use super::index::Note;
+use super::segment::Name;
+use super::settings::Full;
+use super::status::SpoolFigures;
+use super::writer::Kept;
+use crate::frozen::FrozenBatch;
+
+/// Closed segments that may wait to be synced, each with open files.
+const MOST_UNSYNCED: usize = 8;
+/// A failing disk is told at each of so many failures, after the first.
+const TELL_EACH: u64 = 100;
+
+/// See the module.
+#[derive(Debug)]
+pub struct Shared {
+    core: Mutex<Core>,
+    /// None: in memory only.
+    disk: Option<Disk>,
+    full: Full,
+    /// A batch came, or the writer is gone.
+    pub arrived: Notify,
+    /// A batch left, or the reader is gone.
+    pub room: Notify,
+    failures: AtomicU64,
+}
+
+/// Why there is no room for a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoRoom {
+    /// The files may not take more, or there are too many batches.
+    Disk,
+    /// The disk is full, and so is the memory.
+    Space,
+    /// The disk fails, and the memory is full.
+    Failing,
+    /// There is no disk, and the memory is full.
+    Memory,
+}
+
+impl Shared {
+    pub fn new(core: Core, disk: Option<Disk>, full: Full) -> Self {
+        Self {
+            core: Mutex::new(core),
+            disk,
+            full,
+            arrived: Notify::new(),
+            room: Notify::new(),
+            failures: AtomicU64::new(0),
+        }
+    }
+
+    pub fn core(&self) -> MutexGuard<'_, Core> {
+        // Each method leaves the books whole; none panics half-way.
+        self.core.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn full(&self) -> Full {
+        self.full
+    }
+
+    pub fn figures(&self) -> SpoolFigures {
+        self.core().figures()
+    }
+
+    /// Of all batches, oldest first.
+    pub fn numbers(&self) -> Vec<u64> {
+        self.core().entries().map(|(number, _)| number).collect()
+    }
+
+    /// A batch, wherever it is.
+    pub fn peek(&self, number: u64) -> Option<Arc<FrozenBatch>> {
+        let entry = self.core().entry(number)?.clone();
+        match &entry.memory {
+            Some(batch) => Some(batch.clone()),
+            None => self.load(&entry).ok(),
+        }
+    }
+
+    /// Takes a batch in. `tainted` are places where it may be although it is not stored there.
+    pub fn put(&self, batch: &Arc<FrozenBatch>, tainted: &mut Vec<Place>) -> Result<Kept, NoRoom> {
+        let mut no_room = NoRoom::Memory;
+        if let Some(disk) = &self.disk {
+            let mut state = disk.state();
+            match self.put_on_disk(disk, &mut state, batch, tainted) {
+                Ok(()) => {
+                    self.write_only_in_memory(disk, &mut state);
+                    let crowd = disk.unsynced(&state) > MOST_UNSYNCED;
+                    drop(state);
+                    if crowd {
+                        self.sync_all();
+                    }
+                    self.arrived.notify_one();
+                    return Ok(Kept::Disk);
+                }
+                Err(NoRoom::Disk) => return Err(NoRoom::Disk),
+                Err(problem) => no_room = problem,
+            }
+        }
+        let mut core = self.core();
+        if core.is_crowded() || !core.make_memory_room(batch.block.len() as u64) {
+            return Err(no_room);
+        }
+        core.insert(Entry::new(batch, std::mem::take(tainted)), Some(batch), true);
+        drop(core);
+        self.arrived.notify_one();
+        Ok(Kept::Memory)
+    }
+
+    fn put_on_disk(
+        &self,
+        disk: &Disk,
+        state: &mut DiskState,
+        batch: &Arc<FrozenBatch>,
+        tainted: &mut Vec<Place>,
+    ) -> Result<(), NoRoom> {
+        const ATTEMPTS: u32 = 2;
+        for _ in 0..ATTEMPTS {
+            self.check_room(disk, batch)?;
+            match self.write(disk, state, batch, tainted) {
+                Ok(place) => {
+                    let mut places = vec![place];
+                    places.append(tainted);
+                    self.core().insert(Entry::new(batch, places), Some(batch), false);
+                    return Ok(());
+                }
+                Err(error) if is_full(&error) => return Err(NoRoom::Space),
+                Err(_) => {}
+            }
+        }
+        Err(NoRoom::Failing)
+    }
+
+    fn check_room(&self, disk: &Disk, batch: &FrozenBatch) -> Result<(), NoRoom> {
+        let need = disk.need(batch);
+        let (crowded, used, aside) = {
+            let core = self.core();
+            (core.is_crowded(), core.disk(), core.figures.damaged_octets)
+        };
+        if crowded {
+            return Err(NoRoom::Disk);
+        }
+        if aside > 0 && used + aside + need > disk.max_octets {
+            self.remove_damaged(disk);
+        }
+        if used + need > disk.max_octets {
+            return Err(NoRoom::Disk);
+        }
+        if disk.has_space(need) { Ok(()) } else { Err(NoRoom::Space) }
+    }
+
+    /// Writes a batch, and does what follows from a failure.
+    fn write(
+        &self,
+        disk: &Disk,
+        state: &mut DiskState,
+        batch: &FrozenBatch,
+        tainted: &mut Vec<Place>,
+    ) -> io::Result<Place> {
+        let mut changes = Changes::default();
+        let written = disk.write(state, batch, &mut changes);
+        let at_risk = changes.unsafe_segment;
+        self.note_syncs(&changes);
+        if let Some(stored) = &changes.tainted {
+            let mut core = self.core();
+            let book = core.segments.entry(stored.place.segment).or_default();
+            (book.octets, book.open) = (stored.octets, true);
+            tainted.push(stored.place);
+        }
+        let result = match written {
+            Ok(stored) => {
+                let mut core = self.core();
+                let book = core.segments.entry(stored.place.segment).or_default();
+                (book.octets, book.open) = (stored.octets, true);
+                core.figures.trouble = None;
+                Ok(stored.place)
+            }
+            Err(error) => {
+                self.tell(&error);
+                Err(error)
+            }
+        };
+        for segment in changes.closed {
+            // Where the files are gone for sure, the batch is not: else they may come back with a
+            // power cut, and it would be called lost.
+            if self.closed(disk, segment)
+                && tainted.iter().any(|place| place.segment == segment)
+                && disk.files.sync_folder().is_ok()
+            {
+                tainted.retain(|place| place.segment != segment);
+            }
+        }
+        if let Some(segment) = at_risk {
+            self.core().figures.sync_errors += 1;
+            self.write_anew(disk, state, segment);
+        }
+        result
+    }
+
+    /// Nothing is written to a segment any more; true if it is gone.
+    fn closed(&self, disk: &Disk, segment: u64) -> bool {
+        let after = {
+            let mut core = self.core();
+            let book = core.segments.entry(segment).or_default();
+            book.open = false;
+            book.closed(segment)
+        };
+        after.is_some_and(|after| self.follow(disk, after, None))
+    }
+
+    /// The sync of a segment failed: the system may have dropped what it had, and another sync
+    /// would prove nothing. What is not settled is written again elsewhere, or held.
+    fn write_anew(&self, disk: &Disk, state: &mut DiskState, segment: u64) {
+        let numbers = self.core().segments.get(&segment).map(|book| book.live.clone());
+        let mut works = true;
+        for number in numbers.unwrap_or_default() {
+            let Some(batch) = self.peek(number) else { continue };
+            works = works && self.move_to_disk(disk, state, number, &batch, true);
+            if !works && !self.core().hold(number, &batch) {
+                tracing::warn!(
+                    "batch {} may not outlive a power cut: its sync failed, and there is no room \
+                     in memory",
+                    batch.id
+                );
+            }
+        }
+    }
+
+    /// Writes an entry; false if that fails. A failed sync in here concerns this entry alone when
+    /// it is `last`, because its segment was begun for it.
+    fn move_to_disk(
+        &self,
+        disk: &Disk,
+        state: &mut DiskState,
+        number: u64,
+        batch: &FrozenBatch,
+        last: bool,
+    ) -> bool {
+        if self.check_room(disk, batch).is_err() && !last {
+            return false;
+        }
+        let mut changes = Changes::default();
+        let written = disk.write(state, batch, &mut changes);
+        self.note_syncs(&changes);
+        let stored = match &written {
+            Ok(stored) => Some(stored),
+            Err(error) => {
+                self.tell(error);
+                changes.tainted.as_ref()
+            }
+        };
+        if let Some(stored) = stored {
+            let mut core = self.core();
+            let book = core.segments.entry(stored.place.segment).or_default();
+            (book.octets, book.open) = (stored.octets, true);
+            if written.is_ok() {
+                core.figures.trouble = None;
+                if !core.move_to(number, stored.place) {
+                    // Settled meanwhile, and so it is here.
+                    drop(core);
+                    let note = Note::Settled(batch.id);
+                    self.note(disk, stored.place.segment, &note, false);
+                }
+            } else {
+                core.taint(number, stored.place);
+            }
+        }
+        for segment in changes.closed {
+            self.closed(disk, segment);
+        }
+        if let Some(segment) = changes.unsafe_segment {
+            self.core().figures.sync_errors += 1;
+            // What came here before this entry is at risk, too.
+            let others = self.core().segments.get(&segment).map(|book| book.live.clone());
+            for number in others.unwrap_or_default() {
+                if let Some(batch) = self.peek(number) {
+                    self.core().hold(number, &batch);
+                }
+            }
+        }
+        written.is_ok()
+    }
+
+    /// Writes what is in memory alone, as far as that works.
+    fn write_only_in_memory(&self, disk: &Disk, state: &mut DiskState) {
+        let numbers = self.core().only_in_memory();
+        for number in numbers {
+            let Some(batch) = self.peek(number) else { continue };
+            if !self.move_to_disk(disk, state, number, &batch, false) {
+                return;
+            }
+        }
+    }
+
+    /// See [`Shared::write_only_in_memory`].
+    pub fn write_what_is_only_in_memory(&self) {
+        if let Some(disk) = &self.disk {
+            self.write_only_in_memory(disk, &mut disk.state());
+        }
+    }
+
+    /// Syncs what was written and is not settled yet, and tries again what failed before.
+    pub fn sync_all(&self) {
+        let Some(disk) = &self.disk else { return };
+        let unsynced = disk.take_unsynced(&mut disk.state());
+        let (mut failed, mut fresh, mut changes) = (Vec::new(), false, Changes::default());
+        for writing in unsynced {
+            let segment = writing.segment;
+            let live = self.core().segments.get(&segment).is_some_and(|book| !book.live.is_empty());
+            if !live {
+                continue;
+            }
+            fresh |= writing.is_fresh();
+            if let Err(error) = writing.sync(true, &mut changes.syncs) {
+                self.tell(&error);
+                failed.push(segment);
+            }
+        }
+        self.note_syncs(&changes);
+        if fresh && let Err(error) = disk.files.sync_folder() {
+            self.tell(&error);
+        }
+        let mut state = disk.state();
+        for segment in failed {
+            self.core().figures.sync_errors += 1;
+            if disk.open_segment(&state) == Some(segment) {
+                let segment = disk.close(&mut state);
+                self.closed(disk, segment);
+            }
+            self.write_anew(disk, &mut state, segment);
+        }
+        self.write_only_in_memory(disk, &mut state);
+        drop(state);
+        self.remove_again(disk);
+    }
+
+    /// Segments that could not be removed when they should have been.
+    fn remove_again(&self, disk: &Disk) {
+        let spent: Vec<After> = {
+            let core = self.core();
+            core.segments.iter().filter_map(|(segment, book)| book.closed(*segment)).collect()
+        };
+        for after in spent {
+            self.follow(disk, after, None);
+        }
+    }
+
+    fn note_syncs(&self, changes: &Changes) {
+        let mut core = self.core();
+        core.figures.syncs += changes.syncs.len() as u64;
+        let seconds: f64 = changes.syncs.iter().map(std::time::Duration::as_secs_f64).sum();
+        core.figures.sync_seconds += seconds;
+    }
+
+    /// Makes room by the loss of what is oldest; false if there is nothing that may be dropped.
+    pub fn drop_oldest(&self, no_room: NoRoom) -> bool {
+        let (reason, on_disk) = match no_room {
+            NoRoom::Disk | NoRoom::Space => (LossReason::FullOldest, true),
+            NoRoom::Memory => (LossReason::FullOldest, false),
+            NoRoom::Failing => (LossReason::Error, false),
+        };
+        if on_disk
+            && let Some(disk) = &self.disk
+            && self.drop_oldest_segment(disk, reason)
+        {
+            return true;
+        }
+        let oldest = self.core().oldest_only_in_memory();
+        oldest.is_some_and(|number| self.lose(number, reason))
+    }
+
+    fn drop_oldest_segment(&self, disk: &Disk, reason: LossReason) -> bool {
+        let mut state = disk.state();
+        let (segment, leaving) = {
+            let mut core = self.core();
+            let Some((segment, numbers)) = core.oldest_segment() else { return false };
+            let leaving = numbers.into_iter().filter_map(|number| core.lose(number, reason));
+            (segment, leaving.collect::<Vec<_>>())
+        };
+        for leaving in leaving {
+            self.follow_all(leaving);
+        }
+        if disk.open_segment(&state) == Some(segment) {
+            let segment = disk.close(&mut state);
+            self.closed(disk, segment);
+        }
+        true
+    }
+
+    /// A batch that was not taken in is dropped.
+    pub fn drop_new(&self, batch: &FrozenBatch, tainted: &[Place], reason: LossReason) {
+        self.core().note_loss(reason, &Contents::of(batch));
+        if let Some(disk) = &self.disk {
+            for place in tainted {
+                self.note(disk, place.segment, &Note::Settled(batch.id), true);
+            }
+        }
+    }
+
+    /// A batch is done with.
+    pub fn settle(&self, number: u64, how: Settled) {
+        let leaving = self.core().settle(number, how);
+        if let Some(leaving) = leaving {
+            self.follow_all(leaving);
+        }
+    }
+
+    /// A batch is lost; false if it was settled already.
+    pub fn lose(&self, number: u64, reason: LossReason) -> bool {
+        let leaving = self.core().lose(number, reason);
+        let Some(leaving) = leaving else { return false };
+        self.follow_all(leaving);
+        true
+    }
+
+    /// A batch cannot be read back.
+    pub fn lose_unreadable(&self, number: u64, problem: &io::Error) {
+        let lost = {
+            let mut core = self.core();
+            let Some(entry) = core.entry(number).cloned() else { return };
+            if entry.memory.is_some() {
+                return;
+            }
+            for place in &entry.places {
+                if let Some(book) = core.segments.get_mut(&place.segment) {
+                    book.damaged = true;
+                }
+            }
+            entry
+        };
+        tracing::warn!(
+            "batch {} of {} rows cannot be read back from the spool and is lost: {problem}",
+            lost.id,
+            lost.rows
+        );
+        self.core().figures.corrupt += 1;
+        self.lose(number, LossReason::Corrupt);
+    }
+
+    /// A batch was given back.
+    pub fn give_back(&self, number: u64) {
+        self.core().give_back(number);
+    }
+
+    /// Reads a batch back.
+    pub fn load(&self, entry: &Entry) -> io::Result<Arc<FrozenBatch>> {
+        let disk = self.disk.as_ref().ok_or(io::ErrorKind::NotFound)?;
+        disk.read(entry).map(Arc::new)
+    }
+
+    /// Where a batch may be although it is not stored there comes first, and is synced: without
+    /// the note there the next agent would call it lost.
+    fn follow_all(&self, leaving: Leaving) {
+        if let Some(disk) = &self.disk {
+            let Leaving { id, unreadable, sure, after } = leaving;
+            let note = if unreadable { Note::Lost(id) } else { Note::Settled(id) };
+            let sure = |after: &&After| Some(after.segment()) == sure;
+            for after in after.iter().filter(|after| !sure(after)) {
+                self.follow(disk, *after, Some((&note, true)));
+            }
+            for after in after.iter().filter(sure) {
+                self.follow(disk, *after, Some((&note, false)));
+            }
+        }
+        self.room.notify_one();
+    }
+
+    /// Does what follows on disk; true if the segment is gone. The note may have to be synced.
+    fn follow(&self, disk: &Disk, after: After, note: Option<(&Note, bool)>) -> bool {
+        if let (After::Remove(segment) | After::MoveAside(segment), Some((note, true))) =
+            (after, note)
+        {
+            self.note(disk, segment, note, true);
+        }
+        let (segment, done) = match after {
+            After::Note(segment) => {
+                let Some((note, sync)) = note else { return false };
+                self.note(disk, segment, note, sync);
+                return false;
+            }
+            After::Remove(segment) => (segment, disk.remove(segment)),
+            After::MoveAside(segment) => (segment, disk.move_aside(segment)),
+        };
+        match done {
+            Ok(()) => {
+                let mut core = self.core();
+                let book = core.segments.remove(&segment);
+                if matches!(after, After::MoveAside(_)) {
+                    core.figures.damaged_octets += book.map_or(0, |book| book.octets);
+                }
+                true
+            }
+            Err(error) => {
+                self.tell(&error);
+                if let Some((note, sync)) = note {
+                    self.note(disk, segment, note, sync);
+                }
+                false
+            }
+        }
+    }
+
+    fn note(&self, disk: &Disk, segment: u64, note: &Note, sync: bool) {
+        match disk.note(segment, note, sync) {
+            Ok(octets) => {
+                if let Some(book) = self.core().segments.get_mut(&segment) {
+                    book.octets += octets;
+                }
+            }
+            // Removed by another meanwhile, with all its batches.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => {
+                self.core().figures.note_errors += 1;
+                self.tell(&error);
+            }
+        }
+    }
+
+    /// What was moved aside makes room when there is none.
+    fn remove_damaged(&self, disk: &Disk) {
+        let Ok(names) = disk.files.list() else { return };
+        for name in names {
+            if Name::parse(&name) == Some(Name::Damaged) {
+                tracing::warn!("{name} in {} is removed to make room", disk.files.name());
+                if let Err(error) = disk.files.remove(&name) {
+                    self.tell(&error);
+                }
+            }
+        }
+        self.core().figures.damaged_octets = 0;
+    }
+
+    fn tell(&self, error: &io::Error) {
+        let mut core = self.core();
+        core.figures.write_errors += 1;
+        core.figures.trouble = Some(error.to_string());
+        drop(core);
+        if self.failures.fetch_add(1, Ordering::Relaxed).is_multiple_of(TELL_EACH) {
+            let name = self.disk.as_ref().map_or_else(String::new, |disk| disk.files.name());
+            tracing::warn!(
+                "the spool {name} fails: {error}; batches are held in memory until it works \
+                 again"
+            );
+        }
+    }
+}
+
+/// True if a disk is full, rather than broken.
+fn is_full(error: &io::Error) -> bool {
+    let full = [Errno::NOSPC, Errno::DQUOT, Errno::FBIG];
+    full.iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
+}
