@@ -4,6 +4,7 @@
 //! independent count of the wire ([`crate::tally`]), and the ledger.
 
 use std::cell::Cell;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -31,7 +32,7 @@ const HASTY: &str = "drain_interval_ms = 50\nidle_timeout_s = 1\nactive_timeout_
 
 /// Batches of at most so many rows, frozen soon.
 pub fn batches(rows: usize) -> String {
-    format!("batch_rows = {rows}\nbatch_age_ms = 50\n")
+    format!("batch.max_rows = {rows}\nbatch.age_ms = 50\n")
 }
 
 /// The wire, the proxy, and the store behind it.
@@ -83,15 +84,24 @@ impl Faulty {
         Ok(Self { store: killed.start(), ..self })
     }
 
-    /// Starts an agent at the left end, with more lines of configuration.
+    /// Starts an agent at the left end, with more lines of configuration (`section.key = value`).
     pub fn agent(&self, config: &str) -> Result<Agent> {
         let path = self.folder.path().join("config.toml");
-        std::fs::write(&path, [HASTY, config].concat())?;
+        let (spool, quarantine) = (self.folder.path().join("spool"), self.quarantine());
+        let folders = format!("delivery.quarantine_dir = {quarantine:?}\n");
+        std::fs::write(&path, [HASTY, &folders, config].concat())?;
         let path = path.to_str().context("a path in UTF-8")?;
         let (left, store) = (self.lab.left.spec("tc"), self.proxy.url());
         self.before.set(self.wire.total.packets);
-        let arguments = ["--interface", &left, "--store", &store, "--config", path];
+        let spool = spool.to_str().context("a path in UTF-8")?;
+        let arguments =
+            ["--interface", &left, "--store", &store, "--spool-dir", spool, "--config", path];
         Agent::start(&flow_agent(), &[&arguments[..], &ANY_PORT].concat())
+    }
+
+    /// Where rows are put that the store refuses.
+    pub fn quarantine(&self) -> PathBuf {
+        self.folder.path().join("quarantine")
     }
 
     /// So many UDP conversations of `packets` each way, from ports of their own: a row each, if

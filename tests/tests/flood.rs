@@ -81,9 +81,7 @@ fn flood(attach: &str, counter: Counter, settings: &str) -> Result<(Generator, R
     println!(
         "{attach}: {packets} packets sent in {took:?}, {} came, {} lost in the kernel, {} on the \
          way to the store",
-        wire.packets,
-        ledger.lost.packets,
-        ledger.undelivered.packets
+        wire.packets, ledger.lost.packets, ledger.undelivered.packets
     );
     let said = || format!("{ledger:?}; the agent said:\n{log}");
     ensure!(wire.packets > packets * 9 / 10, "only {} packets came", wire.packets);
