@@ -19,6 +19,7 @@ use tracing_subscriber::EnvFilter;
 #[cfg(feature = "live")]
 mod ask;
 mod cli;
+mod refused;
 mod standard_output;
 
 use cli::{Cli, Command, QueryArgs, ReplayArgs, SchemaCommand};
@@ -67,6 +68,7 @@ fn run(command: Command) -> Result<(), Error> {
         Command::Bench(cli::BenchArgs { stage, flows, json }) => {
             flow_agent::bench::Bench { stage, flows, json }.run()
         }
+        Command::Quarantine(command) => refused::run(command),
         Command::Schema(SchemaCommand::Print) => {
             let mut out = StandardOutput::default();
             out.write(Schema::new("flow", false).script().as_bytes());

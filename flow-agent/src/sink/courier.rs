@@ -7,11 +7,11 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 use super::class::Class;
 use super::delivery_book::{DeliveryBook, Doubt};
-use super::patience::Patience;
+use super::patience::{Limits, Patience};
 use super::quarantine::{Quarantine, Reason};
 use super::reconcile::{Answer, End, Protocol, Step};
 use super::retry::{Backoff, TELL_EVERY, chance};
@@ -39,6 +39,35 @@ pub(super) struct Courier {
     pub through: Notify,
     /// When a failure was last told.
     pub told: std::sync::Mutex<Option<Instant>>,
+}
+
+/// Sends a batch once more, for a person who has changed what kept it back: the rows that are
+/// there already stay, and what is refused again is an error.
+///
+/// # Errors
+/// The store does not have all of it.
+pub async fn resend(
+    store: Endpoints,
+    schema: Schema,
+    batch: FrozenBatch,
+    patience: Duration,
+) -> Result<(), SinkError> {
+    let (_stop, stopping) = watch::channel(true);
+    let limits = Limits { idle: patience, total: None };
+    let courier = Courier {
+        store,
+        schema,
+        book: DeliveryBook::default(),
+        patience: Patience::new(stopping, limits),
+        quarantine: None,
+        size: None,
+        through: Notify::new(),
+        told: std::sync::Mutex::default(),
+    };
+    match courier.carry(&Arc::new(batch), true).await.given_up {
+        None => Ok(()),
+        Some(error) => Err(error),
+    }
 }
 
 /// What became of a batch.

@@ -34,6 +34,7 @@ pub use address::{Servers, StoreAddress, StoreTarget};
 pub use class::Class;
 pub use clickhouse::ClickHouse;
 pub use connector::ConnectionWatch;
+pub use courier::resend;
 pub use credentials::PasswordFile;
 pub use delivery::{Delivery, LastBooks, Outcome};
 pub use delivery_book::{DeliveryBook, DeliveryFigures, Doubt, InsertOutcome};
