@@ -10,6 +10,7 @@ use std::time::Instant;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
+use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{Notify, oneshot, watch};
 
 use super::courier::{Carried, Courier};
@@ -75,16 +76,18 @@ impl Delivery {
         spool: SpoolReader,
         stopping: watch::Receiver<bool>,
     ) -> io::Result<(JoinHandle<Outcome>, LastBooks)> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let runtime = Builder::new_current_thread().enable_all().build()?;
         let (sender, last) = oneshot::channel();
         let thread = thread::Builder::new()
             .name("delivery".into())
-            .spawn(move || runtime.block_on(self.run(spool, stopping, last)))?;
+            .spawn(move || self.run(&runtime, spool, stopping, last))?;
         Ok((thread, sender))
     }
 
-    async fn run(
+    /// What waits for the disk, closing the books, is done between two runs of the runtime.
+    fn run(
         self,
+        runtime: &Runtime,
         spool: SpoolReader,
         stopping: watch::Receiver<bool>,
         last: oneshot::Receiver<SpoolWriter>,
@@ -108,7 +111,7 @@ impl Delivery {
             in_flight: self.in_flight,
             outcome: Outcome::default(),
         };
-        let writer = lane.deliver(last).await;
+        let writer = runtime.block_on(lane.deliver(last));
         let Lane { mut spool, mut outcome, .. } = lane;
         let status = spool.status();
         let Some(mut writer) = writer else {
@@ -131,15 +134,10 @@ impl Delivery {
             counters.note_losses(&spool.losses());
             close(&counters, &Contents::default());
             drop(writer);
-            (spool, outcome) = Lane {
-                spool,
-                courier: &courier,
-                counters: &counters,
-                in_flight: self.in_flight,
-                outcome,
-            }
-            .deliver_rest()
-            .await;
+            let in_flight = self.in_flight;
+            let lane =
+                Lane { spool, courier: &courier, counters: &counters, in_flight, outcome };
+            (spool, outcome) = runtime.block_on(lane.deliver_rest());
             counters.note_losses(&spool.finish());
         }
         let left = status.contents();
