@@ -25,7 +25,7 @@ use crate::{rig, rows, stored};
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The same for all that was frozen before agents were killed.
-const LONG_PATIENCE: Duration = Duration::from_secs(300);
+const LONG_PATIENCE: Duration = Duration::from_secs(100);
 
 /// Flows leave the cache quickly.
 const HASTY: &str = "drain_interval_ms = 50\nidle_timeout_s = 1\nactive_timeout_s = 1\n";

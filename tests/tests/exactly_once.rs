@@ -65,7 +65,8 @@ fn lose(folder: &Path, lost: Lost) -> Result<()> {
         let entry = entry?;
         let name = entry.file_name().into_string().ok().context("a name in UTF-8")?;
         let log = name == "deduplication_logs";
-        if entry.file_type()?.is_dir() && name != "detached" && (!log || matches!(lost, Lost::All)) {
+        if entry.file_type()?.is_dir() && name != "detached" && (!log || matches!(lost, Lost::All))
+        {
             fs::remove_dir_all(entry.path())?;
             parts += usize::from(!log);
         }
@@ -238,4 +239,3 @@ fn rows_that_the_store_refuses_are_kept_alone_and_can_be_sent_again() -> Result<
     store.stop();
     Ok(())
 }
-
