@@ -25,10 +25,8 @@ pub fn run(command: QuarantineCommand) -> Result<(), Error> {
         QuarantineCommand::Show { folder, id } => show(&open(folder), id),
         QuarantineCommand::Resend { folder, store, access, ids } => {
             let quarantine = open(folder);
-            let store = Store::connect(
-                &store,
-                &Opening { access: access.config(), ..Opening::default() },
-            )?;
+            let store =
+                Store::connect(&store, &Opening { access: access.config(), ..Opening::default() })?;
             let sent = ids.into_iter().try_for_each(|id| send(&quarantine, &store, id));
             let closed = store.close();
             sent.and(closed)

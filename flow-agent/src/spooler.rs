@@ -36,14 +36,7 @@ impl Spooler {
         wall_clock: fn() -> u64,
     ) -> Self {
         let clock = BooksClock::new(Instant::now());
-        Self {
-            ends: Some((writer, last)),
-            books,
-            clock,
-            wall_clock,
-            lost_rows: 0,
-            warned: None,
-        }
+        Self { ends: Some((writer, last)), books, clock, wall_clock, lost_rows: 0, warned: None }
     }
 
     fn append(&mut self, batch: Arc<FrozenBatch>) {

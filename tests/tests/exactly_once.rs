@@ -196,8 +196,8 @@ fn rows_that_the_store_refuses_are_kept_alone_and_can_be_sent_again() -> Result<
     fs::write(&config, format!("{HASTY}[delivery]\nquarantine_dir = {dir:?}\n"))?;
     let Rig { lab, store } = Rig::new()?;
     let url = store.url().to_owned();
-    store.sql("ALTER TABLE flow.flows ADD CONSTRAINT strange CHECK dst_port != 54");
     let agent = rig::agent(&lab, ("xdp", "tc"), &url, &["--config", text(&config)?])?;
+    store.sql("ALTER TABLE flow.flows ADD CONSTRAINT strange CHECK dst_port != 54");
     let ends = Ends::v4((&lab.left, 0), (&lab.right, 0), 54);
     let refused_packets = 2 * 3;
     let counts = rig::tally(&lab, |lab| {

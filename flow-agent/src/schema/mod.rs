@@ -29,12 +29,7 @@ impl Schema {
     /// The schema in `database`. A `durable` store syncs each insert to disk
     /// before it answers: the embedded one, which has no replica.
     pub fn new(database: &str, durable: bool) -> Self {
-        Self {
-            database: database.into(),
-            durable,
-            retention: Retention::default(),
-            cluster: None,
-        }
+        Self { database: database.into(), durable, retention: Retention::default(), cluster: None }
     }
 
     /// The same, with rows kept as long as `retention` says.

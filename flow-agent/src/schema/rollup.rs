@@ -16,7 +16,8 @@ pub(super) struct Rollup {
     bucket: &'static str,
 }
 
-const MINUTE: Rollup = Rollup { table: "flows_1m", view: "flows_1m_view", bucket: "toStartOfMinute" };
+const MINUTE: Rollup =
+    Rollup { table: "flows_1m", view: "flows_1m_view", bucket: "toStartOfMinute" };
 /// Its view takes what goes into `flows_1m`: there is less of it than of rows.
 const HOUR: Rollup = Rollup { table: "flows_1h", view: "flows_1h_view", bucket: "toStartOfHour" };
 

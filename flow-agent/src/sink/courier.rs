@@ -107,8 +107,7 @@ impl Courier {
     pub async fn carry(&self, batch: &Arc<FrozenBatch>, in_doubt: bool) -> Carried {
         let course = Course::default();
         let evidence = self.schema.evidence(batch.table);
-        let mut carried =
-            Carried { stored: Vec::new(), quarantined: Vec::new(), given_up: None };
+        let mut carried = Carried { stored: Vec::new(), quarantined: Vec::new(), given_up: None };
         let mut parts = vec![batch.clone()];
         let mut splits = 0;
         while let Some(part) = parts.pop() {
@@ -266,7 +265,6 @@ impl Courier {
                 let rollup = &evidence[rollup + 1];
                 let token = name(batch, &rollup.table, token);
                 let query = format!("{}-repair-{attempt}", batch.id);
-                tracing::warn!("{} lacks a batch that {} has", rollup.table, batch.table.name());
                 let repair =
                     async |client: &ClickHouse| client.repair(batch, rollup, &token, &query).await;
                 self.ask(journey, repair).await?;
@@ -274,17 +272,11 @@ impl Courier {
             }
             Step::Restore { attempt } => {
                 let query = format!("{}-restore-{attempt}", batch.id);
-                tracing::warn!("{} lacks a batch that its rollups have", batch.table.name());
                 self.ask(journey, async |client| client.restore(batch, &query).await).await?;
                 journey.repaired = true;
             }
             Step::Remove => {
                 let query = format!("{}-remove", batch.id);
-                tracing::warn!(
-                    "{} has another number of rows of batch {}; they are deleted and sent again",
-                    batch.table.name(),
-                    batch.id
-                );
                 self.ask(journey, async |client| client.remove(batch, &query).await).await?;
                 journey.repaired = true;
             }
@@ -353,6 +345,10 @@ impl Courier {
         };
         if doubted {
             self.book.doubt(doubt);
+        }
+        if journey.repaired {
+            let (id, table) = (journey.batch.id, journey.batch.table.name());
+            tracing::warn!("batch {id} was in {table} or a rollup in part: {}", doubt.label());
         }
         part
     }

@@ -135,8 +135,7 @@ impl Delivery {
             close(&counters, &Contents::default());
             drop(writer);
             let in_flight = self.in_flight;
-            let lane =
-                Lane { spool, courier: &courier, counters: &counters, in_flight, outcome };
+            let lane = Lane { spool, courier: &courier, counters: &counters, in_flight, outcome };
             (spool, outcome) = runtime.block_on(lane.deliver_rest());
             counters.note_losses(&spool.finish());
         }

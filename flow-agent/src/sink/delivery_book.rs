@@ -119,7 +119,8 @@ pub struct DeliveryBook(Arc<Mutex<DeliveryFigures>>);
 impl DeliveryBook {
     /// Begins at this time, Unix ns.
     pub fn new(now_ns: u64) -> Self {
-        let figures = DeliveryFigures { last_acknowledged_ns: now_ns, ..DeliveryFigures::default() };
+        let figures =
+            DeliveryFigures { last_acknowledged_ns: now_ns, ..DeliveryFigures::default() };
         Self(Arc::new(Mutex::new(figures)))
     }
 

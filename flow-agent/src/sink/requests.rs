@@ -165,16 +165,13 @@ impl ClickHouse {
         let aside = format!("{database}.{table}_restored_{}", batch.id.simple());
         let drop = format!("DROP TABLE IF EXISTS {aside} SYNC");
         self.change("drop a table that is no longer needed", &drop, query_id).await?;
-        let sql = "SELECT partition_key, sorting_key, primary_key, storage_policy \
-                   FROM system.tables \
+        let sql = "SELECT engine_full FROM system.tables \
                    WHERE database = {database:String} AND name = {table:String}";
         let query = self.client().query(sql).param("database", database).param("table", table);
-        let (partition, sorting, primary, policy): (String, String, String, String) =
-            self.ask("describe a table", query.fetch_one()).await?;
+        let engine: String = self.ask("describe a table", query.fetch_one()).await?;
         let create = format!(
-            "CREATE TABLE {aside} AS {database}.{table} ENGINE = MergeTree \
-             PARTITION BY ({partition}) ORDER BY ({sorting}) PRIMARY KEY ({primary}) \
-             SETTINGS storage_policy = '{policy}'"
+            "CREATE TABLE {aside} AS {database}.{table} ENGINE = MergeTree {}",
+            without_name(&engine)
         );
         self.change("create a table to restore a batch", &create, query_id).await?;
         let insert = format!("{query_id}-aside");
@@ -237,7 +234,8 @@ impl ClickHouse {
 }
 
 fn with_settings(client: Client, token: &str, query_id: &str, timeout: Duration) -> Client {
-    let client = SETTINGS.iter().fold(client, |client, (name, value)| client.with_setting(*name, *value));
+    let client =
+        SETTINGS.iter().fold(client, |client, (name, value)| client.with_setting(*name, *value));
     client
         .with_setting("insert_deduplication_token", token)
         .with_setting("query_id", query_id)
@@ -245,6 +243,28 @@ fn with_settings(client: Client, token: &str, query_id: &str, timeout: Duration)
         .with_setting("max_execution_time", timeout.as_secs().max(1).to_string())
 }
 
+/// `MergeTree PARTITION BY a ORDER BY b` or `ReplicatedMergeTree('/path', 'replica') ...` without
+/// what names the engine: only tables with the same keys, word by word, take parts of each other.
+fn without_name(engine: &str) -> &str {
+    let clauses = [" PARTITION BY ", " PRIMARY KEY ", " ORDER BY "];
+    let begin = clauses.iter().filter_map(|clause| engine.find(clause)).min();
+    begin.map_or("ORDER BY tuple()", |begin| engine[begin..].trim_start())
+}
+
 fn of_batch(query: Query, batch: &FrozenBatch) -> Query {
     query.param("id", batch.id.to_string()).param("exported_at", batch.exported_at)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clauses_of_a_table_are_kept_and_its_engine_is_not() {
+        let clauses = "PARTITION BY toYYYYMM(a) PRIMARY KEY b ORDER BY (b, c) SETTINGS x = 1";
+        for engine in ["MergeTree", "ReplicatedMergeTree('/tables/ORDER', '{replica}')"] {
+            assert_eq!(without_name(&format!("{engine} {clauses}")), clauses);
+        }
+        assert_eq!(without_name("MergeTree ORDER BY tuple()"), "ORDER BY tuple()");
+    }
 }

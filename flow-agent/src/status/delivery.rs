@@ -70,8 +70,7 @@ fn inserts(figures: &DeliveryFigures) -> Vec<(&'static str, u64)> {
 }
 
 fn doubts(figures: &DeliveryFigures) -> Vec<(&'static str, u64)> {
-    let of =
-        |end: Doubt| (end.label(), figures.doubts.get(&end).copied().unwrap_or_default());
+    let of = |end: Doubt| (end.label(), figures.doubts.get(&end).copied().unwrap_or_default());
     Doubt::ALL.map(of).into()
 }
 
@@ -85,8 +84,9 @@ pub fn metrics(sources: &Sources, out: &mut Vec<Family>) {
         });
         Family { metric, samples: samples.collect() }
     };
-    let one = |metric: Metric, value: Number| {
-        Family { metric, samples: vec![Sample { labels: Vec::new(), value }] }
+    let one = |metric: Metric, value: Number| Family {
+        metric,
+        samples: vec![Sample { labels: Vec::new(), value }],
     };
     let retries = figures.retries.iter().map(|(reason, count)| (*reason, *count)).collect();
     out.push(by(DELIVERY_INSERTS, inserts(&figures)));

@@ -5,8 +5,8 @@
 //! few threads of the server's own.
 
 mod client;
-mod error;
 mod delivery;
+mod error;
 mod explain;
 mod find;
 mod findings;
