@@ -146,13 +146,14 @@ impl Faulty {
     pub fn wait_frozen(&self, agent: &Agent, rows: u64) -> Result<()> {
         let status = Status::of(agent)?;
         let packets = self.wire.total.packets - self.before.get();
-        agent.wait_until("all packets are frozen", PATIENCE, || {
+        let frozen = agent.wait_until("all packets are frozen", PATIENCE, || {
             let drained = status.json("/api/v1/ledger")?["total"]["drained"]["packets"].clone();
             let now = status.json("/api/v1/status")?;
             let open = [&now["cache"]["flows"], &now["waiting"]["open_records"]];
             let spooled = now["spool"]["rows"].as_u64().context("the spool has rows")?;
             Ok(drained == packets && open.iter().all(|open| **open == 0) && spooled >= rows)
-        })
+        });
+        frozen.inspect_err(|_| println!("the agent said:\n{}", agent.log()))
     }
 
     /// Waits until the table has so many packets; it is asked, whatever the agent believes.
