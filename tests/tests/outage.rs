@@ -258,7 +258,7 @@ fn a_store_that_is_away_for_too_long_loses_batches_by_name() -> Result<()> {
     let killed = store.kill();
     // 40,000 records: many times what the memory holds.
     let many = Ends::v4((&lab.left, 0), (&lab.right, 0), 5_000);
-    traffic::ask_together(many, 20_000, 1, 40, 200)?;
+    traffic::ask(many, 20_000, 1, 40, 200)?;
     agent.wait_log("the spool is full", PATIENCE)?;
     let store = killed.start();
     talk(&lab, 20)?;

@@ -13,7 +13,7 @@ pub enum SinkError {
     #[error("the store at {address} cannot be reached: {problem}; is it running there?")]
     Unreachable { address: String, problem: String },
     /// No connection: nothing was sent.
-    #[error("no connection to the store at {address}: {problem}; is it running there?")]
+    #[error("the store at {address} cannot be reached: {problem}; is it running there?")]
     NoConnection { address: String, problem: String },
     /// One of both ends does not believe the other; nothing was stored.
     #[error(

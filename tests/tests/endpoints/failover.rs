@@ -7,8 +7,10 @@ use flow_tests::lab::Lab;
 use flow_tests::process::Agent;
 use flow_tests::rig;
 use flow_tests::sql;
+use flow_tests::status::{ANY_PORT, Status};
 use flow_tests::store::Store;
 use flow_tests::traffic::{self, Ends};
+use serde_json::Value;
 use tempfile::TempDir;
 
 use super::servers::Door;
@@ -25,6 +27,14 @@ fn talk(lab: &Lab, conversations: u64) -> Result<u64> {
 
 fn stored(store: &Store) -> Result<u64> {
     sql::number(store.url(), "SELECT sum(packets + reverse_packets) FROM flow.flows")
+}
+
+/// The states of the servers, in their order.
+fn states(status: &Status) -> Result<Vec<String>> {
+    let page = status.json("/api/v1/status")?;
+    let endpoints = page["endpoints"].as_array().context("a list")?;
+    let state = |endpoint: &Value| endpoint["state"].as_str().map(str::to_owned);
+    endpoints.iter().map(|endpoint| state(endpoint).context("a state")).collect()
 }
 
 fn agent(lab: &Lab, store: &str, text: &str, more: &[&str]) -> Result<(Agent, TempDir)> {
@@ -44,17 +54,23 @@ fn batches_go_to_the_next_replica_and_back() -> Result<()> {
     let second = Door::open(store.url(), None);
     let address = first.address();
     let urls = format!("http://{address},http://{}", second.address());
-    let (agent, _folder) = agent(&lab, &urls, "", &[])?;
+    let (agent, _folder) = agent(&lab, &urls, "", &ANY_PORT)?;
+    let status = Status::of(&agent)?;
     let mut sent = talk(&lab, 50)?;
     agent.wait_until("the first rows are stored", LIMIT, || Ok(stored(&store)? == sent))?;
+    ensure!(states(&status)? == ["up", "up"], "both were looked at");
     drop(first);
     sent += talk(&lab, 50)?;
     agent.wait_until("the others went the other way", LIMIT, || Ok(stored(&store)? == sent))?;
+    ensure!(states(&status)? == ["down", "up"], "what was tried is known");
+    let up = format!("flow_agent_store_up{{endpoint=\"http://{address}/flow\"}}");
+    ensure!(status.metrics()?.get(&up) == Some(&0.0), "{up} is 0");
     let first = Door::open_at(address, store.url(), None);
     agent.wait_log(&format!("http://{address}/flow answers again"), LIMIT)?;
     drop(second);
     sent += talk(&lab, 50)?;
     agent.wait_until("rows go the first way again", LIMIT, || Ok(stored(&store)? == sent))?;
+    ensure!(states(&status)?[0] == "up", "it answers");
     let log = agent.stop()?;
     ensure!(stored(&store)? == sent, "{log}");
     drop(first);

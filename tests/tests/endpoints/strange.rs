@@ -96,7 +96,7 @@ fn an_endless_error_is_not_read() {
              Content-Length: {LENGTH}\r\n\r\n"
         );
         let mut written = 0;
-        let piece = [b'x'; 1 << 16];
+        let piece = vec![b'x'; 1 << 16];
         if stream.write_all(head.as_bytes()).is_ok() {
             while written < LENGTH && stream.write_all(&piece).is_ok() {
                 written += piece.len();
