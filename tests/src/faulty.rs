@@ -4,6 +4,7 @@
 //! independent count of the wire ([`crate::tally`]), and the ledger.
 
 use std::cell::Cell;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -24,14 +25,14 @@ use crate::{rig, rows, stored};
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The same for all that was frozen before agents were killed.
-const LONG_PATIENCE: Duration = Duration::from_secs(300);
+const LONG_PATIENCE: Duration = Duration::from_secs(100);
 
 /// Flows leave the cache quickly.
 const HASTY: &str = "drain_interval_ms = 50\nidle_timeout_s = 1\nactive_timeout_s = 1\n";
 
 /// Batches of at most so many rows, frozen soon.
 pub fn batches(rows: usize) -> String {
-    format!("batch_rows = {rows}\nbatch_age_ms = 50\n")
+    format!("batch.max_rows = {rows}\nbatch.age_ms = 50\n")
 }
 
 /// The wire, the proxy, and the store behind it.
@@ -76,22 +77,39 @@ impl Faulty {
         Self { store: self.store.crash(), ..self }
     }
 
-    /// Starts an agent at the left end, with more lines of configuration.
+    /// The same, with something done while it is dead.
+    pub fn crash_store_and(self, between: impl FnOnce() -> Result<()>) -> Result<Self> {
+        let killed = self.store.kill();
+        between()?;
+        Ok(Self { store: killed.start(), ..self })
+    }
+
+    /// Starts an agent at the left end, with more lines of configuration (`section.key = value`).
     pub fn agent(&self, config: &str) -> Result<Agent> {
         let path = self.folder.path().join("config.toml");
-        std::fs::write(&path, [HASTY, config].concat())?;
+        let (spool, quarantine) = (self.folder.path().join("spool"), self.quarantine());
+        let folders = format!("delivery.quarantine_dir = {quarantine:?}\n");
+        std::fs::write(&path, [HASTY, &folders, config].concat())?;
         let path = path.to_str().context("a path in UTF-8")?;
         let (left, store) = (self.lab.left.spec("tc"), self.proxy.url());
         self.before.set(self.wire.total.packets);
-        let arguments = ["--interface", &left, "--store", &store, "--config", path];
+        let spool = spool.to_str().context("a path in UTF-8")?;
+        let arguments =
+            ["--interface", &left, "--store", &store, "--spool-dir", spool, "--config", path];
         Agent::start(&flow_agent(), &[&arguments[..], &ANY_PORT].concat())
     }
 
-    /// So many UDP conversations of `packets` each way, from ports of their own.
+    /// Where rows are put that the store refuses.
+    pub fn quarantine(&self) -> PathBuf {
+        self.folder.path().join("quarantine")
+    }
+
+    /// So many UDP conversations of `packets` each way, from ports of their own: a row each, if
+    /// nothing takes longer than the timeouts.
     pub fn talk(&mut self, flows: u64, packets: u64) -> Result<()> {
         self.count(|lab| {
-            traffic::ask(Ends::v4((&lab.left, 0), (&lab.right, 0), 53), flows, packets, 40, 200)
-                .map(drop)
+            let ends = Ends::v4((&lab.left, 0), (&lab.right, 0), 53);
+            traffic::ask_together(ends, flows, packets, 40, 200).map(drop)
         })
     }
 
@@ -108,7 +126,7 @@ impl Faulty {
         Ok(())
     }
 
-    /// Packets and octets that have passed.
+    /// Packets and octets that have passed while they were counted.
     pub fn passed(&self) -> Count {
         self.wire.total
     }
@@ -123,14 +141,19 @@ impl Faulty {
         })
     }
 
-    /// Waits until all that has passed since the agent was started is in frozen batches.
-    pub fn wait_frozen(&self, agent: &Agent) -> Result<()> {
+    /// Waits until all that has passed since the agent was started is in frozen batches, of at
+    /// least so many rows, while the store takes none.
+    pub fn wait_frozen(&self, agent: &Agent, rows: u64) -> Result<()> {
         let status = Status::of(agent)?;
         let packets = self.wire.total.packets - self.before.get();
-        agent.wait_until("all packets are frozen", PATIENCE, || {
+        let frozen = agent.wait_until("all packets are frozen", PATIENCE, || {
+            let drained = status.json("/api/v1/ledger")?["total"]["drained"]["packets"].clone();
             let now = status.json("/api/v1/status")?;
-            Ok(now["spool"]["packets"] == packets)
-        })
+            let open = [&now["cache"]["flows"], &now["waiting"]["open_records"]];
+            let spooled = now["spool"]["rows"].as_u64().context("the spool has rows")?;
+            Ok(drained == packets && open.iter().all(|open| **open == 0) && spooled >= rows)
+        });
+        frozen.inspect_err(|_| println!("the agent said:\n{}", agent.log()))
     }
 
     /// Waits until the table has so many packets; it is asked, whatever the agent believes.

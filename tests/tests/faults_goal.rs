@@ -35,6 +35,8 @@ fn a_thousand_lost_replies_store_nothing_twice() -> Result<()> {
     Ok(())
 }
 
+/// Of a round of schedules.
+const FLOWS: u64 = 1_500;
 /// Schedules run on one spool before all of it is compared.
 const TOGETHER: u64 = 6;
 
@@ -50,8 +52,8 @@ fn random_kills_and_outages_lose_and_repeat_nothing() -> Result<()> {
         // Everything is frozen while the store is away, then the agent is killed.
         let agent = faulty.agent(&config)?;
         faulty.proxy.refuse()?;
-        faulty.talk(1_500, 1)?;
-        faulty.wait_frozen(&agent)?;
+        faulty.talk(FLOWS, 1)?;
+        faulty.wait_frozen(&agent, FLOWS)?;
         kill(agent)?;
         faulty.proxy.accept()?;
         let mut agent = faulty.agent(&config)?;

@@ -12,7 +12,7 @@ use flow_tests::traffic::{self, Ends};
 use flow_tests::{rows, setting, sql, stored};
 
 /// Batches in memory beside those on disk.
-const CONFIG: &str = "";
+const CONFIG: &str = "spool.memory_mib = 16\n";
 
 #[test]
 fn memory_is_bounded_while_the_store_is_away() -> Result<()> {

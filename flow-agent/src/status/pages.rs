@@ -135,7 +135,7 @@ pub fn ledger(sources: &Sources) -> Value {
 /// Totals by stage and, where there are several, reason.
 fn books(totals: &InterfaceTotals) -> Value {
     let mut stages = Map::new();
-    for stage in ["seen", "metered", "drained", "acknowledged"] {
+    for stage in ["seen", "metered", "drained", "recovered", "acknowledged", "spooled"] {
         stages.insert(stage.into(), count(Count::default()));
     }
     for stage in ["not_metered", "lost", "undelivered", "note"] {
@@ -143,10 +143,11 @@ fn books(totals: &InterfaceTotals) -> Value {
     }
     for (entry, sum) in totals {
         let (stage, reason) = entry.labels();
+        let place = stages.entry(stage).or_insert_with(|| json!({}));
         if reason.is_empty() {
-            stages[stage] = count(*sum);
+            *place = count(*sum);
         } else {
-            stages[stage][reason] = count(*sum);
+            place[reason] = count(*sum);
         }
     }
     for (name, (packets, octets)) in

@@ -1,0 +1,117 @@
+//! Agents and engines that are killed while batches are on their way: what was frozen is stored
+//! once, by the next agent or the next engine. Needs root, the agent's binary and libchdb.
+
+use std::path::PathBuf;
+use std::sync::mpsc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use flow_tests::faulty::{Faulty, PATIENCE, batches};
+use flow_tests::process::Agent;
+use flow_tests::proxy::{Fault, Schedule};
+use flow_tests::sql;
+use rustix::process::Signal;
+
+const FLOWS: u64 = 300;
+const ROWS: usize = 20;
+/// The tables that a batch of flows is stored in.
+const TABLES: [&str; 3] = ["flows", "flows_1m", "flows_1h"];
+
+fn kill(agent: Agent) -> Result<()> {
+    agent.signal(Signal::KILL)?;
+    agent.ended(Duration::from_secs(10)).map(drop)
+}
+
+#[test]
+fn an_agent_killed_in_an_outage_leaves_everything_to_the_next() -> Result<()> {
+    let mut faulty = Faulty::new()?;
+    let agent = faulty.agent(&batches(ROWS))?;
+    faulty.proxy.refuse()?;
+    faulty.talk(FLOWS, 1)?;
+    faulty.wait_frozen(&agent, FLOWS)?;
+    kill(agent)?;
+    faulty.proxy.accept()?;
+    let agent = faulty.agent(&batches(ROWS))?;
+    faulty.talk(FLOWS, 1)?;
+    faulty.settle_again(agent)?;
+    Ok(())
+}
+
+/// Some inserts are half sent, some are committed and nobody knows.
+#[test]
+fn an_agent_killed_in_mid_insert_repeats_and_loses_nothing() -> Result<()> {
+    const LATE: Duration = Duration::from_secs(20);
+    let mut faulty = Faulty::new()?;
+    let faults = [Fault::Stall { after: 1_000 }, Fault::DelayReply(LATE), Fault::Hang];
+    for (fault, waiting) in faults.into_iter().zip([FLOWS, 2 * FLOWS, 3 * FLOWS]) {
+        let (name, before) = (fault.name(), faulty.proxy.fired().of(fault.name()));
+        let agent = faulty.agent(&batches(ROWS))?;
+        faulty.proxy.on_flows(Schedule::first_tries(u64::MAX, move |_| fault.clone()));
+        faulty.talk(FLOWS, 1)?;
+        faulty.wait_frozen(&agent, waiting)?;
+        faulty.wait_fired(&agent, name, before + 1)?;
+        kill(agent)?;
+        faulty.proxy.calm();
+    }
+    let agent = faulty.agent(&batches(ROWS))?;
+    faulty.settle_again(agent)?;
+    Ok(())
+}
+
+/// An engine that is killed after it has written that it knows a token, but before the rows are on
+/// disk, takes the next insert under that token for a repetition and answers 200. Here a committed
+/// batch's parts are removed while the engine is dead: of all tables, and of some.
+#[test]
+fn an_engine_that_remembers_a_token_without_its_rows_gets_them_again() -> Result<()> {
+    let mut faulty = Faulty::new()?;
+    let agent = faulty.agent(&batches(ROWS))?;
+    for (round, lost) in [&TABLES[..], &TABLES[..1], &TABLES[1..2], &TABLES[1..]].iter().enumerate()
+    {
+        for table in TABLES {
+            faulty.store.sql(&format!("SYSTEM STOP MERGES flow.{table}"));
+        }
+        let (sender, committed) = mpsc::channel();
+        faulty.proxy.on_request(move |request| {
+            // After the first commit the store is out of reach until its parts are gone.
+            if request.inserts_into("flows") {
+                return match sender.send(request.token.clone()) {
+                    Ok(()) => Some(Fault::DropReply),
+                    Err(_) => Some(Fault::Reset),
+                };
+            }
+            Some(Fault::Reset)
+        });
+        faulty.talk(FLOWS, 1)?;
+        let token = committed.recv_timeout(PATIENCE)?.context("an insert has a token")?;
+        drop(committed);
+        faulty.wait_fired(&agent, "drop reply", round as u64 + 1)?;
+        let mut folders = Vec::new();
+        for table in *lost {
+            folders.extend(parts(faulty.store.url(), table, &token)?);
+        }
+        println!("{lost:?} lose {folders:?}");
+        ensure!(folders.len() >= lost.len(), "{lost:?} have no parts of {token}: {folders:?}");
+        faulty = faulty.crash_store_and(|| {
+            folders.iter().try_for_each(|folder| {
+                std::fs::remove_dir_all(folder).with_context(|| folder.display().to_string())
+            })
+        })?;
+        faulty.proxy.calm();
+        faulty.wait_stored(&agent, faulty.passed().packets)?;
+    }
+    faulty.settle(agent)?;
+    Ok(())
+}
+
+/// The folders of the parts that have something of a batch, and of no other.
+fn parts(url: &str, table: &str, batch: &str) -> Result<Vec<PathBuf>> {
+    let found = sql::rows(
+        url,
+        &format!(
+            "SELECT path, max_block_number - min_block_number FROM system.parts WHERE database = 'flow' AND table = '{table}' \
+             AND active AND name IN (SELECT _part FROM flow.{table} WHERE batch_id = '{batch}')"
+        ),
+    )?;
+    ensure!(found.iter().all(|row| row[1] == "0"), "{table}: parts of several inserts: {found:?}");
+    Ok(found.into_iter().map(|row| PathBuf::from(&row[0])).collect())
+}
