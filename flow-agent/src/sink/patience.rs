@@ -66,13 +66,12 @@ impl Patience {
     /// Waits for a while; less when the agent begins to stop, and not beyond the end.
     pub async fn pause(&self, pause: Duration) {
         const MOST_WHILE_STOPPING: Duration = Duration::from_secs(1);
-        match self.left(Instant::now()) {
-            Some(left) => tokio::time::sleep(pause.min(left).min(MOST_WHILE_STOPPING)).await,
-            None => {
-                let mut stopping = self.stopping.clone();
-                let stops = stopping.wait_for(|stopping| *stopping);
-                drop(tokio::time::timeout(pause, stops).await);
-            }
+        if let Some(left) = self.left(Instant::now()) {
+            tokio::time::sleep(pause.min(left).min(MOST_WHILE_STOPPING)).await;
+        } else {
+            let mut stopping = self.stopping.clone();
+            let stops = stopping.wait_for(|stopping| *stopping);
+            drop(tokio::time::timeout(pause, stops).await);
         }
     }
 }
