@@ -67,12 +67,7 @@ fn run(command: Command) -> Result<(), Error> {
         Command::Bench(cli::BenchArgs { stage, flows, json }) => {
             flow_agent::bench::Bench { stage, flows, json }.run()
         }
-        Command::Schema(SchemaCommand::Print) => {
-            let mut out = StandardOutput::default();
-            out.write(Schema::new("flow", false).script().as_bytes());
-            out.finish()
-        }
-        Command::Schema(SchemaCommand::Apply { store }) => Store::open(&store)?.close(),
+        Command::Schema(command) => schema(command),
     }
 }
 
@@ -117,6 +112,41 @@ fn replay(args: ReplayArgs) -> Result<(), Error> {
         geoip: GeoFiles { country: args.geoip_country, asn: args.geoip_asn },
     };
     replay.run()
+}
+
+fn schema(command: SchemaCommand) -> Result<(), Error> {
+    match command {
+        SchemaCommand::Print { database, shape } => {
+            let mut out = StandardOutput::default();
+            out.write(shape.of(Schema::new(&database, false)).script().as_bytes());
+            out.finish()
+        }
+        SchemaCommand::Apply { store, shape } => {
+            let store = Store::start(&store)?;
+            let schema = shape.of(store.schema());
+            let applied = store.ask(async |client| client.apply_schema(&schema).await);
+            store.close()?;
+            applied
+        }
+        SchemaCommand::Verify { store, shape } => {
+            let store = Store::connect(&store)?;
+            let schema = shape.of(store.schema());
+            let found = store.ask(async |client| client.verify_schema(&schema).await);
+            let windows = store.ask(async |client| client.check_windows(&schema).await);
+            store.close()?;
+            let differences = found?;
+            let mut out = StandardOutput::default();
+            for difference in &differences {
+                out.write(format!("{difference}\n").as_bytes());
+            }
+            out.finish()?;
+            windows?;
+            match differences.len() {
+                0 => Ok(()),
+                count => Err(Error::Differences { count }),
+            }
+        }
+    }
 }
 
 fn serve_store(args: cli::StoreArgs) -> Result<(), Error> {

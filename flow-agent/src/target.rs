@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::Error;
-use crate::schema::Schema;
+use crate::schema::{Retention, Schema};
 use crate::sink::{ClickHouse, ConnectionWatch, SinkError, StoreAddress, StoreTarget};
 use crate::store::{self, EmbeddedStore};
 
@@ -27,25 +27,36 @@ impl Store {
     /// # Errors
     /// The engine does not start, or the store cannot be reached or refuses.
     pub fn open(target: &StoreTarget) -> Result<Self, Error> {
-        Self::start(target)?.with_schema()
+        Self::start(target)?.with_schema(None)
     }
 
-    /// As [`Store::open`]; `watch` hears of every connection to the store.
+    /// As [`Store::open`]; `watch` hears of every connection to the store, and rows are kept as
+    /// long as `retention` says.
     ///
     /// # Errors
     /// As [`Store::open`].
     pub fn open_watched(
         target: &StoreTarget,
         watch: Arc<dyn ConnectionWatch>,
+        retention: Option<Retention>,
     ) -> Result<Self, Error> {
-        Self { watch: Some(watch), ..Self::start(target)? }.with_schema()
+        Self { watch: Some(watch), ..Self::start(target)? }.with_schema(retention)
     }
 
-    fn with_schema(self) -> Result<Self, Error> {
+    fn with_schema(self, retention: Option<Retention>) -> Result<Self, Error> {
         let store = self;
-        let schema = Schema::new(&store.address.database, store.child.is_some());
-        store.ask(async |client| client.apply_schema(&schema).await)?;
+        let schema = store.schema();
+        let schema = retention.map_or(schema.clone(), |retention| schema.keeping(retention));
+        store.ask(async |client| {
+            client.apply_schema(&schema).await?;
+            client.check_windows(&schema).await
+        })?;
         Ok(store)
+    }
+
+    /// The schema of its database.
+    pub fn schema(&self) -> Schema {
+        Schema::new(&self.address.database, self.child.is_some())
     }
 
     /// As [`Store::open`], but makes neither a folder nor tables.
@@ -59,7 +70,11 @@ impl Store {
         Self::start(target)
     }
 
-    fn start(target: &StoreTarget) -> Result<Self, Error> {
+    /// As [`Store::open`], but makes no tables.
+    ///
+    /// # Errors
+    /// The engine does not start.
+    pub fn start(target: &StoreTarget) -> Result<Self, Error> {
         match target {
             StoreTarget::Server(address) => {
                 Ok(Self { address: address.clone(), child: None, watch: None })

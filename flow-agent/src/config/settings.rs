@@ -9,6 +9,7 @@ use toml::{Spanned, Value};
 
 use super::ConfigError;
 use super::analytics::{self, AnalyticsSettings};
+use super::retention::RetentionSettings;
 use super::cache::CacheSettings;
 use super::enrich::{ENRICH_KEYS, EnrichSettings, STATE_KEYS};
 use super::sections::{FilterSettings, MemorySettings};
@@ -36,7 +37,7 @@ pub const KEYS: [&str; 17] = [
 ];
 
 /// Every section, with its keys; those of `services` are free.
-pub const SECTIONS: [(&str, &[&str]); 9] = [
+pub const SECTIONS: [(&str, &[&str]); 10] = [
     (
         "filter",
         &[
@@ -65,6 +66,7 @@ pub const SECTIONS: [(&str, &[&str]); 9] = [
     ("enrich", ENRICH_KEYS),
     ("state", STATE_KEYS),
     ("analytics", analytics::KEYS),
+    ("retention", &["flows_days", "flows_1m_days", "flows_1h_days"]),
 ];
 
 /// A file that is larger is none of ours.
@@ -117,6 +119,8 @@ pub struct Settings {
     pub status_listen: Option<Said<String>>,
     /// The section `memory`.
     pub memory: MemorySettings,
+    /// The section `retention`.
+    pub retention: RetentionSettings,
     /// The section `analytics`, which only the file has.
     pub analytics: AnalyticsSettings,
     /// The sections `services`, `enrich` and `state`.
@@ -134,6 +138,7 @@ struct Sections {
     status: BTreeMap<String, Spanned<Value>>,
     memory: BTreeMap<String, Spanned<Value>>,
     analytics: BTreeMap<String, Spanned<Value>>,
+    retention: BTreeMap<String, Spanned<Value>>,
     cache: BTreeMap<String, Spanned<Value>>,
     services: BTreeMap<String, Spanned<Value>>,
     enrich: BTreeMap<String, Spanned<Value>>,
@@ -199,6 +204,7 @@ impl Settings {
             ("enrich", sections.enrich),
             ("state", sections.state),
             ("analytics", sections.analytics),
+            ("retention", sections.retention),
         ];
         for (section, values) in sections {
             for (key, value) in values {
@@ -235,6 +241,7 @@ impl Settings {
             sampling_rate: self.sampling_rate.or(others.sampling_rate),
             status_listen: self.status_listen.or(others.status_listen),
             memory: self.memory.or(others.memory),
+            retention: self.retention.or(others.retention),
             analytics: others.analytics,
             enrich: self.enrich.or(others.enrich),
             cache: self.cache.or(others.cache),
@@ -302,6 +309,11 @@ impl Settings {
         }
         if let Some(key) = key.strip_prefix("memory.")
             && self.memory.set(key, place.clone(), value.clone())?
+        {
+            return Ok(());
+        }
+        if let Some(key) = key.strip_prefix("retention.")
+            && self.retention.set(key, place.clone(), value.clone())?
         {
             return Ok(());
         }

@@ -56,6 +56,7 @@ impl Config {
             ("queue_rows", self.batch.queued_rows != other.batch.queued_rows),
             ("[status]", self.status != other.status),
             ("[memory]", self.memory != other.memory),
+            ("[retention]", self.retention != other.retention),
             ("[analytics]", self.said_of_analytics() != other.said_of_analytics()),
             ("[enrich] or [services]", self.enrich != other.enrich),
             ("[state]", self.state != other.state),
@@ -116,6 +117,7 @@ mod tests {
                 "services" => ("mine = ['tcp/1']", "[enrich] or [services]"),
                 "enrich" => ("enabled = false", "[enrich] or [services]"),
                 "state" => ("interval_s = 77", "[state]"),
+                "retention" => ("flows_days = 7", "[retention]"),
                 "analytics" => ("scan_ports = 50", "[analytics]"),
                 other => panic!("is [{other}] followed or does it need a restart?"),
             };

@@ -10,7 +10,7 @@
 //! | `{flows_days}`, ... | how long rows are kept |
 
 use super::Schema;
-use super::rollup::{self, ROLLUPS};
+use super::rollup;
 use crate::community_id::COMMUNITY_ID_SQL;
 
 /// One step of the schema. Versions count from [`Schema::FIRST_VERSION`] without gaps.
@@ -74,6 +74,15 @@ pub struct Step {
     pub statements: Vec<String>,
 }
 
+/// What makes one table or view.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Definition {
+    /// `database.name`.
+    pub name: String,
+    /// Its CREATE statement.
+    pub statement: String,
+}
+
 impl Schema {
     /// The oldest version that migrations go on from.
     pub const FIRST_VERSION: u32 = MIGRATIONS[0].version;
@@ -112,10 +121,45 @@ impl Schema {
         SET_ASIDE.into_iter().map(rename).collect()
     }
 
-    /// Tables that hold rows, and the views that fill them.
-    pub fn tables(&self) -> Vec<&'static str> {
-        let views = ROLLUPS.iter().map(|rollup| rollup.view);
-        TABLES.into_iter().chain(views).collect()
+    /// Every table and view, in the order in which they can be made.
+    pub fn definitions(&self) -> Vec<Definition> {
+        let steps = self.after(0).into_iter().flat_map(|step| step.statements);
+        let made = self.bookkeeping().into_iter().chain(steps).filter_map(|statement| {
+            let name = statement
+                .split_whitespace()
+                .find(|word| word.contains('.') && !word.contains('('))
+                .filter(|_| statement.starts_with("CREATE ") && !statement.contains(" DATABASE "))?
+                .to_owned();
+            Some(Definition { name, statement })
+        });
+        made.collect()
+    }
+
+    /// For each table that [`Retention`](super::Retention) is about: its name, and what makes it
+    /// keep rows as long as that says; none if nothing was said.
+    pub fn keep(&self) -> Vec<(String, String)> {
+        let local = self.local();
+        if !self.keep {
+            return Vec::new();
+        }
+        let tables = ["flows", "flows_1m", "flows_1h"].map(|table| format!("{local}.{table}"));
+        let definitions = self.definitions();
+        let ttl = |statement: &str| {
+            let (_, rest) = statement.split_once("\nTTL ")?;
+            Some(rest.split_once("\nSETTINGS")?.0.to_owned())
+        };
+        let alter = |definition: &Definition| {
+            let name = definition.name.clone();
+            let ttl = ttl(&definition.statement)?;
+            let sql = format!("ALTER TABLE {name}{} MODIFY TTL {ttl}", self.on_cluster_clause());
+            Some((name, sql))
+        };
+        definitions.iter().filter(|made| tables.contains(&made.name)).filter_map(alter).collect()
+    }
+
+    /// Tables that agents insert into.
+    pub fn inserted(&self) -> [&'static str; 5] {
+        ["flows", "ledger", "latency", "events", "devices"]
     }
 
     /// A statement that notes a step as applied.
@@ -153,10 +197,7 @@ impl Schema {
 
     fn statements(&self, sql: &str) -> Vec<String> {
         let local = self.local();
-        let (on_cluster, cluster) = match &self.cluster {
-            Some(name) => (format!(" ON CLUSTER '{name}'"), name.as_str()),
-            None => (String::new(), ""),
-        };
+        let cluster = self.cluster.as_deref().unwrap_or_default();
         let [minute, hour] = rollup::selects(&local);
         let days = self.retention;
         // Definitions first: they have names in braces themselves.
@@ -165,7 +206,7 @@ impl Schema {
             .replace("{flows_1h_select}", &hour)
             .replace("{database}", &self.database)
             .replace("{local}", &local)
-            .replace("{on_cluster}", &on_cluster)
+            .replace("{on_cluster}", &self.on_cluster_clause())
             .replace("{cluster}", cluster)
             .replace("{replicated}", if self.cluster.is_some() { "Replicated" } else { "" })
             .replace("{settings}", &self.settings())
@@ -177,6 +218,10 @@ impl Schema {
             .map(|statement| statement.trim().to_string())
             .filter(|statement| !statement.is_empty())
             .collect()
+    }
+
+    fn on_cluster_clause(&self) -> String {
+        self.cluster.as_ref().map(|name| format!(" ON CLUSTER '{name}'")).unwrap_or_default()
     }
 
     fn settings(&self) -> String {

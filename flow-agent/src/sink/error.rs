@@ -27,6 +27,23 @@ pub enum SinkError {
          use an agent that is as new as the one that made them"
     )]
     NewerSchema { address: String, found: u32, known: u32 },
+    /// A cluster's tables are changed by a person.
+    #[error(
+        "the cluster's tables at {address} have schema version {found}, this agent needs {known}; \
+         use `flow-agent schema apply --cluster NAME`"
+    )]
+    OlderCluster { address: String, found: u32, known: u32 },
+    /// A table that forgets inserts.
+    #[error(
+        "the table {table} at {address} would store a repeated insert twice: {problem}; {remedy}"
+    )]
+    NoWindow { address: String, table: String, problem: String, remedy: String },
+    /// A table over those of all shards.
+    #[error(
+        "{table} at {address} is a Distributed table; an exporter's batches stay on one shard: \
+         insert into its local tables, http://HOST:PORT/{local}"
+    )]
+    Distributed { address: String, table: String, local: String },
     /// A file cannot be written.
     #[error("{path} cannot be written: {source}")]
     Output { path: String, source: std::io::Error },
@@ -38,7 +55,12 @@ impl SinkError {
         match self {
             Self::BadAddress { .. } => Exit::Usage,
             Self::Unreachable { .. } | Self::Silent { .. } | Self::TooLate => Exit::Store,
-            Self::Refused { .. } | Self::NewerSchema { .. } | Self::Output { .. } => Exit::Failed,
+            Self::Refused { .. }
+            | Self::NewerSchema { .. }
+            | Self::OlderCluster { .. }
+            | Self::NoWindow { .. }
+            | Self::Distributed { .. }
+            | Self::Output { .. } => Exit::Failed,
         }
     }
 }
@@ -51,7 +73,12 @@ impl SinkError {
             Self::Refused { problem, .. } => {
                 error_code(problem).is_some_and(|code| TRANSIENT_CODES.contains(&code))
             }
-            Self::BadAddress { .. } | Self::NewerSchema { .. } | Self::Output { .. } => false,
+            Self::BadAddress { .. }
+            | Self::NewerSchema { .. }
+            | Self::OlderCluster { .. }
+            | Self::NoWindow { .. }
+            | Self::Distributed { .. }
+            | Self::Output { .. } => false,
         }
     }
 }

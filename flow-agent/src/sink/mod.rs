@@ -8,6 +8,7 @@ mod error;
 mod findings;
 mod json;
 mod migrate;
+mod verify;
 
 pub use address::{StoreAddress, StoreTarget};
 pub use clickhouse::ClickHouse;

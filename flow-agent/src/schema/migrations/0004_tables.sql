@@ -2,7 +2,7 @@ CREATE DATABASE IF NOT EXISTS {local}{on_cluster};
 
 CREATE TABLE IF NOT EXISTS {local}.flows{on_cluster}
 (
-    flow_start DateTime64(9, 'UTC') COMMENT 'First packet' CODEC(Delta(8), ZSTD(1)),
+    flow_start DateTime64(9, 'UTC') COMMENT 'First packet' CODEC(T64, ZSTD(1)),
     flow_end DateTime64(9, 'UTC') COMMENT 'Last packet' CODEC(Delta(8), ZSTD(1)),
     exported_at DateTime('UTC') COMMENT 'When the batch was frozen; partitions and TTL derive from it' CODEC(Delta(4), ZSTD(1)),
     exporter LowCardinality(String) COMMENT 'Host that metered the flow',
@@ -44,11 +44,13 @@ CREATE TABLE IF NOT EXISTS {local}.flows{on_cluster}
     src_host String COMMENT 'Host name by reverse look-up, empty if unknown' CODEC(ZSTD(1)),
     dst_host String COMMENT 'Host name by reverse look-up, empty if unknown' CODEC(ZSTD(1)),
     unit LowCardinality(String) COMMENT 'systemd unit or container of the local end, empty if unknown' CODEC(ZSTD(1)),
-    community_id String ALIAS {community_id} COMMENT 'Community ID v1, seed 0'
+    community_id String ALIAS {community_id} COMMENT 'Community ID v1, seed 0',
+    INDEX src_ip_index src_ip TYPE bloom_filter(0.01) GRANULARITY 1,
+    INDEX dst_ip_index dst_ip TYPE bloom_filter(0.01) GRANULARITY 1
 )
 ENGINE = {replicated}MergeTree
 PARTITION BY toYYYYMMDD(exported_at)
-ORDER BY (toStartOfHour(exported_at), exporter, exported_at, src_ip, dst_ip)
+ORDER BY (toStartOfHour(exported_at), exporter, exported_at, flow_end)
 TTL exported_at + toIntervalDay({flows_days})
 SETTINGS {settings};
 
