@@ -157,6 +157,9 @@ pub struct StoreArgs {
     /// Listen on an address that other hosts can reach: the store has no passwords and no TLS
     #[arg(long)]
     pub allow_remote: bool,
+    /// A configuration file of the engine: ZooKeeper, macros, clusters
+    #[arg(long, value_name = "FILE")]
+    pub config_file: Option<PathBuf>,
     /// Stop at the end of standard input, so that the store ends with its parent
     #[arg(long, hide = true)]
     pub stop_on_stdin_eof: bool,

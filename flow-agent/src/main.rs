@@ -156,6 +156,7 @@ fn serve_store(args: cli::StoreArgs) -> Result<(), Error> {
         listen: args.listen,
         allow_remote: args.allow_remote,
         library: None,
+        config_file: args.config_file,
         key: key.map_err(|source| StoreError::System { action: "read its key", source })?,
     };
     Ok(store::serve(config, || store::stop_signal(args.stop_on_stdin_eof))?)

@@ -125,11 +125,7 @@ impl Schema {
     pub fn definitions(&self) -> Vec<Definition> {
         let steps = self.after(0).into_iter().flat_map(|step| step.statements);
         let made = self.bookkeeping().into_iter().chain(steps).filter_map(|statement| {
-            let name = statement
-                .split_whitespace()
-                .find(|word| word.contains('.') && !word.contains('('))
-                .filter(|_| statement.starts_with("CREATE ") && !statement.contains(" DATABASE "))?
-                .to_owned();
+            let name = name_of(&statement)?.to_owned();
             Some(Definition { name, statement })
         });
         made.collect()
@@ -215,7 +211,7 @@ impl Schema {
             .replace("{flows_1h_days}", &days.flows_1h_days.to_string())
             .replace("{community_id}", COMMUNITY_ID_SQL)
             .split(";\n")
-            .map(|statement| statement.trim().to_string())
+            .map(|statement| with_path(statement.trim()))
             .filter(|statement| !statement.is_empty())
             .collect()
     }
@@ -238,6 +234,33 @@ impl Schema {
         }
         settings
     }
+}
+
+/// A replicated table's place in Keeper: by name, so that it is the same whether a statement runs
+/// on the cluster or a person runs it on each replica.
+fn with_path(statement: &str) -> String {
+    let split = || {
+        let (head, rest) = statement.split_once("ENGINE = Replicated")?;
+        let (kind, tail) = rest.split_once("MergeTree")?;
+        Some((head, kind, tail, name_of(statement)?))
+    };
+    let Some((head, kind, tail, name)) = split() else { return statement.to_owned() };
+    let path = format!(
+        "'/clickhouse/tables/{{shard}}/{}', '{{replica}}'",
+        name.replace('.', "/")
+    );
+    let arguments = match tail.strip_prefix('(') {
+        Some(more) => format!("({path}, {more}"),
+        None => format!("({path}){tail}"),
+    };
+    format!("{head}ENGINE = Replicated{kind}MergeTree{arguments}")
+}
+
+/// `database.name` of what a statement makes.
+fn name_of(statement: &str) -> Option<&str> {
+    let is_made = statement.starts_with("CREATE ") && !statement.starts_with("CREATE DATABASE");
+    let mut words = statement.split_whitespace();
+    words.find(|word| is_made && word.contains('.') && !word.contains('('))
 }
 
 #[cfg(test)]
@@ -267,7 +290,8 @@ mod tests {
             for statement in stored {
                 assert!(statement.contains(window), "{statement}");
                 assert!(statement.contains("fsync_after_insert"), "{statement}");
-                assert!(!statement.contains('{'), "{statement}");
+                let filled = statement.replace("{shard}", "").replace("{replica}", "");
+                assert!(!filled.contains('{'), "{statement}");
             }
         }
     }

@@ -38,6 +38,14 @@ pub enum StoreError {
         /// What the loader said.
         reason: String,
     },
+    /// The engine's configuration cannot be found.
+    #[error("cannot open the engine's configuration {}: {source}; give a file that is there with --config-file", path.display())]
+    ConfigFile {
+        /// The file.
+        path: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
     /// The address is taken.
     #[error(
         "cannot listen on {listen}: another program listens there; stop it, or choose another port with --listen (port 0 picks a free one)"
@@ -188,6 +196,7 @@ impl StoreError {
             Self::LibraryUnreadable { .. } => Exit::Privilege,
             Self::LibraryMissing { .. }
             | Self::LibraryBroken { .. }
+            | Self::ConfigFile { .. }
             | Self::NotLoopback { .. }
             | Self::ForeignFolder { .. }
             | Self::NotAFolder { .. }

@@ -37,6 +37,8 @@ pub struct StoreConfig {
     pub allow_remote: bool,
     /// The engine library, if not in its usual places.
     pub library: Option<PathBuf>,
+    /// Options of the engine as ClickHouse's own configuration has them, XML or YAML.
+    pub config_file: Option<PathBuf>,
     /// The password that clients must have; without one, everybody may ask.
     pub key: Option<Key>,
 }
@@ -94,10 +96,16 @@ struct Prepared {
 
 impl Prepared {
     fn new(config: StoreConfig) -> Result<Self, StoreError> {
-        let StoreConfig { dir, listen, allow_remote, library, key } = config;
+        let StoreConfig { dir, listen, allow_remote, library, config_file, key } = config;
         if !allow_remote && !listen.ip().is_loopback() {
             return Err(StoreError::NotLoopback { listen });
         }
+        // The engine starts in its data folder.
+        let config_file = config_file
+            .map(|path| {
+                path.canonicalize().map_err(|source| StoreError::ConfigFile { path, source })
+            })
+            .transpose()?;
         let library = library::find(library.as_deref())?;
         let failed = |source| StoreError::Listen { listen, source };
         let listener = net::TcpListener::bind(listen).map_err(|source| match source.kind() {
@@ -115,7 +123,9 @@ impl Prepared {
         let folder = Folder::open(&dir)?;
         std::env::set_current_dir(folder.path())
             .map_err(|source| StoreError::System { action: "enter its data folder", source })?;
-        engine.set_arguments(&arguments(&folder));
+        let mut arguments = arguments(&folder);
+        arguments.extend(config_file.map(|file| format!("--config-file={}", file.display())));
+        engine.set_arguments(&arguments);
         Ok(Self { listener, address, engine, folder, open_root: root && key.is_none(), key })
     }
 }
