@@ -118,9 +118,7 @@ impl Error {
             Self::Undelivered { source: None, .. }
             | Self::Differences { .. }
             | Self::Stage { .. }
-            | Self::Thread { .. } => {
-                Exit::Failed
-            }
+            | Self::Thread { .. } => Exit::Failed,
         }
     }
 }

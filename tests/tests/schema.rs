@@ -148,11 +148,14 @@ fn a_rollup_that_missed_a_batch_is_repaired_alone() -> Result<()> {
                 store.sql("ATTACH TABLE flow.flows_1h_view");
             }
             (true, false) => {
-                store.sql("CREATE TABLE flow.kept AS flow.flows_1m");
-                store.sql("INSERT INTO flow.kept SELECT * FROM flow.flows_1m");
+                // The part of the second insert is taken away again; the views do not see that.
+                store.sql("SYSTEM STOP MERGES flow.flows_1m");
                 insert(&store, 2, 5_000, "");
-                store.sql("EXCHANGE TABLES flow.kept AND flow.flows_1m");
-                store.sql("DROP TABLE flow.kept");
+                let part = store.sql(
+                    "SELECT name FROM system.parts WHERE database = 'flow' \
+                     AND table = 'flows_1m' AND active ORDER BY max_block_number DESC LIMIT 1",
+                );
+                store.sql(&format!("ALTER TABLE flow.flows_1m DROP PART '{part}'"));
             }
             (false, false) => {}
         }
@@ -214,7 +217,7 @@ fn verify_names_every_difference() -> Result<()> {
         ensure!(said.contains(expected), "{expected:?} is not in\n{said}");
     }
     let error = String::from_utf8(output.stderr)?;
-    ensure!(error.contains("flow.flows_1h"), "the window is an error: {error}");
+    ensure!(error.contains("flow.ledger"), "a table without a window is an error: {error}");
     Ok(())
 }
 
@@ -231,7 +234,8 @@ fn a_view_target_without_a_window_is_refused_by_name() -> Result<()> {
     );
     let capture = tempfile::tempdir()?;
     let file = capture.path().join("empty.pcap");
-    let header = [0xd4, 0xc3, 0xb2, 0xa1, 2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 4, 0, 1, 0, 0, 0];
+    let header =
+        [0xd4, 0xc3, 0xb2, 0xa1, 2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 4, 0, 1, 0, 0, 0];
     std::fs::write(&file, header)?;
     let output = format!("clickhouse:{}", store.url());
     let replay = || run(&["replay", "--output", &output, file.to_str().expect("a text")]);
@@ -251,7 +255,7 @@ fn rows_are_kept_as_long_as_was_said_and_nobody_else_changes_that() -> Result<()
     apply(&store, &[])?;
     let ttl = |table: &str| {
         store.sql(&format!(
-            "SELECT extract(create_table_query, 'TTL (.*) SETTINGS') FROM system.tables \
+            "SELECT extract(engine_full, 'TTL (.*) SETTINGS') FROM system.tables \
              WHERE database = 'flow' AND name = '{table}'"
         ))
     };

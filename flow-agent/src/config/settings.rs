@@ -9,9 +9,9 @@ use toml::{Spanned, Value};
 
 use super::ConfigError;
 use super::analytics::{self, AnalyticsSettings};
-use super::retention::RetentionSettings;
 use super::cache::CacheSettings;
 use super::enrich::{ENRICH_KEYS, EnrichSettings, STATE_KEYS};
+use super::retention::RetentionSettings;
 use super::sections::{FilterSettings, MemorySettings};
 use super::values::{Said, text, texts, whole_number, wrong_type, yes_or_no};
 

@@ -171,7 +171,10 @@ impl Schema {
 
     /// Everything as one script, for people who apply DDL themselves.
     pub fn script(&self) -> String {
-        let steps = self.after(0).into_iter().flat_map(|step| step.statements);
+        let steps = self.after(0).into_iter().flat_map(|step| {
+            let applied = self.applied(&step, env!("CARGO_PKG_VERSION"));
+            step.statements.into_iter().chain([applied])
+        });
         let mut script = String::new();
         for statement in self.bookkeeping().into_iter().chain(steps) {
             script.push_str(&statement);
@@ -245,10 +248,7 @@ fn with_path(statement: &str) -> String {
         Some((head, kind, tail, name_of(statement)?))
     };
     let Some((head, kind, tail, name)) = split() else { return statement.to_owned() };
-    let path = format!(
-        "'/clickhouse/tables/{{shard}}/{}', '{{replica}}'",
-        name.replace('.', "/")
-    );
+    let path = format!("'/clickhouse/tables/{{shard}}/{}', '{{replica}}'", name.replace('.', "/"));
     let arguments = match tail.strip_prefix('(') {
         Some(more) => format!("({path}, {more}"),
         None => format!("({path}){tail}"),

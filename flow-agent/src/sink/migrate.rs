@@ -105,7 +105,11 @@ impl ClickHouse {
             if there.contains_key(&kept) {
                 continue;
             }
-            tracing::warn!(table, kept, "a table of an unreleased version keeps its rows under another name");
+            tracing::warn!(
+                table,
+                kept,
+                "a table of an unreleased version keeps its rows under another name"
+            );
             self.ddl("rename an older table", &statement).await?;
         }
         Ok(())
