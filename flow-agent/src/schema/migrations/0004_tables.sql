@@ -37,6 +37,7 @@ CREATE TABLE IF NOT EXISTS {local}.flows{on_cluster}
     initiator_by Enum8('syn' = 1, 'icmp' = 2, 'service_port' = 3, 'first_packet' = 4) COMMENT 'Rule that chose src' CODEC(ZSTD(1)),
     sampling UInt32 DEFAULT 1 COMMENT 'Each packet stands for so many' CODEC(ZSTD(1)),
     batch_id UUID COMMENT 'Insert that brought the row' CODEC(ZSTD(1)),
+    community_id String ALIAS {community_id} COMMENT 'Community ID v1, seed 0',
     src_country LowCardinality(String) COMMENT 'ISO 3166-1 code by GeoIP, empty if unknown' CODEC(ZSTD(1)),
     dst_country LowCardinality(String) COMMENT 'ISO 3166-1 code by GeoIP, empty if unknown' CODEC(ZSTD(1)),
     src_asn UInt32 COMMENT 'Autonomous system, 0 if unknown' CODEC(ZSTD(1)),
@@ -44,7 +45,6 @@ CREATE TABLE IF NOT EXISTS {local}.flows{on_cluster}
     src_host String COMMENT 'Host name by reverse look-up, empty if unknown' CODEC(ZSTD(1)),
     dst_host String COMMENT 'Host name by reverse look-up, empty if unknown' CODEC(ZSTD(1)),
     unit LowCardinality(String) COMMENT 'systemd unit or container of the local end, empty if unknown' CODEC(ZSTD(1)),
-    community_id String ALIAS {community_id} COMMENT 'Community ID v1, seed 0',
     INDEX src_ip_index src_ip TYPE bloom_filter(0.01) GRANULARITY 1,
     INDEX dst_ip_index dst_ip TYPE bloom_filter(0.01) GRANULARITY 1
 )

@@ -144,20 +144,40 @@ SELECT
     dst_ip,
     dst_port,
     protocol,
-    min(f.flow_start) AS first_packet,
-    max(f.flow_end) AS last_packet,
-    groupUniqArrayIf(f.exporter, f.direction = 'egress') AS client_exporters,
-    groupUniqArrayIf(f.exporter, f.direction = 'ingress') AS server_exporters,
-    sumIf(f.packets, f.direction = 'egress') AS packets_sent,
-    sumIf(f.packets, f.direction = 'ingress') AS packets_arrived,
-    sumIf(f.reverse_packets, f.direction = 'ingress') AS reverse_packets_sent,
-    sumIf(f.reverse_packets, f.direction = 'egress') AS reverse_packets_arrived,
-    sumIf(f.bytes, f.direction = 'egress') AS bytes_sent,
-    sumIf(f.reverse_bytes, f.direction = 'ingress') AS reverse_bytes_sent,
-    maxIf(f.handshake_rtt_ns, f.direction = 'egress') AS client_handshake_rtt_ns,
-    maxIf(f.handshake_rtt_ns, f.direction = 'ingress') AS server_handshake_rtt_ns
-FROM {database}.flows AS f
-WHERE f.exported_at >= {from:DateTime('UTC')} AND f.exported_at < {to:DateTime('UTC')}
+    min(point.first_packet) AS first_packet,
+    max(point.last_packet) AS last_packet,
+    groupUniqArrayIf(point.exporter, point.direction = 'egress') AS client_exporters,
+    groupUniqArrayIf(point.exporter, point.direction = 'ingress') AS server_exporters,
+    maxIf(point.packets, point.direction = 'egress') AS packets_sent,
+    minIf(point.packets, point.direction = 'ingress') AS packets_arrived,
+    maxIf(point.reverse_packets, point.direction = 'ingress') AS reverse_packets_sent,
+    minIf(point.reverse_packets, point.direction = 'egress') AS reverse_packets_arrived,
+    maxIf(point.bytes, point.direction = 'egress') AS bytes_sent,
+    maxIf(point.reverse_bytes, point.direction = 'ingress') AS reverse_bytes_sent,
+    maxIf(point.rtt, point.direction = 'egress') AS client_handshake_rtt_ns,
+    maxIf(point.rtt, point.direction = 'ingress') AS server_handshake_rtt_ns
+FROM
+(
+    SELECT
+        src_ip,
+        src_port,
+        dst_ip,
+        dst_port,
+        protocol,
+        exporter,
+        interface,
+        direction,
+        min(f.flow_start) AS first_packet,
+        max(f.flow_end) AS last_packet,
+        sum(f.packets) AS packets,
+        sum(f.bytes) AS bytes,
+        sum(f.reverse_packets) AS reverse_packets,
+        sum(f.reverse_bytes) AS reverse_bytes,
+        max(f.handshake_rtt_ns) AS rtt
+    FROM {database}.flows AS f
+    WHERE f.exported_at >= {from:DateTime('UTC')} AND f.exported_at < {to:DateTime('UTC')}
+    GROUP BY src_ip, src_port, dst_ip, dst_port, protocol, exporter, interface, direction
+) AS point
 GROUP BY src_ip, src_port, dst_ip, dst_port, protocol
 HAVING notEmpty(client_exporters) AND notEmpty(server_exporters);
 
