@@ -52,7 +52,7 @@ impl ZooKeeper {
         while TcpStream::connect(("127.0.0.1", port)).is_err() {
             ensure!(keeper.process.try_wait()?.is_none(), "ZooKeeper ended");
             ensure!(Instant::now() < deadline, "ZooKeeper does not listen after {STARTING:?}");
-            rustix::thread::nanosleep(&rustix::fs::Timespec { tv_sec: 0, tv_nsec: 50_000_000 });
+            std::thread::park_timeout(Duration::from_millis(50));
         }
         Ok(keeper)
     }

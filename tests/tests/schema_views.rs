@@ -31,7 +31,7 @@ impl Row {
         let Self { exporter, interface, direction, src, dst, port, .. } = self;
         let (packets, reverse, end) = (self.packets, self.reverse_packets, NOON + self.end);
         format!(
-            "({end} - 1, {end}, {}, '{exporter}', '{interface}', '{direction}', '::{src}', \
+            "(toDateTime64({end} - 1, 9), toDateTime64({end}, 9), {}, '{exporter}', '{interface}', '{direction}', '::{src}', \
              '::{dst}', 1234, {port}, 6, {packets}, {}, {reverse}, {}, \
              '01a1f927-bfa7-7d49-8437-{batch:012}')",
             NOON + 3600,
@@ -190,9 +190,7 @@ fn services_scanners_and_connections_are_as_the_rows_say() -> Result<()> {
     let (sent, answered) = rows
         .iter()
         .filter(|row| row.exporter == "client" && row.dst == 11)
-        .fold((0, 0), |(sent, answered), row| {
-            (sent + row.packets, answered + row.reverse_packets)
-        });
+        .fold((0, 0), |(sent, answered), row| (sent + row.packets, answered + row.reverse_packets));
     let both = store.sql(&format!(
         "SELECT sum(packets_sent), sum(packets_arrived), sum(reverse_packets_sent), \
          sum(reverse_packets_arrived) FROM flow.connections({seen})"
