@@ -8,7 +8,7 @@ use crate::schema::Retention;
 
 /// The section `retention`.
 #[derive(Clone, Debug, Default)]
-#[allow(missing_docs, reason = "each is its key")]
+#[allow(missing_docs, clippy::struct_field_names, reason = "each is its key")]
 pub struct RetentionSettings {
     pub flows_days: Option<Said<i64>>,
     pub flows_1m_days: Option<Said<i64>>,

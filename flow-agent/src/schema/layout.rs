@@ -148,10 +148,10 @@ fn tokens(text: &str) -> Vec<&str> {
     each_outside(text, |at, character, depth| {
         let ends = character.is_whitespace() && depth == 0;
         // A group is a token of its own: `CODEC(x)` is two.
-        if ends || (character == '(' && depth == 0) {
-            if let Some(start) = start.take() {
-                tokens.push(&text[start..at]);
-            }
+        if (ends || (character == '(' && depth == 0))
+            && let Some(start) = start.take()
+        {
+            tokens.push(&text[start..at]);
         }
         if !ends && start.is_none() {
             start = Some(at);

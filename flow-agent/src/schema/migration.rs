@@ -154,7 +154,7 @@ impl Schema {
     }
 
     /// Tables that agents insert into.
-    pub fn inserted(&self) -> [&'static str; 5] {
+    pub const fn inserted() -> [&'static str; 5] {
         ["flows", "ledger", "latency", "events", "devices"]
     }
 

@@ -49,7 +49,7 @@ impl ClickHouse {
         let defaults = self.window_defaults().await?;
         let local = schema.local();
         let mut waiting: Vec<String> =
-            schema.inserted().iter().map(|table| format!("{local}.{table}")).collect();
+            Schema::inserted().iter().map(|table| format!("{local}.{table}")).collect();
         let mut seen = Vec::new();
         while let Some(name) = waiting.pop() {
             let Some(row) = tables.get(name.as_str()) else { continue };
