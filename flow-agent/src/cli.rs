@@ -157,7 +157,7 @@ pub struct StoreArgs {
     /// Listen on an address that other hosts can reach: the store has no passwords and no TLS
     #[arg(long)]
     pub allow_remote: bool,
-    /// A configuration file of the engine: ZooKeeper, macros, clusters
+    /// A configuration file of the engine: its keepers, macros, clusters
     #[arg(long, value_name = "FILE")]
     pub config_file: Option<PathBuf>,
     /// Stop at the end of standard input, so that the store ends with its parent
@@ -328,16 +328,16 @@ pub enum SchemaCommand {
 /// What the tables are to be like.
 #[derive(Debug, Args)]
 pub struct ShapeArgs {
-    /// Replicated tables on this cluster, in DATABASE_local, and tables over all its shards
+    /// Replicated tables on this cluster in a database of their own, and tables over all its shards
     #[arg(long, value_name = "NAME", value_parser = identifier)]
     pub cluster: Option<String>,
     /// Days that rows of flows are kept [default: 15]
     #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(u32).range(2..=3650))]
     pub flows_days: Option<u32>,
-    /// Days that rows of flows_1m are kept, at least as many [default: 90]
+    /// Days that rows by the minute are kept, at least as many [default: 90]
     #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(u32).range(2..=3650))]
     pub flows_1m_days: Option<u32>,
-    /// Days that rows of flows_1h are kept, at least as many [default: 400]
+    /// Days that rows by the hour are kept, at least as many [default: 400]
     #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(u32).range(2..=3650))]
     pub flows_1h_days: Option<u32>,
 }

@@ -1,8 +1,8 @@
-//! The cluster's schema on two engines with a real ZooKeeper.
+//! The cluster's schema on two engines with a real `ZooKeeper`.
 //!
 //! The embedded engine runs no `ON CLUSTER` statement and serves neither the native nor the
 //! replication port, so its replicated tables take no rows: the statements are parsed as they are
-//! printed, and run on each replica without that clause; ZooKeeper must then know both replicas of
+//! printed, and run on each replica without that clause; `ZooKeeper` must then know both replicas of
 //! each table, and `schema verify` must find no difference. The tables over all shards have one.
 
 use std::fs::{self, File};
@@ -21,7 +21,7 @@ use tempfile::TempDir;
 const CLUSTER: &str = "fleet";
 const STARTING: Duration = Duration::from_mins(1);
 
-/// Debian's ZooKeeper on a loopback port, with data of its own.
+/// Debian's `ZooKeeper` on a loopback port, with data of its own.
 struct ZooKeeper {
     process: Child,
     port: u16,
