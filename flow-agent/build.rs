@@ -5,6 +5,14 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 const BPF_LINKER: &str = "bpf-linker-0.13.0/bin";
+/// Packets and keys are read in the widest words: x86-64 and arm64 need no alignment.
+const RUSTFLAGS: [&str; 4] = [
+    "-Cdebuginfo=2",
+    "-Clink-arg=--btf",
+    "-Ctarget-cpu=v3",
+    "-Clink-arg=--cpu-features=+alu32,+allows-misaligned-mem-access",
+];
+
 const TARGET: &str = "bpfel-unknown-none";
 
 /// A compiler that has, or can build, `core` for BPF.
@@ -47,7 +55,7 @@ fn main() {
         .env_remove("RUSTC_WORKSPACE_WRAPPER")
         .env_remove("RUSTFLAGS")
         .env("RUSTUP_AUTO_INSTALL", "0")
-        .env("CARGO_ENCODED_RUSTFLAGS", "-Cdebuginfo=2\u{1f}-Clink-arg=--btf\u{1f}-Ctarget-cpu=v3");
+        .env("CARGO_ENCODED_RUSTFLAGS", RUSTFLAGS.join("\u{1f}"));
     match toolchain {
         Toolchain::Nightly { rustc } => {
             cargo.arg("-Zbuild-std=core").env("RUSTC", rustc).env("RUSTC_BOOTSTRAP", "1");

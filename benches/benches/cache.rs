@@ -198,16 +198,76 @@ mod get {
     }
 }
 
-/// New flows among updates of those that are there; at the limit each makes another one leave.
-#[divan::bench(args = [0, 20, 100], sample_count = 7)]
-fn new_flows_percent_at_the_limit(bencher: Bencher<'_, '_>, percent: u32) {
-    let flows = 100_000;
-    let shard = shard(flows, flows as usize, StatsLevel::Counters);
-    let (mut chosen, count) = work(flows);
-    for (flow, i) in chosen.iter_mut().zip(0u32..) {
-        if i % 100 < percent {
-            *flow = flows + i;
+mod new_percent_at_the_limit {
+    //! So many of a hundred updates are of entries that are not there; each makes another leave.
+    use super::{
+        Bencher, ItemsCount, RandomState, StatsLevel, UPDATES, Value, key, run_shard, shard, work,
+    };
+
+    const FLOWS: u32 = 100_000;
+    const PERCENT: [u32; 3] = [0, 20, 100];
+
+    fn mixed(percent: u32) -> (Vec<u32>, ItemsCount) {
+        let (mut chosen, count) = work(FLOWS);
+        for (flow, i) in chosen.iter_mut().zip(0u32..) {
+            if i % 100 < percent {
+                *flow = FLOWS + i;
+            }
         }
+        (chosen, count)
     }
-    run_shard(bencher, shard, (chosen, count), flows);
+
+    #[divan::bench(args = PERCENT, sample_count = 7)]
+    fn a_shard(bencher: Bencher<'_, '_>, percent: u32) {
+        let shard = shard(FLOWS, FLOWS as usize, StatsLevel::Counters);
+        run_shard(bencher, shard, mixed(percent), FLOWS);
+    }
+
+    #[divan::bench(args = PERCENT, sample_count = 7)]
+    fn c_lru(bencher: Bencher<'_, '_>, percent: u32) {
+        let most = std::num::NonZero::new(FLOWS as usize).expect("some");
+        let mut cache = lru::LruCache::with_hasher(most, RandomState::default());
+        for flow in 0..FLOWS {
+            cache.put(key(flow), Value::default());
+        }
+        let (flows, count) = mixed(percent);
+        bencher.counter(count).bench_local(|| {
+            for flow in &flows {
+                cache.get_or_insert_mut(key(*flow), Value::default).add(1);
+            }
+        });
+    }
+
+    #[divan::bench(args = PERCENT, sample_count = 7)]
+    fn e_quick_cache_get_insert(bencher: Bencher<'_, '_>, percent: u32) {
+        let cache = quick_cache::sync::Cache::new(FLOWS as usize);
+        for flow in 0..FLOWS {
+            cache.insert(key(flow), Value::default());
+        }
+        let (flows, count) = mixed(percent);
+        bencher.counter(count).bench_local(|| {
+            for flow in &flows {
+                let mut value: Value = cache.get(&key(*flow)).unwrap_or_default();
+                value.add(1);
+                cache.insert(key(*flow), value);
+            }
+        });
+    }
+
+    #[divan::bench(args = PERCENT, sample_count = 5)]
+    fn f_moka_get_insert(bencher: Bencher<'_, '_>, percent: u32) {
+        let cache = moka::sync::Cache::new(u64::from(FLOWS));
+        for flow in 0..FLOWS {
+            cache.insert(key(flow), Value::default());
+        }
+        let mut flows = mixed(percent).0;
+        flows.truncate(UPDATES / 4);
+        bencher.counter(ItemsCount::new(flows.len())).bench_local(|| {
+            for flow in &flows {
+                let mut value: Value = cache.get(&key(*flow)).unwrap_or_default();
+                value.add(1);
+                cache.insert(key(*flow), value);
+            }
+        });
+    }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use flow_agent::Error;
+use flow_agent::backup;
 use flow_agent::cache::Timeouts;
 use flow_agent::enrich::GeoFiles;
 use flow_agent::host::host_name;
@@ -19,9 +20,10 @@ use tracing_subscriber::EnvFilter;
 #[cfg(feature = "live")]
 mod ask;
 mod cli;
+mod query;
 mod standard_output;
 
-use cli::{Cli, Command, QueryArgs, ReplayArgs, SchemaCommand};
+use cli::{Cli, Command, ReplayArgs, SchemaCommand};
 use standard_output::StandardOutput;
 
 fn main() -> ExitCode {
@@ -58,7 +60,9 @@ fn run(command: Command) -> Result<(), Error> {
         Command::Run(args) => live(args),
         Command::Replay(args) => replay(args),
         Command::Store(args) => serve_store(args),
-        Command::Query(args) => query(&args),
+        Command::Query(args) => query::query(args),
+        Command::Backup(args) => backup(&args),
+        Command::Restore(args) => restore(&args),
         #[cfg(feature = "live")]
         Command::Cache(command) => ask::cache(command),
         #[cfg(feature = "live")]
@@ -122,7 +126,7 @@ fn schema(command: SchemaCommand) -> Result<(), Error> {
             out.finish()
         }
         SchemaCommand::Apply { store, shape } => {
-            let store = Store::start(&store)?;
+            let store = Store::open_bare(&store)?;
             let schema = shape.of(store.schema());
             let applied = store.ask(async |client| client.apply_schema(&schema).await);
             store.close()?;
@@ -149,6 +153,26 @@ fn schema(command: SchemaCommand) -> Result<(), Error> {
     }
 }
 
+fn backup(args: &cli::BackupArgs) -> Result<(), Error> {
+    args.to.check_free()?;
+    let store = Store::connect(&args.store)?;
+    let saved = store.work(async |client| backup::save(client, &args.to).await);
+    store.close()?;
+    let backup::Saved { tables, rows } = saved?;
+    say(&format_args!("saved {rows} rows of {tables} tables to {}", args.to));
+    Ok(())
+}
+
+fn restore(args: &cli::RestoreArgs) -> Result<(), Error> {
+    let store = Store::open_bare(&args.store)?;
+    let restored =
+        store.work(async |client| backup::restore(client, &args.from, args.replace).await);
+    store.close()?;
+    let backup::Restored { tables, rows } = restored?;
+    say(&format_args!("restored {rows} rows of {tables} tables, equal to what was saved"));
+    Ok(())
+}
+
 fn serve_store(args: cli::StoreArgs) -> Result<(), Error> {
     let key = args.key_on_stdin.then(Key::read_stdin).transpose();
     let config = StoreConfig {
@@ -157,20 +181,8 @@ fn serve_store(args: cli::StoreArgs) -> Result<(), Error> {
         allow_remote: args.allow_remote,
         library: None,
         config_file: args.config_file,
+        memory_mib: args.memory_mib,
         key: key.map_err(|source| StoreError::System { action: "read its key", source })?,
     };
     Ok(store::serve(config, || store::stop_signal(args.stop_on_stdin_eof))?)
-}
-
-fn query(args: &QueryArgs) -> Result<(), Error> {
-    let store = Store::connect(&args.store)?;
-    let mut out = StandardOutput::default();
-    let answer = store
-        .ask(async |client| client.query(&args.sql, &args.format, |bytes| out.write(bytes)).await);
-    store.close()?;
-    answer?;
-    if out.is_untouched() && std::io::stdout().is_terminal() {
-        say(&"0 rows");
-    }
-    out.finish()
 }

@@ -74,7 +74,8 @@ pub fn run(
     let kernel_log = KernelLog::new(&mut kernel);
 
     let own = OwnConnections::new(drain::own_connections(&mut kernel)?);
-    let store = Store::open_watched(&config.store, Arc::new(own), config.retention)?;
+    let store =
+        Store::open_watched(&config.store, Arc::new(own), config.retention)?.kept_running()?;
     let reloader = Reloader::new(source, config.clone(), store.address().port());
     drain.install_rules(reloader.rules())?;
     let rules = RulesBook::new(reloader.rules());

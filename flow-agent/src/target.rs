@@ -6,16 +6,24 @@ use std::time::Duration;
 use crate::Error;
 use crate::schema::{Retention, Schema};
 use crate::sink::{ClickHouse, ConnectionWatch, SinkError, StoreAddress, StoreTarget};
-use crate::store::{self, EmbeddedStore};
+use crate::store::{self, EmbeddedStore, Keeper, StoreRuns};
 
 /// How long the embedded engine may take to start, and to write everything at its end.
 const STORE_DEADLINE: Duration = Duration::from_secs(60);
+
+/// The process of an embedded store.
+enum Child {
+    /// As it is.
+    Running(EmbeddedStore),
+    /// Started again when it ends.
+    Kept(Keeper),
+}
 
 /// An open store with the schema applied.
 pub struct Store {
     address: StoreAddress,
     /// Ends with this.
-    child: Option<EmbeddedStore>,
+    child: Option<Child>,
     /// Hears of the connections of clients.
     watch: Option<Arc<dyn ConnectionWatch>>,
 }
@@ -74,7 +82,11 @@ impl Store {
     ///
     /// # Errors
     /// The engine does not start.
-    pub fn start(target: &StoreTarget) -> Result<Self, Error> {
+    pub fn open_bare(target: &StoreTarget) -> Result<Self, Error> {
+        Self::start(target)
+    }
+
+    fn start(target: &StoreTarget) -> Result<Self, Error> {
         match target {
             StoreTarget::Server(address) => {
                 Ok(Self { address: address.clone(), child: None, watch: None })
@@ -84,20 +96,28 @@ impl Store {
                 let child = EmbeddedStore::start(&executable, dir, STORE_DEADLINE)?;
                 let user = Some((EmbeddedStore::USER.to_owned(), child.password().to_owned()));
                 let address = StoreAddress { user, ..StoreAddress::local(child.url()) };
-                Ok(Self { address, child: Some(child), watch: None })
+                Ok(Self { address, child: Some(Child::Running(child)), watch: None })
             }
         }
     }
 
-    /// Starts the embedded engine again if its process has ended; clients go
-    /// on as they are. True if it was; false at once if all is well.
+    /// From now on the embedded engine is started again when its process ends; clients go on
+    /// as they are.
     ///
     /// # Errors
-    /// It does not start now; the next call tries again.
-    pub fn ensure_running(&mut self) -> Result<bool, Error> {
-        match &mut self.child {
-            Some(child) => Ok(child.ensure_running()?),
-            None => Ok(false),
+    /// The system refuses a thread.
+    pub fn kept_running(mut self) -> Result<Self, Error> {
+        if let Some(Child::Running(store)) = self.child.take() {
+            self.child = Some(Child::Kept(Keeper::start(store).map_err(Error::thread)?));
+        }
+        Ok(self)
+    }
+
+    /// What became of the process of the embedded engine; none for another store.
+    pub fn runs(&self) -> Option<Arc<StoreRuns>> {
+        match &self.child {
+            Some(Child::Kept(keeper)) => Some(keeper.runs()),
+            Some(Child::Running(_)) | None => None,
         }
     }
 
@@ -119,9 +139,20 @@ impl Store {
         &self,
         question: impl AsyncFnOnce(&ClickHouse) -> Result<T, SinkError>,
     ) -> Result<T, Error> {
+        self.work(question)
+    }
+
+    /// Works with the store and waits for the end.
+    ///
+    /// # Errors
+    /// Those of the work, or that the system refuses a runtime.
+    pub fn work<T, E: Into<Error>>(
+        &self,
+        work: impl AsyncFnOnce(&ClickHouse) -> Result<T, E>,
+    ) -> Result<T, Error> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let client = self.new_client();
-        Ok(runtime.map_err(Error::thread)?.block_on(question(&client))?)
+        runtime.map_err(Error::thread)?.block_on(work(&client)).map_err(Into::into)
     }
 
     /// Ends the embedded engine, if there is one, with everything on disk.
@@ -130,7 +161,8 @@ impl Store {
     /// The child did not end well.
     pub fn close(self) -> Result<(), Error> {
         match self.child {
-            Some(child) => Ok(child.stop(STORE_DEADLINE)?),
+            Some(Child::Running(store)) => Ok(store.stop(STORE_DEADLINE)?),
+            Some(Child::Kept(keeper)) => Ok(keeper.stop(STORE_DEADLINE)?),
             None => Ok(()),
         }
     }

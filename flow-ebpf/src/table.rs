@@ -1,5 +1,7 @@
 //! The flow table of one CPU: finds or makes the way of a packet's flow.
 
+use core::mem::offset_of;
+
 use flow_common::hash::{flow_hash, tunnel_hash};
 use flow_common::key::protocol;
 use flow_common::table::{
@@ -7,7 +9,7 @@ use flow_common::table::{
 };
 use flow_common::tcp::Segment;
 use flow_common::tcp::flags::{ACK, SYN};
-use flow_common::{FlowKey, Overflow, Packet, Tunnel};
+use flow_common::{Overflow, Packet, Tunnel};
 
 use crate::{maps, meter};
 
@@ -21,7 +23,8 @@ pub fn update(
     octets: u64,
     decapsulate: bool,
 ) -> Option<u64> {
-    let mut hash = flow_hash(&packet.key, packet.is_ipv4(), maps::hash_key);
+    let ipv4 = packet.is_ipv4();
+    let mut hash = flow_hash(&packet.key, ipv4, maps::hash_key);
     if decapsulate {
         hash ^= tunnel_hash(&packet.tunnel, maps::hash_key);
     }
@@ -31,12 +34,12 @@ pub fn update(
     // Nearly all flows have one of the two ways that their hash prefers, which are neighbours
     // in memory: of most, one line is touched.
     let first = (hash >> 32) as usize & (WAYS - 1);
-    if place.holds(first, packet) {
+    if place.holds(first, packet, ipv4) {
         add(&mut place, first, packet, packets, octets);
         return None;
     }
     let second = first ^ 1;
-    if place.holds(second, packet) {
+    if place.holds(second, packet, ipv4) {
         add(&mut place, second, packet, packets, octets);
         return None;
     }
@@ -48,7 +51,7 @@ pub fn update(
         Some(second)
     } else {
         for way in 0..WAYS {
-            if head.tags[way] == tag && place.holds(way, packet) {
+            if head.tags[way] == tag && place.holds(way, packet, ipv4) {
                 add(&mut place, way, packet, packets, octets);
                 return None;
             }
@@ -94,9 +97,9 @@ impl Place {
 
     /// True when a way's flow is the packet's.
     #[inline(always)]
-    fn holds(&self, way: usize, packet: &Packet) -> bool {
+    fn holds(&self, way: usize, packet: &Packet, ipv4: bool) -> bool {
         let hot = &self.set[way];
-        if !same(&hot.key, &packet.key) || hot.packets == 0 {
+        if !same(hot, packet, ipv4) || hot.packets == 0 {
             return false;
         }
         match &self.tunnels {
@@ -132,23 +135,34 @@ fn same_tunnel(a: &Tunnel, b: &Tunnel) -> bool {
     difference == 0
 }
 
-/// Compares in the words that the packet's key was written in (see [`FlowKey::observe`]).
+/// True when the line has the packet's key. Addresses are compared in words of eight octets; of an
+/// IPv4 packet most of both is known. The rest is compared in the words that the packet's key was
+/// written in (see [`flow_common::FlowKey::observe`]).
 #[inline(always)]
-fn same(a: &FlowKey, b: &FlowKey) -> bool {
-    let (a, b) = (a.words(), b.words());
-    // Those first that differ most.
-    a[3] == b[3]
-        && a[7] == b[7]
-        && a[8] == b[8]
-        && a[10] == b[10]
-        && a[9] == b[9]
-        && a[0] == b[0]
-        && a[1] == b[1]
-        && a[2] == b[2]
-        && a[4] == b[4]
-        && a[5] == b[5]
-        && a[6] == b[6]
+fn same(hot: &HotLine, packet: &Packet, ipv4: bool) -> bool {
+    const { assert!(offset_of!(HotLine, key) == 16 && offset_of!(Packet, key) == 0) };
+    let line: &[u64; 8] = bytemuck::must_cast_ref(hot);
+    let [_, _, src_high, src_low, dst_high, dst_low, _, _] = line;
+    let wide = (&raw const packet.key).cast::<u64>();
+    // SAFETY: a packet is aligned to eight octets and begins with its key, which is integers.
+    let word = |at: usize| unsafe { *wide.add(at) };
+    let (words, others) = (packet.key.words(), hot.key.words());
+    if words[8] != others[8] || words[10] != others[10] || words[9] != others[9] {
+        return false;
+    }
+    if ipv4 {
+        let mapped = |address: u32| u64::from(address) << 32 | MAPPED_PREFIX;
+        *src_low == mapped(words[3])
+            && *dst_low == mapped(words[7])
+            && *src_high == 0
+            && *dst_high == 0
+    } else {
+        *src_low == word(1) && *dst_low == word(3) && *src_high == word(0) && *dst_high == word(2)
+    }
 }
+
+/// The third word of a mapped IPv4 address, as the lower half of eight octets.
+const MAPPED_PREFIX: u64 = 0xffff_0000;
 
 #[inline(always)]
 fn add(place: &mut Place, way: usize, packet: &Packet, packets: u64, octets: u64) {

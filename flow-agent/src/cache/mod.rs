@@ -47,7 +47,7 @@ pub use look::Mode;
 pub use memory::{Connection, Initiator, MOST_INITIATORS, Memory};
 #[cfg(feature = "live")]
 pub use query::{FlowQuery, Invalidated, Selection};
-pub use shard::Shard;
+pub use shard::{Chunk, Shard};
 #[cfg(feature = "live")]
 pub use shards::{Cache, CacheConfig};
 pub use stats::{CacheStats, Counter, Counts, Rates, ShardStats, StatsLevel};

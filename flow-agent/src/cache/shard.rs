@@ -67,9 +67,9 @@ pub struct Shard {
 /// Updates that are made together, by [`Shard::push`].
 pub struct Chunk<D>(Vec<Ready<D>>);
 
-impl<D> Chunk<D> {
-    /// An empty one.
-    pub fn new() -> Self {
+/// An empty one.
+impl<D> Default for Chunk<D> {
+    fn default() -> Self {
         Self(Vec::with_capacity(CHUNK))
     }
 }
@@ -128,7 +128,7 @@ impl Shard {
         deltas: impl IntoIterator<Item = D>,
         out: &mut Vec<FlowRecord>,
     ) {
-        let mut chunk = Chunk::new();
+        let mut chunk = Chunk::default();
         for delta in deltas {
             self.push(delta, &mut chunk, out);
         }

@@ -214,7 +214,7 @@ impl Worker {
         let started = Instant::now();
         match message {
             Message::Read { part } => {
-                let mut chunk = Chunk::new();
+                let mut chunk = Chunk::default();
                 part.read(|entry, interval| {
                     self.shard.push(entry.delta(interval), &mut chunk, &mut self.out);
                     if self.out.len() >= RECORDS {

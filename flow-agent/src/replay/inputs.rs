@@ -9,7 +9,7 @@ use super::ReplayError;
 use super::capture::{Capture, CaptureError};
 use super::destination::Destination;
 use super::file_id::FileId;
-use super::meter::parser_link;
+use super::reading::parser_link;
 
 /// One capture to be read.
 pub struct Input {

@@ -10,6 +10,7 @@ mod fragments;
 mod inputs;
 mod meter;
 mod output;
+mod reading;
 mod sequences;
 
 use std::collections::BTreeMap;

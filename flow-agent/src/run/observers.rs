@@ -67,6 +67,7 @@ impl Observed<'_> {
             look: Arc::new(Mutex::new(self.look)),
             tables: self.tables,
             store: meter.store.new_client(),
+            store_runs: meter.store.runs(),
             pressure: pressure.as_ref().map_or_else(PressureBook::default, Pressure::book),
             analytics: pipeline.analytics().map(Analytics::view),
             enrich: self.enrich,

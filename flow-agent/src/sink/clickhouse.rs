@@ -78,6 +78,10 @@ impl ClickHouse {
         Self { client, address }
     }
 
+    pub(super) fn client(&self) -> &Client {
+        &self.client
+    }
+
     /// Where it is.
     pub fn address(&self) -> &StoreAddress {
         &self.address
@@ -137,30 +141,6 @@ impl ClickHouse {
             count: bucket.count,
         });
         self.insert::<LatencyRow<'_>>("latency", token, rows).await
-    }
-
-    /// Asks in SQL; the answer in `format` is given to `out` piece by piece
-    /// until it returns false.
-    ///
-    /// # Errors
-    /// The store is away, or refuses the question.
-    pub async fn query(
-        &self,
-        sql: &str,
-        format: &str,
-        mut out: impl FnMut(&[u8]) -> bool,
-    ) -> Result<(), SinkError> {
-        let client = &self.client;
-        let answer = async {
-            let mut answer = client.query_raw(sql).fetch_bytes(format)?;
-            while let Some(bytes) = answer.next().await? {
-                if !out(&bytes) {
-                    break;
-                }
-            }
-            Ok(())
-        };
-        answer.await.map_err(|error| self.error("answer", &error))
     }
 
     /// The rows that a question with server-side parameters is answered with; `{table}` in it
@@ -228,7 +208,7 @@ impl ClickHouse {
     }
 
     /// Runs a statement that answers nothing; `patience` is how long it may take.
-    pub(super) async fn execute(
+    pub(super) async fn run_statement(
         &self,
         what: &str,
         sql: &str,
@@ -241,7 +221,7 @@ impl ClickHouse {
         }
     }
 
-    fn error(&self, what: &str, error: &clickhouse::error::Error) -> SinkError {
+    pub(super) fn error(&self, what: &str, error: &clickhouse::error::Error) -> SinkError {
         use clickhouse::error::Error;
         match error {
             Error::Network(source) => {

@@ -44,6 +44,12 @@ pub enum SinkError {
          insert into its local tables, http://HOST:PORT/{local}"
     )]
     Distributed { address: String, table: String, local: String },
+    /// A question that cannot be asked.
+    #[error("{problem}")]
+    BadQuestion { problem: String },
+    /// The person who asked has stopped it.
+    #[error("stopped: the query is ended at the store, and what it had answered is not kept")]
+    Stopped,
     /// A file cannot be written.
     #[error("{path} cannot be written: {source}")]
     Output { path: String, source: std::io::Error },
@@ -53,13 +59,14 @@ impl SinkError {
     /// The process exit code for this error.
     pub fn exit(&self) -> Exit {
         match self {
-            Self::BadAddress { .. } => Exit::Usage,
+            Self::BadAddress { .. } | Self::BadQuestion { .. } => Exit::Usage,
             Self::Unreachable { .. } | Self::Silent { .. } | Self::TooLate => Exit::Store,
             Self::Refused { .. }
             | Self::NewerSchema { .. }
             | Self::OlderCluster { .. }
             | Self::NoWindow { .. }
             | Self::Distributed { .. }
+            | Self::Stopped
             | Self::Output { .. } => Exit::Failed,
         }
     }
@@ -78,6 +85,8 @@ impl SinkError {
             | Self::OlderCluster { .. }
             | Self::NoWindow { .. }
             | Self::Distributed { .. }
+            | Self::BadQuestion { .. }
+            | Self::Stopped
             | Self::Output { .. } => false,
         }
     }

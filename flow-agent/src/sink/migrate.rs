@@ -139,6 +139,6 @@ impl ClickHouse {
     }
 
     async fn ddl(&self, what: &str, statement: &str) -> Result<(), SinkError> {
-        self.execute(what, statement, STATEMENT_TIMEOUT).await
+        self.run_statement(what, statement, STATEMENT_TIMEOUT).await
     }
 }

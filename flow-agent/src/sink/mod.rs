@@ -8,6 +8,7 @@ mod error;
 mod findings;
 mod json;
 mod migrate;
+mod question;
 mod verify;
 
 pub use address::{StoreAddress, StoreTarget};
@@ -17,3 +18,4 @@ pub use delivery::{Delivery, Outcome};
 pub use error::SinkError;
 pub use findings::FindingsDelivery;
 pub use json::write_json_lines;
+pub use question::{Question, Reading, quoted};

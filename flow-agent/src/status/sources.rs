@@ -17,6 +17,7 @@ use crate::ledger::Ledger;
 use crate::names::NameBook;
 use crate::pressure::PressureBook;
 use crate::sink::ClickHouse;
+use crate::store::StoreRuns;
 use crate::waiting::Waiting;
 
 /// The rules that the configuration asks for; clones share them.
@@ -67,6 +68,8 @@ pub struct Sources {
     pub tables: TableSize,
     /// The store, with connections of its own; none that come from elsewhere.
     pub store: ClickHouse,
+    /// What became of the process of an embedded store.
+    pub store_runs: Option<Arc<StoreRuns>>,
     /// Memory pressure.
     pub pressure: PressureBook,
     /// What the analytics have found; none if they are switched off.

@@ -18,8 +18,8 @@ use crate::{Address, FlowKey, Frame, NotMetered, Tunnel};
 
 pub use link::Link;
 
-/// What one metered packet adds to its flow.
-#[repr(C)]
+/// What one metered packet adds to its flow; its key can be read in words of eight octets.
+#[repr(C, align(8))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Packet {
     /// Its flow; the caller sets `interface` and `direction`.
