@@ -73,9 +73,8 @@ pub fn run(
     let mut drain = Drain::new(&mut kernel, 0)?;
     let kernel_log = KernelLog::new(&mut kernel);
 
-    let own = OwnConnections::new(drain::own_connections(&mut kernel)?);
-    let store =
-        Store::open_watched(&config.store, Arc::new(own), config.retention)?.kept_running()?;
+    let own = Arc::new(OwnConnections::new(drain::own_connections(&mut kernel)?));
+    let store = Store::open_watched(&config.store, own, config.retention)?.kept_running()?;
     let reloader = Reloader::new(source, config.clone(), store.address().port());
     drain.install_rules(reloader.rules())?;
     let rules = RulesBook::new(reloader.rules());
