@@ -10,16 +10,13 @@
 pub(super) struct Rollup {
     /// Its table.
     pub table: &'static str,
-    /// The view that fills it.
-    pub view: &'static str,
     /// What makes a bucket of the end of a flow.
     bucket: &'static str,
 }
 
-const MINUTE: Rollup =
-    Rollup { table: "flows_1m", view: "flows_1m_view", bucket: "toStartOfMinute" };
+const MINUTE: Rollup = Rollup { table: "flows_1m", bucket: "toStartOfMinute" };
 /// Its view takes what goes into `flows_1m`: there is less of it than of rows.
-const HOUR: Rollup = Rollup { table: "flows_1h", view: "flows_1h_view", bucket: "toStartOfHour" };
+const HOUR: Rollup = Rollup { table: "flows_1h", bucket: "toStartOfHour" };
 
 /// All of them.
 pub(super) const ROLLUPS: &[Rollup] = &[MINUTE, HOUR];
@@ -80,7 +77,7 @@ pub(super) fn selects(local: &str) -> [String; 2] {
     // What repairs the minutes must not be added to hours that have it.
     let hours = format!(
         "SELECT exported_day, toStartOfHour(bucket) AS bucket, exporter, {keys}, {sums}, \
-         batch_id, batch_rows, 0 AS repaired FROM {local}.{} WHERE repaired = 0",
+         batch_id, batch_rows, 0 AS repaired FROM {local}.{} AS m WHERE m.repaired = 0",
         MINUTE.table
     );
     [MINUTE.sums(local, "", 0), hours]

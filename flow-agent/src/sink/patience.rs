@@ -67,12 +67,10 @@ impl Patience {
     pub async fn pause(&self, pause: Duration) {
         const MOST_WHILE_STOPPING: Duration = Duration::from_secs(1);
         if let Some(left) = self.left(Instant::now()) {
-            tokio::time::sleep(pause.min(left).min(MOST_WHILE_STOPPING)).await;
-        } else {
-            let mut stopping = self.stopping.clone();
-            let stops = stopping.wait_for(|stopping| *stopping);
-            drop(tokio::time::timeout(pause, stops).await);
+            return tokio::time::sleep(pause.min(left).min(MOST_WHILE_STOPPING)).await;
         }
+        let mut stopping = self.stopping.clone();
+        drop(tokio::time::timeout(pause, stopping.wait_for(|stopping| *stopping)).await);
     }
 }
 
