@@ -71,19 +71,17 @@ fn an_engine_that_remembers_a_token_without_its_rows_gets_them_again() -> Result
             faulty.store.sql(&format!("SYSTEM STOP MERGES flow.{table}"));
         }
         let (sender, committed) = mpsc::channel();
+        let mut first = Some(sender);
         faulty.proxy.on_request(move |request| {
             // After the first commit the store is out of reach until its parts are gone.
-            if request.inserts_into("flows") {
-                return match sender.send(request.token.clone()) {
-                    Ok(()) => Some(Fault::DropReply),
-                    Err(_) => Some(Fault::Reset),
-                };
-            }
-            Some(Fault::Reset)
+            let first = request.inserts_into("flows").then(|| first.take()).flatten();
+            let Some(first) = first else { return Some(Fault::Reset) };
+            // The test waits for it.
+            let _ = first.send(request.token.clone());
+            Some(Fault::DropReply)
         });
         faulty.talk(FLOWS, 1)?;
         let token = committed.recv_timeout(PATIENCE)?.context("an insert has a token")?;
-        drop(committed);
         faulty.wait_fired(&agent, "drop reply", round as u64 + 1)?;
         let mut folders = Vec::new();
         for table in *lost {
