@@ -4,9 +4,11 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use flow_agent::backup::Place;
 use flow_agent::host::check_name;
 use flow_agent::replay::OutputTarget;
 use flow_agent::sink::StoreTarget;
+use flow_agent::store::LEAST_MEMORY_MIB;
 use uuid::Uuid;
 
 mod access;
@@ -34,6 +36,10 @@ pub enum Command {
     Store(StoreArgs),
     /// Ask a store in SQL
     Query(QueryArgs),
+    /// Save the tables of a store, also while it is in use
+    Backup(BackupArgs),
+    /// Bring saved tables back into a store
+    Restore(RestoreArgs),
     /// Look into the flow cache of the running agent, or have it emit flows
     #[cfg(feature = "live")]
     #[command(subcommand)]
@@ -174,6 +180,11 @@ pub struct StoreArgs {
     /// Listen on an address that other hosts can reach: the store has no passwords and no TLS
     #[arg(long)]
     pub allow_remote: bool,
+    /// The most memory that the engine may take, from 512
+    /// [default: half of the memory of the host or of the cgroup]
+    #[arg(long, value_name = "MIB",
+          value_parser = clap::value_parser!(u32).range(i64::from(LEAST_MEMORY_MIB)..=1 << 24))]
+    pub memory_mib: Option<u32>,
     /// Stop at the end of standard input, so that the store ends with its parent
     #[arg(long, hide = true)]
     pub stop_on_stdin_eof: bool,
@@ -186,6 +197,52 @@ fn address(text: &str) -> Result<SocketAddr, &'static str> {
     text.parse().map_err(|_| "write IP:PORT, for example 127.0.0.1:8123")
 }
 
+/// Arguments of `flow-agent backup`.
+#[derive(Debug, Args)]
+pub struct BackupArgs {
+    /// The store: embedded:DIR or http://HOST:PORT[/DATABASE]
+    #[arg(long, value_name = "STORE", default_value = "http://127.0.0.1:8123")]
+    pub store: StoreTarget,
+    /// How the store is reached
+    #[command(flatten)]
+    pub access: AccessArgs,
+    /// A new folder, or a new archive NAME.tar, NAME.tar.gz or NAME.tar.zst, on the store's host;
+    /// or a place that the server knows: Disk('NAME', 'PATH'), S3(...)
+    #[arg(long, value_name = "PLACE", value_parser = place)]
+    pub to: Place,
+}
+
+/// Arguments of `flow-agent restore`.
+#[derive(Debug, Args)]
+pub struct RestoreArgs {
+    /// The store: embedded:DIR or http://HOST:PORT[/DATABASE]
+    #[arg(long, value_name = "STORE", default_value = "http://127.0.0.1:8123")]
+    pub store: StoreTarget,
+    /// How the store is reached
+    #[command(flatten)]
+    pub access: AccessArgs,
+    /// What `flow-agent backup --to` was told
+    #[arg(long, value_name = "PLACE", value_parser = place)]
+    pub from: Place,
+    /// Remove the tables that are there, with their rows, first
+    #[arg(long)]
+    pub replace: bool,
+}
+
+fn place(text: &str) -> Result<Place, String> {
+    Place::new(text).map_err(|error| error.to_string())
+}
+
+fn parameter(text: &str) -> Result<(String, String), &'static str> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() && name.chars().all(plain) => {
+            Ok((name.into(), value.into()))
+        }
+        _ => Err("write NAME=VALUE; NAME has letters, digits and '_'"),
+    }
+}
+
 /// Arguments of `flow-agent query`.
 #[derive(Debug, Args)]
 pub struct QueryArgs {
@@ -195,10 +252,18 @@ pub struct QueryArgs {
     /// How the store is reached
     #[command(flatten)]
     pub access: AccessArgs,
-    /// Output format, any of ClickHouse's
-    #[arg(long, value_name = "FORMAT", default_value = "PrettyCompactMonoBlock")]
-    pub format: String,
-    /// The question
+    /// table, json, jsonl, csv, tsv, parquet, or any of ClickHouse's formats
+    /// [default: as the name of --output says; table on a terminal, else tsv
+    /// without names]
+    #[arg(long, value_name = "FORMAT")]
+    pub format: Option<String>,
+    /// Write the answer to this file; it is there whole or not at all
+    #[arg(long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// A value for {NAME:Type} in the question, may be repeated
+    #[arg(long, value_name = "NAME=VALUE", value_parser = parameter)]
+    pub param: Vec<(String, String)>,
+    /// The question; - reads it from the standard input
     #[arg(value_name = "SQL")]
     pub sql: String,
 }
@@ -213,6 +278,13 @@ pub struct BenchArgs {
     /// One working set instead of 1, 1,000, 65,536 and 1,048,576 flows
     #[arg(long, value_name = "FLOWS", value_parser = clap::value_parser!(u32).range(1..=1 << 20))]
     pub flows: Option<u32>,
+    /// Rows that `insert` inserts
+    #[arg(long, value_name = "ROWS", default_value_t = 1_000_000,
+          value_parser = clap::value_parser!(u32).range(10_000..=20_000_000))]
+    pub rows: u32,
+    /// `insert` with the rollups that hang on the table, instead of without
+    #[arg(long)]
+    pub rollups: bool,
     /// One JSON object a line
     #[arg(long)]
     pub json: bool,

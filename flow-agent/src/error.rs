@@ -26,6 +26,9 @@ pub enum Error {
     /// A sink.
     #[error(transparent)]
     Sink(#[from] SinkError),
+    /// A backup or restore.
+    #[error(transparent)]
+    Backup(#[from] crate::backup::BackupError),
     /// A replay.
     #[error(transparent)]
     Replay(#[from] ReplayError),
@@ -100,6 +103,7 @@ impl Error {
         match self {
             Self::Store(error) => error.exit(),
             Self::Sink(error) | Self::Undelivered { source: Some(error), .. } => error.exit(),
+            Self::Backup(error) => error.exit(),
             Self::Replay(error) => error.exit(),
             Self::Spool(error) => error.exit(),
             Self::Quarantine(error) => error.exit(),

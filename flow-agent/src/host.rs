@@ -31,3 +31,17 @@ pub fn online_cpus() -> u32 {
         }
     }
 }
+
+/// The least limit of memory of the cgroup (version 2) that this process is in and of those
+/// above it, in octets; none where there is no limit.
+pub fn cgroup_memory_limit() -> Option<u64> {
+    let groups = std::fs::read_to_string("/proc/self/cgroup").ok()?;
+    let own = groups.lines().find_map(|line| line.strip_prefix("0::/"))?;
+    let root = std::path::Path::new("/sys/fs/cgroup");
+    let limit = |group: &std::path::Path| {
+        let text = std::fs::read_to_string(group.join("memory.max")).ok()?;
+        text.trim().parse().ok()
+    };
+    let own = root.join(own);
+    own.ancestors().take_while(|group| group.starts_with(root)).filter_map(limit).min()
+}

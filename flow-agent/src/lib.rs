@@ -9,6 +9,7 @@
 pub mod analytics;
 #[cfg(feature = "live")]
 pub mod attach;
+pub mod backup;
 pub mod batch;
 #[cfg(feature = "live")]
 pub mod bench;

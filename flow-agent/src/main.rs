@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use flow_agent::Error;
+use flow_agent::backup;
 use flow_agent::cache::Timeouts;
 use flow_agent::enrich::GeoFiles;
 use flow_agent::host::host_name;
@@ -19,10 +20,11 @@ use tracing_subscriber::EnvFilter;
 #[cfg(feature = "live")]
 mod ask;
 mod cli;
+mod query;
 mod refused;
 mod standard_output;
 
-use cli::{Cli, Command, QueryArgs, ReplayArgs, SchemaCommand};
+use cli::{Cli, Command, ReplayArgs, SchemaCommand};
 use standard_output::StandardOutput;
 
 fn main() -> ExitCode {
@@ -59,14 +61,17 @@ fn run(command: Command) -> Result<(), Error> {
         Command::Run(args) => live(args),
         Command::Replay(args) => replay(args),
         Command::Store(args) => serve_store(args),
-        Command::Query(args) => query(args),
+        Command::Query(args) => query::query(args),
+        Command::Backup(args) => backup(args),
+        Command::Restore(args) => restore(args),
         #[cfg(feature = "live")]
         Command::Cache(command) => ask::cache(command),
         #[cfg(feature = "live")]
         Command::Explain(args) => ask::explain(&args),
         #[cfg(feature = "live")]
-        Command::Bench(cli::BenchArgs { stage, flows, json }) => {
-            flow_agent::bench::Bench { stage, flows, json }.run()
+        Command::Bench(cli::BenchArgs { stage, flows, rows, rollups, json }) => {
+            let rows = rows as usize;
+            flow_agent::bench::Bench { stage, flows, rows, rollups, json }.run()
         }
         Command::Quarantine(command) => refused::run(command),
         Command::Schema(SchemaCommand::Print) => {
@@ -127,6 +132,28 @@ fn replay(args: ReplayArgs) -> Result<(), Error> {
     replay.run()
 }
 
+fn backup(args: cli::BackupArgs) -> Result<(), Error> {
+    args.to.check_free()?;
+    let opening = Opening { access: args.access.config(), ..Opening::default() };
+    let store = Store::connect(&args.store, &opening)?;
+    let saved = store.work(async |client| backup::save(client, &args.to).await);
+    store.close()?;
+    let backup::Saved { tables, rows } = saved?;
+    say(&format_args!("saved {rows} rows of {tables} tables to {}", args.to));
+    Ok(())
+}
+
+fn restore(args: cli::RestoreArgs) -> Result<(), Error> {
+    let opening = Opening { access: args.access.config(), ..Opening::default() };
+    let store = Store::open_bare(&args.store, &opening)?;
+    let restored =
+        store.work(async |client| backup::restore(client, &args.from, args.replace).await);
+    store.close()?;
+    let backup::Restored { tables, rows } = restored?;
+    say(&format_args!("restored {rows} rows of {tables} tables, equal to what was saved"));
+    Ok(())
+}
+
 fn serve_store(args: cli::StoreArgs) -> Result<(), Error> {
     let key = args.key_on_stdin.then(Key::read_stdin).transpose();
     let config = StoreConfig {
@@ -134,21 +161,8 @@ fn serve_store(args: cli::StoreArgs) -> Result<(), Error> {
         listen: args.listen,
         allow_remote: args.allow_remote,
         library: None,
+        memory_mib: args.memory_mib,
         key: key.map_err(|source| StoreError::System { action: "read its key", source })?,
     };
     Ok(store::serve(config, || store::stop_signal(args.stop_on_stdin_eof))?)
-}
-
-fn query(args: QueryArgs) -> Result<(), Error> {
-    let opening = Opening { access: args.access.config(), ..Opening::default() };
-    let store = Store::connect(&args.store, &opening)?;
-    let mut out = StandardOutput::default();
-    let answer = store
-        .ask(async |client| client.query(&args.sql, &args.format, |bytes| out.write(bytes)).await);
-    store.close()?;
-    answer?;
-    if out.is_untouched() && std::io::stdout().is_terminal() {
-        say(&"0 rows");
-    }
-    out.finish()
 }

@@ -74,7 +74,7 @@ pub fn run(
     let kernel_log = KernelLog::new(&mut kernel);
 
     let own = OwnConnections::new(drain::own_connections(&mut kernel)?);
-    let store = open_store(config, own)?;
+    let store = open_store(config, own)?.kept_running()?;
     let reloader = Reloader::new(source, config.clone(), store.address().port());
     drain.install_rules(reloader.rules())?;
     let rules = RulesBook::new(reloader.rules());

@@ -9,7 +9,7 @@ use crate::sink::{
     Access, AccessConfig, ClickHouse, ConnectionWatch, Endpoints, Placement, Prober, Replicas,
     Secret, Servers, SinkError, StoreAddress, StoreTarget, Target,
 };
-use crate::store::{self, EmbeddedStore};
+use crate::store::{self, EmbeddedStore, Keeper, StoreRuns};
 
 /// How long the embedded engine may take to start, and to write everything at its end.
 const STORE_DEADLINE: Duration = Duration::from_secs(60);
@@ -27,12 +27,20 @@ pub struct Opening<'a> {
     pub watch: Option<Arc<dyn ConnectionWatch>>,
 }
 
+/// The process of an embedded store.
+enum Child {
+    /// As it is.
+    Running(EmbeddedStore),
+    /// Started again when it ends.
+    Kept(Keeper),
+}
+
 /// An open store with the schema applied.
 pub struct Store {
     endpoints: Endpoints,
     schema: Schema,
     /// Ends with this.
-    child: Option<EmbeddedStore>,
+    child: Option<Child>,
     /// Only where there is more than one server. Held for its end.
     prober: Option<Prober>,
 }
@@ -104,6 +112,14 @@ impl Store {
         Self::start(target, opening)
     }
 
+    /// As [`Store::open`], but makes no tables.
+    ///
+    /// # Errors
+    /// The engine does not start.
+    pub fn open_bare(target: &StoreTarget, opening: &Opening<'_>) -> Result<Self, Error> {
+        Self::start(target, opening)
+    }
+
     fn start(target: &StoreTarget, opening: &Opening<'_>) -> Result<Self, Error> {
         let (servers, child) = match target {
             StoreTarget::Servers(servers) => (servers.clone(), None),
@@ -113,7 +129,7 @@ impl Store {
                 let password = Secret::new(child.password().to_owned());
                 let user = Some((EmbeddedStore::USER.to_owned(), password));
                 let address = StoreAddress { user, ..StoreAddress::local(child.url()) };
-                (Servers::one(address), Some(child))
+                (Servers::one(address), Some(Child::Running(child)))
             }
         };
         let access = Access::open(&opening.access, &servers, opening.watch.clone())?;
@@ -122,15 +138,23 @@ impl Store {
         Ok(Self { endpoints, schema, child, prober: None })
     }
 
-    /// Starts the embedded engine again if its process has ended; clients go
-    /// on as they are. True if it was; false at once if all is well.
+    /// From now on the embedded engine is started again when its process ends; clients go on
+    /// as they are.
     ///
     /// # Errors
-    /// It does not start now; the next call tries again.
-    pub fn ensure_running(&mut self) -> Result<bool, Error> {
-        match &mut self.child {
-            Some(child) => Ok(child.ensure_running()?),
-            None => Ok(false),
+    /// The system refuses a thread.
+    pub fn kept_running(mut self) -> Result<Self, Error> {
+        if let Some(Child::Running(store)) = self.child.take() {
+            self.child = Some(Child::Kept(Keeper::start(store).map_err(Error::thread)?));
+        }
+        Ok(self)
+    }
+
+    /// What became of the process of the embedded engine; none for another store.
+    pub fn runs(&self) -> Option<Arc<StoreRuns>> {
+        match &self.child {
+            Some(Child::Kept(keeper)) => Some(keeper.runs()),
+            Some(Child::Running(_)) | None => None,
         }
     }
 
@@ -174,6 +198,18 @@ impl Store {
         .map_err(Into::into)
     }
 
+    /// Works with the first of its servers and waits for the end.
+    ///
+    /// # Errors
+    /// Those of the work, or that the system refuses a runtime.
+    pub fn work<T, E: Into<Error>>(
+        &self,
+        work: impl AsyncFnOnce(&ClickHouse) -> Result<T, E>,
+    ) -> Result<T, Error> {
+        let target = self.endpoints().choose(Instant::now());
+        run(work(&target.client))?.map_err(Into::into)
+    }
+
     /// Ends the embedded engine, if there is one, with everything on disk.
     ///
     /// # Errors
@@ -181,7 +217,8 @@ impl Store {
     pub fn close(self) -> Result<(), Error> {
         drop(self.prober);
         match self.child {
-            Some(child) => Ok(child.stop(STORE_DEADLINE)?),
+            Some(Child::Running(store)) => Ok(store.stop(STORE_DEADLINE)?),
+            Some(Child::Kept(keeper)) => Ok(keeper.stop(STORE_DEADLINE)?),
             None => Ok(()),
         }
     }

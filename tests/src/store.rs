@@ -62,6 +62,15 @@ impl Store {
         Self::start_in(TempDir::with_prefix_in("flow-store-", folder).unwrap(), "127.0.0.1:0")
     }
 
+    /// Starts one on a new folder, with these arguments more.
+    pub fn start_with(more: &[&str]) -> Self {
+        let dir = TempDir::with_prefix("flow-store-").unwrap();
+        let (data, log) = (dir.path().join("data"), dir.path().join("log"));
+        let more = [&["--listen", "127.0.0.1:0"], more].concat();
+        let process = process::Store::start_with(&flow_agent(), &data, &log, &more).unwrap();
+        Self { process, dir }
+    }
+
     fn start_in(dir: TempDir, address: &str) -> Self {
         let (data, log) = (dir.path().join("data"), dir.path().join("log"));
         let process = process::Store::start_at(&flow_agent(), &data, &log, address).unwrap();

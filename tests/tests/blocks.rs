@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::net::Ipv6Addr;
+use std::process::Command;
 use std::sync::Arc;
 
 use clickhouse::Compression;
@@ -15,9 +16,9 @@ use flow_agent::ledger::{Counts, Entry};
 use flow_agent::names::Names;
 use flow_agent::record::{FlowEndReason, FlowRecord, InitiatorBy};
 use flow_agent::sink::write_json_lines;
-use flow_agent::target;
 use flow_common::random::SplitMix64;
 use flow_common::{Count, Direction, Tunnel};
+use flow_tests::bin_path::flow_agent;
 use flow_tests::sql;
 use flow_tests::store::Store;
 use serde_json::Value;
@@ -29,8 +30,10 @@ fn now() -> u32 {
 
 fn store() -> Store {
     let store = Store::start();
-    let target = store.url().parse().expect("a URL");
-    target::Store::open(&target).expect("the schema is applied");
+    let mut apply = Command::new(flow_agent());
+    let output = apply.args(["schema", "apply", "--store", store.url()]).output();
+    let output = output.expect("the agent can be started");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     store
 }
 
@@ -55,7 +58,7 @@ fn address(random: &mut SplitMix64) -> [u8; 16] {
 
 fn tunnel(random: &mut SplitMix64) -> Option<Box<Tunnel>> {
     let number = random.next();
-    (number % 4 == 0).then(|| {
+    number.is_multiple_of(4).then(|| {
         let (src, dst) = (address(random).into(), address(random).into());
         Box::new(Tunnel { kind: 1 + (number >> 8) as u32 % 5, id: number as u32, src, dst })
     })

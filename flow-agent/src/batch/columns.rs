@@ -136,7 +136,7 @@ of_records! {
     dscp: UINT8, u8, |r| r.dscp, |r, v| r.dscp = v;
     min_ttl: UINT8, u8, |r| r.min_ttl, |r, v| r.min_ttl = v;
     max_ttl: UINT8, u8, |r| r.max_ttl, |r, v| r.max_ttl = v;
-    tunnel_type: TUNNEL_TYPE, TunnelKind, |r| of_tunnel(r, |t| t.kind(), TunnelKind::None),
+    tunnel_type: TUNNEL_TYPE, TunnelKind, |r| of_tunnel(r, Tunnel::kind, TunnelKind::None),
         |r, v| set_tunnel(r, v == TunnelKind::None, |t| t.kind = v as u32);
     tunnel_id: UINT32, u32, |r| of_tunnel(r, |t| t.id, 0),
         |r, v| set_tunnel(r, v == 0, |t| t.id = v);

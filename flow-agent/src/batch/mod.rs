@@ -26,6 +26,7 @@
 mod batcher;
 mod block;
 mod books;
+mod buffers;
 mod cell;
 mod columns;
 mod decode;

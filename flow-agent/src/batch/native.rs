@@ -8,6 +8,7 @@ use std::ops::Range;
 
 use bytes::Bytes;
 
+use super::buffers::BUFFERS;
 use super::columns::{Column, DICTIONARY, STRING};
 use super::dictionary::Dictionary;
 
@@ -34,7 +35,7 @@ pub struct BlockSize {
 impl BlockBuilder {
     /// The head of a block.
     pub fn new(size: BlockSize) -> Self {
-        let mut out = Vec::with_capacity(size.octets);
+        let mut out = BUFFERS.take(size.octets);
         put_number(&mut out, size.columns as u64);
         put_number(&mut out, size.rows as u64);
         Self { out, rows: size.rows, missing: size.columns }
@@ -84,7 +85,7 @@ impl BlockBuilder {
     /// Columns that were announced are missing.
     pub fn finish(self) -> Bytes {
         assert_eq!(self.missing, 0, "columns are missing");
-        self.out.into()
+        BUFFERS.share(self.out)
     }
 
     /// A column of fixed width whose values are encoded already.

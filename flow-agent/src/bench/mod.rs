@@ -1,5 +1,5 @@
-//! Measurements on this host: what a packet costs in the kernel, what a flow costs to drain and to
-//! cache.
+//! Measurements on this host: what a packet costs in the kernel, what a flow costs to drain, to
+//! cache and to store.
 //!
 //! Programs and tables are loaded privately and attached nowhere; the programs
 //! are the shipped ones. One JSON object a line, or a table for people. Generator and workload
@@ -8,9 +8,11 @@
 mod cache;
 mod drain;
 pub mod generator;
+mod insert;
 mod kernel;
 mod live;
 pub mod rig;
+pub mod rows;
 pub mod updates;
 pub mod workload;
 
@@ -31,7 +33,9 @@ pub enum Stage {
     Cache,
     /// Packets a second on a live veth: metered and dropped, against only dropped.
     Live,
-    /// Everything.
+    /// Rows a second into an embedded store; needs no privilege.
+    Insert,
+    /// Everything but the inserts.
     All,
 }
 
@@ -42,6 +46,10 @@ pub struct Bench {
     pub stage: Stage,
     /// One working set instead of the usual ones.
     pub flows: Option<u32>,
+    /// Rows to insert.
+    pub rows: usize,
+    /// Insert into the rollups, too.
+    pub rollups: bool,
     /// JSON lines instead of a table.
     pub json: bool,
 }
@@ -81,6 +89,9 @@ impl Bench {
         if wanted(Stage::Live) {
             let flows = self.flows.unwrap_or(LIVE_FLOWS);
             live::measure(flows, |result| self.print(&result, &result.line()))?;
+        }
+        if self.stage == Stage::Insert {
+            insert::measure(self.rows, self.rollups, |result| self.print(&result, &result.line()))?;
         }
         Ok(())
     }

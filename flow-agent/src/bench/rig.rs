@@ -147,7 +147,7 @@ pub fn drain_into(rig: &mut Rig, to: &mut impl Destination) -> Result<(Sums, Cos
 }
 
 /// Time on a CPU, by one of its clocks.
-fn cpu_time(clock: ClockId) -> Duration {
+pub(super) fn cpu_time(clock: ClockId) -> Duration {
     let time = clock_gettime(clock);
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }

@@ -57,6 +57,17 @@ pub struct DeliveryConfig {
     pub quarantine_dir: PathBuf,
 }
 
+impl Default for DeliveryConfig {
+    fn default() -> Self {
+        Self {
+            access: AccessConfig::default(),
+            placement: Placement::default(),
+            in_flight: DEFAULT_IN_FLIGHT as usize,
+            quarantine_dir: DEFAULT_DIR.into(),
+        }
+    }
+}
+
 /// Beyond this inserts only wait for each other.
 const MOST_IN_FLIGHT: u64 = 16;
 const DEFAULT_IN_FLIGHT: u64 = 2;
@@ -238,7 +249,17 @@ mod tests {
             insert_timeout: Duration::from_secs(3),
             codec: Some(Codec::Zstd),
         };
-        assert_eq!(check(text), Ok(DeliveryConfig { access, placement: Placement::RoundRobin }));
+        let placement = Placement::RoundRobin;
+        assert_eq!(
+            check(text),
+            Ok(DeliveryConfig { access, placement, ..DeliveryConfig::default() })
+        );
+        let text = "[delivery]\nin_flight = 7\nquarantine_dir = '/q'";
+        let quarantine_dir = "/q".into();
+        assert_eq!(
+            check(text),
+            Ok(DeliveryConfig { in_flight: 7, quarantine_dir, ..DeliveryConfig::default() })
+        );
         assert_eq!(check(""), Ok(DeliveryConfig::default()));
         let none = check("[delivery]\npassword_file = ''").expect("valid");
         assert_eq!(none.access.password_file, None);

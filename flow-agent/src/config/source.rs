@@ -52,13 +52,13 @@ impl Config {
             ),
             ("[cache]", self.cache_section() != other.cache_section()),
             ("[batch]", self.batch != other.batch),
-            ("[spool]", self.spool != other.spool),
             ("[status]", self.status != other.status),
             ("[memory]", self.memory != other.memory),
             ("[analytics]", self.said_of_analytics() != other.said_of_analytics()),
             ("[enrich] or [services]", self.enrich != other.enrich),
             ("[state]", self.state != other.state),
             ("[delivery]", self.delivery != other.delivery),
+            ("[spool]", self.spool != other.spool),
         ];
         differences.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect()
     }
@@ -118,6 +118,7 @@ mod tests {
                 "enrich" => ("enabled = false", "[enrich] or [services]"),
                 "state" => ("interval_s = 77", "[state]"),
                 "delivery" => ("user = 'flows'", "[delivery]"),
+                "spool" => ("max_mib = 77", "[spool]"),
                 "analytics" => ("scan_ports = 50", "[analytics]"),
                 other => panic!("is [{other}] followed or does it need a restart?"),
             };

@@ -120,7 +120,6 @@ impl MeterLoop {
             self.vitals.early();
         }
         self.next = now + self.interval;
-        keep_running(&mut self.store);
         match self.pass(&pipeline.cache).and(looked) {
             Ok(()) => self.failed = 0,
             Err(error) if self.failed == FAILED_DRAINS => return Err(error),
@@ -166,12 +165,4 @@ impl MeterLoop {
 /// fill what is left before the next look.
 pub fn nearly_full(level: FillLevel) -> bool {
     level.flows > 0.25 || level.evicted > 0.1
-}
-
-/// Starts an embedded store that has died again. Its batches wait meanwhile, and
-/// the kernel tables go on counting.
-fn keep_running(store: &mut Store) {
-    if let Err(error) = store.ensure_running() {
-        tracing::warn!("the embedded store cannot be started again: {error}");
-    }
 }

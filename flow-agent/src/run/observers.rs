@@ -69,6 +69,7 @@ impl Observed<'_> {
             look: Arc::new(Mutex::new(self.look)),
             tables: self.tables,
             store: meter.store.endpoints(),
+            store_runs: meter.store.runs(),
             pressure: pressure.as_ref().map_or_else(PressureBook::default, Pressure::book),
             analytics: pipeline.analytics().map(Analytics::view),
             enrich: self.enrich,

@@ -66,30 +66,6 @@ impl ClickHouse {
         &self.address
     }
 
-    /// Asks in SQL; the answer in `format` is given to `out` piece by piece
-    /// until it returns false.
-    ///
-    /// # Errors
-    /// The store is away, or refuses the question.
-    pub async fn query(
-        &self,
-        sql: &str,
-        format: &str,
-        mut out: impl FnMut(&[u8]) -> bool,
-    ) -> Result<(), SinkError> {
-        let client = self.client();
-        let answer = async {
-            let mut answer = client.query_raw(sql).fetch_bytes(format)?;
-            while let Some(bytes) = answer.next().await? {
-                if !out(&bytes) {
-                    break;
-                }
-            }
-            Ok(())
-        };
-        answer.await.map_err(|error| self.error("answer", &error))
-    }
-
     /// The rows that a question with server-side parameters is answered with; `{table}` in it
     /// stands for `table` of the database.
     ///
@@ -158,7 +134,7 @@ impl ClickHouse {
     }
 
     /// Runs a statement that answers nothing; `patience` is how long it may take.
-    pub(super) async fn execute(
+    pub(super) async fn execute_within(
         &self,
         what: &str,
         sql: &str,

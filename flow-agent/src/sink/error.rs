@@ -57,6 +57,12 @@ pub enum SinkError {
          use an agent that is as new as the one that made them"
     )]
     NewerSchema { address: String, found: u32, known: u32 },
+    /// A question that cannot be asked.
+    #[error("{problem}")]
+    BadQuestion { problem: String },
+    /// The person who asked has stopped it.
+    #[error("stopped: the query is ended at the store, and what it had answered is not kept")]
+    Stopped,
     /// A file cannot be written.
     #[error("{path} cannot be written: {source}")]
     Output { path: String, source: std::io::Error },
@@ -66,7 +72,10 @@ impl SinkError {
     /// The process exit code for this error.
     pub fn exit(&self) -> Exit {
         match self {
-            Self::BadAddress { .. } | Self::File { .. } | Self::NoReplicas { .. } => Exit::Usage,
+            Self::BadAddress { .. }
+            | Self::BadQuestion { .. }
+            | Self::File { .. }
+            | Self::NoReplicas { .. } => Exit::Usage,
             Self::Unreachable { .. }
             | Self::NoConnection { .. }
             | Self::Tls { .. }
@@ -77,6 +86,7 @@ impl SinkError {
             Self::Refused { .. }
             | Self::Denied { .. }
             | Self::NewerSchema { .. }
+            | Self::Stopped
             | Self::Output { .. } => Exit::Failed,
         }
     }
@@ -99,6 +109,8 @@ impl SinkError {
             | Self::File { .. }
             | Self::NoReplicas { .. }
             | Self::NewerSchema { .. }
+            | Self::BadQuestion { .. }
+            | Self::Stopped
             | Self::Output { .. } => false,
         }
     }

@@ -98,6 +98,6 @@ impl ClickHouse {
     }
 
     async fn ddl(&self, what: &str, statement: &str) -> Result<(), SinkError> {
-        self.execute(what, statement, STATEMENT_TIMEOUT).await
+        self.execute_within(what, statement, STATEMENT_TIMEOUT).await
     }
 }

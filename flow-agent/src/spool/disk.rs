@@ -85,6 +85,32 @@ pub struct Changes {
     pub tainted: Option<Stored>,
 }
 
+impl DiskState {
+    /// The open segment.
+    pub fn open_segment(&self) -> Option<u64> {
+        self.active.as_ref().map(|active| active.writing.segment)
+    }
+
+    /// What is to be synced now. Closed segments are in it for the last time.
+    pub fn take_unsynced(&mut self) -> Vec<Arc<Writing>> {
+        let mut all = std::mem::take(&mut self.unsynced);
+        all.extend(self.active.as_ref().map(|active| active.writing.clone()));
+        all
+    }
+
+    /// Closed segments that wait to be synced, each with open files.
+    pub fn unsynced(&self) -> usize {
+        self.unsynced.len()
+    }
+}
+
+/// Octets that a batch takes, at most.
+pub fn need(batch: &FrozenBatch) -> u64 {
+    const HEADERS: u64 = 512;
+    let names: usize = batch.counts.iter().map(|(name, _)| name.len() + 32).sum();
+    RECORDS + batch.block.len() as u64 + 2 * names as u64 + HEADERS
+}
+
 impl Disk {
     pub fn new(
         files: Arc<dyn FileSystem>,
@@ -111,13 +137,6 @@ impl Disk {
         })
     }
 
-    /// Octets that a batch takes, at most.
-    pub fn need(&self, batch: &FrozenBatch) -> u64 {
-        const HEADERS: u64 = 512;
-        let names: usize = batch.counts.iter().map(|(name, _)| name.len() + 32).sum();
-        RECORDS + batch.block.len() as u64 + 2 * names as u64 + HEADERS
-    }
-
     /// Writes a batch.
     pub fn write(
         &self,
@@ -125,7 +144,7 @@ impl Disk {
         batch: &FrozenBatch,
         changes: &mut Changes,
     ) -> io::Result<Stored> {
-        let need = self.need(batch) - RECORDS;
+        let need = need(batch) - RECORDS;
         if let Some(active) = &state.active
             && active.end > RECORDS
             && active.end + need > self.segment_octets
@@ -167,36 +186,39 @@ impl Disk {
 
     fn begin(&self, state: &mut DiskState) -> io::Result<Active> {
         let segment = state.next;
-        let names = [segment_name(segment), index_name(segment)];
-        let made = (|| {
-            let file = self.files.create(&names[0])?;
-            write_all_at(&*file, 0, &segment::head(segment))?;
-            let sums = Sums::empty();
-            let (at, octets) = sums.encode();
-            write_all_at(&*file, at, &octets)?;
-            let index = self.files.create(&names[1])?;
-            append_all(&*index, &segment::head(segment))?;
-            if self.fsync == Fsync::Always {
-                self.files.sync_folder()?;
-            }
-            let index_octets = segment::HEAD_LENGTH as u64;
-            let writing = Writing {
-                segment,
-                file,
-                index,
-                dirty: AtomicBool::new(true),
-                fresh: AtomicBool::new(true),
-            };
-            Ok(Active { writing: Arc::new(writing), end: RECORDS, index_octets, sums })
-        })();
-        // Whatever happened, no other segment has this number.
+        // Whatever happens, no other segment has this number.
         state.next += 1;
-        if made.is_err() {
-            for name in names {
-                let _ = self.files.remove(&name);
-            }
+        let [name, index_name] = [segment_name(segment), index_name(segment)];
+        // One that is there is somebody's: it is never removed here.
+        let file = self.files.create(&name)?;
+        let index = self.files.create(&index_name).inspect_err(|_| {
+            let _ = self.files.remove(&name);
+        })?;
+        let sums = Sums::empty();
+        let written = write_all_at(&*file, 0, &segment::head(segment))
+            .and_then(|()| {
+                let (at, octets) = sums.encode();
+                write_all_at(&*file, at, &octets)
+            })
+            .and_then(|()| append_all(&*index, &segment::head(segment)))
+            .and_then(|()| match self.fsync {
+                Fsync::Always => self.files.sync_folder(),
+                _ => Ok(()),
+            });
+        if let Err(error) = written {
+            let _ = self.files.remove(&name);
+            let _ = self.files.remove(&index_name);
+            return Err(error);
         }
-        made
+        let [dirty, fresh] = [(); 2].map(|()| AtomicBool::new(true));
+        let writing = Writing { segment, file, index, dirty, fresh };
+        let index_octets = segment::HEAD_LENGTH as u64;
+        Ok(Active { writing: Arc::new(writing), end: RECORDS, index_octets, sums })
+    }
+
+    /// True if what was written is ever to be synced.
+    pub fn syncs(&self) -> bool {
+        self.fsync != Fsync::Never
     }
 
     /// No more is written to the open segment; its number.
@@ -208,23 +230,6 @@ impl Disk {
             state.unsynced.push(active.writing);
         }
         segment
-    }
-
-    /// The open segment.
-    pub fn open_segment(&self, state: &DiskState) -> Option<u64> {
-        state.active.as_ref().map(|active| active.writing.segment)
-    }
-
-    /// What is to be synced now. Closed segments are in it for the last time.
-    pub fn take_unsynced(&self, state: &mut DiskState) -> Vec<Arc<Writing>> {
-        let mut all = std::mem::take(&mut state.unsynced);
-        all.extend(state.active.as_ref().map(|active| active.writing.clone()));
-        all
-    }
-
-    /// Closed segments that wait to be synced, each with open files.
-    pub fn unsynced(&self, state: &DiskState) -> usize {
-        state.unsynced.len()
     }
 
     /// Reads a batch back.

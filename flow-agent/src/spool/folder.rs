@@ -52,6 +52,10 @@ impl FileSystem for Folder {
     }
 
     fn lock(&self) -> io::Result<Box<dyn Any + Send + Sync>> {
+        // Others may have folders beside it.
+        if let Some(parent) = self.path.parent() {
+            DirBuilder::new().recursive(true).mode(0o755).create(parent)?;
+        }
         DirBuilder::new().recursive(true).mode(0o700).create(&self.path)?;
         let file = options().create(true).truncate(false).open(self.at(LOCK))?;
         flock(&file, FlockOperation::NonBlockingLockExclusive)?;

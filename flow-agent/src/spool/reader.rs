@@ -1,6 +1,10 @@
 //! The end of a spool that delivers.
 
+use std::io;
 use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::io::Errno;
 
 use super::contents::{LossReason, Losses};
 use super::core::Entry;
@@ -58,14 +62,21 @@ impl SpoolReader {
 
     /// From the disk; none, and lost, if it is not there as it was written.
     async fn load(&self, number: u64, entry: Entry) -> Option<Arc<FrozenBatch>> {
-        let shared = self.shared.clone();
-        let loaded = tokio::task::spawn_blocking(move || shared.load(&entry)).await;
-        let loaded = loaded.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()));
-        match loaded {
-            Ok(batch) => Some(batch),
-            Err(problem) => {
-                self.shared.lose_unreadable(number, &problem);
-                None
+        let entry = Arc::new(entry);
+        loop {
+            let (shared, entry) = (self.shared.clone(), entry.clone());
+            let loaded = tokio::task::spawn_blocking(move || shared.load(&entry)).await;
+            match loaded.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic())) {
+                Ok(batch) => return Some(batch),
+                Err(problem) if is_damage(&problem) => {
+                    self.shared.lose_unreadable(number, &problem);
+                    return None;
+                }
+                Err(problem) => {
+                    // Such as too many open files: the batch is there.
+                    self.shared.tell(&problem);
+                    tokio::time::sleep(TRY_AGAIN).await;
+                }
             }
         }
     }
@@ -92,6 +103,18 @@ impl SpoolReader {
             self.shared.lose(number, LossReason::Undelivered);
         }
         self.losses()
+    }
+}
+
+/// Between two tries to read a batch that the system refuses to read.
+const TRY_AGAIN: Duration = Duration::from_secs(1);
+
+/// True if trying again would not help.
+fn is_damage(error: &io::Error) -> bool {
+    let damage = [Errno::IO, Errno::NOENT, Errno::UCLEAN, Errno::BADMSG, Errno::NODATA];
+    match error.raw_os_error() {
+        Some(number) => damage.iter().any(|errno| errno.raw_os_error() == number),
+        None => true,
     }
 }
 

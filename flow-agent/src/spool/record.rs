@@ -5,12 +5,12 @@ use std::sync::Arc;
 use flow_common::Count;
 use uuid::Uuid;
 
-use super::codec::{
-    MOST_PIECE, PIECE, Reader, checksum, piece, put_counts, take_counts, take_piece,
-};
+use super::codec::{PIECE, Reader, checksum, piece, put_counts, take_counts, take_piece};
 use crate::frozen::{FrozenBatch, Table};
 
 const MAGIC: [u8; 4] = *b"FREC";
+/// With four thousand interfaces; counts of more are summed up.
+const MOST_HEADER: usize = 128 << 10;
 
 /// What comes before the block, and a second time in the index.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,11 +47,11 @@ impl RecordHeader {
         content.extend(self.rows.to_le_bytes());
         content.extend(self.octets.to_le_bytes());
         content.extend(self.checksum.to_le_bytes());
+        let content_before = content.len();
         put_counts(
             &mut content,
             self.counts.iter().map(|(name, count)| (name, count)),
-            // The index has it inside a piece of its own.
-            MOST_PIECE - 256,
+            MOST_HEADER - PIECE - content_before,
         );
         piece(MAGIC, 0, &content)
     }
@@ -79,7 +79,7 @@ impl RecordHeader {
             return None;
         }
         let (_, length) = (reader.u8()?, reader.u32()? as usize);
-        (length <= MOST_PIECE).then_some(PIECE + length)
+        (PIECE + length <= MOST_HEADER).then_some(PIECE + length)
     }
 
     /// Where the next header may begin, after the first of `octets`.

@@ -11,8 +11,9 @@ use std::sync::Arc;
 use rustix::io::Errno;
 use uuid::Uuid;
 
+use super::book::Book;
 use super::contents::{Contents, LossReason, Losses};
-use super::core::{Book, Core, Entry, Place, State};
+use super::core::{Core, Entry, Place, State};
 use super::disk::Disk;
 use super::error::SpoolError;
 use super::file_system::{FileSystem, append_all};

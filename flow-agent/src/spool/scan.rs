@@ -16,6 +16,8 @@ use super::segment::{self, RECORDS, Sums, VERSION, index_name, segment_name};
 
 /// An index that is larger is none of ours; the rest of it is not read.
 const MOST_INDEX: u64 = 256 << 20;
+/// A damaged file is searched for no more places than these that look like a record.
+const MOST_CANDIDATES: usize = 100_000;
 /// So much is searched at a time for the next record.
 const STEP: usize = 1 << 20;
 
@@ -33,8 +35,6 @@ pub struct Scan {
     pub octets: u64,
     /// Something is not as it was written.
     pub damaged: bool,
-    /// The file ends before what was written does.
-    pub cut: bool,
 }
 
 /// A record.
@@ -95,7 +95,6 @@ impl Scan {
         }
         for (offset, header) in indexed {
             if !visited.contains(&offset) {
-                scan.cut |= offset >= length;
                 scan.damaged |= offset < length;
                 scan.records.push(Record { offset, header, place: None });
             }
@@ -116,9 +115,8 @@ impl Scan {
         let mut known = self.told.clone();
         let mut ids = BTreeSet::new();
         for Record { header, .. } in self.records.iter().filter(|record| record.offset < sums.end) {
-            if ids.insert(header.id) {
-                known.add(header.rows, &header.counts);
-            }
+            ids.insert(header.id);
+            known.add(header.rows, &header.counts);
         }
         // The write of the sums failed, and the batch went to another segment.
         if let Some(header) = elsewhere.get(&sums.last)
@@ -154,25 +152,19 @@ impl Walk<'_> {
             let copy = || self.indexed.get(&offset).map(|h| (h.clone(), h.encode().len()));
             let damaged = own.is_none();
             let Some((header, length)) = own.or_else(copy) else {
-                match self.next(offset) {
-                    Some(next) => {
-                        scan.damaged = true;
-                        offset = next;
-                        continue;
-                    }
-                    None => {
-                        // Nothing follows that could be read: the end of what was written.
-                        scan.cut = true;
-                        return;
-                    }
+                if let Some(next) = self.next(offset) {
+                    scan.damaged = true;
+                    offset = next;
+                    continue;
                 }
+                // Nothing follows that could be read: the end of what was written.
+                return;
             };
             scan.damaged |= damaged;
             visited.insert(offset);
             let block = offset + length as u64;
             let end = block + u64::from(header.octets);
             let place = Place { segment: self.number, offset: block, checksum: header.checksum };
-            scan.cut |= end > self.length;
             let place = (end <= self.length).then_some(place);
             scan.records.push(Record { offset, header, place });
             offset = end;
@@ -195,21 +187,22 @@ impl Walk<'_> {
         let indexed = indexed.filter(|next| *next < self.length);
         let limit = indexed.unwrap_or(self.length);
         let mut octets = vec![0; STEP.min(MOST_PIECE)];
-        let mut from = offset;
+        let (mut from, mut candidates) = (offset, 0);
         while from < limit {
             let filled = read_at(self.file, from, &mut octets).ok()?;
             let mut at = 0;
             while let Some(found) = RecordHeader::next_in(&octets[at..filled]) {
                 at += found;
                 let candidate = from + at as u64;
-                if candidate >= limit {
+                candidates += 1;
+                if candidate >= limit || candidates > MOST_CANDIDATES {
                     break;
                 }
                 if self.header(candidate).is_some() {
                     return Some(candidate);
                 }
             }
-            if filled < octets.len() {
+            if filled < octets.len() || candidates > MOST_CANDIDATES {
                 break;
             }
             // A magic number may lie across the steps.

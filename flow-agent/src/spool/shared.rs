@@ -7,12 +7,12 @@ use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use rustix::io::Errno;
 use tokio::sync::Notify;
 
+use super::book::{After, Leaving};
 use super::contents::{Contents, LossReason};
-use super::core::{After, Core, Entry, Leaving, Place, Settled};
-use super::disk::{Changes, Disk, DiskState};
+use super::core::{Core, Entry, Place, Settled};
+use super::disk::Disk;
 use super::index::Note;
 use super::segment::Name;
 use super::settings::Full;
@@ -30,7 +30,7 @@ const TELL_EACH: u64 = 100;
 pub struct Shared {
     core: Mutex<Core>,
     /// None: in memory only.
-    disk: Option<Disk>,
+    pub(super) disk: Option<Disk>,
     full: Full,
     /// A batch came, or the writer is gone.
     pub arrived: Notify,
@@ -44,6 +44,8 @@ pub struct Shared {
 pub enum NoRoom {
     /// The files may not take more, or there are too many batches.
     Disk,
+    /// The batch is larger than the files may be, and the memory is full.
+    TooLarge,
     /// The disk is full, and so is the memory.
     Space,
     /// The disk fails, and the memory is full.
@@ -99,7 +101,7 @@ impl Shared {
             match self.put_on_disk(disk, &mut state, batch, tainted) {
                 Ok(()) => {
                     self.write_only_in_memory(disk, &mut state);
-                    let crowd = disk.unsynced(&state) > MOST_UNSYNCED;
+                    let crowd = state.unsynced() > MOST_UNSYNCED;
                     drop(state);
                     if crowd {
                         self.sync_all();
@@ -121,257 +123,14 @@ impl Shared {
         Ok(Kept::Memory)
     }
 
-    fn put_on_disk(
-        &self,
-        disk: &Disk,
-        state: &mut DiskState,
-        batch: &Arc<FrozenBatch>,
-        tainted: &mut Vec<Place>,
-    ) -> Result<(), NoRoom> {
-        const ATTEMPTS: u32 = 2;
-        for _ in 0..ATTEMPTS {
-            self.check_room(disk, batch)?;
-            match self.write(disk, state, batch, tainted) {
-                Ok(place) => {
-                    let mut places = vec![place];
-                    places.append(tainted);
-                    self.core().insert(Entry::new(batch, places), Some(batch), false);
-                    return Ok(());
-                }
-                Err(error) if is_full(&error) => return Err(NoRoom::Space),
-                Err(_) => {}
-            }
-        }
-        Err(NoRoom::Failing)
-    }
-
-    fn check_room(&self, disk: &Disk, batch: &FrozenBatch) -> Result<(), NoRoom> {
-        let need = disk.need(batch);
-        let (crowded, used, aside) = {
-            let core = self.core();
-            (core.is_crowded(), core.disk(), core.figures.damaged_octets)
-        };
-        if crowded {
-            return Err(NoRoom::Disk);
-        }
-        if aside > 0 && used + aside + need > disk.max_octets {
-            self.remove_damaged(disk);
-        }
-        if used + need > disk.max_octets {
-            return Err(NoRoom::Disk);
-        }
-        if disk.has_space(need) { Ok(()) } else { Err(NoRoom::Space) }
-    }
-
-    /// Writes a batch, and does what follows from a failure.
-    fn write(
-        &self,
-        disk: &Disk,
-        state: &mut DiskState,
-        batch: &FrozenBatch,
-        tainted: &mut Vec<Place>,
-    ) -> io::Result<Place> {
-        let mut changes = Changes::default();
-        let written = disk.write(state, batch, &mut changes);
-        let at_risk = changes.unsafe_segment;
-        self.note_syncs(&changes);
-        if let Some(stored) = &changes.tainted {
-            let mut core = self.core();
-            let book = core.segments.entry(stored.place.segment).or_default();
-            (book.octets, book.open) = (stored.octets, true);
-            tainted.push(stored.place);
-        }
-        let result = match written {
-            Ok(stored) => {
-                let mut core = self.core();
-                let book = core.segments.entry(stored.place.segment).or_default();
-                (book.octets, book.open) = (stored.octets, true);
-                core.figures.trouble = None;
-                Ok(stored.place)
-            }
-            Err(error) => {
-                self.tell(&error);
-                Err(error)
-            }
-        };
-        for segment in changes.closed {
-            // Where the files are gone for sure, the batch is not: else they may come back with a
-            // power cut, and it would be called lost.
-            if self.closed(disk, segment)
-                && tainted.iter().any(|place| place.segment == segment)
-                && disk.files.sync_folder().is_ok()
-            {
-                tainted.retain(|place| place.segment != segment);
-            }
-        }
-        if let Some(segment) = at_risk {
-            self.core().figures.sync_errors += 1;
-            self.write_anew(disk, state, segment);
-        }
-        result
-    }
-
-    /// Nothing is written to a segment any more; true if it is gone.
-    fn closed(&self, disk: &Disk, segment: u64) -> bool {
-        let after = {
-            let mut core = self.core();
-            let book = core.segments.entry(segment).or_default();
-            book.open = false;
-            book.closed(segment)
-        };
-        after.is_some_and(|after| self.follow(disk, after, None))
-    }
-
-    /// The sync of a segment failed: the system may have dropped what it had, and another sync
-    /// would prove nothing. What is not settled is written again elsewhere, or held.
-    fn write_anew(&self, disk: &Disk, state: &mut DiskState, segment: u64) {
-        let numbers = self.core().segments.get(&segment).map(|book| book.live.clone());
-        let mut works = true;
-        for number in numbers.unwrap_or_default() {
-            let Some(batch) = self.peek(number) else { continue };
-            works = works && self.move_to_disk(disk, state, number, &batch, true);
-            if !works && !self.core().hold(number, &batch) {
-                tracing::warn!(
-                    "batch {} may not outlive a power cut: its sync failed, and there is no room \
-                     in memory",
-                    batch.id
-                );
-            }
-        }
-    }
-
-    /// Writes an entry; false if that fails. A failed sync in here concerns this entry alone when
-    /// it is `last`, because its segment was begun for it.
-    fn move_to_disk(
-        &self,
-        disk: &Disk,
-        state: &mut DiskState,
-        number: u64,
-        batch: &FrozenBatch,
-        last: bool,
-    ) -> bool {
-        if self.check_room(disk, batch).is_err() && !last {
-            return false;
-        }
-        let mut changes = Changes::default();
-        let written = disk.write(state, batch, &mut changes);
-        self.note_syncs(&changes);
-        let stored = match &written {
-            Ok(stored) => Some(stored),
-            Err(error) => {
-                self.tell(error);
-                changes.tainted.as_ref()
-            }
-        };
-        if let Some(stored) = stored {
-            let mut core = self.core();
-            let book = core.segments.entry(stored.place.segment).or_default();
-            (book.octets, book.open) = (stored.octets, true);
-            if written.is_ok() {
-                core.figures.trouble = None;
-                if !core.move_to(number, stored.place) {
-                    // Settled meanwhile, and so it is here.
-                    drop(core);
-                    let note = Note::Settled(batch.id);
-                    self.note(disk, stored.place.segment, &note, false);
-                }
-            } else {
-                core.taint(number, stored.place);
-            }
-        }
-        for segment in changes.closed {
-            self.closed(disk, segment);
-        }
-        if let Some(segment) = changes.unsafe_segment {
-            self.core().figures.sync_errors += 1;
-            // What came here before this entry is at risk, too.
-            let others = self.core().segments.get(&segment).map(|book| book.live.clone());
-            for number in others.unwrap_or_default() {
-                if let Some(batch) = self.peek(number) {
-                    self.core().hold(number, &batch);
-                }
-            }
-        }
-        written.is_ok()
-    }
-
-    /// Writes what is in memory alone, as far as that works.
-    fn write_only_in_memory(&self, disk: &Disk, state: &mut DiskState) {
-        let numbers = self.core().only_in_memory();
-        for number in numbers {
-            let Some(batch) = self.peek(number) else { continue };
-            if !self.move_to_disk(disk, state, number, &batch, false) {
-                return;
-            }
-        }
-    }
-
-    /// See [`Shared::write_only_in_memory`].
-    pub fn write_what_is_only_in_memory(&self) {
-        if let Some(disk) = &self.disk {
-            self.write_only_in_memory(disk, &mut disk.state());
-        }
-    }
-
-    /// Syncs what was written and is not settled yet, and tries again what failed before.
-    pub fn sync_all(&self) {
-        let Some(disk) = &self.disk else { return };
-        let unsynced = disk.take_unsynced(&mut disk.state());
-        let (mut failed, mut fresh, mut changes) = (Vec::new(), false, Changes::default());
-        for writing in unsynced {
-            let segment = writing.segment;
-            let live = self.core().segments.get(&segment).is_some_and(|book| !book.live.is_empty());
-            if !live {
-                continue;
-            }
-            fresh |= writing.is_fresh();
-            if let Err(error) = writing.sync(true, &mut changes.syncs) {
-                self.tell(&error);
-                failed.push(segment);
-            }
-        }
-        self.note_syncs(&changes);
-        if fresh && let Err(error) = disk.files.sync_folder() {
-            self.tell(&error);
-        }
-        let mut state = disk.state();
-        for segment in failed {
-            self.core().figures.sync_errors += 1;
-            if disk.open_segment(&state) == Some(segment) {
-                let segment = disk.close(&mut state);
-                self.closed(disk, segment);
-            }
-            self.write_anew(disk, &mut state, segment);
-        }
-        self.write_only_in_memory(disk, &mut state);
-        drop(state);
-        self.remove_again(disk);
-    }
-
-    /// Segments that could not be removed when they should have been.
-    fn remove_again(&self, disk: &Disk) {
-        let spent: Vec<After> = {
-            let core = self.core();
-            core.segments.iter().filter_map(|(segment, book)| book.closed(*segment)).collect()
-        };
-        for after in spent {
-            self.follow(disk, after, None);
-        }
-    }
-
-    fn note_syncs(&self, changes: &Changes) {
-        let mut core = self.core();
-        core.figures.syncs += changes.syncs.len() as u64;
-        let seconds: f64 = changes.syncs.iter().map(std::time::Duration::as_secs_f64).sum();
-        core.figures.sync_seconds += seconds;
-    }
-
     /// Makes room by the loss of what is oldest; false if there is nothing that may be dropped.
     pub fn drop_oldest(&self, no_room: NoRoom) -> bool {
         let (reason, on_disk) = match no_room {
             NoRoom::Disk | NoRoom::Space => (LossReason::FullOldest, true),
             NoRoom::Memory => (LossReason::FullOldest, false),
             NoRoom::Failing => (LossReason::Error, false),
+            // All others would not be enough.
+            NoRoom::TooLarge => return false,
         };
         if on_disk
             && let Some(disk) = &self.disk
@@ -394,7 +153,7 @@ impl Shared {
         for leaving in leaving {
             self.follow_all(leaving);
         }
-        if disk.open_segment(&state) == Some(segment) {
+        if state.open_segment() == Some(segment) {
             let segment = disk.close(&mut state);
             self.closed(disk, segment);
         }
@@ -480,7 +239,7 @@ impl Shared {
     }
 
     /// Does what follows on disk; true if the segment is gone. The note may have to be synced.
-    fn follow(&self, disk: &Disk, after: After, note: Option<(&Note, bool)>) -> bool {
+    pub(super) fn follow(&self, disk: &Disk, after: After, note: Option<(&Note, bool)>) -> bool {
         if let (After::Remove(segment) | After::MoveAside(segment), Some((note, true))) =
             (after, note)
         {
@@ -514,7 +273,7 @@ impl Shared {
         }
     }
 
-    fn note(&self, disk: &Disk, segment: u64, note: &Note, sync: bool) {
+    pub(super) fn note(&self, disk: &Disk, segment: u64, note: &Note, sync: bool) {
         match disk.note(segment, note, sync) {
             Ok(octets) => {
                 if let Some(book) = self.core().segments.get_mut(&segment) {
@@ -531,7 +290,7 @@ impl Shared {
     }
 
     /// What was moved aside makes room when there is none.
-    fn remove_damaged(&self, disk: &Disk) {
+    pub(super) fn remove_damaged(&self, disk: &Disk) {
         let Ok(names) = disk.files.list() else { return };
         for name in names {
             if Name::parse(&name) == Some(Name::Damaged) {
@@ -544,7 +303,7 @@ impl Shared {
         self.core().figures.damaged_octets = 0;
     }
 
-    fn tell(&self, error: &io::Error) {
+    pub(super) fn tell(&self, error: &io::Error) {
         let mut core = self.core();
         core.figures.write_errors += 1;
         core.figures.trouble = Some(error.to_string());
@@ -557,10 +316,4 @@ impl Shared {
             );
         }
     }
-}
-
-/// True if a disk is full, rather than broken.
-fn is_full(error: &io::Error) -> bool {
-    let full = [Errno::NOSPC, Errno::DQUOT, Errno::FBIG];
-    full.iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
 }

@@ -71,14 +71,14 @@ impl SpoolWriter {
                 Err(no_room) => no_room,
             };
             let again = match full {
-                Full::Block => self.wait_for_room(),
+                Full::Block => no_room != NoRoom::TooLarge && self.wait_for_room(),
                 Full::DropOldest => self.shared.drop_oldest(no_room),
                 Full::DropNewest => false,
             };
             if !again {
                 let reason = match no_room {
                     NoRoom::Failing => LossReason::Error,
-                    NoRoom::Disk | NoRoom::Space | NoRoom::Memory => LossReason::FullNewest,
+                    _ => LossReason::FullNewest,
                 };
                 self.shared.drop_new(&batch, &tainted, reason);
                 break None;

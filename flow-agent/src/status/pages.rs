@@ -32,6 +32,11 @@ pub fn status(sources: &Sources) -> Value {
         "uptime_s": vitals.uptime().as_secs(),
         "store": sources.store.address().to_string(),
         "endpoints": endpoints(sources),
+        "embedded_store": sources.store_runs.as_ref().map(|runs| json!({
+            "up": runs.is_up(),
+            "restarts": runs.restarts(),
+            "failed_starts": runs.failed_starts(),
+        })),
         "interfaces": { "metered": list.metered.len(), "refused": list.refused.len() },
         "rules": rules(sources),
         "tables": {

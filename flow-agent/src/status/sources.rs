@@ -18,6 +18,7 @@ use crate::names::NameBook;
 use crate::pressure::PressureBook;
 use crate::sink::{DeliveryBook, Endpoints};
 use crate::spool::SpoolStatus;
+use crate::store::StoreRuns;
 use crate::waiting::Waiting;
 
 /// The rules that the configuration asks for; clones share them.
@@ -72,6 +73,8 @@ pub struct Sources {
     pub tables: TableSize,
     /// The store, with connections of its own; none that come from elsewhere.
     pub store: Endpoints,
+    /// What became of the process of an embedded store.
+    pub store_runs: Option<Arc<StoreRuns>>,
     /// Memory pressure.
     pub pressure: PressureBook,
     /// What the analytics have found; none if they are switched off.

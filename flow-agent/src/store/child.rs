@@ -3,7 +3,7 @@
 //! however the parent ends (it watches its standard input), and always cleanly.
 
 use std::io::{BufRead as _, BufReader, Read, Write as _};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::{Command, ExitStatus, Stdio};
@@ -118,6 +118,11 @@ impl Child {
     /// Its process id.
     pub fn pid(&self) -> u32 {
         self.process.id()
+    }
+
+    /// Readable once it has ended.
+    pub fn pidfd(&self) -> BorrowedFd<'_> {
+        self.pidfd.as_fd()
     }
 
     /// How it ended, if it has; asks the kernel and waits for nothing.

@@ -2,6 +2,7 @@
 //! and a data folder, leaves a URL and a password. What must hold: both stay
 //! the same for as long as this lives, also when the process is started again.
 
+use std::os::fd::BorrowedFd;
 use std::path::Path;
 use std::time::Duration;
 
@@ -68,6 +69,11 @@ impl EmbeddedStore {
     /// Its process id.
     pub fn pid(&self) -> u32 {
         self.child.pid()
+    }
+
+    /// Readable once its process has ended.
+    pub fn pidfd(&self) -> BorrowedFd<'_> {
+        self.child.pidfd()
     }
 
     /// Ends it and waits until all data is written.

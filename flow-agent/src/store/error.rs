@@ -38,6 +38,16 @@ pub enum StoreError {
         /// What the loader said.
         reason: String,
     },
+    /// The library is of another release.
+    #[error(
+        "the engine library {} is libchdb {version}, and this agent is made for {}; run `cargo xtask setup`, or set FLOW_LIBCHDB to that version", path.display(), super::library::VERSION
+    )]
+    LibraryVersion {
+        /// The library.
+        path: PathBuf,
+        /// What it says it is.
+        version: String,
+    },
     /// The address is taken.
     #[error(
         "cannot listen on {listen}: another program listens there; stop it, or choose another port with --listen (port 0 picks a free one)"
@@ -97,6 +107,18 @@ pub enum StoreError {
     ForeignFolder {
         /// The folder.
         dir: PathBuf,
+    },
+    /// A newer engine has had the folder open.
+    #[error(
+        "the store in {} was made by {made}, newer than this one ({known}); use an agent and engine that are as new, or another folder", dir.display()
+    )]
+    NewerFolder {
+        /// The folder.
+        dir: PathBuf,
+        /// Who made it.
+        made: String,
+        /// What this one knows.
+        known: String,
     },
     /// Another store has the folder open.
     #[error(
@@ -188,8 +210,10 @@ impl StoreError {
             Self::LibraryUnreadable { .. } => Exit::Privilege,
             Self::LibraryMissing { .. }
             | Self::LibraryBroken { .. }
+            | Self::LibraryVersion { .. }
             | Self::NotLoopback { .. }
             | Self::ForeignFolder { .. }
+            | Self::NewerFolder { .. }
             | Self::NotAFolder { .. }
             | Self::NoStore { .. }
             | Self::Folder { .. }

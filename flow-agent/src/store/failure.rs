@@ -24,6 +24,8 @@ pub mod code {
     pub const UNKNOWN_SETTING: i32 = 115;
     /// `READONLY`
     pub const READONLY: i32 = 164;
+    /// `TOO_MANY_SIMULTANEOUS_QUERIES`
+    pub const TOO_MANY_SIMULTANEOUS_QUERIES: i32 = 202;
     /// `NETWORK_ERROR`
     pub const NETWORK_ERROR: i32 = 210;
     /// `QUERY_WITH_SAME_ID_IS_ALREADY_RUNNING`
@@ -99,7 +101,8 @@ impl Failure {
             }
             223 => StatusCode::PAYLOAD_TOO_LARGE,
             48 => StatusCode::NOT_IMPLEMENTED,
-            76 | 209 | 439 => StatusCode::SERVICE_UNAVAILABLE,
+            // 202 is 500 in ClickHouse; 503 is what balancers and clients wait at.
+            76 | 202 | 209 | 439 => StatusCode::SERVICE_UNAVAILABLE,
             381 => StatusCode::LENGTH_REQUIRED,
             159 => StatusCode::REQUEST_TIMEOUT,
             _ => StatusCode::INTERNAL_SERVER_ERROR,

@@ -16,6 +16,9 @@ use libloading::Library;
 use super::StoreError;
 use super::failure::Failure;
 
+/// The releases whose C API this is written after.
+const API: &str = "26.7.";
+
 type Handle = *mut c_void;
 type Count = unsafe extern "C" fn(Handle) -> u64;
 type Text = unsafe extern "C" fn(Handle) -> *const c_char;
@@ -95,6 +98,7 @@ pub type Params = [(String, String)];
 /// The open engine of this process; one data folder per process.
 pub struct Engine {
     api: &'static Api,
+    version: String,
     arguments: Vec<CString>,
 }
 
@@ -108,12 +112,21 @@ impl Engine {
         // SAFETY: the constructors of libchdb are those of any ClickHouse
         // binary; it is opened once, before it is used from any thread.
         let opened = unsafe { Library::new(library) }.map_err(broken)?;
+        let version = version(&opened).map_err(broken)?;
+        if !version.starts_with(API) {
+            return Err(StoreError::LibraryVersion { path: library.to_owned(), version });
+        }
         let api = Api::load(&opened).map_err(broken)?;
         // The engine's threads outlive every handle: unloading it would crash.
         std::mem::forget(opened);
         // SAFETY: called before the first connect, as chdb.h asks.
         unsafe { (api.set_signal_handlers)(0) };
-        Ok(Self { api: Box::leak(Box::new(api)), arguments: Vec::new() })
+        Ok(Self { api: Box::leak(Box::new(api)), version, arguments: Vec::new() })
+    }
+
+    /// The version of the library.
+    pub fn version(&self) -> &str {
+        &self.version
     }
 
     /// Sets the server options that the first connection boots the engine
@@ -306,6 +319,14 @@ impl Drop for QueryResult {
             unsafe { (self.api.result_destroy)(self.raw) };
         }
     }
+}
+
+/// What the library says it is.
+fn version(library: &Library) -> Result<String, libloading::Error> {
+    type Version = unsafe extern "C" fn() -> *const c_char;
+    // SAFETY: the type is written after chdb.h; the text is static.
+    let version = unsafe { text(library.get::<Version>(b"chdb_version")?()) };
+    Ok(version.unwrap_or_default())
 }
 
 /// Copies a terminated string.

@@ -22,7 +22,8 @@ pub fn check_is_store(dir: &Path) -> Result<(), StoreError> {
     }
 }
 
-fn failed(dir: &Path, source: io::Error) -> StoreError {
+/// The folder cannot be used.
+pub fn failed(dir: &Path, source: io::Error) -> StoreError {
     StoreError::Folder { dir: dir.to_owned(), uid: geteuid().as_raw(), source }
 }
 

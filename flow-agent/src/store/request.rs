@@ -139,6 +139,11 @@ impl Request {
         Ok(request)
     }
 
+    /// Whether the body is text as it is: neither encoded nor a form.
+    pub fn is_plain(&self) -> bool {
+        self.body_encoding.is_none() && !self.decompress && self.boundary.is_none()
+    }
+
     /// Adds a parameter that is either a query parameter or a setting.
     pub fn add(&mut self, name: &str, value: String) {
         if let Some(param) = name.strip_prefix("param_") {

@@ -29,6 +29,7 @@ use super::failure::{Failure, code};
 use super::ffi::Figures;
 use super::job::{Job, Progress};
 use super::output::{self, Output, ResponseBody};
+use super::places::Class;
 use super::request::Request;
 use super::state::{KillGuard, State};
 
@@ -150,12 +151,22 @@ async fn start(
     state: &Arc<State>,
     request: Request,
     query_id: &str,
-    body: Incoming,
+    mut body: Incoming,
 ) -> Result<Running, Failure> {
     let progress = Arc::new(Progress::default());
     let registered = state.register(query_id, &progress)?;
-    let Ok(place) = Arc::clone(&state.places).acquire_owned().await else {
-        return Err(Failure::new(code::ABORTED, "ABORTED", "The store is stopping"));
+    let first = if request.query.is_empty() { frame(&mut body).await } else { None };
+    let class = match &first {
+        _ if !request.query.is_empty() => Class::of(request.query.as_bytes()),
+        Some(Piece::Data(data)) if request.is_plain() => Class::of(data),
+        _ => Class::Other,
+    };
+    let place = match state.places.take(class).await {
+        Ok(place) => place,
+        Err(failure) => {
+            tokio::spawn(discard(body));
+            return Err(failure);
+        }
     };
     let (sender, reader) = body::channel();
     let (out, pipe) = pipe::pipe().map_err(system)?;
@@ -178,7 +189,8 @@ async fn start(
         drop((registered, place));
         result
     });
-    let pump = (Box::pin(pump(body, sender)) as Pin<Box<dyn Future<Output = ()> + Send>>).fuse();
+    let pump =
+        (Box::pin(pump(first, body, sender)) as Pin<Box<dyn Future<Output = ()> + Send>>).fuse();
     Ok(Running { job, pipe, progress, kill, pump })
 }
 
@@ -216,18 +228,24 @@ fn system(error: io::Error) -> Failure {
     Failure::new(code::LOGICAL_ERROR, "LOGICAL_ERROR", format_args!("The store: {error}"))
 }
 
-/// Moves the body to the statement's thread.
-async fn pump(mut body: Incoming, sender: mpsc::Sender<Piece>) {
+/// The next piece of the body; none for what is no data.
+async fn frame(body: &mut Incoming) -> Option<Piece> {
+    Some(match tokio::time::timeout(BODY_IDLE, body.frame()).await {
+        Err(_) => Piece::Cut(format!("nothing came for {} s", BODY_IDLE.as_secs())),
+        Ok(None) => Piece::End,
+        Ok(Some(Err(error))) => Piece::Cut(error.to_string()),
+        Ok(Some(Ok(frame))) => Piece::Data(frame.into_data().ok()?),
+    })
+}
+
+/// Moves the body, of which the first piece may have been read, to the statement's thread.
+async fn pump(mut first: Option<Piece>, mut body: Incoming, sender: mpsc::Sender<Piece>) {
     loop {
-        let piece = match tokio::time::timeout(BODY_IDLE, body.frame()).await {
-            Err(_) => Piece::Cut(format!("nothing came for {} s", BODY_IDLE.as_secs())),
-            Ok(None) => Piece::End,
-            Ok(Some(Err(error))) => Piece::Cut(error.to_string()),
-            Ok(Some(Ok(frame))) => match frame.into_data() {
-                Ok(data) => Piece::Data(data),
-                Err(_trailers) => continue,
-            },
+        let next = match first.take() {
+            Some(piece) => Some(piece),
+            None => frame(&mut body).await,
         };
+        let Some(piece) = next else { continue };
         let last = !matches!(piece, Piece::Data(_));
         if sender.send(piece).await.is_err() {
             return discard(body).await;

@@ -21,10 +21,12 @@ use super::StoreError;
 use super::credentials::Key;
 use super::ffi::Engine;
 use super::folder::Folder;
+use super::layout;
 use super::library;
+use super::places::MAX_STATEMENTS;
 use super::privileges::become_owner;
 use super::respond::respond;
-use super::state::{MAX_STATEMENTS, State};
+use super::state::State;
 
 /// What `flow-agent store` is told.
 #[derive(Debug, Clone)]
@@ -37,6 +39,8 @@ pub struct StoreConfig {
     pub allow_remote: bool,
     /// The engine library, if not in its usual places.
     pub library: Option<PathBuf>,
+    /// The most memory that the engine may take; none: half of what there is.
+    pub memory_mib: Option<u32>,
     /// The password that clients must have; without one, everybody may ask.
     pub key: Option<Key>,
 }
@@ -44,7 +48,10 @@ pub struct StoreConfig {
 /// What the ready line on standard output begins with; the URL follows.
 pub const READY: &str = "flow-agent store: listening on ";
 
-const MAX_CONNECTIONS: usize = 256;
+/// With less the engine cannot do its own work, in MiB.
+pub const LEAST_MEMORY_MIB: u32 = 512;
+
+const MAX_CONNECTIONS: usize = 512;
 /// Connections that may wait to be accepted.
 const BACKLOG: i32 = 1024;
 /// The largest request head: clients put inserts' statements into the URL.
@@ -94,7 +101,7 @@ struct Prepared {
 
 impl Prepared {
     fn new(config: StoreConfig) -> Result<Self, StoreError> {
-        let StoreConfig { dir, listen, allow_remote, library, key } = config;
+        let StoreConfig { dir, listen, allow_remote, library, memory_mib, key } = config;
         if !allow_remote && !listen.ip().is_loopback() {
             return Err(StoreError::NotLoopback { listen });
         }
@@ -113,9 +120,11 @@ impl Prepared {
         let dir = dir.canonicalize().unwrap_or(dir);
         let root = become_owner(&dir)?;
         let folder = Folder::open(&dir)?;
+        layout::check(folder.path(), engine.version())?;
         std::env::set_current_dir(folder.path())
             .map_err(|source| StoreError::System { action: "enter its data folder", source })?;
-        engine.set_arguments(&arguments(&folder));
+        let memory = memory_mib.map_or_else(default_memory, |mib| u64::from(mib) << 20);
+        engine.set_arguments(&arguments(&folder, memory));
         Ok(Self { listener, address, engine, folder, open_root: root && key.is_none(), key })
     }
 }
@@ -127,10 +136,12 @@ async fn run<F: Future<Output = ()>>(
     let Prepared { listener, address, engine, folder, key, open_root } = prepared;
     let listener = TcpListener::from_std(listener)
         .map_err(|source| StoreError::Listen { listen: address, source })?;
+    let version = engine.version().to_owned();
     let state = State::boot(engine, key).map_err(|failure| StoreError::Engine {
         dir: folder.path().to_owned(),
         reason: failure.text,
     })?;
+    layout::note(folder.path(), &version)?;
     let state = Arc::new(state);
     if open_root {
         tracing::warn!(
@@ -152,16 +163,33 @@ async fn run<F: Future<Output = ()>>(
     result
 }
 
-/// Options of the engine; settings among them are each connection's defaults.
-fn arguments(folder: &Folder) -> Vec<String> {
+/// Half of the memory of this host, or of the cgroup that the store is in; octets.
+fn default_memory() -> u64 {
+    let host = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let total = host.lines().find_map(|line| {
+        line.strip_prefix("MemTotal:")?.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()
+    });
+    let total = total.map_or(u64::from(LEAST_MEMORY_MIB) << 21, |kib| kib << 10);
+    (crate::host::cgroup_memory_limit().unwrap_or(total).min(total) / 2)
+        .max(u64::from(LEAST_MEMORY_MIB) << 20)
+}
+
+/// Options of the engine; settings among them are each connection's defaults. `memory`
+/// is in octets.
+fn arguments(folder: &Folder, memory: u64) -> Vec<String> {
     vec![
         format!("--path={}", folder.path().display()),
         // A row is stored when its insert is answered.
         "--async_insert=0".to_owned(),
         // As a server parses, not as the shell tool does.
         "--implicit_select=0".to_owned(),
-        "--max_server_memory_usage_to_ram_ratio=0.5".to_owned(),
-        format!("--mark_cache_size={}", 128 << 20),
+        format!("--max_server_memory_usage={memory}"),
+        // One question must not take what the inserts need.
+        format!("--max_memory_usage={}", memory / 4 * 3),
+        format!("--mark_cache_size={}", (memory / 16).min(128 << 20)),
+        // BACKUP writes where `flow-agent backup` asks; who may ask reads and writes the
+        // user's files anyway (`file()`).
+        "--backups.allowed_path=/".to_owned(),
         "--background_schedule_pool_size=8".to_owned(),
         "--background_move_pool_size=1".to_owned(),
         "--background_fetches_pool_size=1".to_owned(),
@@ -206,11 +234,10 @@ async fn accept(
         // Dropped requests cancel their inserts and kill their selects.
         connections.shutdown().await;
     }
-    let all = u32::try_from(MAX_STATEMENTS).expect("a small number");
-    match tokio::time::timeout(STOP_STATEMENTS, state.places.acquire_many(all)).await {
-        Ok(_) => Ok(()),
+    match tokio::time::timeout(STOP_STATEMENTS, state.places.close()).await {
+        Ok(()) => Ok(()),
         Err(_) => Err(StoreError::StillRunning {
-            running: MAX_STATEMENTS - state.places.available_permits(),
+            running: state.places.running(),
             seconds: (STOP_REQUESTS + STOP_STATEMENTS).as_secs(),
         }),
     }

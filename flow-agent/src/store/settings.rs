@@ -32,7 +32,7 @@ const SERVER_OWN: [&str; 29] = [
     "http_response_headers",
     "add_http_cors_header",
     "cancel_http_readonly_queries_on_client_close",
-    // Carries the query id to the engine; see `sql::rename_query_id`.
+    // Carries the query id to the engine; see `query_ids`.
     "log_comment",
     // GET is read-only by the kind of statement.
     "readonly",

@@ -7,6 +7,7 @@
 
 use super::failure::{Failure, code};
 use super::lexer::{Kind, Lexer, Token};
+use super::query_ids;
 
 /// How a statement is run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -174,17 +175,19 @@ fn parse_other(text: &[u8], first: &Token, rest: &[Token]) -> Result<Statement, 
     if output && !inserts {
         return Ok(match clause {
             Some((start, stop, format)) => Statement::Output {
-                before: text[..start].to_vec(),
+                before: query_ids::in_select(&text[..start]),
                 format: Some(format),
                 after: text[stop..end].to_vec(),
             },
-            None => {
-                Statement::Output { before: text[..end].to_vec(), format: None, after: Vec::new() }
-            }
+            None => Statement::Output {
+                before: query_ids::in_select(&text[..end]),
+                format: None,
+                after: Vec::new(),
+            },
         });
     }
     let sql = if first.is_word(text, "KILL") {
-        rename_query_id(text, rest, end)
+        query_ids::in_kill(text, rest, end)
     } else {
         text[..end].to_vec()
     };
@@ -201,20 +204,6 @@ fn parse_other(text: &[u8], first: &Token, rest: &[Token]) -> Result<Statement, 
             Changes::Data
         },
     })
-}
-
-/// The engine gives statements ids of its own; the client's id travels as
-/// `log_comment`, and `KILL QUERY WHERE query_id = ...` means that one.
-fn rename_query_id(text: &[u8], rest: &[Token], end: usize) -> Vec<u8> {
-    let mut sql = Vec::with_capacity(text.len() + 32);
-    let mut copied = 0;
-    for token in rest.iter().filter(|t| t.end <= end && t.is_word(text, "query_id")) {
-        sql.extend_from_slice(&text[copied..token.start]);
-        sql.extend_from_slice(b"Settings['log_comment']");
-        copied = token.end;
-    }
-    sql.extend_from_slice(&text[copied..end]);
-    sql
 }
 
 #[cfg(test)]

@@ -5,17 +5,13 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::Semaphore;
-
 use super::credentials::Key;
 use super::failure::{Failure, code};
 use super::ffi::{Connection, Engine};
 use super::job::Progress;
+use super::places::Places;
 use super::sessions::Sessions;
 use super::settings::quote;
-
-/// Statements that run at the same time; more wait for a place.
-pub const MAX_STATEMENTS: usize = 32;
 
 /// How often an abandoned statement is told to end, until it does: the first
 /// order may come before the engine knows the statement.
@@ -28,7 +24,7 @@ pub struct State {
     /// The sessions.
     pub sessions: Arc<Sessions>,
     /// A place for each statement that runs.
-    pub places: Arc<Semaphore>,
+    pub places: Places,
     /// The engine's version.
     pub version: String,
     /// The engine's time zone.
@@ -54,7 +50,7 @@ impl State {
         Ok(Self {
             engine: Arc::new(engine),
             sessions: Arc::default(),
-            places: Arc::new(Semaphore::new(MAX_STATEMENTS)),
+            places: Places::default(),
             version: field(),
             timezone: field(),
             display_name: field(),

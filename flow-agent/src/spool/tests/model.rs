@@ -69,6 +69,8 @@ struct World {
     dies_at: Option<u64>,
     capacity: Option<usize>,
     broken: bool,
+    /// The folder cannot be listed.
+    hidden: bool,
     syncs: u64,
 }
 
@@ -124,6 +126,11 @@ impl Model {
     /// Every change fails from now on, or none.
     pub fn set_broken(&self, broken: bool) {
         self.world().broken = broken;
+    }
+
+    /// The folder cannot be listed, or can.
+    pub fn set_hidden(&self, hidden: bool) {
+        self.world().hidden = hidden;
     }
 
     /// All files may hold so much.
@@ -245,6 +252,9 @@ impl FileSystem for Model {
     }
 
     fn list(&self) -> io::Result<Vec<String>> {
+        if self.world().hidden {
+            return Err(error(Errno::IO));
+        }
         Ok(self.names())
     }
 

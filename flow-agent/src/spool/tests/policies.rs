@@ -154,6 +154,22 @@ fn a_batch_that_is_larger_than_the_memory_is_taken_alone() {
 }
 
 #[test]
+fn a_batch_that_is_larger_than_the_spool_costs_no_other() {
+    for full in Full::ALL {
+        let model = Model::default();
+        let mut fixture = Fixture::open(&model, &small(full));
+        drop(fixture.writer().append(batch(0, 3000)));
+        // One may be in memory, if it is alone there; the first is on disk.
+        let appended = fixture.writer().append(batch(1, 100_000));
+        assert_eq!((appended.kept, appended.lost.is_empty()), (Some(Kept::Memory), true));
+        let appended = fixture.writer().append(batch(2, 100_000));
+        assert_eq!(appended.kept, None);
+        assert_eq!(appended.lost.of(LossReason::FullNewest), contents(0b100));
+        assert_eq!(handed_bits(&fixture.drain()), 0b11);
+    }
+}
+
+#[test]
 fn order_and_memory_in_a_long_outage() {
     let model = Model::default();
     let mut fixture =

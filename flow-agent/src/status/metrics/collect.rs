@@ -22,6 +22,7 @@ pub fn collect(sources: &Sources) -> Vec<Family> {
     agent(sources, &mut families);
     ledger(sources, &mut families);
     interfaces(sources, &mut families);
+    embedded_store(sources, &mut families);
     drains(sources, &mut families);
     cache(sources, &mut families);
     delivery(sources, &mut families);
@@ -96,6 +97,18 @@ fn interfaces(sources: &Sources, out: &mut Vec<Family>) {
     let list = sources.metered.current();
     out.push(number(INTERFACES, list.metered.len() as u64));
     out.push(number(REFUSED, list.refused.len() as u64));
+}
+
+/// No samples for a store that is no process of the agent's.
+fn embedded_store(sources: &Sources, out: &mut Vec<Family>) {
+    let Some(runs) = &sources.store_runs else {
+        let none = |metric| Family { metric, samples: Vec::new() };
+        out.extend([EMBEDDED_UP, STORE_RESTARTS, STORE_FAILED_STARTS].map(none));
+        return;
+    };
+    out.push(number(EMBEDDED_UP, runs.is_up().into()));
+    out.push(number(STORE_RESTARTS, runs.restarts()));
+    out.push(number(STORE_FAILED_STARTS, runs.failed_starts()));
 }
 
 fn drains(sources: &Sources, out: &mut Vec<Family>) {

@@ -131,7 +131,8 @@ mod tests {
 
     #[test]
     fn a_value_of_another_kind_is_an_error() {
-        let sample = Sample { labels: vec![], value: Value::Real(0.5) };
+        let value = Value::Histogram { sum: 0.5, count: 1, buckets: vec![] };
+        let sample = Sample { labels: vec![], value };
         assert!(encode(vec![Family { metric: CACHE_HITS, samples: vec![sample] }]).is_err());
     }
 }

@@ -148,6 +148,10 @@ metrics! {
     INTERFACES = Gauge "metered" ["interfaces"] {""} "Interfaces that are metered.";
     REFUSED = Gauge "refused" ["interfaces"] {""} "Interfaces that were asked for and cannot be metered.";
 
+    EMBEDDED_UP = Gauge "embedded_store_up" [""] {""} "1 while the process of the embedded store runs; missing for another store.";
+    STORE_RESTARTS = Counter "embedded_store_restarts" [""] {""} "Times that the process of the embedded store had ended and was started again.";
+    STORE_FAILED_STARTS = Counter "embedded_store_failed_starts" [""] {""} "Times that the embedded store could not be started again.";
+
     DRAINS = Counter "finished" ["drains"] {""} "Drains of the kernel tables.";
     EARLY_DRAINS = Counter "early" ["drains"] {""} "Drains before their time, because the tables filled up.";
     FAILED_DRAINS = Counter "failed" ["drains"] {""} "Drains that failed and were tried again.";
