@@ -80,7 +80,7 @@ pub(super) fn selects(local: &str) -> [String; 2] {
     // What repairs the minutes must not be added to hours that have it.
     let hours = format!(
         "SELECT exported_day, toStartOfHour(bucket) AS bucket, exporter, {keys}, {sums}, \
-         batch_id, batch_rows, 0 AS repaired FROM {local}.{} WHERE repaired = 0",
+         batch_id, batch_rows, 0 AS repaired FROM {local}.{} AS m WHERE m.repaired = 0",
         MINUTE.table
     );
     [MINUTE.sums(local, "", 0), hours]
