@@ -39,7 +39,7 @@ fn a_store_that_is_down_gets_everything_when_it_is_back() -> Result<()> {
     faulty.talk(100, 1)?;
     faulty.proxy.refuse()?;
     faulty.talk(FLOWS, 2)?;
-    agent.wait_log("no connection to the store", flow_tests::faulty::PATIENCE)?;
+    agent.wait_log("Connection refused", flow_tests::faulty::PATIENCE)?;
     faulty.proxy.accept()?;
     faulty.talk(100, 1)?;
     faulty.settle(agent)?;
