@@ -2,7 +2,9 @@
 -- {first:UInt64} + {rows:UInt64} of the four hours that begin at {start:DateTime('UTC')}.
 -- Twenty hosts of unequal load; clients, servers and names by Zipf's law; ephemeral ports; times
 -- as the agent has them (nanoseconds where TCP opens, else a tick of 4 ms and the drain's offset);
--- batches of 5 s a host. Insert it: INSERT INTO flow.flows <this>.
+-- batches of 5 s a host. Into a table of its own first (CREATE TABLE made AS flow.flows), a million
+-- rows an insert, then INSERT INTO flow.flows SELECT ... FROM made WHERE exporter = 'host-001' for
+-- each of host-001 to host-019: the rollups take the exporter of a block from one of its rows.
 WITH
     -- Uniform in [0, 1), one for each purpose.
     (k) -> sipHash64(number, k) / 18446744073709551616. AS u,

@@ -9,11 +9,14 @@ use flow_agent::host::check_name;
 use flow_agent::replay::OutputTarget;
 use flow_agent::sink::StoreTarget;
 use flow_agent::store::LEAST_MEMORY_MIB;
-use uuid::Uuid;
 
 mod access;
+mod quarantine;
+mod schema;
 
 pub use access::AccessArgs;
+pub use quarantine::{QuarantineArgs, QuarantineCommand};
+pub use schema::SchemaCommand;
 
 /// A network flow agent: meters packets in the kernel, stores flow records in ClickHouse.
 #[derive(Debug, Parser)]
@@ -180,6 +183,9 @@ pub struct StoreArgs {
     /// Listen on an address that other hosts can reach: the store has no passwords and no TLS
     #[arg(long)]
     pub allow_remote: bool,
+    /// A configuration file of the engine: its keepers, macros, clusters
+    #[arg(long, value_name = "FILE")]
+    pub config_file: Option<PathBuf>,
     /// The most memory that the engine may take, from 512
     /// [default: half of the memory of the host or of the cgroup]
     #[arg(long, value_name = "MIB",
@@ -379,59 +385,4 @@ pub struct ExplainArgs {
           udp,[2001:db8::1]:53,[2001:db8::2]:4000; icmp,10.0.0.1,10.0.0.2"
     )]
     pub flow: String,
-}
-
-/// `flow-agent quarantine ...`.
-#[derive(Debug, Subcommand)]
-pub enum QuarantineCommand {
-    /// Show which batches are in it, and why
-    List(QuarantineArgs),
-    /// Print the flows of one, a JSON object a line
-    Show {
-        /// Where
-        #[command(flatten)]
-        folder: QuarantineArgs,
-        /// Of the batch, as list shows it
-        #[arg(value_name = "ID")]
-        id: Uuid,
-    },
-    /// Send one again; it leaves the quarantine when the store has all of it
-    Resend {
-        /// Where
-        #[command(flatten)]
-        folder: QuarantineArgs,
-        /// The store: embedded:DIR or http[s]://HOST[:PORT][/DATABASE], replicas with commas
-        #[arg(long, value_name = "STORE", default_value = "http://127.0.0.1:8123")]
-        store: StoreTarget,
-        /// How the store is reached
-        #[command(flatten)]
-        access: AccessArgs,
-        /// Of the batch, as list shows it; several with spaces
-        #[arg(value_name = "ID", required = true)]
-        ids: Vec<Uuid>,
-    },
-}
-
-/// Which quarantine.
-#[derive(Debug, Args)]
-pub struct QuarantineArgs {
-    /// The folder, as quarantine_dir of the section delivery says
-    #[arg(long, value_name = "DIR", default_value = flow_agent::sink::quarantine::DEFAULT_DIR)]
-    pub dir: PathBuf,
-}
-
-/// `flow-agent schema ...`.
-#[derive(Debug, Subcommand)]
-pub enum SchemaCommand {
-    /// Print the statements, for people who apply them themselves
-    Print,
-    /// Bring the tables of a store up to date
-    Apply {
-        /// The store: embedded:DIR or http[s]://HOST[:PORT][/DATABASE], replicas with commas
-        #[arg(long, value_name = "STORE", default_value = "http://127.0.0.1:8123")]
-        store: StoreTarget,
-        /// How the store is reached
-        #[command(flatten)]
-        access: AccessArgs,
-    },
 }

@@ -14,6 +14,7 @@ use crate::enrich::EnrichConfig;
 use crate::filter::Rules;
 use crate::host::check_name;
 use crate::pressure::PressureLimits;
+use crate::schema::Retention;
 use crate::sink::{SinkError, StoreTarget};
 use crate::spool::SpoolSettings;
 use crate::state::StateConfig;
@@ -24,6 +25,7 @@ mod cache;
 mod delivery;
 mod enrich;
 mod memory;
+mod retention;
 mod rules;
 mod sections;
 mod settings;
@@ -118,6 +120,8 @@ pub struct Config {
     pub status: StatusListen,
     /// When the cache is made smaller for lack of memory; none for never.
     pub memory: Option<PressureLimits>,
+    /// How long rows are kept; none: as the tables have it.
+    pub retention: Option<Retention>,
     /// What is said of devices, scanners and floods.
     pub analytics: AnalyticsConfig,
     /// What is looked up beside the packets; none: nothing.
@@ -175,6 +179,7 @@ impl Settings {
             exclude_own_traffic: self.exclude_own_traffic.is_none_or(|said| said.value),
             status: StatusListen::check(self.status_listen)?,
             memory: memory::check(self.memory)?,
+            retention: self.retention.check()?,
             enrich: self.enrich.check()?,
             state: self.enrich.check_state()?,
         })

@@ -71,6 +71,15 @@ pub enum Error {
         /// Why, if it was at the end.
         source: Option<SinkError>,
     },
+    /// The tables of a store are not as the schema has them.
+    #[error(
+        "{count} differences between the tables and the schema of this agent; \
+         `flow-agent schema print` has the statements"
+    )]
+    Differences {
+        /// How many.
+        count: usize,
+    },
     /// A measurement cannot be made, or its counts are wrong.
     #[cfg(feature = "live")]
     #[error("the measurement is not to be trusted: {problem}")]
@@ -118,9 +127,10 @@ impl Error {
             Self::Status(error) => error.exit(),
             #[cfg(feature = "live")]
             Self::Measurement { .. } => Exit::Failed,
-            Self::Undelivered { source: None, .. } | Self::Stage { .. } | Self::Thread { .. } => {
-                Exit::Failed
-            }
+            Self::Undelivered { source: None, .. }
+            | Self::Differences { .. }
+            | Self::Stage { .. }
+            | Self::Thread { .. } => Exit::Failed,
         }
     }
 }

@@ -74,15 +74,7 @@ fn run(command: Command) -> Result<(), Error> {
             flow_agent::bench::Bench { stage, flows, rows, rollups, json }.run()
         }
         Command::Quarantine(command) => refused::run(command),
-        Command::Schema(SchemaCommand::Print) => {
-            let mut out = StandardOutput::default();
-            out.write(Schema::new("flow", false).script().as_bytes());
-            out.finish()
-        }
-        Command::Schema(SchemaCommand::Apply { store, access }) => {
-            let opening = Opening { access: access.config(), ..Opening::default() };
-            Store::open(&store, &opening)?.close()
-        }
+        Command::Schema(command) => schema(command),
     }
 }
 
@@ -132,6 +124,37 @@ fn replay(args: ReplayArgs) -> Result<(), Error> {
     replay.run()
 }
 
+fn schema(command: SchemaCommand) -> Result<(), Error> {
+    match command {
+        SchemaCommand::Print { database, shape } => {
+            let mut out = StandardOutput::default();
+            out.write(shape.of(Schema::new(&database, false)).script().as_bytes());
+            out.finish()
+        }
+        SchemaCommand::Apply { store, access, shape } => {
+            Store::open(&store, &shape.opening(access))?.close()
+        }
+        SchemaCommand::Verify { store, access, shape } => {
+            let store = Store::connect(&store, &shape.opening(access))?;
+            let schema = store.schema();
+            let found = store.ask(async |client| client.verify_schema(schema).await);
+            let windows = store.ask(async |client| client.check_windows(schema).await);
+            store.close()?;
+            let differences = found?;
+            let mut out = StandardOutput::default();
+            for difference in &differences {
+                out.write(format!("{difference}\n").as_bytes());
+            }
+            out.finish()?;
+            windows?;
+            match differences.len() {
+                0 => Ok(()),
+                count => Err(Error::Differences { count }),
+            }
+        }
+    }
+}
+
 fn backup(args: cli::BackupArgs) -> Result<(), Error> {
     args.to.check_free()?;
     let opening = Opening { access: args.access.config(), ..Opening::default() };
@@ -161,6 +184,7 @@ fn serve_store(args: cli::StoreArgs) -> Result<(), Error> {
         listen: args.listen,
         allow_remote: args.allow_remote,
         library: None,
+        config_file: args.config_file,
         memory_mib: args.memory_mib,
         key: key.map_err(|source| StoreError::System { action: "read its key", source })?,
     };

@@ -167,6 +167,8 @@ fn open_store(config: &Config, own: OwnConnections) -> Result<Store, Error> {
         exporter: &config.exporter,
         placement: config.delivery.placement,
         watch: Some(Arc::new(own)),
+        retention: config.retention,
+        cluster: None,
     };
     let store = Store::open(&config.store, &opening)?;
     // The kernel side knows the agent's own connections by one port.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::Error;
-use crate::schema::Schema;
+use crate::schema::{Retention, Schema};
 use crate::sink::{
     Access, AccessConfig, ClickHouse, ConnectionWatch, Endpoints, Placement, Prober, Replicas,
     Secret, Servers, SinkError, StoreAddress, StoreTarget, Target,
@@ -25,6 +25,10 @@ pub struct Opening<'a> {
     pub placement: Placement,
     /// Hears of every connection to the store.
     pub watch: Option<Arc<dyn ConnectionWatch>>,
+    /// How long rows are kept; as the tables have it, if it is not said.
+    pub retention: Option<Retention>,
+    /// The cluster of replicated tables and tables over all shards.
+    pub cluster: Option<&'a str>,
 }
 
 /// The process of an embedded store.
@@ -54,6 +58,7 @@ struct Prepare {
 impl Prepare {
     async fn target(&self, target: &Target) -> Result<(), SinkError> {
         target.client.apply_schema(&self.schema).await?;
+        target.client.check_windows(&self.schema).await?;
         self.replicas.check(target).await
     }
 }
@@ -134,7 +139,13 @@ impl Store {
         };
         let access = Access::open(&opening.access, &servers, opening.watch.clone())?;
         let endpoints = Endpoints::new(servers, access, opening.exporter, opening.placement);
-        let schema = Schema::new(&endpoints.address().database, child.is_some());
+        let mut schema = Schema::new(&endpoints.address().database, child.is_some());
+        if let Some(retention) = opening.retention {
+            schema = schema.keeping(retention);
+        }
+        if let Some(cluster) = opening.cluster {
+            schema = schema.on_cluster(cluster);
+        }
         Ok(Self { endpoints, schema, child, prober: None })
     }
 

@@ -13,6 +13,7 @@ use super::batch::BatchSettings;
 use super::cache::CacheSettings;
 use super::delivery::DeliverySettings;
 use super::enrich::{ENRICH_KEYS, EnrichSettings, STATE_KEYS};
+use super::retention::RetentionSettings;
 use super::sections::{FilterSettings, MemorySettings};
 use super::spool::{self, SpoolSection};
 use super::values::{Said, text, text_or_texts, texts, whole_number, wrong_type, yes_or_no};
@@ -36,7 +37,7 @@ pub const KEYS: [&str; 14] = [
 ];
 
 /// Every section, with its keys; those of `services` are free.
-pub const SECTIONS: [(&str, &[&str]); 12] = [
+pub const SECTIONS: [(&str, &[&str]); 13] = [
     (
         "filter",
         &[
@@ -68,6 +69,7 @@ pub const SECTIONS: [(&str, &[&str]); 12] = [
     ("analytics", analytics::KEYS),
     ("delivery", super::delivery::KEYS),
     ("spool", spool::KEYS),
+    ("retention", &["flows_days", "flows_1m_days", "flows_1h_days"]),
 ];
 
 /// A file that is larger is none of ours.
@@ -114,6 +116,8 @@ pub struct Settings {
     pub status_listen: Option<Said<String>>,
     /// The section `memory`.
     pub memory: MemorySettings,
+    /// The section `retention`.
+    pub retention: RetentionSettings,
     /// The section `analytics`, which only the file has.
     pub analytics: AnalyticsSettings,
     /// The sections `services`, `enrich` and `state`.
@@ -137,6 +141,7 @@ struct Sections {
     status: BTreeMap<String, Spanned<Value>>,
     memory: BTreeMap<String, Spanned<Value>>,
     analytics: BTreeMap<String, Spanned<Value>>,
+    retention: BTreeMap<String, Spanned<Value>>,
     cache: BTreeMap<String, Spanned<Value>>,
     batch: BTreeMap<String, Spanned<Value>>,
     services: BTreeMap<String, Spanned<Value>>,
@@ -208,6 +213,7 @@ impl Settings {
             ("analytics", sections.analytics),
             ("delivery", sections.delivery),
             ("spool", sections.spool),
+            ("retention", sections.retention),
         ];
         for (section, values) in sections {
             for (key, value) in values {
@@ -241,6 +247,7 @@ impl Settings {
             sampling_rate: self.sampling_rate.or(others.sampling_rate),
             status_listen: self.status_listen.or(others.status_listen),
             memory: self.memory.or(others.memory),
+            retention: self.retention.or(others.retention),
             analytics: others.analytics,
             enrich: self.enrich.or(others.enrich),
             cache: self.cache.or(others.cache),
@@ -323,6 +330,11 @@ impl Settings {
         }
         if let Some(key) = key.strip_prefix("memory.")
             && self.memory.set(key, place.clone(), value.clone())?
+        {
+            return Ok(());
+        }
+        if let Some(key) = key.strip_prefix("retention.")
+            && self.retention.set(key, place.clone(), value.clone())?
         {
             return Ok(());
         }

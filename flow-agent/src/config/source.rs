@@ -54,6 +54,7 @@ impl Config {
             ("[batch]", self.batch != other.batch),
             ("[status]", self.status != other.status),
             ("[memory]", self.memory != other.memory),
+            ("[retention]", self.retention != other.retention),
             ("[analytics]", self.said_of_analytics() != other.said_of_analytics()),
             ("[enrich] or [services]", self.enrich != other.enrich),
             ("[state]", self.state != other.state),
@@ -119,6 +120,7 @@ mod tests {
                 "state" => ("interval_s = 77", "[state]"),
                 "delivery" => ("user = 'flows'", "[delivery]"),
                 "spool" => ("max_mib = 77", "[spool]"),
+                "retention" => ("flows_days = 7", "[retention]"),
                 "analytics" => ("scan_ports = 50", "[analytics]"),
                 other => panic!("is [{other}] followed or does it need a restart?"),
             };

@@ -10,7 +10,7 @@
 //! | `{flows_days}`, ... | how long rows are kept |
 
 use super::Schema;
-use super::rollup::{self, ROLLUPS};
+use super::rollup;
 use crate::community_id::COMMUNITY_ID_SQL;
 
 /// One step of the schema. Versions count from [`Schema::FIRST_VERSION`] without gaps.
@@ -74,6 +74,15 @@ pub struct Step {
     pub statements: Vec<String>,
 }
 
+/// What makes one table or view.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Definition {
+    /// `database.name`.
+    pub name: String,
+    /// Its CREATE statement.
+    pub statement: String,
+}
+
 impl Schema {
     /// The oldest version that migrations go on from.
     pub const FIRST_VERSION: u32 = MIGRATIONS[0].version;
@@ -112,10 +121,41 @@ impl Schema {
         SET_ASIDE.into_iter().map(rename).collect()
     }
 
-    /// Tables that hold rows, and the views that fill them.
-    pub fn tables(&self) -> Vec<&'static str> {
-        let views = ROLLUPS.iter().map(|rollup| rollup.view);
-        TABLES.into_iter().chain(views).collect()
+    /// Every table and view, in the order in which they can be made.
+    pub fn definitions(&self) -> Vec<Definition> {
+        let steps = self.after(0).into_iter().flat_map(|step| step.statements);
+        let made = self.bookkeeping().into_iter().chain(steps).filter_map(|statement| {
+            let name = name_of(&statement)?.to_owned();
+            Some(Definition { name, statement })
+        });
+        made.collect()
+    }
+
+    /// For each table that [`Retention`](super::Retention) is about: its name, and what makes it
+    /// keep rows as long as that says; none if nothing was said.
+    pub fn keep(&self) -> Vec<(String, String)> {
+        let local = self.local();
+        if !self.keep {
+            return Vec::new();
+        }
+        let tables = ["flows", "flows_1m", "flows_1h"].map(|table| format!("{local}.{table}"));
+        let definitions = self.definitions();
+        let ttl = |statement: &str| {
+            let (_, rest) = statement.split_once("\nTTL ")?;
+            Some(rest.split_once("\nSETTINGS")?.0.to_owned())
+        };
+        let alter = |definition: &Definition| {
+            let name = definition.name.clone();
+            let ttl = ttl(&definition.statement)?;
+            let sql = format!("ALTER TABLE {name}{} MODIFY TTL {ttl}", self.on_cluster_clause());
+            Some((name, sql))
+        };
+        definitions.iter().filter(|made| tables.contains(&made.name)).filter_map(alter).collect()
+    }
+
+    /// Tables that agents insert into.
+    pub const fn inserted() -> [&'static str; 5] {
+        ["flows", "ledger", "latency", "events", "devices"]
     }
 
     /// A statement that notes a step as applied.
@@ -131,7 +171,10 @@ impl Schema {
 
     /// Everything as one script, for people who apply DDL themselves.
     pub fn script(&self) -> String {
-        let steps = self.after(0).into_iter().flat_map(|step| step.statements);
+        let steps = self.after(0).into_iter().flat_map(|step| {
+            let applied = self.applied(&step, env!("CARGO_PKG_VERSION"));
+            step.statements.into_iter().chain([applied])
+        });
         let mut script = String::new();
         for statement in self.bookkeeping().into_iter().chain(steps) {
             script.push_str(&statement);
@@ -153,10 +196,7 @@ impl Schema {
 
     fn statements(&self, sql: &str) -> Vec<String> {
         let local = self.local();
-        let (on_cluster, cluster) = match &self.cluster {
-            Some(name) => (format!(" ON CLUSTER '{name}'"), name.as_str()),
-            None => (String::new(), ""),
-        };
+        let cluster = self.cluster.as_deref().unwrap_or_default();
         let [minute, hour] = rollup::selects(&local);
         let days = self.retention;
         // Definitions first: they have names in braces themselves.
@@ -165,7 +205,7 @@ impl Schema {
             .replace("{flows_1h_select}", &hour)
             .replace("{database}", &self.database)
             .replace("{local}", &local)
-            .replace("{on_cluster}", &on_cluster)
+            .replace("{on_cluster}", &self.on_cluster_clause())
             .replace("{cluster}", cluster)
             .replace("{replicated}", if self.cluster.is_some() { "Replicated" } else { "" })
             .replace("{settings}", &self.settings())
@@ -174,9 +214,13 @@ impl Schema {
             .replace("{flows_1h_days}", &days.flows_1h_days.to_string())
             .replace("{community_id}", COMMUNITY_ID_SQL)
             .split(";\n")
-            .map(|statement| statement.trim().to_string())
+            .map(|statement| with_path(statement.trim()))
             .filter(|statement| !statement.is_empty())
             .collect()
+    }
+
+    fn on_cluster_clause(&self) -> String {
+        self.cluster.as_ref().map(|name| format!(" ON CLUSTER '{name}'")).unwrap_or_default()
     }
 
     fn settings(&self) -> String {
@@ -193,6 +237,30 @@ impl Schema {
         }
         settings
     }
+}
+
+/// A replicated table's place in Keeper: by name, so that it is the same whether a statement runs
+/// on the cluster or a person runs it on each replica.
+fn with_path(statement: &str) -> String {
+    let split = || {
+        let (head, rest) = statement.split_once("ENGINE = Replicated")?;
+        let (kind, tail) = rest.split_once("MergeTree")?;
+        Some((head, kind, tail, name_of(statement)?))
+    };
+    let Some((head, kind, tail, name)) = split() else { return statement.to_owned() };
+    let path = format!("'/clickhouse/tables/{{shard}}/{}', '{{replica}}'", name.replace('.', "/"));
+    let arguments = match tail.strip_prefix('(') {
+        Some(more) => format!("({path}, {more}"),
+        None => format!("({path}){tail}"),
+    };
+    format!("{head}ENGINE = Replicated{kind}MergeTree{arguments}")
+}
+
+/// `database.name` of what a statement makes.
+fn name_of(statement: &str) -> Option<&str> {
+    let is_made = statement.starts_with("CREATE ") && !statement.starts_with("CREATE DATABASE");
+    let mut words = statement.split_whitespace();
+    words.find(|word| is_made && word.contains('.') && !word.contains('('))
 }
 
 #[cfg(test)]
@@ -222,7 +290,8 @@ mod tests {
             for statement in stored {
                 assert!(statement.contains(window), "{statement}");
                 assert!(statement.contains("fsync_after_insert"), "{statement}");
-                assert!(!statement.contains('{'), "{statement}");
+                let filled = statement.replace("{shard}", "").replace("{replica}", "");
+                assert!(!filled.contains('{'), "{statement}");
             }
         }
     }

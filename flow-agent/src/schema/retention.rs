@@ -2,6 +2,7 @@
 
 /// Days that rows are kept after the batch that brought them was frozen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(clippy::struct_field_names, reason = "each is its key in the configuration")]
 pub struct Retention {
     /// Rows of `flows`.
     pub flows_days: u32,

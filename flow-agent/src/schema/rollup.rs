@@ -10,16 +10,13 @@
 pub(super) struct Rollup {
     /// Its table.
     pub table: &'static str,
-    /// The view that fills it.
-    pub view: &'static str,
     /// What makes a bucket of the end of a flow.
     bucket: &'static str,
 }
 
-const MINUTE: Rollup =
-    Rollup { table: "flows_1m", view: "flows_1m_view", bucket: "toStartOfMinute" };
+const MINUTE: Rollup = Rollup { table: "flows_1m", bucket: "toStartOfMinute" };
 /// Its view takes what goes into `flows_1m`: there is less of it than of rows.
-const HOUR: Rollup = Rollup { table: "flows_1h", view: "flows_1h_view", bucket: "toStartOfHour" };
+const HOUR: Rollup = Rollup { table: "flows_1h", bucket: "toStartOfHour" };
 
 /// All of them.
 pub(super) const ROLLUPS: &[Rollup] = &[MINUTE, HOUR];

@@ -134,7 +134,7 @@ impl ClickHouse {
     }
 
     /// Runs a statement that answers nothing; `patience` is how long it may take.
-    pub(super) async fn execute_within(
+    pub(super) async fn run_statement(
         &self,
         what: &str,
         sql: &str,

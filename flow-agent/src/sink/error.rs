@@ -57,6 +57,23 @@ pub enum SinkError {
          use an agent that is as new as the one that made them"
     )]
     NewerSchema { address: String, found: u32, known: u32 },
+    /// A cluster's tables are changed by a person.
+    #[error(
+        "the cluster's tables at {address} have schema version {found}, this agent needs {known}; \
+         use `flow-agent schema apply --cluster NAME`"
+    )]
+    OlderCluster { address: String, found: u32, known: u32 },
+    /// A table that forgets inserts.
+    #[error(
+        "the table {table} at {address} would store a repeated insert twice: {problem}; {remedy}"
+    )]
+    NoWindow { address: String, table: String, problem: String, remedy: String },
+    /// A table over those of all shards.
+    #[error(
+        "{table} at {address} is a Distributed table; an exporter's batches stay on one shard: \
+         insert into its local tables, http://HOST:PORT/{local}"
+    )]
+    Distributed { address: String, table: String, local: String },
     /// A question that cannot be asked.
     #[error("{problem}")]
     BadQuestion { problem: String },
@@ -86,6 +103,9 @@ impl SinkError {
             Self::Refused { .. }
             | Self::Denied { .. }
             | Self::NewerSchema { .. }
+            | Self::OlderCluster { .. }
+            | Self::NoWindow { .. }
+            | Self::Distributed { .. }
             | Self::Stopped
             | Self::Output { .. } => Exit::Failed,
         }
@@ -109,6 +129,9 @@ impl SinkError {
             | Self::File { .. }
             | Self::NoReplicas { .. }
             | Self::NewerSchema { .. }
+            | Self::OlderCluster { .. }
+            | Self::NoWindow { .. }
+            | Self::Distributed { .. }
             | Self::BadQuestion { .. }
             | Self::Stopped
             | Self::Output { .. } => false,

@@ -29,6 +29,7 @@ mod retry;
 mod secret;
 mod stream;
 mod tls;
+mod verify;
 
 pub use access::{Access, AccessConfig, Codec};
 pub use address::{Servers, StoreAddress, StoreTarget};

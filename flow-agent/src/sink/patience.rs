@@ -66,14 +66,11 @@ impl Patience {
     /// Waits for a while; less when the agent begins to stop, and not beyond the end.
     pub async fn pause(&self, pause: Duration) {
         const MOST_WHILE_STOPPING: Duration = Duration::from_secs(1);
-        match self.left(Instant::now()) {
-            Some(left) => tokio::time::sleep(pause.min(left).min(MOST_WHILE_STOPPING)).await,
-            None => {
-                let mut stopping = self.stopping.clone();
-                let stops = stopping.wait_for(|stopping| *stopping);
-                drop(tokio::time::timeout(pause, stops).await);
-            }
+        if let Some(left) = self.left(Instant::now()) {
+            return tokio::time::sleep(pause.min(left).min(MOST_WHILE_STOPPING)).await;
         }
+        let mut stopping = self.stopping.clone();
+        drop(tokio::time::timeout(pause, stopping.wait_for(|stopping| *stopping)).await);
     }
 }
 

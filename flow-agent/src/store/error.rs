@@ -38,6 +38,14 @@ pub enum StoreError {
         /// What the loader said.
         reason: String,
     },
+    /// The engine's configuration cannot be found.
+    #[error("cannot open the engine's configuration {}: {source}; give a file that is there with --config-file", path.display())]
+    ConfigFile {
+        /// The file.
+        path: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
     /// The library is of another release.
     #[error(
         "the engine library {} is libchdb {version}, and this agent is made for {}; run `cargo xtask setup`, or set FLOW_LIBCHDB to that version", path.display(), super::library::VERSION
@@ -210,6 +218,7 @@ impl StoreError {
             Self::LibraryUnreadable { .. } => Exit::Privilege,
             Self::LibraryMissing { .. }
             | Self::LibraryBroken { .. }
+            | Self::ConfigFile { .. }
             | Self::LibraryVersion { .. }
             | Self::NotLoopback { .. }
             | Self::ForeignFolder { .. }

@@ -39,6 +39,8 @@ pub struct StoreConfig {
     pub allow_remote: bool,
     /// The engine library, if not in its usual places.
     pub library: Option<PathBuf>,
+    /// Options of the engine as ClickHouse's own configuration has them, XML or YAML.
+    pub config_file: Option<PathBuf>,
     /// The most memory that the engine may take; none: half of what there is.
     pub memory_mib: Option<u32>,
     /// The password that clients must have; without one, everybody may ask.
@@ -101,10 +103,17 @@ struct Prepared {
 
 impl Prepared {
     fn new(config: StoreConfig) -> Result<Self, StoreError> {
-        let StoreConfig { dir, listen, allow_remote, library, memory_mib, key } = config;
+        let StoreConfig { dir, listen, allow_remote, library, config_file, memory_mib, key } =
+            config;
         if !allow_remote && !listen.ip().is_loopback() {
             return Err(StoreError::NotLoopback { listen });
         }
+        // The engine starts in its data folder.
+        let config_file = config_file
+            .map(|path| {
+                path.canonicalize().map_err(|source| StoreError::ConfigFile { path, source })
+            })
+            .transpose()?;
         let library = library::find(library.as_deref())?;
         let failed = |source| StoreError::Listen { listen, source };
         let listener = net::TcpListener::bind(listen).map_err(|source| match source.kind() {
@@ -124,7 +133,9 @@ impl Prepared {
         std::env::set_current_dir(folder.path())
             .map_err(|source| StoreError::System { action: "enter its data folder", source })?;
         let memory = memory_mib.map_or_else(default_memory, |mib| u64::from(mib) << 20);
-        engine.set_arguments(&arguments(&folder, memory));
+        let mut arguments = arguments(&folder, memory);
+        arguments.extend(config_file.map(|file| format!("--config-file={}", file.display())));
+        engine.set_arguments(&arguments);
         Ok(Self { listener, address, engine, folder, open_root: root && key.is_none(), key })
     }
 }

@@ -41,6 +41,8 @@ pub fn missing(purpose: For, route: Route) -> Vec<Missing> {
     if purpose == For::Test {
         let venv = super::python::can_make_venv();
         list.need(venv, "python3-venv", "clickhouse-connect in the store's tests");
+        let zookeeper = Path::new("/usr/share/java/zookeeper.jar").exists() && program("java");
+        list.need(zookeeper, "zookeeper", "the tests of replicated tables");
         list.need(program("curl"), "curl", "the store's tests");
     }
     list.0

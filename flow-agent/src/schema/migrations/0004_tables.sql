@@ -2,12 +2,12 @@ CREATE DATABASE IF NOT EXISTS {local}{on_cluster};
 
 CREATE TABLE IF NOT EXISTS {local}.flows{on_cluster}
 (
-    flow_start DateTime64(9, 'UTC') COMMENT 'First packet' CODEC(Delta(8), ZSTD(1)),
+    flow_start DateTime64(9, 'UTC') COMMENT 'First packet' CODEC(T64, ZSTD(1)),
     flow_end DateTime64(9, 'UTC') COMMENT 'Last packet' CODEC(Delta(8), ZSTD(1)),
     exported_at DateTime('UTC') COMMENT 'When the batch was frozen; partitions and TTL derive from it' CODEC(Delta(4), ZSTD(1)),
-    exporter LowCardinality(String) COMMENT 'Host that metered the flow',
-    interface LowCardinality(String) COMMENT 'Observation point on that host',
-    direction Enum8('unknown' = 0, 'ingress' = 1, 'egress' = 2) COMMENT 'Of the packets of src at this interface',
+    exporter LowCardinality(String) COMMENT 'Host that metered the flow' CODEC(ZSTD(1)),
+    interface LowCardinality(String) COMMENT 'Observation point on that host' CODEC(ZSTD(1)),
+    direction Enum8('unknown' = 0, 'ingress' = 1, 'egress' = 2) COMMENT 'Of the packets of src at this interface' CODEC(ZSTD(1)),
     src_ip IPv6 COMMENT 'Initiator; IPv4 is mapped (::ffff:a.b.c.d)' CODEC(ZSTD(1)),
     dst_ip IPv6 COMMENT 'The other side' CODEC(ZSTD(1)),
     src_port UInt16 COMMENT '0 where the protocol has no ports' CODEC(ZSTD(1)),
@@ -37,6 +37,7 @@ CREATE TABLE IF NOT EXISTS {local}.flows{on_cluster}
     initiator_by Enum8('syn' = 1, 'icmp' = 2, 'service_port' = 3, 'first_packet' = 4) COMMENT 'Rule that chose src' CODEC(ZSTD(1)),
     sampling UInt32 DEFAULT 1 COMMENT 'Each packet stands for so many' CODEC(ZSTD(1)),
     batch_id UUID COMMENT 'Insert that brought the row' CODEC(ZSTD(1)),
+    community_id String ALIAS {community_id} COMMENT 'Community ID v1, seed 0',
     src_country LowCardinality(String) COMMENT 'ISO 3166-1 code by GeoIP, empty if unknown' CODEC(ZSTD(1)),
     dst_country LowCardinality(String) COMMENT 'ISO 3166-1 code by GeoIP, empty if unknown' CODEC(ZSTD(1)),
     src_asn UInt32 COMMENT 'Autonomous system, 0 if unknown' CODEC(ZSTD(1)),
@@ -44,11 +45,12 @@ CREATE TABLE IF NOT EXISTS {local}.flows{on_cluster}
     src_host String COMMENT 'Host name by reverse look-up, empty if unknown' CODEC(ZSTD(1)),
     dst_host String COMMENT 'Host name by reverse look-up, empty if unknown' CODEC(ZSTD(1)),
     unit LowCardinality(String) COMMENT 'systemd unit or container of the local end, empty if unknown' CODEC(ZSTD(1)),
-    community_id String ALIAS {community_id} COMMENT 'Community ID v1, seed 0'
+    INDEX src_ip_index src_ip TYPE bloom_filter(0.01) GRANULARITY 1,
+    INDEX dst_ip_index dst_ip TYPE bloom_filter(0.01) GRANULARITY 1
 )
 ENGINE = {replicated}MergeTree
 PARTITION BY toYYYYMMDD(exported_at)
-ORDER BY (toStartOfHour(exported_at), exporter, exported_at, src_ip, dst_ip)
+ORDER BY (toStartOfHour(exported_at), exporter, exported_at, flow_end)
 TTL exported_at + toIntervalDay({flows_days})
 SETTINGS {settings};
 
