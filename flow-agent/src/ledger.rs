@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use flow_common::{Count, Lost, NotMetered};
 
 use crate::record::FlowRecord;
+use crate::sink::quarantine::Reason;
 use crate::spool::{LossReason, Losses};
 
 /// Why records that were drained are not in the store.
@@ -18,14 +19,25 @@ pub enum LostRecord {
     Spool(LossReason),
     /// The store refused them: they are in the quarantine folder, not lost.
     Quarantined,
+    /// They are in the quarantine folder, and some or all of them may be in the store.
+    Uncertain,
 }
 
 impl LostRecord {
+    /// For what is put aside.
+    pub const fn aside(reason: Reason) -> Self {
+        match reason {
+            Reason::Refused => Self::Quarantined,
+            Reason::Stuck | Reason::Late => Self::Uncertain,
+        }
+    }
+
     /// The label in the ledger.
     pub const fn label(self) -> &'static str {
         match self {
             Self::Spool(reason) => reason.label(),
             Self::Quarantined => "quarantined",
+            Self::Uncertain => "uncertain",
         }
     }
 }
@@ -51,6 +63,8 @@ pub enum Entry {
     Acknowledged,
     /// The agent had it and could not store it.
     LostRecord(LostRecord),
+    /// It was put aside, and somebody has sent it again: the store has it.
+    Resent(LostRecord),
     /// A later fragment was metered with ports 0: a note beside the balance.
     FragmentWithoutPorts,
 }
@@ -70,6 +84,7 @@ impl Entry {
             Self::Spooled => ("spooled", ""),
             Self::Acknowledged => ("acknowledged", ""),
             Self::LostRecord(reason) => ("undelivered", reason.label()),
+            Self::Resent(reason) => ("resent", reason.label()),
             Self::FragmentWithoutPorts => ("note", "fragment_without_ports"),
         }
     }

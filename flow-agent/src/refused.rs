@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use flow_agent::Error;
 use flow_agent::frozen::Table;
-use flow_agent::sink::quarantine::{Card, Quarantine, Reason};
+use flow_agent::ledger::LostRecord;
+use flow_agent::sink::quarantine::{Card, Quarantine};
 use flow_agent::sink::{SinkError, resend, write_json_lines};
 use flow_agent::target::{Opening, Store};
 use jiff::Timestamp;
@@ -58,10 +59,7 @@ fn list(quarantine: &Quarantine) -> Result<(), Error> {
 fn line(card: &Card) -> String {
     let since = Timestamp::from_second((card.at_ns / 1_000_000_000) as i64);
     let since = since.map_or_else(|_| String::new(), |time| time.to_string());
-    let reason = match card.reason {
-        Reason::Refused => "refused",
-        Reason::Stuck => "stuck",
-    };
+    let reason = card.reason.label();
     let (table, rows, packets) = (&card.table, card.rows, card.total().packets);
     // One line, whatever the server has said.
     let error: String = card.error.chars().filter(|c| !c.is_control()).collect();
@@ -86,11 +84,21 @@ fn show(quarantine: &Quarantine, id: Uuid) -> Result<(), Error> {
 }
 
 fn send(quarantine: &Quarantine, store: &Store, id: Uuid) -> Result<(), Error> {
-    let (_, batch) = quarantine.get(id)?;
+    let (card, batch) = quarantine.get(id)?;
     let rows = batch.rows;
+    // For the time when it was counted as undelivered.
+    let at = (card.at_ns / 1_000_000_000) as u32;
+    let note = batch.resent(LostRecord::aside(card.reason), at);
+    let note = note.map_err(|error| SinkError::Output {
+        path: quarantine.dir().join(id.to_string()).display().to_string(),
+        source: io::Error::other(error),
+    })?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(Error::thread)?;
-    runtime.block_on(resend(store.endpoints(), store.schema().clone(), batch, PATIENCE))?;
+    for batch in std::iter::once(batch).chain(note) {
+        let schema = store.schema().clone();
+        runtime.block_on(resend(store.endpoints(), schema, batch, PATIENCE, quarantine))?;
+    }
     quarantine.remove(id)?;
     say(&format_args!("{id}: the store has its {rows} rows"));
     Ok(())

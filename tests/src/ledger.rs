@@ -26,6 +26,8 @@ pub struct Ledger {
     pub undelivered: Count,
     /// Refused by the store, in a file.
     pub quarantined: Count,
+    /// Of those, what somebody has sent again.
+    pub resent: Count,
     /// In the spool when an agent ended.
     pub spooled: Count,
     /// Later fragments whose first was not seen: metered with ports 0.
@@ -56,7 +58,8 @@ impl Ledger {
                 ("acknowledged", "") => &mut ledger.acknowledged,
                 ("recovered", "") => &mut ledger.recovered,
                 ("spooled", "") => &mut ledger.spooled,
-                ("undelivered", "quarantined") => &mut ledger.quarantined,
+                ("undelivered", "quarantined" | "uncertain") => &mut ledger.quarantined,
+                ("resent", "quarantined" | "uncertain") => &mut ledger.resent,
                 ("undelivered", reason) if !reason.is_empty() => &mut ledger.undelivered,
                 ("note", "fragment_without_ports") => &mut ledger.fragments_without_ports,
                 _ => bail!("the ledger has an unknown stage or no reason: {row:?}"),

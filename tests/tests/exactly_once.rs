@@ -1,20 +1,27 @@
 //! What the store has after it lost, refused or could not take a batch: every packet once, in the
 //! table and in each rollup. Needs root, the agent's binary and libchdb.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use flow_agent::frozen::FrozenBatch;
+use flow_agent::ledger::Entry;
+use flow_agent::sink::quarantine::{Quarantine, Reason};
+use flow_common::Count;
 use flow_tests::bin_path::flow_agent;
 use flow_tests::lab::Lab;
 use flow_tests::ledger::Ledger;
 use flow_tests::rig::{self, Rig};
+use flow_tests::store::Store;
 use flow_tests::tally::Counts;
 use flow_tests::traffic::{self, Ends, Sent};
 use flow_tests::{rows, sql};
 use tempfile::TempDir;
+use uuid::Uuid;
 
 const PATIENCE: Duration = Duration::from_secs(50);
 const ROLLUPS: [&str; 2] = ["flows_1m", "flows_1h"];
@@ -233,9 +240,32 @@ fn rows_that_the_store_refuses_are_kept_alone_and_can_be_sent_again() -> Result<
     printed(&quarantine(&resend, &dir)?)?;
     assert_eq!(printed(&quarantine(&["list"], &dir)?)?, "");
     exact(&lab, &url, &counts)?;
+    for side in [&lab.left, &lab.right] {
+        let ledger = Ledger::read(&url, side.interface)?;
+        assert_eq!(ledger.resent, ledger.quarantined, "{ledger:?}");
+    }
     // Sent once more they are there once.
     let unknown = quarantine(&resend, &dir)?;
     assert_eq!(unknown.status.code(), Some(2), "they are not in the quarantine any more");
+    store.stop();
+    Ok(())
+}
+
+/// Nothing can tell any more whether the store had it.
+#[test]
+fn what_is_older_than_its_evidence_is_not_sent_again() -> Result<()> {
+    let folder = TempDir::new()?;
+    let store = Store::start();
+    let id = Uuid::now_v7();
+    let counted = Count { packets: 1, octets: 60 };
+    let counts = BTreeMap::from([(("eth0".into(), Entry::Seen), counted)]);
+    let batch = FrozenBatch::of_ledger(&counts, "host", id, 1_000_000_000);
+    Quarantine::new(folder.path()).put(&batch, Reason::Refused, "once", "a store", 1)?;
+    let id = id.to_string();
+    let output = quarantine(&["resend", "--store", store.url(), &id], folder.path())?;
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && complaint.contains("could come twice"), "{complaint}");
+    assert!(printed(&quarantine(&["list"], folder.path())?)?.contains(&id), "it stays");
     store.stop();
     Ok(())
 }

@@ -129,6 +129,38 @@ fn an_agent_killed_while_it_splits_a_batch_repeats_and_loses_nothing() -> Result
     Ok(())
 }
 
+/// The same, and before the next agent starts, somebody drops the constraint: nothing is refused
+/// any more, but parts are stored under ids of their own, so the whole must not be sent.
+#[test]
+fn a_half_split_batch_is_not_sent_whole_when_its_rows_are_welcome_again() -> Result<()> {
+    const REFUSED: u64 = 5;
+    let config = "batch.age_ms = 3000\n";
+    let mut faulty = Faulty::new()?;
+    let agent = faulty.agent(config)?;
+    faulty.store.sql("ALTER TABLE flow.flows ADD CONSTRAINT ours CHECK dst_port != 666");
+    let mut inserts = 0;
+    faulty.proxy.on_flows(move |_| {
+        inserts += 1;
+        (inserts > 4 && inserts % 2 == 0).then_some(Fault::DropReply)
+    });
+    faulty.count(|lab| {
+        let ends = Ends::v4((&lab.left, 0), (&lab.right, 0), 666);
+        traffic::ask_together(ends, REFUSED, 1, 40, 200).map(drop)
+    })?;
+    faulty.talk(FLOWS, 1)?;
+    faulty.wait_fired(&agent, "drop reply", 2)?;
+    kill(agent)?;
+    let stored = sql::rows(faulty.store.url(), "SELECT DISTINCT batch_id FROM flow.flows")?;
+    ensure!(!stored.is_empty(), "no part was stored before the agent was killed");
+    faulty.proxy.calm();
+    faulty.store.sql("ALTER TABLE flow.flows DROP CONSTRAINT ours");
+    let agent = faulty.agent(config)?;
+    faulty.settle_again(agent)?;
+    let aside = std::fs::read_dir(faulty.quarantine()).into_iter().flatten().count();
+    ensure!(aside == 0, "{aside} parts are in the store and in the quarantine");
+    Ok(())
+}
+
 /// The folders of the parts that have something of a batch, and of no other.
 fn parts(url: &str, table: &str, batch: &str) -> Result<Vec<PathBuf>> {
     let found = sql::rows(

@@ -267,7 +267,7 @@ fn rows_are_kept_as_long_as_was_said_and_nobody_else_changes_that() -> Result<()
     for _ in 0..2 {
         assert_eq!(ttl("flows"), "exported_at + toIntervalDay(3)");
         assert!(ttl("flows_1m").starts_with("exported_day + toIntervalDay(7), "));
-        assert!(ttl("flows_1m").contains("toIntervalDay(3) WHERE batch_rows > 0"));
+        assert!(ttl("flows_1m").contains("toIntervalDay(5) WHERE batch_rows > 0"));
         assert!(ttl("flows_1h").starts_with("exported_day + toIntervalDay(400), "));
         apply(&store, &[])?;
     }

@@ -1,6 +1,6 @@
 //! A batch becomes two, under new ids, with the same rows.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -15,6 +15,10 @@ use super::dictionary::Dictionary;
 use super::encode::repeat;
 use super::native::{BlockBuilder, BlockSize};
 use crate::frozen::{FrozenBatch, Table};
+use crate::ledger::{Entry, LostRecord};
+
+/// Beside 0 and 1 of the halves.
+const RESENT: u8 = 2;
 
 impl FrozenBatch {
     /// Two halves under new ids, which their columns `batch_id` have, too; none for one row, or
@@ -28,6 +32,49 @@ impl FrozenBatch {
         let middle = block.rows / 2;
         let first = self.part(&block, 0..middle).ok()?;
         Some([first, self.part(&block, middle..block.rows).ok()?])
+    }
+
+    /// True if one of these ids is that of a part of it: a half, a half of a half, and so on.
+    pub fn has_part_in(&self, ids: &HashSet<Uuid>) -> bool {
+        let mut wholes = vec![(self.id, self.rows)];
+        while let Some((whole, rows)) = wholes.pop() {
+            if rows < 2 {
+                continue;
+            }
+            let parts =
+                [(part_id(whole, false), rows / 2), (part_id(whole, true), rows - rows / 2)];
+            if parts.iter().any(|(id, _)| ids.contains(id)) {
+                return true;
+            }
+            wholes.extend(parts);
+        }
+        false
+    }
+
+    /// How the ids of it and of all its parts begin.
+    pub fn family(&self) -> String {
+        /// Characters that say the time, which parts have from the whole.
+        const TIME: usize = 13;
+        let mut id = self.id.to_string();
+        id.truncate(TIME);
+        id
+    }
+
+    /// The batch of the ledger that says that it was put aside for this reason at `ts` (Unix
+    /// seconds) and that the store has it now; always under the same id, so that it is stored
+    /// once. None for other tables than flows.
+    ///
+    /// # Errors
+    /// The block cannot be read.
+    pub fn resent(&self, reason: LostRecord, ts: u32) -> Result<Option<Self>, BlockError> {
+        if self.counts.is_empty() {
+            return Ok(None);
+        }
+        let exporter = self.records()?.names.exporter;
+        let count =
+            |(name, count): &(Arc<str>, Count)| ((name.clone(), Entry::Resent(reason)), *count);
+        let counts = self.counts.iter().map(count).collect();
+        Ok(Some(Self::of_ledger(&counts, &exporter, derived(self.id, RESENT), ts)))
     }
 
     fn part(&self, block: &Block<'_>, rows: Range<usize>) -> Result<Self, BlockError> {
@@ -76,12 +123,16 @@ impl FrozenBatch {
     }
 }
 
-/// Version 7 with the time of the whole; the rest is a hash of the whole's id.
 fn part_id(whole: Uuid, second: bool) -> Uuid {
+    derived(whole, second.into())
+}
+
+/// Version 7 with the time of the whole; the rest is a hash of the whole's id.
+fn derived(whole: Uuid, number: u8) -> Uuid {
     /// Octets of the time.
     const TIME: usize = 6;
     let mut seed = whole.as_bytes().to_vec();
-    seed.push(second.into());
+    seed.push(number);
     let mut id = cityhash_rs::cityhash_102_128(&seed).to_le_bytes();
     id[..TIME].copy_from_slice(&whole.as_bytes()[..TIME]);
     let builder = uuid::Builder::from_bytes(id);

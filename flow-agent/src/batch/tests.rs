@@ -186,6 +186,16 @@ proptest! {
             together.extend(taken_out(&decoded));
         }
         prop_assert_eq!(together, put_in(&rows, &labels));
+        let mut parts = vec![first.clone(), second.clone()];
+        while let Some(part) = parts.pop() {
+            prop_assert!(part.id.to_string().starts_with(&whole.family()));
+            prop_assert!(whole.has_part_in(&[part.id, whole.id].into()));
+            prop_assert!(!part.has_part_in(&[part.id, whole.id].into()));
+            let (of_first, of_second) = (first.has_part_in(&[part.id].into()), second.has_part_in(&[part.id].into()));
+            prop_assert!(!(of_first && of_second));
+            parts.extend(part.halves().into_iter().flatten());
+        }
+        prop_assert!(!whole.has_part_in(&[whole.id, Uuid::now_v7()].into()));
         prop_assert!(first.id != second.id && first.id != whole.id && second.id != whole.id);
     }
 

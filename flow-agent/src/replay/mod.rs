@@ -257,6 +257,7 @@ fn ledger_file(ledger: &Ledger, flows: u64, damaged: u64) -> LedgerFile {
             | Entry::Recovered
             | Entry::Spooled
             | Entry::LostRecord(_)
+            | Entry::Resent(_)
             | Entry::FragmentWithoutPorts => {}
         }
     }

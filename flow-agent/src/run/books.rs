@@ -39,6 +39,10 @@ pub fn report(ledger: &Ledger, outcome: Outcome) -> Result<(), Error> {
         let totals = ledger.totals();
         totals.iter().filter(|(entry, _)| wanted(entry)).map(|(_, count)| count.packets).sum()
     };
+    let aside = |entry: &Entry| {
+        use LostRecord::{Quarantined, Uncertain};
+        matches!(entry, Entry::LostRecord(Quarantined | Uncertain))
+    };
     let lost_in_spool = |entry: &Entry| matches!(entry, Entry::LostRecord(LostRecord::Spool(_)));
     let undelivered = |entry: &Entry| *entry == Entry::LostRecord(UNDELIVERED);
     let (undelivered, lost) = (sum(undelivered), sum(lost_in_spool));
@@ -50,7 +54,7 @@ pub fn report(ledger: &Ledger, outcome: Outcome) -> Result<(), Error> {
         unaccounted = ledger.unaccounted().0,
         recovered = sum(|entry| *entry == Entry::Recovered),
         acknowledged = sum(|entry| *entry == Entry::Acknowledged),
-        quarantined = sum(|entry| *entry == Entry::LostRecord(LostRecord::Quarantined)),
+        quarantined = sum(aside),
         spooled = sum(|entry| *entry == Entry::Spooled),
         undelivered = lost,
         rows = outcome.rows,

@@ -8,18 +8,28 @@ use crate::frozen::Table;
 
 /// One table that must hold all of a batch, and how to ask it.
 ///
-/// Both statements take the parameters `{id:UUID}` and `{exported_at:UInt32}` of the batch.
+/// All statements take the parameters `{id:UUID}` and `{exported_at:UInt32}` of the batch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Evidence {
     /// The table, without its database.
     pub table: String,
     /// Answers one `UInt64`: how many rows of the batch the table holds.
     pub count_sql: String,
+    /// Answers the ids of the batch and its parts, and maybe of others: those of this moment that
+    /// begin with `{family:String}`, as texts.
+    pub family_sql: String,
     /// For a rollup that missed a batch that its source holds: adds exactly that batch. Sent
     /// once, under a deduplication token of its own (not the batch's: the rollup may have
     /// remembered that one without its part).
     pub repair_sql: Option<String>,
 }
+
+const FAMILY: &str = "toString(batch_id)";
+const OF_FAMILY: &str = "startsWith(toString(batch_id), {family:String})";
+
+/// As long as the tables `ledger` and `latency` keep rows.
+const LEDGER_DAYS: u32 = 400;
+const LATENCY_DAYS: u32 = 90;
 
 impl Schema {
     /// For each table that must hold all of a batch of `table`: the table itself, then every
@@ -43,6 +53,9 @@ impl Schema {
             count_sql: format!(
                 "SELECT count() FROM {local}.{name} WHERE {moment} AND batch_id = {{id:UUID}}"
             ),
+            family_sql: format!(
+                "SELECT DISTINCT {FAMILY} FROM {local}.{name} WHERE {moment} AND {OF_FAMILY}"
+            ),
             repair_sql: None,
         };
         let rollups: &[Rollup] = if table == Table::Flows { ROLLUPS } else { &[] };
@@ -54,14 +67,43 @@ impl Schema {
                  AND exported_day = toDate(toDateTime({{exported_at:UInt32}}, 'UTC'))",
                 rollup.table
             ),
+            family_sql: format!(
+                "SELECT DISTINCT {FAMILY} FROM {local}.{} WHERE bucket = 0 AND {OF_FAMILY} \
+                 AND exported_day = toDate(toDateTime({{exported_at:UInt32}}, 'UTC'))",
+                rollup.table
+            ),
             repair_sql: Some(rollup.repair(&local, &moment)),
         });
         std::iter::once(own).chain(rollups).collect()
     }
 
-    /// How long after a batch was frozen its evidence is kept: a day less than raw rows, because
+    /// How long after a batch was frozen its evidence is kept: a day less than its rows, because
     /// rows expire by the day.
-    pub const fn evidence_lasts(&self) -> std::time::Duration {
-        days(self.retention.flows_days - 1)
+    pub fn evidence_lasts(&self, table: Table) -> std::time::Duration {
+        let kept = self.retention;
+        let rows = match table {
+            Table::Flows => kept.flows_days.min(kept.flows_1m_days).min(kept.flows_1h_days),
+            Table::Ledger => LEDGER_DAYS,
+            Table::Latency => LATENCY_DAYS,
+        };
+        days(rows - 1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::schema::Retention;
+
+    #[test]
+    fn evidence_ends_before_the_first_of_the_rows_that_give_it() {
+        let schema = Schema::new("flow", false);
+        assert_eq!(schema.evidence_lasts(Table::Flows), days(14));
+        assert_eq!(schema.evidence_lasts(Table::Ledger), days(399));
+        let short = Retention { flows_days: 15, flows_1m_days: 3, flows_1h_days: 400 };
+        assert_eq!(schema.clone().keeping(short).evidence_lasts(Table::Flows), days(2));
+        let script = schema.script();
+        // Rows of the last second of a day live until the end of the 15th day after it.
+        assert!(script.contains("exported_day + toIntervalDay(17) WHERE batch_rows > 0"));
     }
 }

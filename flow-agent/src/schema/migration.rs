@@ -210,6 +210,8 @@ impl Schema {
             .replace("{replicated}", if self.cluster.is_some() { "Replicated" } else { "" })
             .replace("{settings}", &self.settings())
             .replace("{flows_days}", &days.flows_days.to_string())
+            // From the day's beginning: a day longer than the rows of its last second.
+            .replace("{marker_days}", &(days.flows_days + 2).to_string())
             .replace("{flows_1m_days}", &days.flows_1m_days.to_string())
             .replace("{flows_1h_days}", &days.flows_1h_days.to_string())
             .replace("{community_id}", COMMUNITY_ID_SQL)

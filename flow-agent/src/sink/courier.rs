@@ -7,11 +7,12 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 
 use super::class::Class;
 use super::delivery_book::{DeliveryBook, Doubt};
-use super::patience::{Limits, Patience};
+use super::family::LATE;
+use super::patience::Patience;
 use super::quarantine::{Quarantine, Reason};
 use super::reconcile::{Answer, End, Protocol, Step};
 use super::retry::{Backoff, TELL_EVERY, chance};
@@ -41,42 +42,13 @@ pub(super) struct Courier {
     pub told: std::sync::Mutex<Option<Instant>>,
 }
 
-/// Sends a batch once more, for a person who has changed what kept it back: the rows that are
-/// there already stay, and what is refused again is an error.
-///
-/// # Errors
-/// The store does not have all of it.
-pub async fn resend(
-    store: Endpoints,
-    schema: Schema,
-    batch: FrozenBatch,
-    patience: Duration,
-) -> Result<(), SinkError> {
-    let (_stop, stopping) = watch::channel(true);
-    let limits = Limits { idle: patience, total: None };
-    let courier = Courier {
-        store,
-        schema,
-        book: DeliveryBook::default(),
-        patience: Patience::new(stopping, limits),
-        quarantine: None,
-        size: None,
-        through: Notify::new(),
-        told: std::sync::Mutex::default(),
-    };
-    match courier.carry(&Arc::new(batch), true).await.given_up {
-        None => Ok(()),
-        Some(error) => Err(error),
-    }
-}
-
 /// What became of a batch.
 #[derive(Debug)]
 pub(super) struct Carried {
     /// What the store has.
     pub stored: Vec<Arc<FrozenBatch>>,
     /// What is in the quarantine.
-    pub quarantined: Vec<Arc<FrozenBatch>>,
+    pub quarantined: Vec<(Arc<FrozenBatch>, Reason)>,
     /// Why it was given up; then nothing of the above counts, and all of it is to be sent again.
     pub given_up: Option<SinkError>,
 }
@@ -85,7 +57,7 @@ pub(super) struct Carried {
 enum Part {
     Stored,
     Refused(SinkError),
-    Stuck(&'static str),
+    Stuck(Reason, &'static str),
     GivenUp(SinkError),
 }
 
@@ -110,11 +82,27 @@ impl Courier {
         let mut carried = Carried { stored: Vec::new(), quarantined: Vec::new(), given_up: None };
         let mut parts = vec![batch.clone()];
         let mut splits = 0;
+        let known = match self.known(batch, in_doubt, &evidence).await {
+            Ok(known) => known,
+            Err(error) => {
+                carried.given_up = Some(error);
+                return carried;
+            }
+        };
         while let Some(part) = parts.pop() {
+            // Sent whole, what is there of it would come twice.
+            if !known.contains(&part.id)
+                && part.has_part_in(&known)
+                && let Some([first, second]) = part.halves()
+            {
+                parts.extend([Arc::new(second), Arc::new(first)]);
+                continue;
+            }
             // Whoever splits a batch again gets the same parts, which may be there already.
             let ended = self.part(&part, in_doubt, &course, &evidence).await;
             let (reason, problem) = match ended {
                 Part::Stored => {
+                    self.no_longer_aside(&part, &known);
                     carried.stored.push(part);
                     continue;
                 }
@@ -131,10 +119,10 @@ impl Courier {
                     }
                     (Reason::Refused, error.to_string())
                 }
-                Part::Stuck(why) => (Reason::Stuck, why.to_owned()),
+                Part::Stuck(reason, why) => (reason, why.to_owned()),
             };
             match self.put_aside(&part, reason, &problem).await {
-                Ok(()) => carried.quarantined.push(part),
+                Ok(()) => carried.quarantined.push((part, reason)),
                 Err(error) => {
                     carried.given_up = Some(error);
                     return carried;
@@ -156,7 +144,10 @@ impl Courier {
             what: format!("take a batch of {}", part.table.name()),
             problem: problem.to_owned(),
         };
-        let Some(quarantine) = &self.quarantine else { return Err(refused()) };
+        let Some(quarantine) = self.quarantine.as_ref().filter(|quarantine| quarantine.is_open())
+        else {
+            return Err(refused());
+        };
         let server = self.store.address().to_string();
         loop {
             let Err(error) = quarantine.put(part, reason, problem, &server, wall_clock()) else {
@@ -216,6 +207,10 @@ impl Courier {
             let step = journey.protocol.step();
             let answer = match step {
                 Step::End(end) => return self.end(journey, end),
+                step if journey.protocol.is_in_doubt() && self.is_too_late(journey.batch, step) => {
+                    self.book.doubt(Doubt::Stuck);
+                    return Part::Stuck(Reason::Late, LATE);
+                }
                 Step::Pause { held } => {
                     self.pause(&mut journey.backoff, held).await;
                     Answer::Done
@@ -341,7 +336,7 @@ impl Courier {
                 let error = journey.last.take().unwrap_or(SinkError::TooLate);
                 (Doubt::Refused, Part::Refused(error))
             }
-            End::Stuck(why) => (Doubt::Stuck, Part::Stuck(why.text())),
+            End::Stuck(why) => (Doubt::Stuck, Part::Stuck(Reason::Stuck, why.text())),
         };
         if doubted {
             self.book.doubt(doubt);
@@ -353,7 +348,7 @@ impl Courier {
         part
     }
 
-    async fn pause(&self, backoff: &mut Backoff, held: bool) {
+    pub(super) async fn pause(&self, backoff: &mut Backoff, held: bool) {
         let pause = if held { Backoff::longest(chance()) } else { backoff.next(chance()) };
         tokio::select! {
             () = self.patience.pause(pause) => {}
@@ -362,7 +357,7 @@ impl Courier {
     }
 
     /// Says what is wrong, but not at each try.
-    fn tell(&self, class: Class, error: &SinkError) {
+    pub(super) fn tell(&self, class: Class, error: &SinkError) {
         let text = error.to_string();
         self.book.failed(reason(class), class, &text);
         let now = Instant::now();

@@ -222,8 +222,8 @@ impl Lane<'_> {
                 self.outcome.rows += u64::from(batch.rows);
             }
         }
-        for batch in &quarantined {
-            self.counters.add(batch, Entry::LostRecord(LostRecord::Quarantined));
+        for (batch, reason) in &quarantined {
+            self.counters.add(batch, Entry::LostRecord(LostRecord::aside(*reason)));
             book.quarantined(u64::from(batch.rows));
         }
         self.counters.latency.record(Stage::Insert, started.elapsed());

@@ -39,6 +39,19 @@ pub enum Reason {
     Refused,
     /// The store has something else than all or nothing of it.
     Stuck,
+    /// It may be in the store, and what would tell has expired.
+    Late,
+}
+
+impl Reason {
+    /// For people.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Refused => "refused",
+            Self::Stuck => "stuck",
+            Self::Late => "late",
+        }
+    }
 }
 
 /// What is known of a batch in quarantine.
@@ -119,12 +132,30 @@ impl From<QuarantineError> for SinkError {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Quarantine {
     dir: PathBuf,
+    /// It takes nothing in.
+    closed: bool,
 }
 
 impl Quarantine {
     /// The one in this folder, which is made when it is needed.
     pub fn new(dir: impl Into<PathBuf>) -> Self {
-        Self { dir: dir.into() }
+        Self { dir: dir.into(), closed: false }
+    }
+
+    /// The same, which delivery only looks into.
+    #[must_use]
+    pub fn closed(self) -> Self {
+        Self { closed: true, ..self }
+    }
+
+    /// False for one that takes nothing in.
+    pub fn is_open(&self) -> bool {
+        !self.closed
+    }
+
+    /// True if this batch is in it.
+    pub fn has(&self, id: Uuid) -> bool {
+        self.path(id).exists()
     }
 
     /// The folder.
@@ -255,6 +286,15 @@ impl Quarantine {
         fs::remove_file(self.path(id)).map_err(|source| io_at(&self.path(id), source))
     }
 
+    /// The ids of all that is in it.
+    ///
+    /// # Errors
+    /// The folder cannot be read.
+    pub fn ids(&self) -> Result<Vec<Uuid>, QuarantineError> {
+        let names = self.names()?.into_iter();
+        Ok(names.filter_map(|name| name.strip_suffix(SUFFIX)?.parse().ok()).collect())
+    }
+
     /// Names of its files.
     fn names(&self) -> Result<Vec<String>, QuarantineError> {
         let entries = match fs::read_dir(&self.dir) {
@@ -330,66 +370,5 @@ impl Card {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn batch(number: u8) -> FrozenBatch {
-        FrozenBatch {
-            id: Uuid::from_bytes([number; 16]),
-            table: Table::Flows,
-            exported_at: 7,
-            rows: 2,
-            counts: vec![("eth0".into(), Count { packets: 3, octets: 400 })],
-            block: Bytes::from(vec![number, b'\n', 0, 255]),
-        }
-    }
-
-    fn put(quarantine: &Quarantine, number: u8, now: u64) {
-        let error = "Code: 469. Constraint \"c\" is\nviolated";
-        quarantine
-            .put(&batch(number), Reason::Refused, error, "http://db/flow", now)
-            .expect("a writable folder");
-    }
-
-    #[test]
-    fn what_is_put_in_comes_out_until_it_is_removed() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let quarantine = Quarantine::new(folder.path().join("deep/quarantine"));
-        assert!(quarantine.list().expect("empty").0.is_empty(), "a missing folder is empty");
-        put(&quarantine, 1, 20);
-        put(&quarantine, 2, 10);
-        put(&quarantine, 2, 10);
-        let (cards, damaged) = quarantine.list().expect("readable");
-        assert!(damaged.is_empty());
-        assert_eq!(cards.iter().map(|card| card.at_ns).collect::<Vec<_>>(), [10, 20]);
-        let (card, found) = quarantine.get(batch(1).id).expect("there");
-        assert_eq!(found, batch(1));
-        assert_eq!((card.reason, card.total().packets), (Reason::Refused, 3));
-        let mode = quarantine.path(batch(1).id).metadata().expect("there").permissions().mode();
-        assert_eq!(mode & 0o777, 0o600, "flows say who talks to whom");
-        quarantine.remove(batch(1).id).expect("there");
-        let error = quarantine.get(batch(1).id).expect_err("gone").to_string();
-        assert!(error.contains("quarantine list"), "{error}");
-    }
-
-    #[test]
-    fn every_changed_octet_and_every_cut_is_noticed() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let quarantine = Quarantine::new(folder.path());
-        put(&quarantine, 1, 20);
-        let id = batch(1).id;
-        let whole = fs::read(quarantine.path(id)).expect("there");
-        for at in 0..whole.len() {
-            let mut octets = whole.clone();
-            octets[at] ^= 1;
-            fs::write(quarantine.path(id), &octets).expect("ours");
-            quarantine.get(id).expect_err("a changed octet");
-            fs::write(quarantine.path(id), &whole[..at]).expect("ours");
-            quarantine.get(id).expect_err("a cut file");
-        }
-        fs::write(quarantine.path(id), [&whole[..], b"x"].concat()).expect("ours");
-        quarantine.get(id).expect_err("a longer file");
-        fs::write(quarantine.path(id), whole).expect("ours");
-        quarantine.get(id).expect("as it was written");
-    }
-}
+#[path = "quarantine_tests.rs"]
+mod tests;

@@ -56,12 +56,12 @@ SETTINGS {settings};
 
 CREATE TABLE IF NOT EXISTS {local}.flows_1m{on_cluster}
 {rollup_columns}
-TTL exported_day + toIntervalDay({flows_1m_days}), exported_day + toIntervalDay({flows_days}) WHERE batch_rows > 0
+TTL exported_day + toIntervalDay({flows_1m_days}), exported_day + toIntervalDay({marker_days}) WHERE batch_rows > 0
 SETTINGS {settings};
 
 CREATE TABLE IF NOT EXISTS {local}.flows_1h{on_cluster}
 {rollup_columns}
-TTL exported_day + toIntervalDay({flows_1h_days}), exported_day + toIntervalDay({flows_days}) WHERE batch_rows > 0
+TTL exported_day + toIntervalDay({flows_1h_days}), exported_day + toIntervalDay({marker_days}) WHERE batch_rows > 0
 SETTINGS {settings};
 
 CREATE MATERIALIZED VIEW IF NOT EXISTS {local}.flows_1m_view{on_cluster} TO {local}.flows_1m
@@ -75,7 +75,7 @@ CREATE TABLE IF NOT EXISTS {local}.ledger{on_cluster}
     ts DateTime('UTC') COMMENT 'End of the interval counted' CODEC(Delta(4), ZSTD(1)),
     exporter LowCardinality(String),
     interface LowCardinality(String),
-    stage LowCardinality(String) COMMENT 'seen = metered + not_metered + lost; drained = acknowledged + undelivered + open flows',
+    stage LowCardinality(String) COMMENT 'seen = metered + not_metered + lost; drained = acknowledged + undelivered + open flows; resent: was undelivered, and is stored',
     reason LowCardinality(String),
     packets UInt64 CODEC(T64, ZSTD(1)),
     octets UInt64 CODEC(T64, ZSTD(1)),

@@ -129,7 +129,7 @@ SELECT
     toInt64(sumIf(l.packets, l.stage = 'seen')) - toInt64(sumIf(l.packets, l.stage IN ('metered', 'not_metered', 'lost'))) AS packets_unaccounted,
     sumIf(l.packets, l.stage = 'lost') AS packets_lost,
     toInt64(sumIf(l.packets, l.stage = 'drained')) - toInt64(sumIf(l.packets, l.stage IN ('acknowledged', 'undelivered'))) AS packets_on_their_way,
-    sumIf(l.packets, l.stage = 'undelivered') AS packets_undelivered,
+    toInt64(sumIf(l.packets, l.stage = 'undelivered')) - toInt64(sumIf(l.packets, l.stage = 'resent')) AS packets_undelivered,
     max(l.ts) AS last_counted
 FROM {database}.ledger AS l
 WHERE l.ts >= {from:DateTime('UTC')} AND l.ts < {to:DateTime('UTC')}
