@@ -1,4 +1,5 @@
-//! The project's own commands: `cargo xtask setup | build | demo | test | bench-throughput`.
+//! The project's own commands: `cargo xtask setup | build | demo | test | dist |
+//! bench-throughput`.
 //!
 //! All of them begin with `setup`, so each works on a fresh
 //! machine. Nothing here needs an answer.
@@ -11,6 +12,7 @@ use clap::{Parser, Subcommand};
 mod build;
 mod cache;
 mod command;
+mod dist;
 mod lab;
 mod setup;
 mod test;
@@ -33,6 +35,12 @@ enum Command {
     Demo,
     /// Set up, build, and measure TCP throughput with and without the agent (root)
     BenchThroughput,
+    /// Set up, and make a tarball and a Debian package in target/dist/out
+    Dist {
+        /// Build it all twice, in different folders, and compare
+        #[arg(long)]
+        twice: bool,
+    },
     /// Set up, then run everything CI runs (root)
     Test {
         /// Run only the tests whose names contain this; lints are skipped
@@ -59,6 +67,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Build => build::run(setup::For::Build).map(|_| ExitCode::SUCCESS),
         Command::Demo => lab::demo(),
         Command::BenchThroughput => lab::bench_throughput(),
+        Command::Dist { twice } => dist::run(twice).map(|()| ExitCode::SUCCESS),
         Command::Test { filter, long } => test::run(filter.as_deref(), long),
     }
 }
