@@ -27,8 +27,9 @@ pub fn cyclonedx(version: &str) -> Result<Vec<u8>> {
             && let Some(node) = nodes.get(id)
         {
             // What only tests need (kind "dev") is not in the binary.
-            let shipped = list(&node["deps"])
-                .filter(|dependency| list(&dependency["dep_kinds"]).any(|kind| kind["kind"] != "dev"));
+            let shipped = list(&node["deps"]).filter(|dependency| {
+                list(&dependency["dep_kinds"]).any(|kind| kind["kind"] != "dev")
+            });
             open.extend(shipped.filter_map(|dependency| dependency["pkg"].as_str()));
         }
     }

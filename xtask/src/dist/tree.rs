@@ -38,7 +38,8 @@ const COPIED: [(&str, &str); 12] = [
 ];
 
 /// The one file that administrators change.
-pub const CONFIG: (&str, &str) = ("deploy/config/flow-agent.toml", "etc/flow-agent/flow-agent.toml");
+pub const CONFIG: (&str, &str) =
+    ("deploy/config/flow-agent.toml", "etc/flow-agent/flow-agent.toml");
 
 /// Folders of examples.
 const EXAMPLES: [&str; 2] = ["deploy/systemd/examples", "deploy/ansible"];
@@ -57,6 +58,7 @@ impl Tree {
             tree.folder(&command::workspace().join(folder), &to)?;
         }
         tree.add("usr/share/doc/flow-agent/sbom.cdx.json", 0o644, bill.to_vec());
+        // The binary writes each page anew; no other version's is left among them.
         if pages.exists() {
             fs::remove_dir_all(pages)?;
         }
