@@ -4,7 +4,7 @@
 //! independent count of the wire ([`crate::tally`]), and the ledger.
 
 use std::cell::Cell;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -166,6 +166,15 @@ impl Faulty {
         waited.inspect_err(|_| drop(self.exact().inspect_err(|error| println!("{error}"))))
     }
 
+    /// Waits until so many rows are in the quarantine, and no more.
+    pub fn wait_quarantined(&self, agent: &Agent, rows: u64) -> Result<()> {
+        agent.wait_until("all refused rows are in the quarantine", PATIENCE, || {
+            let there = quarantined(&self.quarantine())?;
+            ensure!(there <= rows, "{there} rows are in the quarantine, {rows} were refused");
+            Ok(there == rows)
+        })
+    }
+
     /// Waits until a fault has happened so many times.
     pub fn wait_fired(&self, agent: &Agent, name: &str, times: u64) -> Result<()> {
         let fired = self.proxy.fired();
@@ -216,4 +225,20 @@ impl Faulty {
         );
         Ok(())
     }
+}
+
+/// The rows in a quarantine: each file begins with a line of JSON that says how many it has.
+fn quarantined(folder: &Path) -> Result<u64> {
+    let mut rows = 0;
+    let Ok(files) = std::fs::read_dir(folder) else { return Ok(rows) };
+    for file in files {
+        let path = file?.path();
+        if path.extension().is_some_and(|extension| extension == "batch") {
+            let file = std::fs::read(&path)?;
+            let card = file.split(|octet| *octet == b'\n').next().context("a line")?;
+            let card: Value = serde_json::from_slice(card)?;
+            rows += card["rows"].as_u64().context("a batch has rows")?;
+        }
+    }
+    Ok(rows)
 }

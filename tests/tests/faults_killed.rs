@@ -10,6 +10,7 @@ use flow_tests::faulty::{Faulty, PATIENCE, batches};
 use flow_tests::process::Agent;
 use flow_tests::proxy::{Fault, Schedule};
 use flow_tests::sql;
+use flow_tests::traffic::{self, Ends};
 use rustix::process::Signal;
 
 const FLOWS: u64 = 300;
@@ -71,19 +72,17 @@ fn an_engine_that_remembers_a_token_without_its_rows_gets_them_again() -> Result
             faulty.store.sql(&format!("SYSTEM STOP MERGES flow.{table}"));
         }
         let (sender, committed) = mpsc::channel();
+        let mut first = Some(sender);
         faulty.proxy.on_request(move |request| {
             // After the first commit the store is out of reach until its parts are gone.
-            if request.inserts_into("flows") {
-                return match sender.send(request.token.clone()) {
-                    Ok(()) => Some(Fault::DropReply),
-                    Err(_) => Some(Fault::Reset),
-                };
-            }
-            Some(Fault::Reset)
+            let first = request.inserts_into("flows").then(|| first.take()).flatten();
+            let Some(first) = first else { return Some(Fault::Reset) };
+            // The test waits for it.
+            let _ = first.send(request.token.clone());
+            Some(Fault::DropReply)
         });
         faulty.talk(FLOWS, 1)?;
         let token = committed.recv_timeout(PATIENCE)?.context("an insert has a token")?;
-        drop(committed);
         faulty.wait_fired(&agent, "drop reply", round as u64 + 1)?;
         let mut folders = Vec::new();
         for table in *lost {
@@ -97,9 +96,36 @@ fn an_engine_that_remembers_a_token_without_its_rows_gets_them_again() -> Result
             })
         })?;
         faulty.proxy.calm();
-        faulty.wait_stored(&agent, faulty.passed().packets)?;
+        faulty.wait_acknowledged(&agent, PATIENCE)?;
     }
     faulty.settle(agent)?;
+    Ok(())
+}
+
+/// A batch with rows that the store refuses is split; the agent is killed in the midst of that.
+#[test]
+fn an_agent_killed_while_it_splits_a_batch_repeats_and_loses_nothing() -> Result<()> {
+    const REFUSED: u64 = 5;
+    // All in one or two batches.
+    let config = "batch.age_ms = 3000\n";
+    let mut faulty = Faulty::new()?;
+    let agent = faulty.agent(config)?;
+    faulty.store.sql("ALTER TABLE flow.flows ADD CONSTRAINT ours CHECK dst_port != 666");
+    let mut inserts = 0;
+    faulty.proxy.on_flows(move |_| {
+        inserts += 1;
+        // Some parts are stored by then, some refused; of every other one nobody hears.
+        (inserts > 4 && inserts % 2 == 0).then_some(Fault::DropReply)
+    });
+    let (left, right) = (&faulty.lab.left, &faulty.lab.right);
+    traffic::ask_together(Ends::v4((left, 0), (right, 0), 666), REFUSED, 1, 40, 200)?;
+    faulty.talk(FLOWS, 1)?;
+    faulty.wait_fired(&agent, "drop reply", 2)?;
+    kill(agent)?;
+    faulty.proxy.calm();
+    let agent = faulty.agent(config)?;
+    faulty.wait_quarantined(&agent, REFUSED)?;
+    faulty.settle_again(agent)?;
     Ok(())
 }
 

@@ -1,6 +1,8 @@
 //! A network that fails between the agent and its store: every packet is stored once, whatever
 //! happened to requests and answers on the way. Needs root, the agent's binary and libchdb.
 
+use std::time::Duration;
+
 use anyhow::Result;
 use flow_tests::faulty::{Faulty, batches};
 use flow_tests::proxy::{Fault, Kind, Schedule};
@@ -12,9 +14,17 @@ const ROWS: usize = 20;
 
 /// The same fault at the first try of each of these batches.
 fn at_first_tries(fault: impl FnMut(u64) -> Fault + Send + 'static) -> Result<Faulty> {
+    at_first_tries_of("", fault)
+}
+
+/// The same with more configuration.
+fn at_first_tries_of(
+    config: &str,
+    fault: impl FnMut(u64) -> Fault + Send + 'static,
+) -> Result<Faulty> {
     const BATCHES: u64 = 15;
     let mut faulty = Faulty::new()?;
-    let agent = faulty.agent(&batches(ROWS))?;
+    let agent = faulty.agent(&[&batches(ROWS), config].concat())?;
     faulty.proxy.on_flows(Schedule::first_tries(BATCHES, fault));
     faulty.talk(FLOWS, 2)?;
     faulty.settle(agent)?;
@@ -29,7 +39,7 @@ fn a_store_that_is_down_gets_everything_when_it_is_back() -> Result<()> {
     faulty.talk(100, 1)?;
     faulty.proxy.refuse()?;
     faulty.talk(FLOWS, 2)?;
-    agent.wait_log("no connection to the store", flow_tests::faulty::PATIENCE)?;
+    agent.wait_log("Connection refused", flow_tests::faulty::PATIENCE)?;
     faulty.proxy.accept()?;
     faulty.talk(100, 1)?;
     faulty.settle(agent)?;
@@ -62,6 +72,20 @@ fn a_commit_whose_answer_is_lost_is_not_repeated() -> Result<()> {
 #[test]
 fn a_slow_network_stores_everything_once() -> Result<()> {
     at_first_tries(|_| Fault::Slow { rate: 50_000 }).map(drop)
+}
+
+/// Nothing is heard: half sent, sent but for an octet, not answered, answered too late.
+#[test]
+fn inserts_that_hang_are_given_up_and_stored_once() -> Result<()> {
+    const LATE: Duration = Duration::from_secs(5);
+    let hasty = "delivery.insert_timeout_s = 1\ndelivery.read_timeout_s = 1\n";
+    let faults = [
+        Fault::Hang,
+        Fault::Stall { after: 1_000 },
+        Fault::Stall { after: u64::MAX },
+        Fault::DelayReply(LATE),
+    ];
+    at_first_tries_of(hasty, move |batch| faults[batch as usize % 4].clone()).map(drop)
 }
 
 /// All of it, also for the ledger, the latencies and what else the agent asks.
