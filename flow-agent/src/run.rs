@@ -23,7 +23,7 @@ use crate::names::{NameBook, Names};
 use crate::reload::Reloader;
 use crate::shutdown::Requests;
 use crate::state::{Initiators, Keeper, ListeningPorts, Part};
-use crate::status::{Bound, Phase, RulesBook, Vitals};
+use crate::status::{Bound, RulesBook, Vitals};
 use crate::target::{Opening, Store};
 
 mod books;
@@ -135,8 +135,7 @@ pub fn run(
         pins.keep();
     }
     let metered = meter.live(&attacher, &pipeline, size, &requests);
-    vitals.set_phase(Phase::Stopping);
-    meter.manager.stopping();
+    meter.stopping();
     tracing::info!(
         "stopping: detaching, then everything goes to the store; waiting for it up to {} s",
         config.stop_patience.as_secs()

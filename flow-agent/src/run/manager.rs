@@ -38,7 +38,7 @@ impl Manager {
     }
 
     /// The configuration is going to be read again; [`Manager::reloaded`] follows.
-    pub fn reloading(&self) {
+    pub fn reloading() {
         match NotifyState::monotonic_usec_now() {
             Ok(now) => tell(&[NotifyState::Reloading, now]),
             Err(error) => tracing::debug!("systemd is not told of the reload: {error}"),
@@ -54,7 +54,7 @@ impl Manager {
     }
 
     /// It detaches, drains and delivers for the last time.
-    pub fn stopping(&self) {
+    pub fn stopping() {
         let status = "stopping: everything goes to the store";
         tell(&[NotifyState::Stopping, NotifyState::Status(status)]);
     }

@@ -80,7 +80,7 @@ impl MeterLoop {
                 None => {}
             }
             if requests.reload.try_recv().is_ok() {
-                self.manager.reloading();
+                Manager::reloading();
                 let Changes { rules, selection } = self.reloader.reload();
                 if let Some(rules) = rules {
                     self.rules.set(rules.clone());
@@ -102,6 +102,12 @@ impl MeterLoop {
                 self.manager.alive(Instant::now(), &self.vitals);
             }
         }
+    }
+
+    /// Says that the agent is about to detach.
+    pub fn stopping(&self) {
+        self.vitals.set_phase(Phase::Stopping);
+        Manager::stopping();
     }
 
     /// Detaches everything, and drains meanwhile.
