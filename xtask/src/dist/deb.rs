@@ -41,7 +41,7 @@ fn control(tree: &Tree, version: &str) -> Result<BTreeMap<String, Entry>> {
         "Package: flow-agent\n\
          Version: {version}\n\
          Architecture: {}\n\
-         Maintainer: {} <root@localhost>\n\
+         Maintainer: The flow-agent founders <root@localhost>\n\
          Installed-Size: {}\n\
          Depends: libc6 (>= 2.34), libgcc-s1, passwd\n\
          Recommends: systemd\n\
@@ -50,7 +50,6 @@ fn control(tree: &Tree, version: &str) -> Result<BTreeMap<String, Entry>> {
          Description: network flow agent that accounts for every packet\n \
          Meters packets in the kernel by eBPF and stores flow records in ClickHouse.\n",
         architecture(),
-        env!("CARGO_PKG_AUTHORS"),
         octets.div_ceil(1024)
     );
     let mut entries = BTreeMap::new();
