@@ -2,7 +2,7 @@
 //! agent meters as their user, with their capabilities and their system calls only.
 //!
 //! systemd is not what started this machine, so the agent's unit is taken apart: setpriv gives
-//! the user, capabilities and no_new_privs, libseccomp the filter, a mount namespace the folder
+//! the user, capabilities and `no_new_privs`, libseccomp the filter, a mount namespace the folder
 //! of pins. Needs root, the binary, libchdb, systemd-analyze and python3 (`cargo xtask setup`).
 
 use std::fs::{self, Permissions};

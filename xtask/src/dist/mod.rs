@@ -60,7 +60,7 @@ pub fn package(agent: &Path, out: &Path, version: &str) -> Result<Vec<(PathBuf, 
     for (name, content) in files {
         let path = out.join(name);
         fs::write(&path, &content).with_context(|| format!("cannot write {}", path.display()))?;
-        let hash = Sha256::digest(&content).iter().map(|octet| format!("{octet:02x}")).collect();
+        let hash = format!("{:x}", Sha256::digest(&content));
         made.push((path, hash));
     }
     Ok(made)

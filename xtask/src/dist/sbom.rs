@@ -1,4 +1,4 @@
-//! What the agent is made of, as CycloneDX 1.5 JSON, from the dependencies that cargo resolves.
+//! What the agent is made of, as `CycloneDX` 1.5 JSON, from the dependencies that cargo resolves.
 
 use std::collections::{BTreeMap, BTreeSet};
 
