@@ -127,7 +127,8 @@ impl Pins {
 
 impl Drop for Pins {
     fn drop(&mut self) {
-        drop(fs::remove_dir(&self.0));
+        // A killed agent leaves its tables in it.
+        drop(fs::remove_dir_all(&self.0));
     }
 }
 
