@@ -186,9 +186,7 @@ impl Courier {
         course: &Course,
         evidence: &[Evidence],
     ) -> Part {
-        if in_doubt {
-            course.may_run_anywhere();
-        }
+        course.begin(in_doubt);
         let mut journey = Journey {
             batch,
             evidence,

@@ -60,9 +60,12 @@ impl Course {
         self.way().shard = Some(shard);
     }
 
-    /// An agent before this one may have sent it to any server.
-    pub(super) fn may_run_anywhere(&self) {
-        self.way().running = Running::Anywhere;
+    /// Of a batch or a part of one. `in_doubt`: an agent before this one may have sent it to any
+    /// server.
+    pub(super) fn begin(&self, in_doubt: bool) {
+        if in_doubt {
+            self.way().running = Running::Anywhere;
+        }
     }
 
     fn target(&self, endpoints: &Endpoints, now: Instant) -> Target {
@@ -289,7 +292,7 @@ mod tests {
 
     /// Two replicas where nothing listens.
     fn endpoints() -> Endpoints {
-        let text = ["http://127.0.0.1:1,127.0.0.1:2"];
+        let text = ["http://127.0.0.1:1,http://127.0.0.1:2"];
         let Ok(StoreTarget::Servers(servers)) = StoreTarget::of_shards(&text) else {
             panic!("two servers")
         };
@@ -319,7 +322,7 @@ mod tests {
         course.end(&endpoints, Instant::now, back).await.expect("nothing runs");
         // Nothing was sent since.
         course.end(&endpoints, Instant::now, first_is_away).await.expect("nothing runs");
-        course.may_run_anywhere();
+        course.begin(true);
         course.end(&endpoints, Instant::now, first_is_away).await.expect_err("may run");
     }
 

@@ -84,21 +84,19 @@ struct Way {
 /// As `Course` does it.
 const COURSE: Way = Way { kills_everywhere: true, holds: true };
 
-/// The parts of the table, then of the rollups, and the tokens that each knows: a log that all
-/// replicas share.
+/// The parts of the table and the rollups, and their tokens: a log that all replicas share.
 #[derive(Clone, Debug)]
 struct Store {
     parts: Vec<Vec<Part>>,
     tokens: BTreeSet<(usize, String)>,
     /// Requests that still run, each on its replica, and whether only the rollups are left to do.
     late: Vec<(Step, usize, bool)>,
-    /// The rows are such that none is ever taken.
+    /// No row is ever taken.
     refuses: bool,
     way: Way,
     /// The replicas that requests choose, over and over.
     picks: Vec<usize>,
     picked: usize,
-    /// Where the last request went.
     at: usize,
     /// What a replica gets at once of the others' parts, by place; the rest when it is synced.
     lags: Vec<bool>,
@@ -125,10 +123,8 @@ impl Store {
     }
 
     fn counts(&self, replica: usize) -> Vec<u64> {
-        let seen = |parts: &Vec<Part>| {
-            parts.iter().filter(|part| part.seen[replica]).map(|part| part.rows).sum()
-        };
-        self.parts.iter().map(seen).collect()
+        let rows = |part: &Part| if part.seen[replica] { part.rows } else { 0 };
+        self.parts.iter().map(|parts| parts.iter().map(rows).sum()).collect()
     }
 
     fn commit(&mut self, place: usize, rows: u64, at: usize) {
@@ -161,21 +157,21 @@ impl Store {
 
     /// What still runs on these replicas comes to its end.
     fn end_late(&mut self, here: impl Fn(usize) -> bool) {
-        let (done, left) = std::mem::take(&mut self.late).into_iter().partition(|run| here(run.1));
+        let (done, left): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.late).into_iter().partition(|run| here(run.1));
         self.late = left;
-        for (step, at, rollups_only) in Vec::from_iter::<Vec<_>>(done) {
-            match step {
-                Step::Send { token, .. } if rollups_only => {
-                    self.insert(&format!("{token}"), 1..self.parts.len(), at);
-                }
-                step => self.execute(step, at),
+        for (step, at, rollups_only) in done {
+            if let Step::Send { token, .. } = step {
+                let first = usize::from(rollups_only);
+                self.insert(&token.to_string(), first..self.parts.len(), at);
+            } else {
+                self.execute(step, at);
             }
         }
     }
 
     fn choose(&mut self, step: Step) {
-        let is_held = !matches!(step, Step::Send { .. } | Step::Kill | Step::Sync);
-        if !is_held || !self.way.holds {
+        if !self.way.holds || matches!(step, Step::Send { .. } | Step::Kill | Step::Sync) {
             self.at = self.picks[self.picked % self.picks.len()];
             self.picked += 1;
         }
@@ -194,7 +190,7 @@ impl Store {
                 let everywhere = self.way.kills_everywhere;
                 self.end_late(|replica| everywhere || replica == at);
             }
-            Step::Repair { .. } | Step::Restore { .. } if fault as u8 == Fault::None as u8 => {
+            Step::Repair { .. } | Step::Restore { .. } if matches!(fault, Fault::None) => {
                 // What no kill has reached goes on meanwhile.
                 self.execute(step, at);
                 self.end_late(|_| true);
@@ -232,7 +228,9 @@ impl Store {
         match fault {
             Fault::Forgotten => self.tokens.clear(),
             Fault::Late => {
-                self.late.push((step, at, false));
+                if !matches!(step, Step::Kill | Step::Sync) {
+                    self.late.push((step, at, false));
+                }
                 return Answer::Failed(Class::Transient);
             }
             Fault::LateRollups => {
