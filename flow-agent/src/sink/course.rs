@@ -156,12 +156,11 @@ impl Course {
         let target = self.target(endpoints, clock());
         self.way().held = None;
         let outcome = sync(&target.client).await;
-        let fate = outcome.as_ref().map(|()| ());
         // One that waits for a replica that is away is no worse for new batches.
         let is_only_behind =
             matches!(outcome, Err(SinkError::Silent { .. } | SinkError::Refused { .. }));
         if !is_only_behind {
-            endpoints.report(&target, fate, clock());
+            endpoints.report(&target, outcome.as_ref().copied(), clock());
         }
         let mut way = self.way();
         match outcome {

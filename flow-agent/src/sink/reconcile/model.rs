@@ -9,7 +9,6 @@ use super::*;
 const ROWS: u64 = 7;
 /// No run of a few dozen faults takes longer.
 const MOST_STEPS: usize = 2_000;
-
 /// What goes wrong with one request; each makes sense for some requests only.
 #[derive(Clone, Copy, Debug)]
 enum Fault {
