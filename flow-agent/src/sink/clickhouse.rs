@@ -1,5 +1,6 @@
 //! ClickHouse over HTTP: schema, rows, books.
 
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use clickhouse::{Client, RowWrite};
@@ -18,7 +19,12 @@ pub struct ClickHouse {
     client: Client,
     address: StoreAddress,
     access: Access,
+    /// What the server knows of the settings that not every version has; none: not asked yet.
+    settings: Arc<Mutex<Option<Vec<Setting>>>>,
 }
+
+/// Name and value.
+pub(super) type Setting = (&'static str, &'static str);
 
 impl ClickHouse {
     /// A client with connections of its own; nothing is sent yet.
@@ -30,7 +36,7 @@ impl ClickHouse {
             .with_setting("async_insert", "0")
             .with_setting("insert_deduplicate", "1")
             .with_setting("deduplicate_blocks_in_dependent_materialized_views", "1");
-        Self { client, address, access }
+        Self { client, address, access, settings: Arc::default() }
     }
 
     /// What every request is made of: with the password of now, which may be another one than
@@ -41,6 +47,10 @@ impl ClickHouse {
             Some((user, password)) => client.with_user(user).with_password(password.expose()),
             None => client,
         }
+    }
+
+    pub(super) fn settings(&self) -> MutexGuard<'_, Option<Vec<Setting>>> {
+        self.settings.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// How long an answer to a question may take.

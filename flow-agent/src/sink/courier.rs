@@ -177,6 +177,7 @@ impl Courier {
         course: &Course,
         evidence: &[Evidence],
     ) -> Part {
+        course.begin(in_doubt);
         let mut journey = Journey {
             batch,
             evidence,
@@ -237,9 +238,9 @@ impl Courier {
                 let token = name(batch, "", token);
                 let query = format!("{}-{attempt}", batch.id);
                 let started = Instant::now();
-                let sent = self
-                    .ask(journey, async |client| client.insert_block(batch, &token, &query).await)
-                    .await;
+                let insert =
+                    async |client: &ClickHouse| client.insert_block(batch, &token, &query).await;
+                let sent = journey.course.send(&self.store, Instant::now, insert).await;
                 let class = sent.as_ref().err().map(Class::of);
                 self.book.inserted(class.map_or_else(Default::default, Into::into));
                 journey.sends += u32::from(class != Some(Class::NotSent));
@@ -250,8 +251,8 @@ impl Courier {
                     size.inserted(batch.rows as usize, started.elapsed());
                 }
             }
-            Step::Kill => self.ask(journey, async |client| client.end_queries(batch).await).await?,
-            Step::Sync => self.ask(journey, async |client| client.catch_up(evidence).await).await?,
+            Step::Kill => journey.course.end_batch(&self.store, Instant::now, batch).await?,
+            Step::Sync => journey.course.catch_up(&self.store, Instant::now, evidence).await?,
             Step::Ask => {
                 let count = async |client: &ClickHouse| client.count(batch, evidence).await;
                 return self.ask(journey, count).await.map(Answer::Counted);
@@ -280,13 +281,13 @@ impl Courier {
         Ok(Answer::Done)
     }
 
-    /// To the shard where the batch may be, else to any.
+    /// To the replica that was brought up to date.
     async fn ask<T>(
         &self,
         journey: &Journey<'_>,
         question: impl AsyncFnOnce(&ClickHouse) -> Result<T, SinkError>,
     ) -> Result<T, SinkError> {
-        journey.course.send(&self.store, Instant::now, question).await
+        journey.course.hold(&self.store, Instant::now, question).await
     }
 
     /// An agent before this one may have sent the batch to any shard: it is bound to the one that
@@ -294,14 +295,9 @@ impl Courier {
     async fn locate(&self, journey: &mut Journey<'_>) {
         let (batch, evidence) = (journey.batch, journey.evidence);
         for shard in 0..self.store.shards() {
+            let course = Course::at(shard);
             let found = loop {
-                let asked = Course::at(shard)
-                    .send(&self.store, Instant::now, async |client| {
-                        client.end_queries(batch).await?;
-                        client.catch_up(evidence).await?;
-                        client.count(batch, evidence).await
-                    })
-                    .await;
+                let asked = course.look(&self.store, Instant::now, batch, evidence).await;
                 match asked {
                     Ok(counts) => break counts.iter().any(|count| *count > 0),
                     Err(error) => {

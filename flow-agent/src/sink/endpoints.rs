@@ -4,7 +4,6 @@
 //! [`Target`]. It holds what [`Board`] holds; all users of a store share what they learn, but no
 //! connection: a connection lives on the runtime of its user.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -77,6 +76,17 @@ impl Endpoints {
     /// For a batch in doubt: a server that shares its deduplication log.
     pub fn stay(&self, shard: usize, now: Instant) -> Target {
         let place = self.board().stay(shard, now);
+        self.target(place)
+    }
+
+    /// As [`Endpoints::stay`], but rather not the replica that could not be brought up to date.
+    pub(super) fn stay_off(&self, shard: usize, off: Option<usize>, now: Instant) -> Target {
+        let place = self.board().stay_off(shard, off, now);
+        self.target(place)
+    }
+
+    /// This server.
+    pub(super) fn at(&self, place: Place) -> Target {
         self.target(place)
     }
 
@@ -153,57 +163,6 @@ impl Endpoints {
 fn clients(servers: &Servers, access: &Access) -> Vec<Vec<ClickHouse>> {
     let client = |address: &StoreAddress| ClickHouse::new(address.clone(), access.clone());
     servers.shards().iter().map(|replicas| replicas.iter().map(client).collect()).collect()
-}
-
-/// The way of one batch: to any shard until it may be on one, from then on to that one.
-#[derive(Debug)]
-pub struct Course(AtomicUsize);
-
-/// No shard.
-const ANYWHERE: usize = usize::MAX;
-
-impl Default for Course {
-    fn default() -> Self {
-        Self(AtomicUsize::new(ANYWHERE))
-    }
-}
-
-impl Course {
-    /// Of a batch that may be on this shard.
-    pub fn at(shard: usize) -> Self {
-        Self(AtomicUsize::new(shard))
-    }
-
-    /// From now on to this shard only.
-    pub fn bind(&self, shard: usize) {
-        self.0.store(shard, Ordering::Relaxed);
-    }
-
-    /// Sends it once to where it may go, and reports what became of that.
-    ///
-    /// # Errors
-    /// What `send` failed with.
-    pub async fn send<T>(
-        &self,
-        endpoints: &Endpoints,
-        clock: fn() -> Instant,
-        send: impl AsyncFnOnce(&ClickHouse) -> Result<T, SinkError>,
-    ) -> Result<T, SinkError> {
-        let before = self.0.load(Ordering::Relaxed);
-        let target = match before {
-            ANYWHERE => endpoints.choose(clock()),
-            shard => endpoints.stay(shard, clock()),
-        };
-        // A request that is given up in its middle may have been sent.
-        self.0.store(target.shard(), Ordering::Relaxed);
-        let outcome = send(&target.client).await;
-        let fate = outcome.as_ref().map(|_| ());
-        if fate.is_err_and(SinkError::was_never_sent) {
-            self.0.store(before, Ordering::Relaxed);
-        }
-        endpoints.report(&target, fate, clock());
-        outcome
-    }
 }
 
 impl Fate {

@@ -45,6 +45,12 @@ pub enum SinkError {
     /// No answer to an insert.
     #[error("the store has not answered an insert for {seconds} s")]
     Silent { seconds: u64 },
+    /// A replica that cannot be asked may be in the middle of it.
+    #[error(
+        "a batch that was sent to the store at {address} may still run there: {problem}; it waits \
+         until that server answers (if it is gone for good, take it out of `store`)"
+    )]
+    MayRun { address: String, problem: String },
     /// The agent had to stop first.
     #[error("the store did not take them before the agent had to stop")]
     TooLate,
@@ -99,6 +105,7 @@ impl SinkError {
             | Self::Strange { .. }
             | Self::NewPassword { .. }
             | Self::Silent { .. }
+            | Self::MayRun { .. }
             | Self::TooLate => Exit::Store,
             Self::Refused { .. }
             | Self::Denied { .. }
@@ -128,6 +135,7 @@ impl SinkError {
             | Self::NewPassword { .. }
             | Self::Denied { .. }
             | Self::Silent { .. }
+            | Self::MayRun { .. }
             | Self::TooLate => true,
             Self::Refused { .. } => self.code().is_some_and(|code| TRANSIENT_CODES.contains(&code)),
             Self::BadAddress { .. }

@@ -116,8 +116,15 @@ impl Board {
 
     /// For a batch that may be on this shard.
     pub fn stay(&self, shard: usize, now: Instant) -> Place {
+        self.stay_off(shard, None, now)
+    }
+
+    /// As [`Board::stay`]; this replica only if no other is up.
+    pub fn stay_off(&self, shard: usize, off: Option<usize>, now: Instant) -> Place {
         let replicas = &self.shards[shard].replicas;
-        let up = replicas.iter().position(|health| health.rests_until.is_none());
+        let is_up = |at: &usize| replicas[*at].rests_until.is_none();
+        let mut up = (0..replicas.len()).filter(is_up);
+        let up = up.clone().find(|at| Some(*at) != off).or_else(|| up.next());
         // If all are down, the one that rested longest.
         let replica = up.or_else(|| {
             let until = |at: &usize| replicas[*at].rests_until.unwrap_or(now);

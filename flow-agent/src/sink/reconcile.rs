@@ -7,7 +7,8 @@
 //!
 //! A first try that is answered with success needs no question: nothing but this batch has its
 //! token. After anything else the batch is in doubt and stays so: whatever may still run of it is
-//! killed, then the evidence of the table and each rollup says what is there.
+//! killed on every replica, one replica is brought up to date, and its evidence of the table and
+//! each rollup says what is there. What that evidence calls for is done on the same replica.
 
 use super::class::Class;
 
@@ -25,9 +26,10 @@ pub enum Step {
         /// For the query id.
         attempt: u32,
     },
-    /// End whatever runs under a query id of the batch.
+    /// End whatever runs under a query id of the batch, on every replica where it may.
     Kill,
-    /// Have the asked replica know what all the others know.
+    /// Choose a replica, and have it know what all the others know. The steps that follow go to
+    /// it, up to the next [`Step::Send`].
     Sync,
     /// Count the batch's rows: in the table, then in each rollup.
     Ask,
@@ -112,8 +114,6 @@ enum Before {
     Rows,
     /// It accepted them.
     Sent,
-    /// The same, and the replicas agree.
-    Synced,
     /// It accepted a repair.
     Repaired(usize),
     /// What was there in part is deleted.
@@ -124,7 +124,7 @@ enum Before {
 enum Phase {
     Send,
     Kill(Before),
-    Sync,
+    Sync(Before),
     Ask(Before),
     Repair(usize),
     Restore,
@@ -173,7 +173,7 @@ impl Protocol {
         match self.phase {
             Phase::Send => Step::Send { token: self.token, attempt: self.attempt },
             Phase::Kill(_) => Step::Kill,
-            Phase::Sync => Step::Sync,
+            Phase::Sync(_) => Step::Sync,
             Phase::Ask(_) => Step::Ask,
             Phase::Repair(rollup) => {
                 Step::Repair { rollup, token: self.repairs[rollup], attempt: self.attempt }
@@ -208,17 +208,17 @@ impl Protocol {
     fn done(&mut self) {
         self.phase = match self.phase {
             Phase::Send if !self.doubted => Phase::Ended(End::Acknowledged { doubted: false }),
-            Phase::Send => Phase::Ask(Before::Sent),
-            Phase::Kill(before) | Phase::Ask(before) => Phase::Ask(before),
-            Phase::Sync => Phase::Ask(Before::Synced),
-            Phase::Repair(rollup) => Phase::Ask(Before::Repaired(rollup)),
+            Phase::Send => Phase::Sync(Before::Sent),
+            Phase::Kill(before) => Phase::Sync(before),
+            Phase::Sync(before) | Phase::Ask(before) => Phase::Ask(before),
+            Phase::Repair(rollup) => Phase::Sync(Before::Repaired(rollup)),
             Phase::Restore => {
                 self.restored += 1;
-                Phase::Ask(Before::Unknown)
+                Phase::Sync(Before::Unknown)
             }
             Phase::Remove => {
                 self.removed += 1;
-                Phase::Ask(Before::Removed)
+                Phase::Sync(Before::Removed)
             }
             ended @ Phase::Ended(_) => ended,
         };
@@ -228,7 +228,12 @@ impl Protocol {
         self.pause = Some(class == Class::Held);
         match self.phase {
             // It has not left this host: nothing is different.
-            Phase::Send | Phase::Repair(_) | Phase::Restore if class == Class::NotSent => {}
+            Phase::Send if class == Class::NotSent => {}
+            // Another replica may do it, once it is up to date; a restoration is several requests,
+            // of which only the last one was not sent.
+            Phase::Repair(_) | Phase::Restore if class == Class::NotSent => {
+                self.phase = Phase::Sync(Before::Unknown);
+            }
             Phase::Send => {
                 self.doubted = true;
                 self.attempt += 1;
@@ -242,7 +247,9 @@ impl Protocol {
                 self.attempt += 1;
                 self.phase = Phase::Kill(Before::Unknown);
             }
-            Phase::Kill(_) | Phase::Sync | Phase::Ask(_) => {}
+            Phase::Kill(_) => {}
+            // The next replica to be asked is another one, perhaps.
+            Phase::Sync(before) | Phase::Ask(before) => self.phase = Phase::Sync(before),
             Phase::Ended(_) => self.pause = None,
         }
     }
@@ -277,15 +284,13 @@ impl Protocol {
         match before {
             Before::Unknown | Before::Repaired(_) => Phase::Send,
             Before::Rows => Phase::Ended(End::Refused),
-            // Accepted and not there: a token that is known without its rows, unless this
-            // replica is behind.
-            Before::Sent => Phase::Sync,
-            Before::Synced | Before::Removed if self.token + 1 < MOST_TOKENS => {
+            // Accepted and not there: a token that is known without its rows.
+            Before::Sent | Before::Removed if self.token + 1 < MOST_TOKENS => {
                 self.token += 1;
                 self.attempt += 1;
                 Phase::Send
             }
-            Before::Synced | Before::Removed => Phase::Ended(End::Stuck(Stuck::Vanishes)),
+            Before::Sent | Before::Removed => Phase::Ended(End::Stuck(Stuck::Vanishes)),
         }
     }
 

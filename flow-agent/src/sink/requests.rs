@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use clickhouse::{Client, query::Query};
 
+use super::clickhouse::Setting;
 use super::{ClickHouse, SinkError};
 use crate::frozen::FrozenBatch;
 use crate::schema::Evidence;
@@ -20,7 +21,7 @@ const ONE_BLOCK_ROWS: &str = "1048576";
 const ONE_BLOCK_OCTETS: &str = "1073741824";
 
 /// With each insert.
-const SETTINGS: [(&str, &str); 15] = [
+const SETTINGS: [(&str, &str); 17] = [
     ("async_insert", "0"),
     ("insert_deduplicate", "1"),
     ("deduplicate_blocks_in_dependent_materialized_views", "1"),
@@ -39,7 +40,24 @@ const SETTINGS: [(&str, &str); 15] = [
     // A column that the table lacks is told, never dropped.
     ("input_format_skip_unknown_fields", "0"),
     ("throw_on_max_partitions_per_insert_block", "1"),
+    ANSWERS_WHOLE[0],
+    ANSWERS_WHOLE[1],
 ];
+
+/// With `break`, what is cut short by a limit is answered like what is whole: an insert as done, a
+/// count as final.
+const ANSWERS_WHOLE: [(&str, &str); 2] =
+    [("timeout_overflow_mode", "throw"), ("read_overflow_mode", "throw")];
+
+/// With each insert, if the server knows them: newer ones have them, and then they override
+/// `insert_deduplicate`; others refuse a setting that they do not know.
+const NEWER_SETTINGS: [(&str, &str); 2] = [
+    ("deduplicate_insert", "enable"),
+    // A repair is one block of sums: the same rows in any order are the same block by its token.
+    ("deduplicate_insert_select", "enable_even_for_bad_queries"),
+];
+/// `Code: 115. Unknown setting`: another version than before.
+const UNKNOWN_SETTING: u32 = 115;
 
 impl ClickHouse {
     /// Inserts the block of a batch under a token.
@@ -64,7 +82,7 @@ impl ClickHouse {
         query_id: &str,
     ) -> Result<(), SinkError> {
         let timeout = self.insert_timeout();
-        let client = with_settings(self.client(), token, query_id, timeout);
+        let client = self.with_settings(token, query_id).await?;
         let insert = async {
             let mut insert = client
                 .insert_formatted_with(format!("INSERT INTO {table} FORMAT Native"))
@@ -80,7 +98,9 @@ impl ClickHouse {
         // Each piece has a timeout of its own; this is one for all of them.
         match tokio::time::timeout(timeout, insert).await {
             Ok(Ok(())) => Ok(()),
-            Ok(Err(error)) => Err(self.error(&format!("insert into {table}"), &error)),
+            Ok(Err(error)) => {
+                Err(self.look_again(self.error(&format!("insert into {table}"), &error)))
+            }
             Err(_) => Err(SinkError::Silent { seconds: timeout.as_secs() }),
         }
     }
@@ -95,6 +115,18 @@ impl ClickHouse {
         self.run("end what runs of a batch", query, self.insert_timeout()).await
     }
 
+    /// True if the table of flows is of this server alone.
+    ///
+    /// # Errors
+    /// It does not say.
+    pub(super) async fn is_only_one(&self) -> Result<bool, SinkError> {
+        let sql = "SELECT count() FROM system.tables WHERE database = {database:String} \
+                   AND name = 'flows' AND endsWith(engine, 'MergeTree') \
+                   AND NOT startsWith(engine, 'Replicated') AND NOT startsWith(engine, 'Shared')";
+        let query = self.client().query(sql).param("database", &self.address().database);
+        self.ask("describe a table", query.fetch_one::<u64>()).await.map(|count| count == 1)
+    }
+
     /// Has this replica fetch what the others have; at once where there are none.
     ///
     /// # Errors
@@ -102,7 +134,8 @@ impl ClickHouse {
     pub(super) async fn catch_up(&self, tables: &[Evidence]) -> Result<(), SinkError> {
         let database = &self.address().database;
         let sql = "SELECT name FROM system.tables WHERE database = {database:String} \
-                   AND name IN {names:Array(String)} AND startsWith(engine, 'Replicated')";
+                   AND name IN {names:Array(String)} \
+                   AND (startsWith(engine, 'Replicated') OR startsWith(engine, 'Shared'))";
         let names: Vec<_> = tables.iter().map(|table| table.table.as_str()).collect();
         let query = self.client().query(sql).param("database", database).param("names", names);
         let found: Vec<String> = self.ask("name its replicated tables", query.fetch_all()).await?;
@@ -125,7 +158,8 @@ impl ClickHouse {
     ) -> Result<Vec<u64>, SinkError> {
         let mut counts = Vec::with_capacity(tables.len());
         for table in tables {
-            let query = of_batch(self.client().query(&table.count_sql), batch)
+            let client = with_all(self.client(), ANSWERS_WHOLE);
+            let query = of_batch(client.query(&table.count_sql), batch)
                 // Of replicas the one that is asked, and all that it has.
                 .with_setting("max_execution_time", self.insert_timeout().as_secs().to_string());
             let what = format!("count the rows of a batch in {}", table.table);
@@ -147,9 +181,10 @@ impl ClickHouse {
     ) -> Result<(), SinkError> {
         let Some(sql) = &rollup.repair_sql else { return Ok(()) };
         let timeout = self.insert_timeout();
-        let client = with_settings(self.client(), token, query_id, timeout);
+        let client = self.with_settings(token, query_id).await?;
         let query = of_batch(client.query(sql), batch);
-        self.run(&format!("repair {}", rollup.table), query, timeout).await
+        let repaired = self.run(&format!("repair {}", rollup.table), query, timeout).await;
+        repaired.map_err(|error| self.look_again(error))
     }
 
     /// Gives the table the rows without the views seeing them: they come as a part of another
@@ -209,6 +244,40 @@ impl ClickHouse {
         self.change("delete what is there of a batch", &sql, query_id).await
     }
 
+    /// For an insert.
+    async fn with_settings(&self, token: &str, query_id: &str) -> Result<Client, SinkError> {
+        let newer = self.newer_settings().await?;
+        let client = with_all(with_all(self.client(), SETTINGS), newer);
+        Ok(client
+            .with_setting("insert_deduplication_token", token)
+            .with_setting("query_id", query_id)
+            // What nobody waits for any more ends by itself.
+            .with_setting("max_execution_time", self.insert_timeout().as_secs().max(1).to_string()))
+    }
+
+    /// Those of [`NEWER_SETTINGS`] that this server knows; asked once.
+    async fn newer_settings(&self) -> Result<Vec<Setting>, SinkError> {
+        if let Some(known) = self.settings().clone() {
+            return Ok(known);
+        }
+        let names: Vec<&str> = NEWER_SETTINGS.iter().map(|(name, _)| *name).collect();
+        let sql = "SELECT name FROM system.settings WHERE name IN {names:Array(String)}";
+        let query = self.client().query(sql).param("names", names);
+        let found: Vec<String> = self.ask("name its settings", query.fetch_all()).await?;
+        let is_known = |(name, _): &Setting| found.iter().any(|found| found == name);
+        let known: Vec<Setting> = NEWER_SETTINGS.into_iter().filter(is_known).collect();
+        *self.settings() = Some(known.clone());
+        Ok(known)
+    }
+
+    /// The server may be of another version than when its settings were asked for.
+    fn look_again(&self, error: SinkError) -> SinkError {
+        if error.code() == Some(UNKNOWN_SETTING) {
+            *self.settings() = None;
+        }
+        error
+    }
+
     async fn change(&self, what: &str, sql: &str, query_id: &str) -> Result<(), SinkError> {
         let query = self.client().query_raw(sql);
         let query = query.with_setting("query_id", format!("{query_id}-{}", uuid::Uuid::now_v7()));
@@ -235,14 +304,8 @@ impl ClickHouse {
     }
 }
 
-fn with_settings(client: Client, token: &str, query_id: &str, timeout: Duration) -> Client {
-    let client =
-        SETTINGS.iter().fold(client, |client, (name, value)| client.with_setting(*name, *value));
-    client
-        .with_setting("insert_deduplication_token", token)
-        .with_setting("query_id", query_id)
-        // What nobody waits for any more ends by itself.
-        .with_setting("max_execution_time", timeout.as_secs().max(1).to_string())
+fn with_all(client: Client, settings: impl IntoIterator<Item = Setting>) -> Client {
+    settings.into_iter().fold(client, |client, (name, value)| client.with_setting(name, value))
 }
 
 /// `MergeTree PARTITION BY a ORDER BY b` or `ReplicatedMergeTree('/path', 'replica') ...` without
