@@ -71,14 +71,16 @@ pub async fn resend(
 }
 
 /// What became of a batch.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Carried {
     /// What the store has.
     pub stored: Vec<Arc<FrozenBatch>>,
     /// What is in the quarantine.
     pub quarantined: Vec<Arc<FrozenBatch>>,
-    /// Why it was given up; then nothing of the above counts, and all of it is to be sent again.
+    /// Why it was given up; then all of it is to be sent again, if anybody can.
     pub given_up: Option<SinkError>,
+    /// What was neither stored nor put aside when it was given up.
+    pub rest: Vec<Arc<FrozenBatch>>,
 }
 
 /// What became of a batch or a part of one.
@@ -107,7 +109,7 @@ impl Courier {
     pub async fn carry(&self, batch: &Arc<FrozenBatch>, in_doubt: bool) -> Carried {
         let course = Course::default();
         let evidence = self.schema.evidence(batch.table);
-        let mut carried = Carried { stored: Vec::new(), quarantined: Vec::new(), given_up: None };
+        let mut carried = Carried::default();
         let mut parts = vec![batch.clone()];
         let mut splits = 0;
         while let Some(part) = parts.pop() {
@@ -120,6 +122,7 @@ impl Courier {
                 }
                 Part::GivenUp(error) => {
                     carried.given_up = Some(error);
+                    carried.rest = std::iter::once(part).chain(parts).collect();
                     return carried;
                 }
                 Part::Refused(error) => {
@@ -137,6 +140,7 @@ impl Courier {
                 Ok(()) => carried.quarantined.push(part),
                 Err(error) => {
                     carried.given_up = Some(error);
+                    carried.rest = std::iter::once(part).chain(parts).collect();
                     return carried;
                 }
             }

@@ -5,6 +5,7 @@
 //! once, or what it refuses is in the quarantine; whatever is not settled stays in the spool.
 
 use std::io;
+use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
@@ -32,6 +33,8 @@ pub struct Outcome {
     pub rows: u64,
     /// What is in the spool for the next agent, and where.
     pub left: Option<(Contents, String)>,
+    /// Rows of the last books that neither the store nor the spool has.
+    pub books_lost: u64,
     /// Why the store was given up.
     pub given_up: Option<SinkError>,
 }
@@ -120,19 +123,22 @@ impl Delivery {
             return outcome;
         };
         let mut books = self.books;
-        let mut close = |counters: &Counters, left: &Contents| {
-            counters.note_left(left);
+        if outcome.given_up.is_some() {
+            counters.note_losses(&spool.rest());
+            counters.note_left(&status.contents());
+            // What was just counted as kept must stay: the books take no room from it.
+            let appended = books.freeze(wall_clock()).into_iter();
+            let mut lost = Losses::default();
+            appended.for_each(|batch| lost.merge(&writer.append_last(batch).lost));
+            // Those that the disk did not take are tried once more, then lost.
+            lost.merge(&spool.finish());
+            outcome.books_lost = lost.total().rows;
+            counters.note_losses(&lost);
+        } else {
+            counters.note_losses(&spool.losses());
             for batch in books.freeze(wall_clock()) {
                 counters.note_losses(&writer.append(batch).lost);
             }
-        };
-        if outcome.given_up.is_some() {
-            counters.note_losses(&spool.finish());
-            let left = status.contents();
-            close(&counters, &left);
-        } else {
-            counters.note_losses(&spool.losses());
-            close(&counters, &Contents::default());
             drop(writer);
             let in_flight = self.in_flight;
             let lane = Lane { spool, courier: &courier, counters: &counters, in_flight, outcome };
@@ -207,21 +213,24 @@ impl Lane<'_> {
     }
 
     fn settle(&mut self, (pending, started, carried): (Pending, Instant, Carried)) {
-        let Carried { stored, quarantined, given_up } = carried;
+        let Carried { stored, quarantined, given_up, rest } = carried;
         let book = &self.courier.book;
         book.ended();
         if let Some(error) = given_up {
             self.outcome.given_up.get_or_insert(error);
+            // Nobody else will make room for a writer that waits for it.
+            self.spool.close();
+            if self.courier.quarantine.is_some() || stored.is_empty() {
+                return;
+            }
+            // A batch that was split, of a spool in memory: there is no next agent.
+            self.count_stored(&stored);
+            let mut lost = Contents::default();
+            rest.iter().for_each(|part| lost.add(part.rows, &part.counts));
+            pending.lost(&lost);
             return;
         }
-        let now_ns = (self.counters.wall_clock)();
-        for batch in &stored {
-            self.counters.stored(batch, now_ns);
-            book.acknowledged(u64::from(batch.rows), now_ns);
-            if batch.table == Table::Flows {
-                self.outcome.rows += u64::from(batch.rows);
-            }
-        }
+        self.count_stored(&stored);
         for batch in &quarantined {
             self.counters.add(batch, Entry::LostRecord(LostRecord::Quarantined));
             book.quarantined(u64::from(batch.rows));
@@ -231,6 +240,17 @@ impl Lane<'_> {
             pending.acknowledge();
         } else {
             pending.quarantined();
+        }
+    }
+
+    fn count_stored(&mut self, stored: &[Arc<FrozenBatch>]) {
+        let now_ns = (self.counters.wall_clock)();
+        for batch in stored {
+            self.counters.stored(batch, now_ns);
+            self.courier.book.acknowledged(u64::from(batch.rows), now_ns);
+            if batch.table == Table::Flows {
+                self.outcome.rows += u64::from(batch.rows);
+            }
         }
     }
 }
