@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, watch};
 
+use super::aside::{Aside, Place};
 use super::class::Class;
 use super::delivery_book::{DeliveryBook, Doubt};
 use super::patience::{Limits, Patience};
@@ -25,6 +26,9 @@ use crate::schema::{Evidence, Schema};
 /// When there are more, what is refused goes to the quarantine in larger parts.
 const MOST_SPLITS: usize = 400;
 
+/// Repairs of one batch that its rollup refuses because of the rows.
+const MOST_REPAIRS: u32 = 3;
+
 /// What all batches on their way share.
 pub(super) struct Courier {
     pub store: Endpoints,
@@ -37,6 +41,10 @@ pub(super) struct Courier {
     pub size: Option<BatchSize>,
     /// Wakes those that wait for a store that is away when one has got through.
     pub through: Notify,
+    /// Wakes those that wait for somebody when one that was held has got through.
+    pub released: Notify,
+    /// Batches that wait for something and hold no slot.
+    pub aside: Aside,
     /// When a failure was last told.
     pub told: std::sync::Mutex<Option<Instant>>,
 }
@@ -62,6 +70,8 @@ pub async fn resend(
         quarantine: None,
         size: None,
         through: Notify::new(),
+        released: Notify::new(),
+        aside: Aside::new(1),
         told: std::sync::Mutex::default(),
     };
     match courier.carry(&Arc::new(batch), true).await.given_up {
@@ -100,6 +110,12 @@ struct Journey<'a> {
     backoff: Backoff,
     last: Option<SinkError>,
     repaired: bool,
+    /// None until something has failed.
+    aside: Option<Place<'a>>,
+    /// Somebody had to do something.
+    held: bool,
+    /// Repairs whose rows were refused.
+    refused_repairs: u32,
     /// Inserts that were sent, or may have been.
     sends: u32,
 }
@@ -183,12 +199,12 @@ impl Courier {
         }
     }
 
-    async fn part(
-        &self,
-        batch: &FrozenBatch,
+    async fn part<'a>(
+        &'a self,
+        batch: &'a FrozenBatch,
         in_doubt: bool,
-        course: &Course,
-        evidence: &[Evidence],
+        course: &'a Course,
+        evidence: &'a [Evidence],
     ) -> Part {
         let mut journey = Journey {
             batch,
@@ -198,6 +214,9 @@ impl Courier {
             backoff: Backoff::default(),
             last: None,
             repaired: false,
+            aside: None,
+            held: false,
+            refused_repairs: 0,
             sends: u32::from(in_doubt),
         };
         tokio::select! {
@@ -212,7 +231,7 @@ impl Courier {
         }
     }
 
-    async fn travel(&self, journey: &mut Journey<'_>, in_doubt: bool) -> Part {
+    async fn travel<'a>(&'a self, journey: &mut Journey<'a>, in_doubt: bool) -> Part {
         if in_doubt && self.store.shards() > 1 {
             self.locate(journey).await;
         }
@@ -221,21 +240,56 @@ impl Courier {
             let answer = match step {
                 Step::End(end) => return self.end(journey, end),
                 Step::Pause { held } => {
-                    self.pause(&mut journey.backoff, held).await;
+                    self.pause(journey, held).await;
                     Answer::Done
                 }
-                step => match self.perform(journey, step).await {
+                step => match self.attempt(journey, step).await {
                     Ok(answer) => answer,
-                    Err(error) => {
-                        let class = Class::of(&error);
-                        self.tell(class, &error);
+                    Err((class, error)) => {
                         journey.last = Some(error);
+                        let refused = matches!(step, Step::Repair { .. }) && class == Class::Rows;
+                        journey.refused_repairs += u32::from(refused);
+                        if journey.refused_repairs == MOST_REPAIRS {
+                            self.book.doubt(Doubt::Stuck);
+                            return Part::Stuck("a rollup refuses what is made of its rows");
+                        }
                         Answer::Failed(class)
                     }
                 },
             };
             journey.protocol.answer(answer);
         }
+    }
+
+    /// A step; one of a batch that was put aside takes its turn. What fails is told, and puts the
+    /// batch aside.
+    async fn attempt<'a>(
+        &'a self,
+        journey: &mut Journey<'a>,
+        step: Step,
+    ) -> Result<Answer, (Class, SinkError)> {
+        let _turn = match &journey.aside {
+            Some(_) => Some(self.aside.turns.acquire().await),
+            None => None,
+        };
+        let fresh = matches!(step, Step::Send { .. }) && !journey.protocol.is_in_doubt();
+        // While something is wrong a server is asked first: a batch that hangs in one that does
+        // not answer is in doubt, and bound to it.
+        if fresh
+            && !self.aside.is_empty()
+            && let Err(error) =
+                Course::default().send(&self.store, Instant::now, ClickHouse::probe).await
+        {
+            journey.aside.get_or_insert_with(|| self.aside.place(journey.batch));
+            self.tell(Class::of(&error), &error);
+            return Err((Class::NotSent, error));
+        }
+        self.perform(journey, step).await.map_err(|error| {
+            journey.aside.get_or_insert_with(|| self.aside.place(journey.batch));
+            let class = Class::of(&error);
+            self.tell(class, &error);
+            (class, error)
+        })
     }
 
     async fn perform(&self, journey: &mut Journey<'_>, step: Step) -> Result<Answer, SinkError> {
@@ -300,7 +354,7 @@ impl Courier {
 
     /// An agent before this one may have sent the batch to any shard: it is bound to the one that
     /// has something of it, or to none if all say that they have nothing.
-    async fn locate(&self, journey: &mut Journey<'_>) {
+    async fn locate<'a>(&'a self, journey: &mut Journey<'a>) {
         let (batch, evidence) = (journey.batch, journey.evidence);
         for shard in 0..self.store.shards() {
             let found = loop {
@@ -317,7 +371,8 @@ impl Courier {
                         let class = Class::of(&error);
                         self.tell(class, &error);
                         journey.last = Some(error);
-                        self.pause(&mut journey.backoff, class == Class::Held).await;
+                        journey.aside.get_or_insert_with(|| self.aside.place(batch));
+                        self.pause(journey, class == Class::Held).await;
                     }
                 }
             };
@@ -339,6 +394,9 @@ impl Courier {
                 };
                 self.patience.progress(Instant::now());
                 self.through.notify_waiters();
+                if journey.held {
+                    self.released.notify_waiters();
+                }
                 (doubt, Part::Stored)
             }
             End::Refused => {
@@ -357,11 +415,15 @@ impl Courier {
         part
     }
 
-    async fn pause(&self, backoff: &mut Backoff, held: bool) {
+    async fn pause(&self, journey: &mut Journey<'_>, held: bool) {
+        journey.held |= held;
+        let backoff = &mut journey.backoff;
         let pause = if held { Backoff::longest(chance()) } else { backoff.next(chance()) };
+        let pause = journey.aside.as_ref().map_or(pause, |place| place.slower(pause));
         tokio::select! {
             () = self.patience.pause(pause) => {}
-            () = self.through.notified() => {}
+            () = self.through.notified(), if !held => {}
+            () = self.released.notified(), if held => {}
         }
     }
 

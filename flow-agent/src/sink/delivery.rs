@@ -14,6 +14,7 @@ use futures_util::stream::FuturesUnordered;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{Notify, oneshot, watch};
 
+use super::aside::Aside;
 use super::courier::{Carried, Courier};
 use super::patience::{Limits, Patience};
 use super::quarantine::Quarantine;
@@ -49,7 +50,7 @@ pub struct Delivery {
     pub store: Endpoints,
     /// The tables.
     pub schema: Schema,
-    /// Inserts that may be under way at once.
+    /// Inserts that may be under way at once; as many more of batches whose first try failed.
     pub in_flight: usize,
     /// Where rows go that the store refuses; none: the delivery is given up.
     pub quarantine: Option<Quarantine>,
@@ -103,17 +104,14 @@ impl Delivery {
             quarantine: self.quarantine,
             size: self.size,
             through: Notify::new(),
+            released: Notify::new(),
+            aside: Aside::new(self.in_flight),
             told: std::sync::Mutex::default(),
         };
         let (ledger, latency, wall_clock) = (self.ledger, self.latency, self.wall_clock);
         let counters = Counters { ledger, latency, wall_clock };
-        let mut lane = Lane {
-            spool,
-            courier: &courier,
-            counters: &counters,
-            in_flight: self.in_flight,
-            outcome: Outcome::default(),
-        };
+        let mut lane =
+            Lane { spool, courier: &courier, counters: &counters, outcome: Outcome::default() };
         let writer = runtime.block_on(lane.deliver(last));
         let Lane { mut spool, mut outcome, .. } = lane;
         let status = spool.status();
@@ -140,8 +138,7 @@ impl Delivery {
                 counters.note_losses(&writer.append(batch).lost);
             }
             drop(writer);
-            let in_flight = self.in_flight;
-            let lane = Lane { spool, courier: &courier, counters: &counters, in_flight, outcome };
+            let lane = Lane { spool, courier: &courier, counters: &counters, outcome };
             (spool, outcome) = runtime.block_on(lane.deliver_rest());
             counters.note_losses(&spool.finish());
         }
@@ -157,7 +154,6 @@ struct Lane<'a> {
     spool: SpoolReader,
     courier: &'a Courier,
     counters: &'a Counters,
-    in_flight: usize,
     outcome: Outcome,
 }
 
@@ -165,6 +161,7 @@ impl Lane<'_> {
     /// Delivers until the writer of the spool is given away and nothing of the spool is left, or
     /// the store is given up. No writer: it was dropped.
     async fn deliver(&mut self, mut last: oneshot::Receiver<SpoolWriter>) -> Option<SpoolWriter> {
+        let aside = &self.courier.aside;
         let mut under_way = FuturesUnordered::new();
         let mut writer = None;
         let mut closed = false;
@@ -177,7 +174,8 @@ impl Lane<'_> {
             tokio::select! {
                 biased;
                 Some(carried) = under_way.next() => self.settle(carried),
-                pending = self.spool.next(), if taking && under_way.len() < self.in_flight => {
+                () = aside.freed.notified(), if !under_way.is_empty() => {}
+                pending = self.spool.next(), if taking && aside.has_slot(under_way.len()) => {
                     match pending {
                         Some(pending) => under_way.push(carry(self.courier, pending)),
                         None => closed = true,
@@ -191,6 +189,7 @@ impl Lane<'_> {
 
     /// Delivers until nothing of the spool is left, or the store is given up.
     async fn deliver_rest(mut self) -> (SpoolReader, Outcome) {
+        let aside = &self.courier.aside;
         let mut under_way = FuturesUnordered::new();
         let mut closed = false;
         loop {
@@ -202,7 +201,8 @@ impl Lane<'_> {
             tokio::select! {
                 biased;
                 Some(carried) = under_way.next() => self.settle(carried),
-                pending = self.spool.next(), if taking && under_way.len() < self.in_flight => {
+                () = aside.freed.notified(), if !under_way.is_empty() => {}
+                pending = self.spool.next(), if taking && aside.has_slot(under_way.len()) => {
                     match pending {
                         Some(pending) => under_way.push(carry(self.courier, pending)),
                         None => closed = true,
@@ -258,7 +258,10 @@ impl Lane<'_> {
 async fn carry(courier: &Courier, pending: Pending) -> (Pending, Instant, Carried) {
     courier.book.began();
     let started = Instant::now();
-    courier.patience.progress(started);
+    // While others wait, that one more is tried is no sign that the store takes any.
+    if courier.aside.is_empty() {
+        courier.patience.progress(started);
+    }
     let carried = courier.carry(&pending.batch, pending.in_doubt).await;
     (pending, started, carried)
 }
