@@ -125,9 +125,10 @@ impl Delivery {
             counters.note_losses(&spool.rest());
             counters.note_left(&status.contents());
             // What was just counted as kept must stay: the books take no room from it.
-            let appended = books.freeze(wall_clock()).into_iter();
             let mut lost = Losses::default();
-            appended.for_each(|batch| lost.merge(&writer.append_last(batch).lost));
+            for batch in books.freeze(wall_clock()) {
+                lost.merge(&writer.append_last(batch).lost);
+            }
             // Those that the disk did not take are tried once more, then lost.
             lost.merge(&spool.finish());
             outcome.books_lost = lost.total().rows;
@@ -226,7 +227,9 @@ impl Lane<'_> {
             // A batch that was split, of a spool in memory: there is no next agent.
             self.count_stored(&stored);
             let mut lost = Contents::default();
-            rest.iter().for_each(|part| lost.add(part.rows, &part.counts));
+            for part in &rest {
+                lost.add(part.rows, &part.counts);
+            }
             pending.lost(&lost);
             return;
         }
