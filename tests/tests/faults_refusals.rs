@@ -7,6 +7,7 @@ use flow_tests::faulty::{Faulty, PATIENCE, batches};
 use flow_tests::peak::Peak;
 use flow_tests::process::memory;
 use flow_tests::proxy::{Answer, Fault, Schedule};
+use flow_tests::status::Status;
 
 const FLOWS: u64 = 400;
 const ROWS: usize = 20;
@@ -80,5 +81,28 @@ fn a_huge_body_is_not_read_into_memory() -> Result<()> {
     assert!(grown < MOST, "{} KiB more for bodies that mean nothing", grown >> 10);
     faulty.settle(agent)?;
     assert!(faulty.proxy.fired().of("other answer") >= 1, "{:?}", faulty.proxy.fired().all());
+    Ok(())
+}
+
+/// Batches of a table that is away wait without the slots of the others, and are stored when it
+/// is there again.
+#[test]
+fn a_missing_table_keeps_its_own_batches_back_alone() -> Result<()> {
+    /// As many as there are slots.
+    const SLOTS: u64 = 2;
+    let mut faulty = Faulty::new()?;
+    let agent = faulty.agent(&batches(ROWS))?;
+    faulty.talk(ROWS as u64, 1)?;
+    faulty.wait_acknowledged(&agent, PATIENCE)?;
+    faulty.store.sql("RENAME TABLE flow.latency TO flow.away");
+    let status = Status::of(&agent)?;
+    agent.wait_until("more batches of it wait than there are slots", PATIENCE, || {
+        let now = status.json("/api/v1/status")?;
+        Ok(now["delivery"]["in_flight"].as_u64() > Some(SLOTS))
+    })?;
+    faulty.talk(FLOWS, 1)?;
+    faulty.wait_acknowledged(&agent, PATIENCE)?;
+    faulty.store.sql("RENAME TABLE flow.away TO flow.latency");
+    faulty.settle(agent)?;
     Ok(())
 }

@@ -126,7 +126,7 @@ impl Batcher {
 }
 
 /// The batch, in parts if its block has more octets than `most`.
-fn within(most: usize, batch: FrozenBatch) -> Vec<FrozenBatch> {
+pub fn within(most: usize, batch: FrozenBatch) -> Vec<FrozenBatch> {
     let halves = if batch.block.len() > most { batch.halves() } else { None };
     match halves {
         Some(halves) => halves.into_iter().flat_map(|half| within(most, half)).collect(),

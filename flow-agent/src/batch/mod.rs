@@ -40,7 +40,7 @@ mod size;
 #[cfg(test)]
 mod tests;
 
-pub use batcher::{Batching, Frozen};
+pub use batcher::{Batching, Frozen, within};
 pub use columns::{Column, flow_columns};
 pub use decode::{DecodedFlows, RowKey};
 pub use dictionary::Dictionary;

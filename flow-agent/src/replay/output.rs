@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use super::ReplayError;
 use super::destination::Destination;
+use crate::batch::{MOST_OCTETS, within};
 use crate::books::Books;
 use crate::clock::wall_clock;
 use crate::enrich::{BatchLabels, Enricher};
@@ -229,17 +230,14 @@ impl StoreOutput {
         if !self.open.is_empty() {
             let names = Arc::new(Names::new(&self.exporter, interfaces));
             let records = std::mem::take(&mut self.open);
-            let labels = self.enricher.as_mut().map_or_else(BatchLabels::default, |enricher| {
-                enricher.label(&records, &names, Instant::now())
-            });
-            let exported_at = (wall_clock() / 1_000_000_000) as u32;
-            let id = Uuid::now_v7();
-            let batch = FrozenBatch::of_flows(&records, &labels, &names, id, exported_at);
-            // A delivery that has ended says why in `settle`.
-            self.ledger.add_losses(&lane.writer.append(batch).lost);
+            for batch in frozen(&records, &names, self.enricher.as_mut(), wall_clock()) {
+                self.ledger.add_losses(&lane.writer.append(batch).lost);
+            }
         }
+        let abandoned = lane.writer.is_abandoned();
         self.lane = Some(lane);
-        Ok(())
+        // There is no use in reading on.
+        if abandoned { self.settle() } else { Ok(()) }
     }
 
     fn lane(&self) -> Result<Lane, ReplayError> {
@@ -290,12 +288,40 @@ impl StoreOutput {
     }
 }
 
+/// The records in batches that the store takes whole; the labels of all are of one moment.
+fn frozen(
+    records: &[FlowRecord],
+    names: &Arc<Names>,
+    mut enricher: Option<&mut Enricher>,
+    now_ns: u64,
+) -> impl Iterator<Item = FrozenBatch> {
+    let (now, exported_at) = (Instant::now(), (now_ns / 1_000_000_000) as u32);
+    records.chunks(BATCH_ROWS).flat_map(move |records| {
+        let labels = enricher
+            .as_mut()
+            .map_or_else(BatchLabels::default, |enricher| enricher.label(records, names, now));
+        let id = Uuid::now_v7();
+        within(MOST_OCTETS, FrozenBatch::of_flows(records, &labels, names, id, exported_at))
+    })
+}
+
 /// How long a store may take nothing.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Most flows may end at once, with the capture.
+    #[test]
+    fn any_number_of_records_becomes_batches_that_the_store_takes() {
+        let records = vec![FlowRecord::example(1); 2 * BATCH_ROWS + 1];
+        let names = Arc::new(Names::new("probe", &["made.pcap"]));
+        let batches: Vec<_> = frozen(&records, &names, None, 7_000_000_000).collect();
+        let rows: Vec<_> = batches.iter().map(|batch| batch.rows as usize).collect();
+        assert_eq!(rows, [BATCH_ROWS, BATCH_ROWS, 1]);
+        assert!(batches.iter().all(|batch| batch.exported_at == 7));
+    }
 
     #[test]
     fn a_bad_output_names_every_form() {

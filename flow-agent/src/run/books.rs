@@ -72,8 +72,15 @@ pub fn report(ledger: &Ledger, outcome: Outcome) -> Result<(), Error> {
             outcome.given_up.as_ref().map_or(String::new(), |error| format!(": {error}"))
         );
     }
+    if outcome.books_lost > 0 {
+        let rows = outcome.books_lost;
+        tracing::error!("the last {rows} rows of ledger and latency are lost: no disk took them");
+    }
     match lost {
-        0 => Ok(()),
+        0 => match outcome.given_up {
+            Some(error) if outcome.books_lost > 0 => Err(error.into()),
+            _ => Ok(()),
+        },
         // Only a spool without a disk ends like this.
         packets if packets == undelivered => {
             Err(Error::Undelivered { packets, source: outcome.given_up })

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
+use super::aside::{Aside, Place};
 use super::class::Class;
 use super::delivery_book::{DeliveryBook, Doubt};
 use super::family::LATE;
@@ -26,6 +27,9 @@ use crate::schema::{Evidence, Schema};
 /// When there are more, what is refused goes to the quarantine in larger parts.
 const MOST_SPLITS: usize = 400;
 
+/// Repairs of one batch that its rollup refuses because of the rows.
+const MOST_REPAIRS: u32 = 3;
+
 /// What all batches on their way share.
 pub(super) struct Courier {
     pub store: Endpoints,
@@ -38,19 +42,25 @@ pub(super) struct Courier {
     pub size: Option<BatchSize>,
     /// Wakes those that wait for a store that is away when one has got through.
     pub through: Notify,
+    /// Wakes those that wait for somebody when one that was held has got through.
+    pub released: Notify,
+    /// Batches that wait for something and hold no slot.
+    pub aside: Aside,
     /// When a failure was last told.
     pub told: std::sync::Mutex<Option<Instant>>,
 }
 
 /// What became of a batch.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Carried {
     /// What the store has.
     pub stored: Vec<Arc<FrozenBatch>>,
     /// What is in the quarantine.
     pub quarantined: Vec<(Arc<FrozenBatch>, Reason)>,
-    /// Why it was given up; then nothing of the above counts, and all of it is to be sent again.
+    /// Why it was given up; then all of it is to be sent again, if anybody can.
     pub given_up: Option<SinkError>,
+    /// What was neither stored nor put aside when it was given up.
+    pub rest: Vec<Arc<FrozenBatch>>,
 }
 
 /// What became of a batch or a part of one.
@@ -70,6 +80,12 @@ struct Journey<'a> {
     backoff: Backoff,
     last: Option<SinkError>,
     repaired: bool,
+    /// None until something has failed.
+    aside: Option<Place<'a>>,
+    /// Somebody had to do something.
+    held: bool,
+    /// Repairs whose rows were refused.
+    refused_repairs: u32,
     /// Inserts that were sent, or may have been.
     sends: u32,
 }
@@ -79,13 +95,14 @@ impl Courier {
     pub async fn carry(&self, batch: &Arc<FrozenBatch>, in_doubt: bool) -> Carried {
         let course = Course::default();
         let evidence = self.schema.evidence(batch.table);
-        let mut carried = Carried { stored: Vec::new(), quarantined: Vec::new(), given_up: None };
+        let mut carried = Carried::default();
         let mut parts = vec![batch.clone()];
         let mut splits = 0;
         let known = match self.known(batch, in_doubt, &evidence).await {
             Ok(known) => known,
             Err(error) => {
                 carried.given_up = Some(error);
+                carried.rest = parts;
                 return carried;
             }
         };
@@ -108,6 +125,7 @@ impl Courier {
                 }
                 Part::GivenUp(error) => {
                     carried.given_up = Some(error);
+                    carried.rest = std::iter::once(part).chain(parts).collect();
                     return carried;
                 }
                 Part::Refused(error) => {
@@ -125,6 +143,7 @@ impl Courier {
                 Ok(()) => carried.quarantined.push((part, reason)),
                 Err(error) => {
                     carried.given_up = Some(error);
+                    carried.rest = std::iter::once(part).chain(parts).collect();
                     return carried;
                 }
             }
@@ -170,12 +189,12 @@ impl Courier {
         }
     }
 
-    async fn part(
-        &self,
-        batch: &FrozenBatch,
+    async fn part<'a>(
+        &'a self,
+        batch: &'a FrozenBatch,
         in_doubt: bool,
-        course: &Course,
-        evidence: &[Evidence],
+        course: &'a Course,
+        evidence: &'a [Evidence],
     ) -> Part {
         course.begin(in_doubt);
         let mut journey = Journey {
@@ -186,6 +205,9 @@ impl Courier {
             backoff: Backoff::default(),
             last: None,
             repaired: false,
+            aside: None,
+            held: false,
+            refused_repairs: 0,
             sends: u32::from(in_doubt),
         };
         tokio::select! {
@@ -200,7 +222,7 @@ impl Courier {
         }
     }
 
-    async fn travel(&self, journey: &mut Journey<'_>, in_doubt: bool) -> Part {
+    async fn travel<'a>(&'a self, journey: &mut Journey<'a>, in_doubt: bool) -> Part {
         if in_doubt && self.store.shards() > 1 {
             self.locate(journey).await;
         }
@@ -213,21 +235,59 @@ impl Courier {
                     return Part::Stuck(Reason::Late, LATE);
                 }
                 Step::Pause { held } => {
-                    self.pause(&mut journey.backoff, held).await;
+                    self.pause(journey, held).await;
                     Answer::Done
                 }
-                step => match self.perform(journey, step).await {
+                step => match self.attempt(journey, step).await {
                     Ok(answer) => answer,
-                    Err(error) => {
-                        let class = Class::of(&error);
-                        self.tell(class, &error);
+                    Err((class, error)) => {
                         journey.last = Some(error);
+                        let refused = matches!(step, Step::Repair { .. }) && class == Class::Rows;
+                        journey.refused_repairs += u32::from(refused);
+                        if journey.refused_repairs == MOST_REPAIRS {
+                            self.book.doubt(Doubt::Stuck);
+                            return Part::Stuck(
+                                Reason::Stuck,
+                                "a rollup refuses what is made of its rows",
+                            );
+                        }
                         Answer::Failed(class)
                     }
                 },
             };
             journey.protocol.answer(answer);
         }
+    }
+
+    /// A step; one of a batch that was put aside takes its turn. What fails is told, and puts the
+    /// batch aside.
+    async fn attempt<'a>(
+        &'a self,
+        journey: &mut Journey<'a>,
+        step: Step,
+    ) -> Result<Answer, (Class, SinkError)> {
+        let _turn = match &journey.aside {
+            Some(_) => Some(self.aside.turns.acquire().await),
+            None => None,
+        };
+        let fresh = matches!(step, Step::Send { .. }) && !journey.protocol.is_in_doubt();
+        // While something is wrong a server is asked first: a batch that hangs in one that does
+        // not answer is in doubt, and bound to it.
+        if fresh
+            && !self.aside.is_empty()
+            && let Err(error) =
+                Course::default().send(&self.store, Instant::now, ClickHouse::probe).await
+        {
+            journey.aside.get_or_insert_with(|| self.aside.place(journey.batch));
+            self.tell(Class::of(&error), &error);
+            return Err((Class::NotSent, error));
+        }
+        self.perform(journey, step).await.map_err(|error| {
+            journey.aside.get_or_insert_with(|| self.aside.place(journey.batch));
+            let class = Class::of(&error);
+            self.tell(class, &error);
+            (class, error)
+        })
     }
 
     async fn perform(&self, journey: &mut Journey<'_>, step: Step) -> Result<Answer, SinkError> {
@@ -292,7 +352,7 @@ impl Courier {
 
     /// An agent before this one may have sent the batch to any shard: it is bound to the one that
     /// has something of it, or to none if all say that they have nothing.
-    async fn locate(&self, journey: &mut Journey<'_>) {
+    async fn locate<'a>(&'a self, journey: &mut Journey<'a>) {
         let (batch, evidence) = (journey.batch, journey.evidence);
         for shard in 0..self.store.shards() {
             let course = Course::at(shard);
@@ -304,7 +364,8 @@ impl Courier {
                         let class = Class::of(&error);
                         self.tell(class, &error);
                         journey.last = Some(error);
-                        self.pause(&mut journey.backoff, class == Class::Held).await;
+                        journey.aside.get_or_insert_with(|| self.aside.place(batch));
+                        self.pause(journey, class == Class::Held).await;
                     }
                 }
             };
@@ -326,6 +387,9 @@ impl Courier {
                 };
                 self.patience.progress(Instant::now());
                 self.through.notify_waiters();
+                if journey.held {
+                    self.released.notify_waiters();
+                }
                 (doubt, Part::Stored)
             }
             End::Refused => {
@@ -344,11 +408,20 @@ impl Courier {
         part
     }
 
-    pub(super) async fn pause(&self, backoff: &mut Backoff, held: bool) {
-        let pause = if held { Backoff::longest(chance()) } else { backoff.next(chance()) };
+    async fn pause(&self, journey: &mut Journey<'_>, held: bool) {
+        journey.held |= held;
+        let backoff = &mut journey.backoff;
+        let pause = length(backoff, held);
+        let pause = journey.aside.as_ref().map_or(pause, |place| place.slower(pause));
+        self.rest(pause, held).await;
+    }
+
+    /// Waits so long at most; less when others get through.
+    pub(super) async fn rest(&self, pause: Duration, held: bool) {
         tokio::select! {
             () = self.patience.pause(pause) => {}
-            () = self.through.notified() => {}
+            () = self.through.notified(), if !held => {}
+            () = self.released.notified(), if held => {}
         }
     }
 
@@ -376,6 +449,11 @@ impl Courier {
 }
 
 const ROUND: Duration = Duration::from_secs(1);
+
+/// How long it is waited before the next try.
+pub(super) fn length(backoff: &mut Backoff, held: bool) -> Duration {
+    if held { Backoff::longest(chance()) } else { backoff.next(chance()) }
+}
 
 /// A short name of why something is tried again.
 fn reason(class: Class) -> &'static str {

@@ -5,6 +5,7 @@
 //! once, or what it refuses is in the quarantine; whatever is not settled stays in the spool.
 
 use std::io;
+use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
@@ -13,6 +14,7 @@ use futures_util::stream::FuturesUnordered;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{Notify, oneshot, watch};
 
+use super::aside::Aside;
 use super::courier::{Carried, Courier};
 use super::patience::{Limits, Patience};
 use super::quarantine::Quarantine;
@@ -32,6 +34,8 @@ pub struct Outcome {
     pub rows: u64,
     /// What is in the spool for the next agent, and where.
     pub left: Option<(Contents, String)>,
+    /// Rows of the last books that neither the store nor the spool has.
+    pub books_lost: u64,
     /// Why the store was given up.
     pub given_up: Option<SinkError>,
 }
@@ -46,7 +50,7 @@ pub struct Delivery {
     pub store: Endpoints,
     /// The tables.
     pub schema: Schema,
-    /// Inserts that may be under way at once.
+    /// Inserts that may be under way at once; as many more of batches whose first try failed.
     pub in_flight: usize,
     /// Where rows go that the store refuses; none: the delivery is given up.
     pub quarantine: Option<Quarantine>,
@@ -100,17 +104,14 @@ impl Delivery {
             quarantine: self.quarantine,
             size: self.size,
             through: Notify::new(),
+            released: Notify::new(),
+            aside: Aside::new(self.in_flight),
             told: std::sync::Mutex::default(),
         };
         let (ledger, latency, wall_clock) = (self.ledger, self.latency, self.wall_clock);
         let counters = Counters { ledger, latency, wall_clock };
-        let mut lane = Lane {
-            spool,
-            courier: &courier,
-            counters: &counters,
-            in_flight: self.in_flight,
-            outcome: Outcome::default(),
-        };
+        let mut lane =
+            Lane { spool, courier: &courier, counters: &counters, outcome: Outcome::default() };
         let writer = runtime.block_on(lane.deliver(last));
         let Lane { mut spool, mut outcome, .. } = lane;
         let status = spool.status();
@@ -120,22 +121,25 @@ impl Delivery {
             return outcome;
         };
         let mut books = self.books;
-        let mut close = |counters: &Counters, left: &Contents| {
-            counters.note_left(left);
+        if outcome.given_up.is_some() {
+            counters.note_losses(&spool.rest());
+            counters.note_left(&status.contents());
+            // What was just counted as kept must stay: the books take no room from it.
+            let mut lost = Losses::default();
+            for batch in books.freeze(wall_clock()) {
+                lost.merge(&writer.append_last(batch).lost);
+            }
+            // Those that the disk did not take are tried once more, then lost.
+            lost.merge(&spool.finish());
+            outcome.books_lost = lost.total().rows;
+            counters.note_losses(&lost);
+        } else {
+            counters.note_losses(&spool.losses());
             for batch in books.freeze(wall_clock()) {
                 counters.note_losses(&writer.append(batch).lost);
             }
-        };
-        if outcome.given_up.is_some() {
-            counters.note_losses(&spool.finish());
-            let left = status.contents();
-            close(&counters, &left);
-        } else {
-            counters.note_losses(&spool.losses());
-            close(&counters, &Contents::default());
             drop(writer);
-            let in_flight = self.in_flight;
-            let lane = Lane { spool, courier: &courier, counters: &counters, in_flight, outcome };
+            let lane = Lane { spool, courier: &courier, counters: &counters, outcome };
             (spool, outcome) = runtime.block_on(lane.deliver_rest());
             counters.note_losses(&spool.finish());
         }
@@ -151,7 +155,6 @@ struct Lane<'a> {
     spool: SpoolReader,
     courier: &'a Courier,
     counters: &'a Counters,
-    in_flight: usize,
     outcome: Outcome,
 }
 
@@ -159,6 +162,7 @@ impl Lane<'_> {
     /// Delivers until the writer of the spool is given away and nothing of the spool is left, or
     /// the store is given up. No writer: it was dropped.
     async fn deliver(&mut self, mut last: oneshot::Receiver<SpoolWriter>) -> Option<SpoolWriter> {
+        let aside = &self.courier.aside;
         let mut under_way = FuturesUnordered::new();
         let mut writer = None;
         let mut closed = false;
@@ -171,7 +175,8 @@ impl Lane<'_> {
             tokio::select! {
                 biased;
                 Some(carried) = under_way.next() => self.settle(carried),
-                pending = self.spool.next(), if taking && under_way.len() < self.in_flight => {
+                () = aside.freed.notified(), if !under_way.is_empty() => {}
+                pending = self.spool.next(), if taking && aside.has_slot(under_way.len()) => {
                     match pending {
                         Some(pending) => under_way.push(carry(self.courier, pending)),
                         None => closed = true,
@@ -185,6 +190,7 @@ impl Lane<'_> {
 
     /// Delivers until nothing of the spool is left, or the store is given up.
     async fn deliver_rest(mut self) -> (SpoolReader, Outcome) {
+        let aside = &self.courier.aside;
         let mut under_way = FuturesUnordered::new();
         let mut closed = false;
         loop {
@@ -196,7 +202,8 @@ impl Lane<'_> {
             tokio::select! {
                 biased;
                 Some(carried) = under_way.next() => self.settle(carried),
-                pending = self.spool.next(), if taking && under_way.len() < self.in_flight => {
+                () = aside.freed.notified(), if !under_way.is_empty() => {}
+                pending = self.spool.next(), if taking && aside.has_slot(under_way.len()) => {
                     match pending {
                         Some(pending) => under_way.push(carry(self.courier, pending)),
                         None => closed = true,
@@ -207,21 +214,26 @@ impl Lane<'_> {
     }
 
     fn settle(&mut self, (pending, started, carried): (Pending, Instant, Carried)) {
-        let Carried { stored, quarantined, given_up } = carried;
+        let Carried { stored, quarantined, given_up, rest } = carried;
         let book = &self.courier.book;
         book.ended();
         if let Some(error) = given_up {
             self.outcome.given_up.get_or_insert(error);
+            // Nobody else will make room for a writer that waits for it.
+            self.spool.close();
+            if self.courier.quarantine.is_some() || stored.is_empty() {
+                return;
+            }
+            // A batch that was split, of a spool in memory: there is no next agent.
+            self.count_stored(&stored);
+            let mut lost = Contents::default();
+            for part in &rest {
+                lost.add(part.rows, &part.counts);
+            }
+            pending.lost(&lost);
             return;
         }
-        let now_ns = (self.counters.wall_clock)();
-        for batch in &stored {
-            self.counters.stored(batch, now_ns);
-            book.acknowledged(u64::from(batch.rows), now_ns);
-            if batch.table == Table::Flows {
-                self.outcome.rows += u64::from(batch.rows);
-            }
-        }
+        self.count_stored(&stored);
         for (batch, reason) in &quarantined {
             self.counters.add(batch, Entry::LostRecord(LostRecord::aside(*reason)));
             book.quarantined(u64::from(batch.rows));
@@ -233,12 +245,26 @@ impl Lane<'_> {
             pending.quarantined();
         }
     }
+
+    fn count_stored(&mut self, stored: &[Arc<FrozenBatch>]) {
+        let now_ns = (self.counters.wall_clock)();
+        for batch in stored {
+            self.counters.stored(batch, now_ns);
+            self.courier.book.acknowledged(u64::from(batch.rows), now_ns);
+            if batch.table == Table::Flows {
+                self.outcome.rows += u64::from(batch.rows);
+            }
+        }
+    }
 }
 
 async fn carry(courier: &Courier, pending: Pending) -> (Pending, Instant, Carried) {
     courier.book.began();
     let started = Instant::now();
-    courier.patience.progress(started);
+    // While others wait, that one more is tried is no sign that the store takes any.
+    if courier.aside.is_empty() {
+        courier.patience.progress(started);
+    }
     let carried = courier.carry(&pending.batch, pending.in_doubt).await;
     (pending, started, carried)
 }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use uuid::Uuid;
 
 use super::class::Class;
-use super::courier::Courier;
+use super::courier::{Courier, length};
 use super::reconcile::Step;
 use super::retry::Backoff;
 use super::{ClickHouse, Course, SinkError};
@@ -51,8 +51,9 @@ impl Courier {
                 };
                 let class = Class::of(&error);
                 self.tell(class, &error);
+                let held = class == Class::Held;
                 tokio::select! {
-                    () = self.pause(&mut backoff, class == Class::Held) => {}
+                    () = self.rest(length(&mut backoff, held), held) => {}
                     () = self.patience.over() => return Err(error),
                 }
             }

@@ -3,6 +3,7 @@
 mod access;
 mod address;
 mod answer;
+mod aside;
 mod class;
 mod clickhouse;
 mod connector;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
 
+use super::aside::Aside;
 use super::courier::Courier;
 use super::patience::{Limits, Patience};
 use super::quarantine::Quarantine;
@@ -35,6 +36,8 @@ pub async fn resend(
         quarantine: Some(quarantine.clone().closed()),
         size: None,
         through: Notify::new(),
+        released: Notify::new(),
+        aside: Aside::new(1),
         told: std::sync::Mutex::default(),
     };
     match courier.carry(&Arc::new(batch), true).await.given_up {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::contents::{Contents, LossReason};
 use super::core::Settled;
 use super::shared::Shared;
 use crate::frozen::FrozenBatch;
@@ -27,6 +28,15 @@ impl Pending {
     /// Its rows are in the quarantine, or with the batches that it was split into.
     pub fn quarantined(mut self) {
         self.settle(Settled::Quarantined);
+    }
+
+    /// This agent delivers no more of it, and no other can: `rest` is lost, the store has what
+    /// else was in it.
+    pub fn lost(mut self, rest: &Contents) {
+        if let Some(shared) = &self.shared {
+            shared.core().note_loss(LossReason::Undelivered, rest);
+        }
+        self.settle(Settled::Lost);
     }
 
     fn settle(&mut self, how: Settled) {

@@ -81,6 +81,13 @@ impl SpoolReader {
         }
     }
 
+    /// Nothing is taken out any more: a writer that waits for room is told so, now and from now
+    /// on. Without it nobody would ever make room for it.
+    pub fn close(&self) {
+        self.shared.core().reader_gone = true;
+        self.shared.room.notify_one();
+    }
+
     /// What was lost since the last call, here or by [`SpoolWriter::append`].
     ///
     /// [`SpoolWriter::append`]: super::SpoolWriter::append
@@ -95,7 +102,14 @@ impl SpoolReader {
 
     /// Ends: what is not settled is on the disk for the next agent, or else lost. Batches that
     /// are out must have been settled or dropped before. Answers all losses that were not told.
-    pub fn finish(self) -> Losses {
+    pub fn finish(mut self) -> Losses {
+        self.rest()
+    }
+
+    /// The same, when one more batch may come: see [`SpoolWriter::append_last`].
+    ///
+    /// [`SpoolWriter::append_last`]: super::SpoolWriter::append_last
+    pub fn rest(&mut self) -> Losses {
         self.shared.write_what_is_only_in_memory();
         self.shared.sync_all();
         let left = self.shared.core().only_in_memory();
@@ -120,7 +134,6 @@ fn is_damage(error: &io::Error) -> bool {
 
 impl Drop for SpoolReader {
     fn drop(&mut self) {
-        self.shared.core().reader_gone = true;
-        self.shared.room.notify_one();
+        self.close();
     }
 }

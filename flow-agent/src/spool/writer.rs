@@ -91,6 +91,27 @@ impl SpoolWriter {
         Appended { kept, lost: std::mem::take(&mut core.losses) }
     }
 
+    /// Takes a batch in if there is room for it: nothing else is dropped for it, and nothing is
+    /// waited for.
+    pub fn append_last(&mut self, batch: impl Into<Arc<FrozenBatch>>) -> Appended {
+        let batch = batch.into();
+        let mut tainted = Vec::new();
+        let kept = self.shared.put(&batch, &mut tainted);
+        if let Err(no_room) = kept {
+            let failing = no_room == NoRoom::Failing;
+            let reason = if failing { LossReason::Error } else { LossReason::FullNewest };
+            self.shared.drop_new(&batch, &tainted, reason);
+        }
+        let mut core = self.shared.core();
+        core.figures.appended += u64::from(kept.is_ok());
+        Appended { kept: kept.ok(), lost: std::mem::take(&mut core.losses) }
+    }
+
+    /// True once nobody takes batches out any more.
+    pub fn is_abandoned(&self) -> bool {
+        self.shared.core().reader_gone
+    }
+
     /// False when it was waited for too long, or nobody takes batches out any more.
     fn wait_for_room(&mut self) -> bool {
         if self.shared.core().reader_gone {

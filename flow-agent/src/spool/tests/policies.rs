@@ -251,3 +251,53 @@ fn a_batch_can_be_looked_at_wherever_it_is() {
     assert_eq!(seen, [1, 2, 3]);
     assert!(super::super::SpoolStatus::default().figures().is_none());
 }
+
+/// Whoever gave the store up wakes a writer that waits for room, which nobody will make.
+#[test]
+fn a_writer_does_not_wait_for_a_reader_that_has_given_up() {
+    let settings = SpoolSettings {
+        dir: None,
+        memory_octets: 1000,
+        full: Full::Block,
+        ..settings(Fsync::Never)
+    };
+    let mut fixture = Fixture::of(None, &settings);
+    fixture.stop.send(true).expect("it listens");
+    let waits = Waits { stopping: fixture.stop.subscribe(), patience: Duration::MAX };
+    fixture.writer = Some(SpoolWriter::new(&fixture.shared, waits, None).expect("a timer"));
+    assert!(fixture.writer().append(batch(0, 600)).lost.is_empty());
+    drop(fixture.next());
+    fixture.reader.close();
+    assert!(fixture.writer().is_abandoned());
+    let appended = fixture.writer().append(batch(1, 600));
+    assert_eq!(appended.kept, None);
+    assert_eq!(lost_bits(&appended.lost), 0b10);
+}
+
+/// The last books come when the rest was counted as kept: it stays, whatever the policy.
+#[test]
+fn the_last_batch_takes_no_room_from_others() {
+    let settings = SpoolSettings {
+        dir: None,
+        memory_octets: 1000,
+        full: Full::DropOldest,
+        ..settings(Fsync::Never)
+    };
+    let mut fixture = Fixture::of(None, &settings);
+    assert!(fixture.writer().append(batch(0, 600)).lost.is_empty());
+    let appended = fixture.writer().append_last(batch(1, 600));
+    assert_eq!(appended.kept, None);
+    assert_eq!(lost_bits(&appended.lost), 0b10);
+    assert_eq!(handed_bits(&fixture.drain()), 0b1);
+}
+
+/// Of a batch that was split some parts may be stored when the rest is given up.
+#[test]
+fn only_the_rest_of_a_batch_is_lost() {
+    let mut fixture = Fixture::of(None, &SpoolSettings { dir: None, ..settings(Fsync::Never) });
+    assert!(fixture.writer().append(batch(3, 600)).lost.is_empty());
+    let pending = fixture.next().expect("it waits");
+    pending.lost(&contents(0b1));
+    assert_eq!(lost_bits(&fixture.reader.losses()), 0b1);
+    assert!(fixture.reader.status().contents().is_empty());
+}
