@@ -168,6 +168,7 @@ fn open_store(config: &Config, own: OwnConnections) -> Result<Store, Error> {
         placement: config.delivery.placement,
         watch: Some(Arc::new(own)),
         retention: config.retention,
+        patient: config.spool.dir.is_some(),
         cluster: None,
     };
     let store = Store::open(&config.store, &opening)?;

@@ -27,6 +27,8 @@ pub struct Opening<'a> {
     pub watch: Option<Arc<dyn ConnectionWatch>>,
     /// How long rows are kept; as the tables have it, if it is not said.
     pub retention: Option<Retention>,
+    /// A store that is away is prepared when it comes: what is for it can wait meanwhile.
+    pub patient: bool,
     /// The cluster of replicated tables and tables over all shards.
     pub cluster: Option<&'a str>,
 }
@@ -66,7 +68,7 @@ impl Prepare {
 impl Store {
     /// Starts the embedded engine if `target` is one, in a new folder if there
     /// is none, and brings the schema up to date. Of several servers one of each shard has to
-    /// be there.
+    /// be there, unless the opening is patient.
     ///
     /// # Errors
     /// The engine does not start, a file cannot be used, or the store cannot be reached or
@@ -75,10 +77,18 @@ impl Store {
         let mut store = Self::start(target, opening)?;
         let schema = store.schema.clone();
         let prepared = Prepare { schema, replicas: Replicas::default() };
+        let mut away = false;
         for shard in 0..store.endpoints.shards() {
-            store.prepare(shard, &prepared)?;
+            match store.prepare(shard, &prepared)? {
+                Some(error) if opening.patient && error.is_absence() => {
+                    away = true;
+                    tracing::warn!("{error} (going on without it: flows wait in the spool)");
+                }
+                Some(error) => return Err(error.into()),
+                None => {}
+            }
         }
-        if store.endpoints.count() > 1 {
+        if away || store.endpoints.count() > 1 {
             let endpoints = store.endpoints.with_own_connections();
             let prepare = async move |target: &Target| prepared.target(target).await;
             store.prober = Some(Prober::start(endpoints, prepare).map_err(Error::thread)?);
@@ -86,8 +96,8 @@ impl Store {
         Ok(store)
     }
 
-    /// Prepares each server of one shard that answers.
-    fn prepare(&self, shard: usize, prepare: &Prepare) -> Result<(), Error> {
+    /// Prepares each server of one shard that answers; why not, if none does.
+    fn prepare(&self, shard: usize, prepare: &Prepare) -> Result<Option<SinkError>, Error> {
         let mut last = None;
         let mut prepared = false;
         let targets = || self.endpoints.all().filter(|target| target.shard() == shard);
@@ -100,10 +110,7 @@ impl Store {
                 Err(error) => return Err(error.into()),
             }
         }
-        match last {
-            Some(error) if !prepared => Err(error.into()),
-            _ => Ok(()),
-        }
+        Ok(last.filter(|_| !prepared))
     }
 
     /// As [`Store::open`], but makes neither a folder nor tables.

@@ -88,7 +88,7 @@ impl Faulty {
     pub fn agent(&self, config: &str) -> Result<Agent> {
         let path = self.folder.path().join("config.toml");
         let (spool, quarantine) = (self.folder.path().join("spool"), self.quarantine());
-        let folders = format!("delivery.quarantine_dir = {quarantine:?}\n");
+        let folders = format!("delivery.quarantine_dir = '{}'\n", quarantine.display());
         std::fs::write(&path, [HASTY, &folders, config].concat())?;
         let path = path.to_str().context("a path in UTF-8")?;
         let (left, store) = (self.lab.left.spec("tc"), self.proxy.url());

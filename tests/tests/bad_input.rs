@@ -131,7 +131,8 @@ fn a_store_that_cannot_be() -> Result<()> {
     for url in ["ftp://127.0.0.1", "http://", "127.0.0.1:8123x", "embedded:"] {
         refused(&mut run(&["--interface", &interface, "--store", url]), USAGE, url)?;
     }
-    refused(&mut run(&["--interface", &interface, "--store", NOWHERE]), STORE, NOWHERE)?;
+    let away = ["--interface", &interface, "--store", NOWHERE, "--spool-dir", ""];
+    refused(&mut run(&away), STORE, NOWHERE)?;
     place.nothing_left()
 }
 

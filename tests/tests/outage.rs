@@ -227,6 +227,26 @@ fn a_store_that_is_killed_and_comes_back_has_every_packet_once() -> Result<()> {
     Ok(())
 }
 
+/// As after a power cut of everything: the host is up before its database.
+#[test]
+fn an_agent_that_starts_without_its_store_meters_into_the_spool() -> Result<()> {
+    let folder = TempDir::new()?;
+    let config = config(&folder, HASTY)?;
+    let Rig { lab, store } = Rig::new()?;
+    let url = store.url().to_owned();
+    let killed = store.kill();
+    let agent = rig::agent(&lab, ("xdp", "tc"), &url, &["--config", &config])?;
+    assert!(agent.log().contains("going on without it"), "{}", agent.log());
+    let tallies = (Tally::start(&lab.left)?, Tally::start(&lab.right)?);
+    talk(&lab, 20)?;
+    let store = killed.start();
+    let counts = (tallies.0.stop()?, tallies.1.stop()?);
+    let log = agent.stop()?;
+    rig::exact(&lab, store.url(), &counts).inspect_err(|_| println!("the agent said:\n{log}"))?;
+    store.stop();
+    Ok(())
+}
+
 /// All flows that are open leave at once, and they are many batches.
 #[test]
 fn a_stop_with_many_open_flows_stores_them_all() -> Result<()> {

@@ -347,7 +347,8 @@ fn the_metrics_are_the_ledger_and_every_one_is_described() -> Result<()> {
     let rig = Rig::new()?;
     let (agent, status) = agent(&rig, &["--drain-interval", "100", "--idle-timeout", "1"])?;
     assert_eq!(status.get("/healthz")?.status, 200);
-    assert_eq!(status.json("/readyz")?, json!({ "ready": true, "phase": "metering" }));
+    let ready = json!({ "ready": true, "phase": "metering", "delivery": null });
+    assert_eq!(status.json("/readyz")?, ready);
     let (left, right) = (&rig.lab.left, &rig.lab.right);
     let counts = rig::tally(&rig.lab, |_| {
         let mut sent = traffic::ask(Ends::v4((left, 0), (right, 0), 53), 50, 5, 40, 300)?;

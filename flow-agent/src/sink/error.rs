@@ -113,6 +113,11 @@ impl SinkError {
 }
 
 impl SinkError {
+    /// True when nobody answered: nothing says that the address or the access is wrong.
+    pub const fn is_absence(&self) -> bool {
+        matches!(self, Self::Unreachable { .. } | Self::NoConnection { .. } | Self::Silent { .. })
+    }
+
     /// True when the same request may succeed later: nothing is wrong with it.
     pub fn is_transient(&self) -> bool {
         match self {
