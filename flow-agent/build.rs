@@ -55,7 +55,7 @@ fn main() {
         .env_remove("RUSTC_WORKSPACE_WRAPPER")
         .env_remove("RUSTFLAGS")
         .env("RUSTUP_AUTO_INSTALL", "0")
-        .env("CARGO_ENCODED_RUSTFLAGS", RUSTFLAGS.join("\u{1f}"));
+        .env("CARGO_ENCODED_RUSTFLAGS", flags().join("\u{1f}"));
     match toolchain {
         Toolchain::Nightly { rustc } => {
             cargo.arg("-Zbuild-std=core").env("RUSTC", rustc).env("RUSTC_BOOTSTRAP", "1");
@@ -71,6 +71,14 @@ fn main() {
     let objects = target_dir.join(TARGET).join("release");
     println!("cargo:rustc-env=FLOW_EBPF_OBJECT={}", objects.join("flow-ebpf").display());
     println!("cargo:rustc-env=FLOW_BENCH_OBJECT={}", objects.join("flow-bench").display());
+}
+
+/// The flags above, and those by which the agent's build leaves its folders out of the binary
+/// (`cargo xtask dist`): they are in the object's debug information too.
+fn flags() -> Vec<String> {
+    let host = env::var("CARGO_ENCODED_RUSTFLAGS").unwrap_or_default();
+    let remaps = host.split('\u{1f}').filter(|flag| flag.starts_with("--remap-path-prefix="));
+    RUSTFLAGS.into_iter().chain(remaps).map(str::to_owned).collect()
 }
 
 fn find_toolchain() -> Option<Toolchain> {

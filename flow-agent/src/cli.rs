@@ -59,6 +59,13 @@ pub enum Command {
     /// Show or apply the tables
     #[command(subcommand)]
     Schema(SchemaCommand),
+    /// Write man pages and shell completions, for packages
+    #[command(hide = true)]
+    Generate {
+        /// Folder, made if it is missing
+        #[arg(value_name = "DIR")]
+        folder: PathBuf,
+    },
 }
 
 /// Arguments of `flow-agent run`; each overrides its key in the file.

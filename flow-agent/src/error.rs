@@ -39,6 +39,14 @@ pub enum Error {
     #[cfg(feature = "live")]
     #[error(transparent)]
     Config(#[from] crate::config::ConfigError),
+    /// Man pages and completions for packages.
+    #[error("{folder} cannot be filled: {source}; give a folder that may be written to")]
+    Generate {
+        /// Where they were to go.
+        folder: String,
+        /// Why not.
+        source: std::io::Error,
+    },
     /// The spool.
     #[error(transparent)]
     Spool(#[from] crate::spool::SpoolError),
@@ -129,6 +137,7 @@ impl Error {
             Self::Measurement { .. } => Exit::Failed,
             Self::Undelivered { source: None, .. }
             | Self::Differences { .. }
+            | Self::Generate { .. }
             | Self::Stage { .. }
             | Self::Thread { .. } => Exit::Failed,
         }

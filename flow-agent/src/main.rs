@@ -20,6 +20,7 @@ use tracing_subscriber::EnvFilter;
 #[cfg(feature = "live")]
 mod ask;
 mod cli;
+mod generate;
 mod query;
 mod refused;
 mod standard_output;
@@ -75,6 +76,8 @@ fn run(command: Command) -> Result<(), Error> {
         }
         Command::Quarantine(command) => refused::run(command),
         Command::Schema(command) => schema(command),
+        Command::Generate { folder } => generate::generate(&folder)
+            .map_err(|source| Error::Generate { folder: folder.display().to_string(), source }),
     }
 }
 

@@ -23,11 +23,12 @@ use crate::names::{NameBook, Names};
 use crate::reload::Reloader;
 use crate::shutdown::Requests;
 use crate::state::{Initiators, Keeper, ListeningPorts, Part};
-use crate::status::{Bound, Phase, RulesBook, Vitals};
+use crate::status::{Bound, RulesBook, Vitals};
 use crate::target::{Opening, Store};
 
 mod books;
 mod kernel_log;
+mod manager;
 mod meter_loop;
 mod observers;
 mod pipeline;
@@ -36,6 +37,7 @@ mod recovery;
 pub(crate) use meter_loop::{LOOK, nearly_full};
 
 use kernel_log::KernelLog;
+use manager::Manager;
 use meter_loop::MeterLoop;
 use observers::Observed;
 use pipeline::Pipeline;
@@ -112,6 +114,7 @@ pub fn run(
         next: Instant::now() + config.drain_interval,
         failed: 0,
         vitals: vitals.clone(),
+        manager: Manager::new(sd_notify::watchdog_enabled()),
         rules: rules.clone(),
     };
     let hooks = Hooks::new(kernel, numbers);
@@ -132,8 +135,7 @@ pub fn run(
         pins.keep();
     }
     let metered = meter.live(&attacher, &pipeline, size, &requests);
-    vitals.set_phase(Phase::Stopping);
-    notify(sd_notify::NotifyState::Stopping);
+    meter.stopping();
     tracing::info!(
         "stopping: detaching, then everything goes to the store; waiting for it up to {} s",
         config.stop_patience.as_secs()
@@ -292,11 +294,4 @@ fn random_seed() -> u64 {
     use std::hash::{BuildHasher, RandomState};
     // The standard library draws its keys from the system's random numbers.
     RandomState::new().hash_one(std::process::id())
-}
-
-/// Tells systemd, if it started the agent.
-fn notify(state: sd_notify::NotifyState<'_>) {
-    if let Err(error) = sd_notify::notify(&[state]) {
-        tracing::warn!("the service manager cannot be told: {error}");
-    }
 }

@@ -1,8 +1,10 @@
-//! The project's own commands: `cargo xtask setup | build | demo | test | bench-throughput`.
+//! The project's own commands: `cargo xtask setup | build | demo | test | dist |
+//! bench-throughput`.
 //!
 //! All of them begin with `setup`, so each works on a fresh
 //! machine. Nothing here needs an answer.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Result;
@@ -11,6 +13,7 @@ use clap::{Parser, Subcommand};
 mod build;
 mod cache;
 mod command;
+mod dist;
 mod lab;
 mod setup;
 mod test;
@@ -33,6 +36,21 @@ enum Command {
     Demo,
     /// Set up, build, and measure TCP throughput with and without the agent (root)
     BenchThroughput,
+    /// Set up, and make a tarball and a Debian package in target/dist/out
+    Dist {
+        /// Build it all twice, in different folders, and compare
+        #[arg(long)]
+        twice: bool,
+        /// Package this binary, into --out, instead of building one
+        #[arg(long, value_name = "FILE", requires = "out", conflicts_with = "twice")]
+        binary: Option<PathBuf>,
+        /// Folder for the files [default: target/dist/out]
+        #[arg(long, value_name = "DIR", requires = "binary")]
+        out: Option<PathBuf>,
+        /// The packages' version [default: that of the workspace]
+        #[arg(long, value_name = "VERSION", default_value = env!("CARGO_PKG_VERSION"))]
+        package_version: String,
+    },
     /// Set up, then run everything CI runs (root)
     Test {
         /// Run only the tests whose names contain this; lints are skipped
@@ -59,6 +77,12 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Build => build::run(setup::For::Build).map(|_| ExitCode::SUCCESS),
         Command::Demo => lab::demo(),
         Command::BenchThroughput => lab::bench_throughput(),
+        Command::Dist { binary: Some(binary), out: Some(out), package_version, .. } => {
+            dist::package(&binary, &out, &package_version).map(|_| ExitCode::SUCCESS)
+        }
+        Command::Dist { twice, package_version, .. } => {
+            dist::run(twice, &package_version).map(|()| ExitCode::SUCCESS)
+        }
         Command::Test { filter, long } => test::run(filter.as_deref(), long),
     }
 }

@@ -195,7 +195,8 @@ impl Drop for PinFolder {
 
 /// Makes the folder, which must be in a BPF file system.
 fn prepare(parent: &Path) -> Result<(), AttachError> {
-    let place = parent.parent().unwrap_or(parent);
+    // A folder that is there may be a mount of its own, as in the systemd unit.
+    let place = if parent.is_dir() { parent } else { parent.parent().unwrap_or(parent) };
     let kind = statfs(place).map_err(|errno| pin_error(place, &errno.into()))?.f_type;
     if kind as i64 != BPF_FS {
         let problem = "it is no BPF file system; run `mount -t bpf bpf /sys/fs/bpf`".into();

@@ -5,10 +5,11 @@ use std::time::{Duration, Instant};
 
 use crossbeam::channel::RecvTimeoutError;
 
+use super::announce;
 use super::books::post;
 use super::kernel_log::KernelLog;
+use super::manager::Manager;
 use super::pipeline::Pipeline;
-use super::{announce, notify};
 use crate::Error;
 use crate::analytics::NeighbourWatch;
 use crate::attach::{Attacher, TableSize};
@@ -47,6 +48,8 @@ pub struct MeterLoop {
     pub failed: u32,
     /// What the status shows of this.
     pub vitals: Arc<Vitals>,
+    /// The service manager, told how it goes.
+    pub manager: Manager,
     /// The rules, as the status shows them.
     pub rules: RulesBook,
 }
@@ -70,13 +73,14 @@ impl MeterLoop {
                 Some(Ok(interfaces)) => {
                     announce(interfaces, size, &self.store);
                     self.vitals.set_phase(Phase::Metering);
-                    notify(sd_notify::NotifyState::Ready);
+                    self.manager.metering(interfaces);
                 }
                 Some(Err(error)) => return Err(error.into()),
                 None if !alive => return Err(Error::Stage { stage: "attach" }),
                 None => {}
             }
             if requests.reload.try_recv().is_ok() {
+                Manager::reloading();
                 let Changes { rules, selection } = self.reloader.reload();
                 if let Some(rules) = rules {
                     self.rules.set(rules.clone());
@@ -88,12 +92,22 @@ impl MeterLoop {
                     }
                     attacher.select(selection);
                 }
+                self.manager.reloaded();
             }
             if let Some(stage) = pipeline.dead_stage() {
                 return Err(Error::Stage { stage });
             }
             self.step(pipeline)?;
+            if self.failed == 0 {
+                self.manager.alive(Instant::now(), &self.vitals);
+            }
         }
+    }
+
+    /// Says that the agent is about to detach.
+    pub fn stopping(&self) {
+        self.vitals.set_phase(Phase::Stopping);
+        Manager::stopping();
     }
 
     /// Detaches everything, and drains meanwhile.

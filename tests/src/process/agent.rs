@@ -1,6 +1,8 @@
 //! `flow-agent run`: the metering agent.
 
+use std::fs::{self, Permissions};
 use std::io;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::process::Stdio;
@@ -33,6 +35,9 @@ impl Agent {
         let folder = TempDir::with_prefix("flow-agent-")?;
         let path = folder.path().join("notify");
         let news = UnixDatagram::bind(&path)?;
+        // Like systemd's own, for an agent of any user.
+        fs::set_permissions(folder.path(), Permissions::from_mode(0o755))?;
+        fs::set_permissions(&path, Permissions::from_mode(0o777))?;
         news.set_read_timeout(Some(Duration::from_millis(50)))?;
         let mut command = command(binary);
         command.arg("run").args(arguments.iter().map(AsRef::as_ref));

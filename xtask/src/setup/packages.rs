@@ -43,6 +43,10 @@ pub fn missing(purpose: For, route: Route) -> Vec<Missing> {
         list.need(venv, "python3-venv", "clickhouse-connect in the store's tests");
         let zookeeper = Path::new("/usr/share/java/zookeeper.jar").exists() && program("java");
         list.need(zookeeper, "zookeeper", "the tests of replicated tables");
+        list.need(program("systemd-analyze"), "systemd", "checks of the systemd units");
+        let python = Path::new("/usr/bin/python3").exists();
+        list.need(python, "python3", "the system calls that the agent's unit allows");
+        list.need(program("dpkg"), "dpkg", "the test of the Debian package");
         list.need(program("curl"), "curl", "the store's tests");
     }
     list.0

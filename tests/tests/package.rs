@@ -1,0 +1,119 @@
+//! The Debian package, installed, run, upgraded, removed and purged, without systemd running.
+//!
+//! All of it happens on an overlay of this machine's files, in namespaces of its own, with
+//! nothing of the machine mounted below it: whatever the package's scripts do stays there.
+//! Needs root, the binary, cargo and dpkg.
+
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+use flow_tests::bin_path::flow_agent;
+use tempfile::TempDir;
+
+/// Packages the binary under this version.
+fn package(out: &Path, version: &str) -> Result<()> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let output = Command::new(cargo)
+        .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(".."))
+        .args(["run", "--quiet", "--package", "xtask", "--", "dist", "--package-version", version])
+        .arg("--binary")
+        .arg(flow_agent())
+        .arg("--out")
+        .arg(out)
+        .output()?;
+    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    Ok(())
+}
+
+/// The overlay, then what is done in it; $0 is the folder of all this.
+const OUTSIDE: &str = r#"
+mount -t tmpfs tmpfs "$0/layer"
+mkdir "$0/layer/upper" "$0/layer/work"
+mount -t overlay overlay -o "lowerdir=/,upperdir=$0/layer/upper,workdir=$0/layer/work" "$0/root"
+mount -t tmpfs tmpfs "$0/root/run"
+mount -t proc proc "$0/root/proc"
+mount -t tmpfs tmpfs "$0/root/dev"
+mknod -m 666 "$0/root/dev/null" c 1 3
+mount -t tmpfs tmpfs "$0/root/tmp"
+cp "$0/old/"*.deb "$0/root/tmp/old.deb"
+cp "$0/new/"*.deb "$0/root/tmp/new.deb"
+cp "$0/inside" "$0/root/tmp/inside"
+exec chroot "$0/root" /bin/sh -e /tmp/inside
+"#;
+
+const INSIDE: &str = r#"
+# Never on the machine's own files.
+test "$(stat -f -c %T /)" = overlayfs
+names() { find /etc /usr /var /run -xdev -name '*flow-agent*' | sort; }
+users() { getent passwd | cut -d: -f1 | grep flow-agent || true; }
+rm -rf /var/lib/flow-agent /var/lib/flow-agent-store /etc/flow-agent
+names > /tmp/before
+test -z "$(users)"
+dpkg --install /tmp/old.deb
+test "$(users | wc -l)" = 2
+test "$(stat -c '%U %a' /var/lib/flow-agent/spool)" = 'flow-agent 750'
+test "$(stat -c '%U %a' /var/lib/flow-agent-store)" = 'flow-agent-store 700'
+flow-agent --version
+flow-agent schema print | grep -q 'CREATE TABLE'
+if flow-agent run --config /etc/flow-agent/flow-agent.toml --interface no-such-0 2> /tmp/said; then
+    exit 1
+fi
+grep -q no-such-0 /tmp/said || { cat /tmp/said; exit 1; }
+bash -n /usr/share/bash-completion/completions/flow-agent
+for page in flow-agent flow-agent-run flow-agent-store; do
+    test -s "/usr/share/man/man1/$page.1"
+done
+test -s /usr/share/zsh/vendor-completions/_flow-agent
+test -s /usr/share/fish/vendor_completions.d/flow-agent.fish
+grep -q '"CycloneDX"' /usr/share/doc/flow-agent/sbom.cdx.json
+# A changed configuration and the state outlive an upgrade and a removal.
+echo 'exporter = "mine"' >> /etc/flow-agent/flow-agent.toml
+touch /var/lib/flow-agent/state
+dpkg --install /tmp/new.deb
+test "$(dpkg-query -W -f '${Version}' flow-agent)" = 9.9.9
+grep -q mine /etc/flow-agent/flow-agent.toml
+dpkg --remove flow-agent
+test ! -e /usr/bin/flow-agent
+test -e /var/lib/flow-agent/state
+grep -q mine /etc/flow-agent/flow-agent.toml
+dpkg --purge flow-agent
+test -z "$(users)"
+names > /tmp/after
+diff /tmp/before /tmp/after
+echo all of it
+"#;
+
+#[test]
+fn the_debian_package_is_installed_upgraded_and_purged() -> Result<()> {
+    let folder = TempDir::with_prefix("flow-package-")?;
+    for name in ["layer", "root", "old", "new", "again"] {
+        std::fs::create_dir(folder.path().join(name))?;
+    }
+    package(&folder.path().join("old"), "0.0.1")?;
+    package(&folder.path().join("again"), "0.0.1")?;
+    package(&folder.path().join("new"), "9.9.9")?;
+    for file in std::fs::read_dir(folder.path().join("old"))? {
+        let file = file?;
+        if file.file_type()?.is_file() {
+            let again = folder.path().join("again").join(file.file_name());
+            let same = std::fs::read(file.path())? == std::fs::read(again)?;
+            ensure!(same, "{:?} is another one each time", file.file_name());
+        }
+    }
+    std::fs::write(folder.path().join("inside"), INSIDE)?;
+    let users = std::fs::read("/etc/passwd")?;
+    let output = Command::new("unshare")
+        .args(["--mount", "--pid", "--fork", "--kill-child", "--net", "--propagation", "private"])
+        .args(["/bin/sh", "-ec", OUTSIDE])
+        .arg(folder.path())
+        .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
+        .env("DEBIAN_FRONTEND", "noninteractive")
+        .output()
+        .context("unshare cannot be run: `cargo xtask setup` installs util-linux")?;
+    let text = [output.stdout, output.stderr].concat();
+    let text = String::from_utf8_lossy(&text).into_owned();
+    ensure!(output.status.success() && text.contains("all of it"), "{}:\n{text}", output.status);
+    ensure!(std::fs::read("/etc/passwd")? == users, "the machine itself was changed");
+    Ok(())
+}
