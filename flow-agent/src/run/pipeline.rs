@@ -87,7 +87,8 @@ impl Pipeline {
             None => (None, None),
         };
         let waits = Waits { stopping: stopping.clone(), patience: config.stop_patience };
-        let (writer, reader, recovered) = Spool::open(&config.spool, waits)?;
+        let (writer, reader, recovered) =
+            Spool::open_for(&config.spool, waits, &config.store.shard_names())?;
         tell_recovered(&ledger, &recovered);
         let spool = reader.status();
         let waiting = Waiting::new(spool.clone());
@@ -185,7 +186,7 @@ impl Pipeline {
 
 /// Writes down what the agent before this one left.
 fn tell_recovered(ledger: &Ledger, recovered: &Recovered) {
-    let Recovered { waiting, lost, foreign } = recovered;
+    let Recovered { waiting, lost, held, held_for, foreign } = recovered;
     // What was lost was in the spool, too.
     for contents in [waiting, &lost.total()] {
         for (interface, count) in &contents.counts {
@@ -199,6 +200,17 @@ fn tell_recovered(ledger: &Ledger, recovered: &Recovered) {
              asked whether it has them",
             waiting.rows,
             waiting.batches
+        );
+    }
+    if !held.is_empty() {
+        tracing::error!(
+            "{} rows in {} batches of them are not sent: they may be on {} already, which store \
+             does not name any more; name it again until they are gone, or remove the file shards \
+             in the folder of the spool and restart to send them all the same (docs, \
+             configuration.md, \"The spool\")",
+            held.rows,
+            held.batches,
+            held_for.join(" and ")
         );
     }
     for (reason, lost) in lost.iter() {

@@ -93,6 +93,20 @@ impl StoreTarget {
         Ok(Self::Servers(Servers(shards)))
     }
 
+    /// Each shard by the names of its replicas, without users: what tells it from others.
+    pub fn shard_names(&self) -> Vec<Vec<String>> {
+        let name = |address: &StoreAddress| format!("{}/{}", address.url, address.database);
+        match self {
+            Self::Embedded(dir) => {
+                let dir = std::path::absolute(dir).unwrap_or_else(|_| dir.clone());
+                vec![vec![format!("embedded:{}", dir.display()).replace(['\n', '\t'], " ")]]
+            }
+            Self::Servers(Servers(shards)) => {
+                shards.iter().map(|replicas| replicas.iter().map(name).collect()).collect()
+            }
+        }
+    }
+
     /// True if a password stands in it.
     pub fn has_password(&self) -> bool {
         let Self::Servers(servers) = self else { return false };

@@ -36,7 +36,7 @@ pub enum State {
     Waiting,
     /// Somebody delivers it.
     Out,
-    /// It was given back: the next agent has it.
+    /// It was given back or passed over: the next agent has it, if this one does not come to it.
     Left,
 }
 
@@ -118,8 +118,13 @@ impl Core {
     }
 
     /// Takes an entry in; `batch` is held in memory if there is room for it, or if it is `alone`
-    /// there.
-    pub fn insert(&mut self, mut entry: Entry, batch: Option<&Arc<FrozenBatch>>, alone: bool) {
+    /// there. Answers its number.
+    pub fn insert(
+        &mut self,
+        mut entry: Entry,
+        batch: Option<&Arc<FrozenBatch>>,
+        alone: bool,
+    ) -> u64 {
         let number = self.next_number;
         self.next_number += 1;
         for place in &entry.places {
@@ -139,6 +144,7 @@ impl Core {
         }
         self.figures.rows += u64::from(entry.rows);
         self.entries.insert(number, entry);
+        number
     }
 
     /// Entries that a segment has, and no other for sure.
@@ -171,12 +177,24 @@ impl Core {
         self.only_in_memory.iter().copied().collect()
     }
 
-    /// The oldest waiting entry is out now, with its block; false if another is the oldest.
+    /// The oldest waiting entry stays in the spool, and others are handed out; it has to be asked
+    /// for by its number.
+    pub fn pass_over(&mut self, number: u64) {
+        if self.next_waiting().is_some_and(|(oldest, _)| oldest == number) {
+            self.cursor = number + 1;
+            self.give_back(number);
+        }
+    }
+
+    /// The oldest waiting entry, or one that was passed over, is out now, with its block; false
+    /// if it is neither.
     pub fn hand_out(&mut self, number: u64, batch: &Arc<FrozenBatch>) -> bool {
-        if self.next_waiting().is_none_or(|(oldest, _)| oldest != number) {
+        let oldest = self.next_waiting().is_some_and(|(oldest, _)| oldest == number);
+        let passed_over = self.entry(number).is_some_and(|entry| entry.state == State::Left);
+        if !oldest && !passed_over {
             return false;
         }
-        self.cursor = number + 1;
+        self.cursor = self.cursor.max(number + 1);
         self.cached.remove(&number);
         if let Some(entry) = self.entries.get_mut(&number) {
             entry.state = State::Out;

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use super::codec::checksum;
 use super::core::{Entry, Place};
-use super::file_system::{FileSystem, OpenFile, append_all, read_at, write_all_at};
+use super::file_system::{FileSystem, OpenFile, append_all, is_damage, read_at, write_all_at};
 use super::index::Note;
 use super::record::RecordHeader;
 use super::segment::{self, DAMAGED, RECORDS, SPENT, Sums, index_name, segment_name};
@@ -250,7 +250,9 @@ impl Disk {
                         block: block.into(),
                     });
                 }
-                Err(error) => last = error,
+                // A place that cannot be read now may have it all the same.
+                Err(error) if is_damage(&last) => last = error,
+                Err(_) => {}
             }
         }
         Err(last)

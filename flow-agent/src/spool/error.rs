@@ -20,6 +20,13 @@ pub enum SpoolError {
          --spool-dir), or \"\" to hold batches in memory only"
     )]
     Folder { path: String, source: io::Error },
+    /// A file of an earlier agent may hold batches, and the system refuses to read it.
+    #[error(
+        "{file} in the spool {path} cannot be read: {source}; it may hold batches, so nothing was \
+         started and it is left as it is: make it readable and writable for this user, or move it \
+         elsewhere"
+    )]
+    Unread { path: String, file: String, source: io::Error },
     /// The system refuses a thread or a timer.
     #[error("the operating system refuses a thread or timer for the spool: {source}")]
     Thread { source: io::Error },
@@ -30,6 +37,10 @@ impl SpoolError {
     pub fn exit(&self) -> Exit {
         match self {
             Self::Locked { .. } | Self::Thread { .. } => Exit::Failed,
+            Self::Unread { source, .. } => match source.kind() {
+                io::ErrorKind::PermissionDenied => Exit::Privilege,
+                _ => Exit::Failed,
+            },
             Self::Folder { .. } => Exit::Usage,
         }
     }

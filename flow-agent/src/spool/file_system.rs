@@ -7,6 +7,8 @@ use std::any::Any;
 use std::fmt::Debug;
 use std::io;
 
+use rustix::io::Errno;
+
 /// A folder of files.
 pub trait FileSystem: Debug + Send + Sync {
     /// Where it is, for messages.
@@ -95,6 +97,16 @@ pub trait OpenFile: Debug + Send + Sync {
     /// The disk fails: what was written since the last success may be lost, and a second try
     /// proves nothing.
     fn sync(&self) -> io::Result<()>;
+}
+
+/// True if the file does not have what was written to it, so that trying again would not help.
+/// All else, such as a missing right or too many open files, says nothing of what is in it.
+pub(super) fn is_damage(error: &io::Error) -> bool {
+    let damage = [Errno::IO, Errno::NOENT, Errno::UCLEAN, Errno::BADMSG, Errno::NODATA];
+    match error.raw_os_error() {
+        Some(number) => damage.iter().any(|errno| errno.raw_os_error() == number),
+        None => true,
+    }
 }
 
 /// Writes all.

@@ -1,9 +1,10 @@
 //! The spool: frozen batches enter by [`SpoolWriter::append`], leave by [`SpoolReader::next`], and
 //! are gone when the store has them ([`Pending::acknowledge`]).
 //!
-//! It holds that a batch which it called stored is handed out, once and in order, until it is
-//! acknowledged, also by the next agent; and that a batch which it cannot keep or read back is
-//! counted, with the reason, in rows and in packets and octets by interface ([`Losses`]).
+//! It holds that a batch which it called stored is handed out, once and in order (later if it
+//! cannot be read now), until it is acknowledged, also by the next agent; that one which may be on
+//! a shard that is not named any more is held back; and that a batch which it cannot keep or read
+//! back is counted, with the reason, in rows and in packets and octets by interface ([`Losses`]).
 //!
 //! # Files
 //! A segment `NNNNNNNN.spool` has a head, sums, and records: a header, then the batch's block. Its
@@ -14,6 +15,7 @@
 //! batches are all done with is removed; one with something in it that is not what was written is
 //! renamed to `*.damaged` instead, and removed, with a warning, only when there is no room.
 //! A number is never used twice by one agent, and nothing is appended to an old segment.
+//! A file that the system refuses to open may be whole: it is never called damaged.
 //!
 //! # Which damage still gives an exact figure
 //! - A block that is changed or cut: its header has the figure, by interface.
@@ -60,6 +62,7 @@ mod recovery;
 mod scan;
 mod segment;
 mod settings;
+mod shards;
 mod shared;
 mod status;
 mod storing;

@@ -1,41 +1,60 @@
 //! The end of a spool that delivers.
 
+use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustix::io::Errno;
+use tokio::time::Instant;
 
 use super::contents::{LossReason, Losses};
 use super::core::Entry;
+use super::file_system::is_damage;
 use super::pending::Pending;
 use super::shared::Shared;
 use super::status::SpoolStatus;
 use crate::frozen::FrozenBatch;
 
-/// Hands batches out in the order in which they came, those from before this start first.
+/// Hands batches out in the order in which they came, those from before this start first. One that
+/// the system refuses to read now is passed over and comes when it can be read.
 #[derive(Debug)]
 pub struct SpoolReader {
-    pub(super) shared: Arc<Shared>,
+    shared: Arc<Shared>,
+    /// What could not be read, in the order of the next tries.
+    passed_over: VecDeque<u64>,
+    /// When the first of them is tried again.
+    again: Instant,
 }
 
 impl SpoolReader {
-    /// The next batch; none when the writer is gone and everything was handed out. Nothing is
-    /// lost when the future is dropped.
+    pub(super) fn new(shared: &Arc<Shared>) -> Self {
+        Self { shared: shared.clone(), passed_over: VecDeque::new(), again: Instant::now() }
+    }
+
+    /// The next batch; none when the writer is gone and everything was handed out that can be
+    /// read. Nothing is lost when the future is dropped.
     pub async fn next(&mut self) -> Option<Pending> {
         loop {
             let (entry, gone) = {
                 let core = self.shared.core();
                 (core.next_waiting().map(|(at, entry)| (at, entry.clone())), core.writer_gone)
             };
-            match entry {
-                Some((number, entry)) => {
+            let late = self.passed_over.front().copied();
+            let due = late.filter(|_| Instant::now() >= self.again);
+            let late_entry = due.map(|number| (number, self.shared.core().entry(number).cloned()));
+            match (late_entry, entry) {
+                // Dropped meanwhile.
+                (Some((_, None)), _) => drop(self.passed_over.pop_front()),
+                (Some((number, Some(entry))), _) | (None, Some((number, entry))) => {
                     if let Some(pending) = self.take(number, entry).await {
                         return Some(pending);
                     }
                 }
-                None if gone => return None,
-                None => self.shared.arrived.notified().await,
+                (None, None) if gone => return None,
+                (None, None) => tokio::select! {
+                    () = self.shared.arrived.notified() => {}
+                    () = tokio::time::sleep_until(self.again), if late.is_some() => {}
+                },
             }
         }
     }
@@ -45,11 +64,34 @@ impl SpoolReader {
         self.shared.core().next_waiting().is_none()
     }
 
-    async fn take(&self, number: u64, entry: Entry) -> Option<Pending> {
-        let in_doubt = entry.in_doubt;
-        let batch = match entry.memory.clone() {
-            Some(batch) => batch,
-            None => self.load(number, entry).await?,
+    async fn take(&mut self, number: u64, entry: Entry) -> Option<Pending> {
+        let (id, in_doubt) = (entry.id, entry.in_doubt);
+        let loaded = match entry.memory.clone() {
+            Some(batch) => Ok(batch),
+            None => self.load(entry).await,
+        };
+        let first_time = !self.passed_over.contains(&number);
+        self.passed_over.retain(|other| *other != number);
+        let batch = match loaded {
+            Ok(batch) => batch,
+            Err(problem) if is_damage(&problem) => {
+                self.shared.lose_unreadable(number, &problem);
+                return None;
+            }
+            Err(problem) => {
+                // Such as too many open files: the batch is there.
+                self.shared.tell(&problem);
+                if first_time {
+                    tracing::warn!(
+                        "batch {id} in the spool cannot be read now: {problem}; it is tried again, \
+                         and others are delivered meanwhile"
+                    );
+                }
+                self.shared.core().pass_over(number);
+                self.passed_over.push_back(number);
+                self.again = Instant::now() + TRY_AGAIN;
+                return None;
+            }
         };
         let shared = &self.shared;
         shared.core().hand_out(number, &batch).then(|| Pending {
@@ -60,25 +102,11 @@ impl SpoolReader {
         })
     }
 
-    /// From the disk; none, and lost, if it is not there as it was written.
-    async fn load(&self, number: u64, entry: Entry) -> Option<Arc<FrozenBatch>> {
-        let entry = Arc::new(entry);
-        loop {
-            let (shared, entry) = (self.shared.clone(), entry.clone());
-            let loaded = tokio::task::spawn_blocking(move || shared.load(&entry)).await;
-            match loaded.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic())) {
-                Ok(batch) => return Some(batch),
-                Err(problem) if is_damage(&problem) => {
-                    self.shared.lose_unreadable(number, &problem);
-                    return None;
-                }
-                Err(problem) => {
-                    // Such as too many open files: the batch is there.
-                    self.shared.tell(&problem);
-                    tokio::time::sleep(TRY_AGAIN).await;
-                }
-            }
-        }
+    /// From the disk.
+    async fn load(&self, entry: Entry) -> io::Result<Arc<FrozenBatch>> {
+        let shared = self.shared.clone();
+        let loaded = tokio::task::spawn_blocking(move || shared.load(&entry)).await;
+        loaded.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
     }
 
     /// Nothing is taken out any more: a writer that waits for room is told so, now and from now
@@ -120,17 +148,8 @@ impl SpoolReader {
     }
 }
 
-/// Between two tries to read a batch that the system refuses to read.
+/// Between two tries to read what the system refuses to read.
 const TRY_AGAIN: Duration = Duration::from_secs(1);
-
-/// True if trying again would not help.
-fn is_damage(error: &io::Error) -> bool {
-    let damage = [Errno::IO, Errno::NOENT, Errno::UCLEAN, Errno::BADMSG, Errno::NODATA];
-    match error.raw_os_error() {
-        Some(number) => damage.iter().any(|errno| errno.raw_os_error() == number),
-        None => true,
-    }
-}
 
 impl Drop for SpoolReader {
     fn drop(&mut self) {

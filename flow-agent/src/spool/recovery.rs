@@ -1,6 +1,7 @@
 //! Opening a spool: what is in its folder enters, both ends leave.
 //!
-//! It always opens, whatever the files contain. It holds that each batch that was stored and not
+//! It always opens, whatever the files contain, unless the system refuses to read one: what is in
+//! that is not known, so nothing may be called lost. It holds that each batch that was stored and not
 //! settled is handed out once, in order, however often it is in the files; and that what cannot
 //! be read back is told once, in packets and octets by interface.
 
@@ -16,14 +17,15 @@ use super::contents::{Contents, LossReason, Losses};
 use super::core::{Core, Entry, Place, State};
 use super::disk::Disk;
 use super::error::SpoolError;
-use super::file_system::{FileSystem, append_all};
+use super::file_system::{FileSystem, append_all, is_damage};
 use super::folder::{Folder, LOCK};
 use super::index::Note;
 use super::reader::SpoolReader;
 use super::record::RecordHeader;
-use super::scan::{Record, Scan};
+use super::scan::{Record, Scan, Unread};
 use super::segment::{Name, head, index_name};
 use super::settings::{Fsync, SpoolSettings, Waits};
+use super::shards::{Elsewhere, NEW_SHARDS, SHARDS, compare};
 use super::shared::Shared;
 use super::status::SpoolFigures;
 use super::syncer::Syncer;
@@ -36,6 +38,10 @@ pub struct Recovered {
     pub waiting: Contents,
     /// What cannot be read back, by reason. More may come when blocks are read.
     pub lost: Losses,
+    /// Of those that wait, what is held back: it may be on shards that are not named any more.
+    pub held: Contents,
+    /// These shards.
+    pub held_for: Vec<String>,
     /// Files that are left alone: of another version, or none of ours.
     pub foreign: Vec<String>,
 }
@@ -48,13 +54,27 @@ impl Spool {
     /// Opens the spool of these settings.
     ///
     /// # Errors
-    /// Another agent has it, its folder cannot be used, or the system refuses a thread.
+    /// Another agent has it, its folder cannot be used, a file in it cannot be read although it
+    /// may be whole, or the system refuses a thread.
     pub fn open(
         settings: &SpoolSettings,
         waits: Waits,
     ) -> Result<(SpoolWriter, SpoolReader, Recovered), SpoolError> {
+        Self::open_for(settings, waits, &[])
+    }
+
+    /// The same, for a store of these shards, each with its replicas: what may be on others is
+    /// held back, and noted is that it may be on these from now on.
+    ///
+    /// # Errors
+    /// As [`Spool::open`].
+    pub fn open_for(
+        settings: &SpoolSettings,
+        waits: Waits,
+        shards: &[Vec<String>],
+    ) -> Result<(SpoolWriter, SpoolReader, Recovered), SpoolError> {
         let files = settings.dir.as_ref().map(|dir| Arc::new(Folder::new(dir)) as _);
-        let (shared, recovered) = prepare(settings, files)?;
+        let (shared, recovered) = prepare(settings, files, shards)?;
         let thread = |source| SpoolError::Thread { source };
         let syncer = match settings.fsync {
             Fsync::Interval(interval) if settings.dir.is_some() => {
@@ -63,7 +83,7 @@ impl Spool {
             _ => None,
         };
         let writer = SpoolWriter::new(&shared, waits, syncer).map_err(thread)?;
-        Ok((writer, SpoolReader { shared }, recovered))
+        Ok((writer, SpoolReader::new(&shared), recovered))
     }
 }
 
@@ -71,6 +91,7 @@ impl Spool {
 pub fn prepare(
     settings: &SpoolSettings,
     files: Option<Arc<dyn FileSystem>>,
+    shards: &[Vec<String>],
 ) -> Result<(Arc<Shared>, Recovered), SpoolError> {
     let figures = SpoolFigures {
         dir: files.as_ref().map(|files| files.name()),
@@ -87,9 +108,14 @@ pub fn prepare(
         match files.lock() {
             Ok(lock) => {
                 let mut recovery = Recovery::default();
-                recovery.read(&*files);
+                recovery.read(&*files)?;
+                let elsewhere = match shards {
+                    [] => Elsewhere::default(),
+                    _ => recovery.compare(&*files, shards)?,
+                };
                 let next = recovery.next;
-                recovery.enter(&*files, &mut core, &mut recovered);
+                recovery.enter(&*files, &elsewhere, &mut core, &mut recovered);
+                recovered.held_for = elsewhere.missing;
                 let sizes = (settings.max_octets, settings.segment_octets);
                 disk = Some(Disk::new(files, lock, sizes, settings.fsync, next));
             }
@@ -129,11 +155,17 @@ struct Recovery {
 }
 
 impl Recovery {
-    fn read(&mut self, files: &dyn FileSystem) {
-        let names = files.list().unwrap_or_else(|error| {
-            tracing::warn!("the spool {} cannot be read: {error}", files.name());
-            Vec::new()
-        });
+    fn read(&mut self, files: &dyn FileSystem) -> Result<(), SpoolError> {
+        let names = match files.list() {
+            Ok(names) => names,
+            Err(source) if !is_damage(&source) => {
+                return Err(SpoolError::Folder { path: files.name(), source });
+            }
+            Err(error) => {
+                tracing::warn!("the spool {} cannot be read: {error}", files.name());
+                Vec::new()
+            }
+        };
         let mut numbers = BTreeSet::new();
         let mut spent = Vec::new();
         for name in names {
@@ -144,7 +176,7 @@ impl Recovery {
                     let length = files.open(&name).and_then(|file| file.length());
                     self.damaged_octets += length.unwrap_or(0);
                 }
-                None if name == LOCK => {}
+                None if [LOCK, SHARDS, NEW_SHARDS].contains(&&*name) => {}
                 None => {
                     tracing::warn!("{name} in the spool {} is left alone", files.name());
                     self.foreign.push(name);
@@ -162,7 +194,10 @@ impl Recovery {
             self.next = self.next.max(number + 1);
             match Scan::of(files, number) {
                 Ok(scan) => drop(self.scans.insert(number, scan)),
-                Err(version) => {
+                Err(Unread::Refused(file, source)) => {
+                    return Err(SpoolError::Unread { path: files.name(), file, source });
+                }
+                Err(Unread::Version(version)) => {
                     let name = super::segment::segment_name(number);
                     tracing::warn!(
                         "{name} in the spool {} has version {version}, which this agent does not \
@@ -173,9 +208,25 @@ impl Recovery {
                 }
             }
         }
+        Ok(())
     }
 
-    fn enter(self, files: &dyn FileSystem, core: &mut Core, recovered: &mut Recovered) {
+    fn compare(
+        &mut self,
+        files: &dyn FileSystem,
+        shards: &[Vec<String>],
+    ) -> Result<Elsewhere, SpoolError> {
+        let oldest = self.scans.keys().next().copied();
+        compare(files, shards, oldest, &mut self.next)
+    }
+
+    fn enter(
+        self,
+        files: &dyn FileSystem,
+        elsewhere: &Elsewhere,
+        core: &mut Core,
+        recovered: &mut Recovered,
+    ) {
         let settled: BTreeSet<Uuid> =
             self.scans.values().flat_map(|scan| scan.settled.iter().copied()).collect();
         let last = self.scans.keys().next_back().copied();
@@ -223,8 +274,17 @@ impl Recovery {
                     keep_note(files, number, &note);
                 }
             } else {
-                recovered.waiting.add(found.header.rows, &found.header.counts);
-                core.insert(found.entry(), None, false);
+                let RecordHeader { rows, counts, .. } = &found.header;
+                recovered.waiting.add(*rows, counts);
+                // The first, and so before all that are not held.
+                let held = found.segments[0] < elsewhere.below;
+                if held {
+                    recovered.held.add(*rows, counts);
+                }
+                let number = core.insert(found.entry(), None, false);
+                if held {
+                    core.pass_over(number);
+                }
             }
         }
         core.figures.damaged_octets = self.damaged_octets;

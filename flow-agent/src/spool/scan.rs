@@ -1,6 +1,7 @@
 //! Reads one segment and its index, whatever is in them: records leave, with what is known of
 //! those that are damaged.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 
@@ -9,7 +10,7 @@ use uuid::Uuid;
 use super::codec::{MOST_PIECE, PIECE};
 use super::contents::Contents;
 use super::core::Place;
-use super::file_system::{FileSystem, OpenFile, read_at};
+use super::file_system::{FileSystem, OpenFile, is_damage, read_at};
 use super::index::Note;
 use super::record::RecordHeader;
 use super::segment::{self, RECORDS, Sums, VERSION, index_name, segment_name};
@@ -37,6 +38,15 @@ pub struct Scan {
     pub damaged: bool,
 }
 
+/// Why a segment is not known.
+#[derive(Debug)]
+pub enum Unread {
+    /// It has this version, which is none of ours.
+    Version(u32),
+    /// The system refuses to read this file, which may be whole.
+    Refused(String, io::Error),
+}
+
 /// A record.
 #[derive(Debug)]
 pub struct Record {
@@ -47,12 +57,19 @@ pub struct Record {
 }
 
 impl Scan {
-    /// Reads; the version if it is another than ours.
-    pub fn of(files: &dyn FileSystem, number: u64) -> Result<Self, u32> {
+    /// Reads.
+    ///
+    /// # Errors
+    /// It is of another version, or the system refuses to read it.
+    pub fn of(files: &dyn FileSystem, number: u64) -> Result<Self, Unread> {
         let mut scan = Self::default();
-        let index = files.open(&index_name(number)).and_then(|file| whole(&*file));
-        let index = index.unwrap_or_default();
-        let segment = files.open(&segment_name(number)).and_then(|file| {
+        let [index_name, name] = [index_name(number), segment_name(number)];
+        let index = files.open(&index_name).and_then(|file| whole(&*file));
+        let index = match index {
+            Err(error) if !is_damage(&error) => return Err(Unread::Refused(index_name, error)),
+            index => index.unwrap_or_default(),
+        };
+        let segment = files.open(&name).and_then(|file| {
             let length = file.length()?;
             let mut front = vec![0; RECORDS as usize];
             let filled = read_at(&*file, 0, &mut front)?;
@@ -61,6 +78,7 @@ impl Scan {
         });
         let (file, length, front) = match segment {
             Ok((file, length, front)) => (Some(file), length, front),
+            Err(error) if !is_damage(&error) => return Err(Unread::Refused(name, error)),
             Err(_) => (None, 0, Vec::new()),
         };
         let own = segment::version(&front);
@@ -68,7 +86,7 @@ impl Scan {
         if let Some(version) = version
             && version != VERSION
         {
-            return Err(version);
+            return Err(Unread::Version(version));
         }
         scan.octets = length + index.len() as u64;
         // A segment is damaged without its head, unless it died before it had one.
@@ -90,8 +108,12 @@ impl Scan {
         }
         let mut visited = BTreeSet::new();
         if let Some(file) = file {
-            let walk = Walk { file: &*file, number, length, indexed: &indexed };
+            let refused = Cell::new(None);
+            let walk = Walk { file: &*file, number, length, indexed: &indexed, refused: &refused };
             walk.records(&mut scan, &mut visited);
+            if let Some(error) = refused.take() {
+                return Err(Unread::Refused(name, error));
+            }
         }
         for (offset, header) in indexed {
             if !visited.contains(&offset) {
@@ -142,6 +164,8 @@ struct Walk<'a> {
     number: u64,
     length: u64,
     indexed: &'a BTreeMap<u64, RecordHeader>,
+    /// What the system last refused to read.
+    refused: &'a Cell<Option<io::Error>>,
 }
 
 impl Walk<'_> {
@@ -171,13 +195,26 @@ impl Walk<'_> {
         }
     }
 
+    /// How much was read; none where that is damaged, or refused.
+    fn read(&self, offset: u64, octets: &mut [u8]) -> Option<usize> {
+        match read_at(self.file, offset, octets) {
+            Ok(filled) => Some(filled),
+            Err(error) => {
+                if !is_damage(&error) {
+                    self.refused.set(Some(error));
+                }
+                None
+            }
+        }
+    }
+
     /// The header there, if it is whole.
     fn header(&self, offset: u64) -> Option<(RecordHeader, usize)> {
         let mut front = [0; PIECE];
-        let filled = read_at(self.file, offset, &mut front).ok()?;
+        let filled = self.read(offset, &mut front)?;
         let length = RecordHeader::length(&front[..filled])?;
         let mut octets = vec![0; length];
-        let filled = read_at(self.file, offset, &mut octets).ok()?;
+        let filled = self.read(offset, &mut octets)?;
         RecordHeader::decode(&octets[..filled])
     }
 
@@ -189,7 +226,7 @@ impl Walk<'_> {
         let mut octets = vec![0; STEP.min(MOST_PIECE)];
         let (mut from, mut candidates) = (offset, 0);
         while from < limit {
-            let filled = read_at(self.file, from, &mut octets).ok()?;
+            let filled = self.read(from, &mut octets)?;
             let mut at = 0;
             while let Some(found) = RecordHeader::next_in(&octets[at..filled]) {
                 at += found;

@@ -1,6 +1,7 @@
 //! Tests of the spool against a model file system.
 
 mod damage;
+mod elsewhere;
 mod faults;
 mod model;
 mod policies;
@@ -51,11 +52,20 @@ impl Fixture {
     }
 
     fn of(files: Option<Arc<dyn FileSystem>>, settings: &SpoolSettings) -> Self {
-        let (shared, recovered) = prepare(settings, files).expect("it always opens");
+        Self::of_shards(files, settings, &[])
+    }
+
+    fn of_shards(
+        files: Option<Arc<dyn FileSystem>>,
+        settings: &SpoolSettings,
+        shards: &[Vec<String>],
+    ) -> Self {
+        let opened = prepare(settings, files, shards);
+        let (shared, recovered) = opened.expect("it opens if it may be read");
         let (stop, stopping) = watch::channel(false);
         let waits = Waits { stopping, patience: Duration::ZERO };
         let writer = SpoolWriter::new(&shared, waits, None).expect("a timer");
-        let reader = SpoolReader { shared: shared.clone() };
+        let reader = SpoolReader::new(&shared);
         let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
         Self { writer: Some(writer), reader, recovered, shared, runtime, stop }
     }

@@ -229,7 +229,7 @@ fn a_second_agent_is_refused() {
     let model = Model::default();
     let fixture = Fixture::open(&model, &settings(Fsync::Never));
     let files: Arc<dyn FileSystem> = Arc::new(model.clone());
-    let error = prepare(&settings(Fsync::Never), Some(files)).expect_err("it is locked");
+    let error = prepare(&settings(Fsync::Never), Some(files), &[]).expect_err("it is locked");
     assert!(matches!(error, SpoolError::Locked { .. }), "{error}");
     drop(fixture);
     drop(Fixture::open(&model, &settings(Fsync::Never)));
