@@ -41,10 +41,21 @@ FROM
     SELECT
         src_ip,
         dst_ip,
-        sum(c.bytes) AS bytes,
-        sum(c.reverse_bytes) AS reverse_bytes,
-        sum(c.flows) AS flows
-    FROM {database}.conversations(from = {from:DateTime('UTC')}, to = {to:DateTime('UTC')}) AS c
+        max(point.bytes) AS bytes,
+        max(point.reverse_bytes) AS reverse_bytes,
+        max(point.flows) AS flows
+    FROM
+    (
+        SELECT
+            src_ip,
+            dst_ip,
+            sum(r.bytes * r.sampling) AS bytes,
+            sum(r.reverse_bytes * r.sampling) AS reverse_bytes,
+            sum(r.flows) AS flows
+        FROM {database}.flows_1h AS r
+        WHERE r.bucket >= {from:DateTime('UTC')} AND r.bucket < {to:DateTime('UTC')}
+        GROUP BY src_ip, dst_ip, cityHash64(exporter, interface, direction)
+    ) AS point
     GROUP BY src_ip, dst_ip
 ) AS talk
 ARRAY JOIN [(src_ip, bytes, reverse_bytes, dst_ip), (dst_ip, reverse_bytes, bytes, src_ip)] AS end
