@@ -259,7 +259,10 @@ fn anomalies_are_events_as_they_are_now_beyond_mere_notices() -> Result<()> {
     let (store, _) = filled()?;
     let id = |n: u32| format!("01a1f927-bfa7-7d49-8437-{n:012}");
     let event = |n: u32, revision: u32, at: u64, severity: &str, value: u32| {
-        format!("({at}, '{}', {revision}, 'client', 'port_scan', '{severity}', {value})", id(n))
+        format!(
+            "(toDateTime64({at}, 3), '{}', {revision}, 'client', 'port_scan', '{severity}', {value})",
+            id(n)
+        )
     };
     // The first has grown since it was found; the others are a notice, one of before, one of after.
     store.sql(&format!(
