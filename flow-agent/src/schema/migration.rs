@@ -235,7 +235,8 @@ impl Schema {
         } else {
             format!("non_replicated_deduplication_window = {DEDUPLICATION_WINDOW}")
         };
-        settings.push_str(&format!(", min_bytes_for_wide_part = {WIDE_PART}"));
+        settings += ", min_bytes_for_wide_part = ";
+        settings += &WIDE_PART.to_string();
         if self.durable {
             settings.push_str(", fsync_after_insert = 1, fsync_part_directory = 1");
         }
