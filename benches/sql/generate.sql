@@ -1,7 +1,8 @@
 -- Realistic flow records, the same for the same numbers: rows {first:UInt64} to
 -- {first:UInt64} + {rows:UInt64} of the four hours that begin at {start:DateTime('UTC')}.
--- Twenty hosts of unequal load; clients, servers and names by Zipf's law; ephemeral ports; times
--- as the agent has them (nanoseconds where TCP opens, else a tick of 4 ms and the drain's offset);
+-- Twenty hosts of unequal load, each with some thousand peers by Zipf's law, nearly all of them of a
+-- few servers; ephemeral ports; sizes with a long tail, many of them repeated; times as the agent
+-- has them (a first packet in nanoseconds, a last one in ticks of 4 ms plus the drain's offset);
 -- batches of 5 s a host. Into a table of its own first (CREATE TABLE made AS flow.flows), a million
 -- rows an insert, then INSERT INTO flow.flows SELECT ... FROM made WHERE exporter = 'host-001' for
 -- each of host-001 to host-019: the rollups take the exporter of a block from one of its rows.
@@ -15,34 +16,41 @@ WITH
     kind >= 0.95 AND kind < 0.97 AS icmp, kind >= 0.97 AS noise,
     served OR peer OR noise AS incoming,
     served OR asked OR peer OR outbound AS stream,
-    toUInt32(pow(1000000, u(3))) AS client_rank,
-    toUInt32(pow(200, u(3))) AS inner_rank,
-    toUInt32(pow(50000, u(3))) AS site_rank,
+    toUInt32(pow(4000, u(3))) AS client_rank,
+    toUInt32(pow(100, u(3))) AS inner_rank,
+    toUInt32(pow(1000, u(3))) AS site_rank,
     -- The address behind a rank: spread over the public space, one in eight is IPv6.
     (rank, salt) -> if(sipHash64(rank, salt) % 8 = 0,
         toIPv6(concat('2001:db8:', lower(hex(toUInt16(sipHash64(rank, salt, 1)))), ':', lower(hex(toUInt16(sipHash64(rank, salt, 2)))), '::', lower(hex(toUInt16(rank % 65521))))),
         toIPv6(IPv4NumToString(toUInt32(16777216 + sipHash64(rank, salt, 3) % 3700000000)))) AS public,
     (n) -> toIPv6(IPv4NumToString(toUInt32(167772160 + n))) AS private,
     private(256 + host) AS own,
-    multiIf(served, public(client_rank, 1), peer, private(4096 + inner_rank), noise, public(toUInt32(sipHash64(number, 4)), 2), own) AS src,
-    multiIf(incoming, own, asked, private(4096 + inner_rank), dns, private(53 + toUInt32(u(5) < 0.2)), icmp, private(4096 + inner_rank), public(site_rank, 3)) AS dst,
+    multiIf(served, public(client_rank, 1000 + host), peer, private(4096 + inner_rank), noise, public(toUInt32(pow(20000, u(3))), 2), own) AS src,
+    multiIf(incoming, own, asked, private(4096 + inner_rank), dns, private(53 + toUInt32(u(5) < 0.2)), icmp, private(4096 + inner_rank), public(site_rank, 2000 + host)) AS dst,
     toUInt16(32768 + sipHash64(number, 6) % 28232) AS ephemeral,
     -- Each host serves one thing mostly, each peer another.
     transform(toUInt8(sipHash64(host) % 5), [0, 1, 2, 3, 4], [443, 443, 80, 8080, 22], 443)::UInt16 AS host_port,
     transform(toUInt8(sipHash64(inner_rank) % 8), [0, 1, 2, 3, 4, 5, 6, 7], [5432, 6379, 9092, 8080, 3306, 9200, 443, 2379], 443)::UInt16 AS inner_port,
-    multiIf(served, if(u(7) < 0.9, host_port, 443), asked, inner_port, peer, if(u(7) < 0.7, 9100, host_port), dns, 53, outbound, if(u(7) < 0.92, 443, 80), icmp, 0, toUInt16(sipHash64(number, 8) % 49152))::UInt16 AS port,
+    multiIf(served, if(u(7) < 0.9, host_port, 443), asked, inner_port, peer, if(u(7) < 0.7, 9100, host_port), dns, 53, outbound, if(u(7) < 0.92, 443, 80), icmp, 0, toUInt16(pow(49152, u(8))))::UInt16 AS port,
     multiIf(dns, 17, icmp, if(length(IPv6NumToString(dst)) > 0 AND startsWith(IPv6NumToString(dst), '::ffff:'), 1, 58), outbound AND u(9) < 0.25, 17, 6)::UInt8 AS proto,
+    -- What programs say to each other repeats: six of ten flows have one of a few hundred sizes that
+    -- the two sides and the port have in common (probes, scrapes, the same questions), the others
+    -- are of their own.
+    u(25) < 0.6 AS repeats,
+    toUInt32(pow(24, u(26))) AS shape,
+    (k) -> if(repeats, sipHash64(host, port, shape, k) / 18446744073709551616., u(k)) AS v,
     -- Lognormal.
-    exp(1.6 * sqrt(-2 * log(1 - u(10))) * cos(2 * pi() * u(11))) AS spread,
-    multiIf(dns OR noise, 1, icmp, 1 + floor(4 * u(12)), 5 + floor(7 * spread))::UInt64 AS sent,
-    multiIf(noise, toUInt64(u(13) < 0.3), dns OR icmp, sent, toUInt64(4 + floor(sent * (0.5 + 0.8 * u(13)))))::UInt64 AS received,
-    multiIf(dns, toUInt64(58 + floor(30 * u(14))), icmp, 84 * sent, noise, 40 + 4 * (sipHash64(number, 15) % 6), incoming, toUInt64(sent * (52 + floor(140 * u(14)))), toUInt64(sent * (52 + floor(300 * u(14)))))::UInt64 AS octets,
-    multiIf(dns, toUInt64(90 + floor(300 * u(16))), icmp, octets, noise, 40 * received, toUInt64(52 * received + floor(received * 1300 * u(16))))::UInt64 AS reverse_octets,
+    exp(1.6 * sqrt(-2 * log(1 - v(10))) * cos(2 * pi() * v(11))) AS spread,
+    multiIf(dns OR noise, 1, icmp, 1 + floor(4 * v(12)), 5 + floor(7 * spread))::UInt64 AS sent,
+    multiIf(noise, toUInt64(v(13) < 0.3), dns OR icmp, sent, toUInt64(4 + floor(sent * (0.5 + 0.8 * v(13)))))::UInt64 AS received,
+    multiIf(dns, toUInt64(58 + floor(30 * v(14))), icmp, 84 * sent, noise, 40 + 4 * (sipHash64(src, 15) % 6), incoming, toUInt64(sent * (52 + floor(140 * v(14)))), toUInt64(sent * (52 + floor(300 * v(14)))))::UInt64 AS octets,
+    multiIf(dns, toUInt64(90 + floor(300 * v(16))), icmp, octets, noise, 40 * received, toUInt64(52 * received + floor(received * 1300 * v(16))))::UInt64 AS reverse_octets,
     toUnixTimestamp({start:DateTime('UTC')}) AS begin,
     begin * 1000000000 + toUInt64(14400e9 * u(17)) AS opened,
-    -- The kernel's clock ticks every 4 ms; the drain adds its offset, which moves by microseconds.
-    (t) -> toInt64(intDiv(toInt64(t), 4000000) * 4000000 + (sipHash64(host, intDiv(toInt64(t), 1000000000)) % 200000)) AS tick,
-    if(proto = 6 AND NOT noise, toInt64(opened), tick(opened)) AS start_ns,
+    -- A first packet has the precise clock. The last one has the kernel's tick of 4 ms, and what lies
+    -- between the tick and the clock when the tables are drained, once a second.
+    (t) -> toInt64(intDiv(toInt64(t), 4000000) * 4000000 + (sipHash64(host, intDiv(toInt64(t), 1000000000)) % 4000000)) AS tick,
+    toInt64(opened) AS start_ns,
     toInt64(multiIf(stream AND u(24) < 0.06, 6e10 - 2e8 * u(18), noise, 0, dns, 1e6 + 3e7 * u(18), icmp, sent * 1e9, least(59.9e9, 2e8 * spread * (0.2 + u(18))))) AS lasts,
     lasts >= 59800000000 AS active,
     if(lasts = 0, start_ns, greatest(tick(start_ns + lasts), start_ns)) AS end_ns,
@@ -54,7 +62,8 @@ WITH
     sipHash64(frozen_at, host, 2) AS draw2,
     (n) -> leftPad(lower(hex(n)), 16, '0') AS digits,
     toUUID(concat(substring(digits(toUInt64(frozen_at * 1000 + draw % 1000)), 5, 12), '7', substring(digits(draw), 1, 3), substring('89ab', 1 + draw2 % 4, 1), substring(digits(draw2), 1, 15))) AS batch,
-    if(proto = 6, round(exp(log(200000) + 5 * (sipHash64(src, dst) / 18446744073709551616.) + 0.2 * u(20)) * if(served OR outbound, 20, 1)), 0) AS rtt
+    -- What the way takes, and what waits on it.
+    if(proto = 6 AND NOT noise AND NOT (active AND u(27) < 0.5), round(exp(log(200000) + 5 * (sipHash64(src, dst) / 18446744073709551616.)) * if(served OR outbound, 20, 1) - 50000 * log(1 - u(20))), 0) AS rtt
 SELECT
     fromUnixTimestamp64Nano(start_ns, 'UTC') AS flow_start,
     fromUnixTimestamp64Nano(end_ns, 'UTC') AS flow_end,
@@ -70,7 +79,7 @@ SELECT
     multiIf(icmp AND proto = 1, 8, icmp, 128, 0)::UInt8 AS icmp_type,
     if(stream AND u(21) < 0.05, 8, 0)::UInt8 AS dscp,
     (if(incoming, 64 - sipHash64(src) % 24, 64))::UInt8 AS min_ttl, min_ttl AS max_ttl,
-    if(noise, 0, toUInt64(rtt)) AS handshake_rtt_ns,
+    toUInt64(rtt) AS handshake_rtt_ns,
     if(proto = 6 AND u(22) < 0.03, toUInt32(1 + 3 * u(23)), 0) AS retransmits,
     transform(port, [443, 80, 8080, 22, 53, 5432, 6379, 9092, 3306, 9200, 2379, 9100], ['https', 'http', 'http-alt', 'ssh', 'domain', 'postgresql', 'redis', 'kafka', 'mysql', 'elasticsearch', 'etcd', 'node-exporter'], '') AS service,
     multiIf(active, 'active_timeout', closed, 'end_of_flow', 'idle_timeout') AS flow_end_reason,

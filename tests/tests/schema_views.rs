@@ -253,3 +253,38 @@ fn bandwidth_latency_and_ledger_are_as_the_rows_say() -> Result<()> {
     assert_eq!(found, "b\teth0\t1\t2\t4\t0");
     Ok(())
 }
+
+#[test]
+fn anomalies_are_events_as_they_are_now_beyond_mere_notices() -> Result<()> {
+    let (store, _) = filled()?;
+    let id = |n: u32| format!("01a1f927-bfa7-7d49-8437-{n:012}");
+    let event = |n: u32, revision: u32, at: u64, severity: &str, value: u32| {
+        format!(
+            "(toDateTime64({at}, 3), '{}', {revision}, 'client', 'port_scan', '{severity}', {value})",
+            id(n)
+        )
+    };
+    // The first has grown since it was found; the others are a notice, one of before, one of after.
+    store.sql(&format!(
+        "INSERT INTO flow.events (ts, id, revision, exporter, kind, severity, value) VALUES {}",
+        [
+            event(1, 1, NOON + 1, "warning", 10),
+            event(1, 2, NOON + 1, "critical", 30),
+            event(2, 1, NOON + 2, "info", 40),
+            event(3, 1, NOON - 1, "warning", 50),
+            event(4, 1, NOON + 3600, "warning", 60),
+            event(5, 1, NOON + 3, "warning", 20),
+        ]
+        .join(", ")
+    ));
+    let found = store.sql(&format!(
+        "SELECT toUnixTimestamp(ts), exporter, kind, severity, value FROM flow.anomalies({HOUR})"
+    ));
+    let expected = format!(
+        "{}\tclient\tport_scan\twarning\t20\n{}\tclient\tport_scan\tcritical\t30",
+        NOON + 3,
+        NOON + 1
+    );
+    assert_eq!(found, expected);
+    Ok(())
+}

@@ -1,7 +1,7 @@
 //! Flow records as a web server has them, with what is known of them: one generator for the
 //! benches and `bench insert`. The same seed gives the same records.
 //!
-//! Requests of clients all over the world (one in eight by IPv6), questions to a handful of
+//! Requests of some thousand clients all over the world (one in eight by IPv6), questions to a handful of
 //! internal services and to DNS, requests to the world, pings, and scanners who get no answer.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -19,9 +19,12 @@ use crate::record::{FlowEndReason, FlowRecord, InitiatorBy};
 const PACE_NS: u64 = 10_000;
 /// The kernel's clock of ordinary packets.
 const TICK_NS: u64 = 4_000_000;
-const CLIENTS: f64 = 1e6;
-const SITES: f64 = 5e4;
-const INTERNAL: f64 = 200.0;
+const CLIENTS: f64 = 4e3;
+const SITES: f64 = 1e3;
+const INTERNAL: f64 = 100.0;
+const SCANNERS: f64 = 2e4;
+/// How often the tables are drained.
+const DRAIN_NS: u64 = 1_000_000_000;
 const OWN: u32 = 0x0a00_0101;
 
 /// What a flow is for.
@@ -66,7 +69,7 @@ impl Traffic {
         let own = private(OWN);
         let (src, dst, dst_port) = match kind {
             Kind::Served => (public(self.rank(CLIENTS), 1), own, 443),
-            Kind::Scan => (public(self.0.next() as u32, 2), own, self.0.next() as u16 % 49_152),
+            Kind::Scan => (public(self.rank(SCANNERS), 2), own, self.rank(49_152.0) as u16),
             Kind::Asked => {
                 let peer = self.rank(INTERNAL);
                 let port = [5432, 6379, 9092, 8080, 3306, 9200, 443, 2379][peer as usize % 8];
@@ -92,7 +95,9 @@ impl Traffic {
             Kind::Dns | Kind::Ping => (1e6 + 3e7 * self.uniform()) as u64,
             _ => (2e8 * self.spread()).min(59.9e9) as u64,
         };
-        let tick = |ns: u64| ns - ns % TICK_NS + 123_456;
+        // The offset between tick and clock is another at each drain.
+        let offset = |ns: u64| SplitMix64::new(ns / DRAIN_NS).next() % TICK_NS;
+        let tick = |ns: u64| ns - ns % TICK_NS + offset(ns);
         let start_ns = end_ns - lasts;
         let incoming = matches!(kind, Kind::Served | Kind::Scan);
         let closed = talks && self.uniform() < 0.93;
@@ -104,7 +109,7 @@ impl Traffic {
             (.., false) => 0x1a,
         };
         FlowRecord {
-            start_ns: if tcp { start_ns } else { tick(start_ns) },
+            start_ns,
             end_ns: tick(end_ns).max(start_ns),
             interface: if matches!(kind, Kind::Asked | Kind::Dns | Kind::Ping) { 2 } else { 1 },
             direction: if incoming { Direction::Ingress } else { Direction::Egress },

@@ -60,6 +60,9 @@ const SET_ASIDE: [&str; 3] = ["flows", "ledger", "latency"];
 const DEDUPLICATION_WINDOW: u32 = 10_000;
 /// The same for a replicated table, whose inserts come from all agents of a shard.
 const REPLICATED_WINDOW: u32 = 50_000;
+/// A part of fewer octets (uncompressed) is a few files. A batch is smaller than that, and a file
+/// for each column and its marks costs more than its rows; merged parts are larger.
+const WIDE_PART: u32 = 64 << 20;
 /// Seconds that a replicated table remembers them.
 const REPLICATED_WINDOW_S: u32 = 86_400;
 
@@ -234,6 +237,8 @@ impl Schema {
         } else {
             format!("non_replicated_deduplication_window = {DEDUPLICATION_WINDOW}")
         };
+        settings += ", min_bytes_for_wide_part = ";
+        settings += &WIDE_PART.to_string();
         if self.durable {
             settings.push_str(", fsync_after_insert = 1, fsync_part_directory = 1");
         }

@@ -40,8 +40,8 @@ CREATE TABLE IF NOT EXISTS {local}.flows{on_cluster}
     community_id String ALIAS {community_id} COMMENT 'Community ID v1, seed 0',
     src_country LowCardinality(String) COMMENT 'ISO 3166-1 code by GeoIP, empty if unknown' CODEC(ZSTD(1)),
     dst_country LowCardinality(String) COMMENT 'ISO 3166-1 code by GeoIP, empty if unknown' CODEC(ZSTD(1)),
-    src_asn UInt32 COMMENT 'Autonomous system, 0 if unknown' CODEC(ZSTD(1)),
-    dst_asn UInt32 COMMENT 'Autonomous system, 0 if unknown' CODEC(ZSTD(1)),
+    src_asn UInt32 COMMENT 'Autonomous system, 0 if unknown' CODEC(T64, ZSTD(1)),
+    dst_asn UInt32 COMMENT 'Autonomous system, 0 if unknown' CODEC(T64, ZSTD(1)),
     src_host String COMMENT 'Host name by reverse look-up, empty if unknown' CODEC(ZSTD(1)),
     dst_host String COMMENT 'Host name by reverse look-up, empty if unknown' CODEC(ZSTD(1)),
     unit LowCardinality(String) COMMENT 'systemd unit or container of the local end, empty if unknown' CODEC(ZSTD(1)),
@@ -50,7 +50,7 @@ CREATE TABLE IF NOT EXISTS {local}.flows{on_cluster}
 )
 ENGINE = {replicated}MergeTree
 PARTITION BY toYYYYMMDD(exported_at)
-ORDER BY (toStartOfHour(exported_at), exporter, exported_at, flow_end)
+ORDER BY (toStartOfHour(exported_at), exporter, exported_at, dst_port, flow_end)
 TTL exported_at + toIntervalDay({flows_days})
 SETTINGS {settings};
 

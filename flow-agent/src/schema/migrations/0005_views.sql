@@ -41,11 +41,42 @@ FROM
     SELECT
         src_ip,
         dst_ip,
-        sum(c.bytes) AS bytes,
-        sum(c.reverse_bytes) AS reverse_bytes,
-        sum(c.flows) AS flows
-    FROM {database}.conversations(from = {from:DateTime('UTC')}, to = {to:DateTime('UTC')}) AS c
+        sum(r.bytes * r.sampling) AS bytes,
+        sum(r.reverse_bytes * r.sampling) AS reverse_bytes,
+        sum(r.flows) AS flows
+    FROM {database}.flows_1h AS r
+    WHERE r.bucket >= {from:DateTime('UTC')} AND r.bucket < {to:DateTime('UTC')}
     GROUP BY src_ip, dst_ip
+    HAVING min(cityHash64(exporter, interface, direction)) = max(cityHash64(exporter, interface, direction))
+    UNION ALL
+    SELECT
+        src_ip,
+        dst_ip,
+        max(point.bytes) AS bytes,
+        max(point.reverse_bytes) AS reverse_bytes,
+        max(point.flows) AS flows
+    FROM
+    (
+        SELECT
+            src_ip,
+            dst_ip,
+            protocol,
+            service_port,
+            sum(r.bytes * r.sampling) AS bytes,
+            sum(r.reverse_bytes * r.sampling) AS reverse_bytes,
+            sum(r.flows) AS flows
+        FROM {database}.flows_1h AS r
+        WHERE r.bucket >= {from:DateTime('UTC')} AND r.bucket < {to:DateTime('UTC')} AND (src_ip, dst_ip) GLOBAL IN
+        (
+            SELECT src_ip, dst_ip
+            FROM {database}.flows_1h AS r
+            WHERE r.bucket >= {from:DateTime('UTC')} AND r.bucket < {to:DateTime('UTC')}
+            GROUP BY src_ip, dst_ip
+            HAVING min(cityHash64(exporter, interface, direction)) != max(cityHash64(exporter, interface, direction))
+        )
+        GROUP BY src_ip, dst_ip, protocol, service_port, cityHash64(exporter, interface, direction)
+    ) AS point
+    GROUP BY src_ip, dst_ip, protocol, service_port
 ) AS talk
 ARRAY JOIN [(src_ip, bytes, reverse_bytes, dst_ip), (dst_ip, reverse_bytes, bytes, src_ip)] AS end
 GROUP BY address
