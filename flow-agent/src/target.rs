@@ -77,21 +77,22 @@ impl Store {
         let mut store = Self::start(target, opening)?;
         let schema = store.schema.clone();
         let prepared = Prepare { schema, replicas: Replicas::default() };
-        let mut away = false;
+        let mut unprepared = Vec::new();
         for shard in 0..store.endpoints.shards() {
             match store.prepare(shard, &prepared)? {
                 Some(error) if opening.patient && error.is_absence() => {
-                    away = true;
+                    unprepared.push(shard);
                     tracing::warn!("{error} (going on without it: flows wait in the spool)");
                 }
                 Some(error) => return Err(error.into()),
                 None => {}
             }
         }
-        if away || store.endpoints.count() > 1 {
+        if !unprepared.is_empty() || store.endpoints.count() > 1 {
             let endpoints = store.endpoints.with_own_connections();
             let prepare = async move |target: &Target| prepared.target(target).await;
-            store.prober = Some(Prober::start(endpoints, prepare).map_err(Error::thread)?);
+            store.prober =
+                Some(Prober::start(endpoints, unprepared, prepare).map_err(Error::thread)?);
         }
         Ok(store)
     }

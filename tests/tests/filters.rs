@@ -236,10 +236,11 @@ fn rules_change_under_traffic_without_attaching_again_and_nothing_is_unaccounted
         for reason in ["filtered", "not_sampled"] {
             assert!(Ledger::not_metered(url, side.interface, reason)?.packets > 0, "{reason}");
         }
+        // At either end: a client's port may happen to be that of a service.
         let of = |port: u16, select: &str| {
             let interface = side.interface;
             let query = format!(
-                "SELECT {select} FROM flow.flows WHERE dst_port = {port} \
+                "SELECT {select} FROM flow.flows WHERE {port} IN (src_port, dst_port) \
                  AND endsWith(interface, '{interface}')"
             );
             sql::number(url, &query)

@@ -14,6 +14,9 @@ use super::{Endpoints, SinkError, Target};
 /// How often it is looked whether a server should be asked.
 const LOOK: Duration = Duration::from_millis(500);
 
+/// Between two looks at a server that has not been prepared yet, at most.
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
 /// The running thread; it ends when this is dropped.
 pub struct Prober {
     /// Its end stops the thread.
@@ -23,12 +26,14 @@ pub struct Prober {
 
 impl Prober {
     /// Starts it. A server that answers again is given to `prepare`, and counts as answering
-    /// only when that succeeds, too.
+    /// only when that succeeds, too. Those of `unprepared` shards are asked until it has succeeded once,
+    /// whatever others hear of them meanwhile.
     ///
     /// # Errors
     /// The system refuses a thread.
     pub fn start(
         endpoints: Endpoints,
+        unprepared: Vec<usize>,
         prepare: impl AsyncFn(&Target) -> Result<(), SinkError> + Send + 'static,
     ) -> io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -36,7 +41,7 @@ impl Prober {
         let thread = thread::Builder::new().name("probe".into()).spawn(move || {
             runtime.block_on(async {
                 tokio::select! {
-                    () = probe(&endpoints, prepare) => {}
+                    () = probe(&endpoints, &unprepared, prepare) => {}
                     _ = stopped => {}
                 }
             });
@@ -45,17 +50,40 @@ impl Prober {
     }
 }
 
-async fn probe(endpoints: &Endpoints, prepare: impl AsyncFn(&Target) -> Result<(), SinkError>) {
+async fn probe(
+    endpoints: &Endpoints,
+    unprepared: &[usize],
+    prepare: impl AsyncFn(&Target) -> Result<(), SinkError>,
+) {
+    // Of these endpoints: connections belong to the runtime that made them.
+    let mut unprepared: Vec<Target> =
+        endpoints.all().filter(|target| unprepared.contains(&target.shard())).collect();
+    let ask = async |target: &Target| {
+        let answer = async {
+            target.client.probe().await?;
+            prepare(target).await
+        };
+        let answer = answer.await;
+        endpoints.report_probe(target, answer.as_ref().copied(), Instant::now());
+        answer.is_ok()
+    };
     let mut looks = tokio::time::interval(LOOK);
+    let (mut pause, mut next) = (LOOK, Instant::now());
     loop {
         looks.tick().await;
+        if !unprepared.is_empty() && next <= Instant::now() {
+            let mut still = Vec::new();
+            for target in unprepared {
+                if !ask(&target).await {
+                    still.push(target);
+                }
+            }
+            unprepared = still;
+            pause = LONGEST_PAUSE.min(pause * 2);
+            next = Instant::now() + pause;
+        }
         while let Some(target) = endpoints.due_probe(Instant::now()) {
-            let answer = async {
-                target.client.probe().await?;
-                prepare(&target).await
-            };
-            let answer = answer.await;
-            endpoints.report_probe(&target, answer.as_ref().copied(), Instant::now());
+            ask(&target).await;
         }
     }
 }
