@@ -183,7 +183,8 @@ fn a_start_that_fails_leaves_no_tables() -> Result<()> {
     let lab = Lab::new()?;
     let mut command = Command::new(flow_tests::bin_path::flow_agent());
     command.args(["run", "--interface", &lab.left.spec("tc"), "--pin-dir", pins.path()]);
-    let output = command.args(["--store", "http://127.0.0.1:1"]).output()?;
+    let away = ["--store", "http://127.0.0.1:1", "--spool-dir", ""];
+    let output = command.args(away).output()?;
     let errors = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(STORE), "{errors}");
     assert!(pins.0.is_dir(), "it did pin its tables: {errors}");
