@@ -133,10 +133,10 @@ fn an_embedded_store_that_does_not_start_gives_its_own_reason_and_exit_code() {
     let made = agent(&["schema", "apply", "--store", &fresh]);
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
     let asked = agent(&["query", "--store", &fresh, "--format", "TSV", "SHOW TABLES FROM flow"]);
-    assert_eq!(
-        String::from_utf8_lossy(&asked.stdout),
-        "device_inventory\ndevices\nevents\nflows\nlatency\nledger\nrecent_events\nschema_migrations\n"
-    );
+    let tables = String::from_utf8_lossy(&asked.stdout).into_owned();
+    for table in ["flows", "flows_1m", "flows_1h", "ledger", "latency", "events", "devices"] {
+        assert!(tables.lines().any(|line| line == table), "{table}: {tables}");
+    }
     store.stop();
 }
 

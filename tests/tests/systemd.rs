@@ -87,7 +87,16 @@ fn sandboxed(folder: &Path) -> Result<PathBuf> {
         .collect();
     ensure!(list.len() == 3, "three capabilities: {list:?}");
     let list = format!("-all,{}", list.join(","));
+    // Copies: the folders of the sources may be closed to the agent's user.
+    let copy = |from: &Path, name: &str| -> Result<PathBuf> {
+        let to = folder.join(name);
+        fs::copy(from, &to).with_context(|| from.display().to_string())?;
+        fs::set_permissions(&to, Permissions::from_mode(0o755))?;
+        Ok(to)
+    };
     let python = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/systemd_sandbox.py");
+    let python = copy(&python, "sandbox.py")?;
+    let (unit, binary) = (copy(&unit, "agent.service")?, copy(&flow_agent(), "flow-agent")?);
     // Only mounts of its own namespace are made: what is there on the host stays there.
     let script = format!(
         "#!/bin/sh\nset -e\n\
@@ -101,7 +110,7 @@ fn sandboxed(folder: &Path) -> Result<PathBuf> {
          /usr/bin/python3 {python} {unit} {agent} \"$@\"\n' {folder} \"$@\"\n",
         python = python.display(),
         unit = unit.display(),
-        agent = flow_agent().display(),
+        agent = binary.display(),
         folder = folder.display(),
     );
     let program = folder.join("agent");
