@@ -4,7 +4,7 @@
 //! setting on which exactly-once depends is sent with each request, because defaults differ
 //! between versions of the server and profiles of its users.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clickhouse::{Client, query::Query};
 
@@ -83,25 +83,36 @@ impl ClickHouse {
     ) -> Result<(), SinkError> {
         let timeout = self.insert_timeout();
         let client = self.with_settings(token, query_id).await?;
-        let insert = async {
+        let started = Instant::now();
+        let send = async {
             let mut insert = client
                 .insert_formatted_with(format!("INSERT INTO {table} FORMAT Native"))
-                .with_timeouts(Some(timeout), Some(timeout));
+                .with_timeouts(Some(timeout), None);
             let mut at = 0;
             while at < batch.block.len() {
                 let end = batch.block.len().min(at + PIECE);
                 insert.send(batch.block.slice(at..end)).await?;
                 at = end;
             }
-            insert.end().await
+            Ok(insert)
         };
-        // Each piece has a timeout of its own; this is one for all of them.
-        match tokio::time::timeout(timeout, insert).await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(error)) => {
-                Err(self.look_again(self.error(&format!("insert into {table}"), &error)))
+        // Each piece has a timeout of its own; this is one for all of them. The answer has what is
+        // left of it and the crate's timeout: it ends the request, which goes on if only the
+        // waiting for it ends, and then holds its connection and the server's query.
+        let sent = match tokio::time::timeout(timeout, send).await {
+            Ok(Ok(insert)) => {
+                let left = timeout.saturating_sub(started.elapsed());
+                insert.with_timeouts(None, Some(left)).end().await
             }
-            Err(_) => Err(SinkError::Silent { seconds: timeout.as_secs() }),
+            Ok(Err(error)) => Err(error),
+            Err(_) => Err(clickhouse::error::Error::TimedOut),
+        };
+        match sent {
+            Ok(()) => Ok(()),
+            Err(clickhouse::error::Error::TimedOut) => {
+                Err(SinkError::Silent { seconds: timeout.as_secs() })
+            }
+            Err(error) => Err(self.look_again(self.error(&format!("insert into {table}"), &error))),
         }
     }
 

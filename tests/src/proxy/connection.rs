@@ -232,17 +232,21 @@ impl Exchange<'_, '_> {
         let mut store = self.store().await?;
         let (read, mut write) = store.split();
         let mut read = Incoming::new(read);
+        // Whether all was sent; an error is one of the client, which has gone.
         let send = async {
-            paced(&mut write, &self.head, rate).await?;
+            let mut sent = paced(&mut write, &self.head, rate).await;
             while let Some(piece) = self.client.piece(&mut self.body).await? {
-                paced(&mut write, &piece, rate).await?;
+                if sent.is_ok() {
+                    sent = paced(&mut write, &piece, rate).await;
+                }
             }
-            io::Result::Ok(())
+            io::Result::Ok(sent.is_ok())
         };
         let mut send = std::pin::pin!(send);
         // A store may answer before it has the whole request.
         let (sent, head) = tokio::select! {
-            sent = &mut send => (sent.is_ok(), read.head().await?),
+            // A store that waits for the rest is not to wait for a client that has gone.
+            sent = &mut send => (sent?, read.head().await?),
             head = read.head() => (false, head?),
         };
         let head = head.ok_or(io::ErrorKind::UnexpectedEof)?;
