@@ -23,15 +23,16 @@ pub fn check(interface: &Interface) -> Vec<Finding> {
     if hook == IngressHook::NativeXdp {
         findings.push(native_xdp(interface, &survey, only_xdp));
     }
-    findings.push(mtu(&survey, hook, only_xdp));
+    findings.push(mtu(interface, &survey, hook, only_xdp));
     findings.extend(queues(interface, &survey));
     findings.push(offloads(interface, &survey, hook));
-    findings.extend(programs::check(&survey.attached, hook, only_xdp));
+    findings.extend(programs::check(&interface.name, &survey.attached, hook, only_xdp));
     findings.into_iter().map(|it| it.of(interface.to_string())).collect()
 }
 
 fn driver(interface: &Interface, survey: &Survey, hook: IngressHook) -> Finding {
     let driver = match survey.driver.as_str() {
+        "" if interface.loopback => "loopback",
         "" => "driver not known",
         name => name,
     };
@@ -76,14 +77,14 @@ fn native_xdp(interface: &Interface, survey: &Survey, only_xdp: bool) -> Finding
     }
 }
 
-fn mtu(survey: &Survey, hook: IngressHook, only_xdp: bool) -> Finding {
+fn mtu(interface: &Interface, survey: &Survey, hook: IngressHook, only_xdp: bool) -> Finding {
     const CHECK: &str = "mtu";
     let mtu = survey.mtu;
     if hook != IngressHook::NativeXdp || mtu <= ONE_BUFFER {
         return Finding::ok(CHECK, format!("{mtu} octets"));
     }
     let above = format!("{mtu} octets, above the {ONE_BUFFER} that XDP takes in one buffer");
-    let fix = format!("ip link set dev IF mtu {ONE_BUFFER}, or use ':tc'");
+    let fix = format!("ip link set dev {} mtu {ONE_BUFFER}, or use ':tc'", interface.name);
     match &survey.xdp {
         Ok(features) if features.takes_fragments() => {
             Finding::ok(CHECK, format!("{above}; driver and programs take fragments"))
@@ -124,9 +125,10 @@ fn offloads(interface: &Interface, survey: &Survey, hook: IngressHook) -> Findin
     let on = |feature: &str| features.iter().any(|it| it == feature);
     let native = hook == IngressHook::NativeXdp;
     if native && VLAN_FEATURES.iter().any(|feature| on(feature)) {
-        let other = if survey.driver == "veth" { "txvlan off at its other end" } else { "" };
-        let fix =
-            if other.is_empty() { format!("ethtool -K {name} rxvlan off") } else { other.into() };
+        let fix = match survey.driver.as_str() {
+            "veth" => "ethtool -K PEER txvlan off at its other end".to_owned(),
+            _ => format!("ethtool -K {name} rxvlan off"),
+        };
         return Finding::warn(
             CHECK,
             "the driver takes VLAN tags out of packets before native XDP: flows are metered \

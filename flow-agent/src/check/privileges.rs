@@ -45,9 +45,9 @@ pub fn check(elsewhere: bool) -> Vec<Finding> {
         format!("run as root, or AmbientCapabilities={} in the unit", names.join(" "))
     } else {
         format!(
-            "{} taken away for ever from this process: CapabilityBoundingSet= of the unit, or \
-             the container's options, must allow it",
-            verb(&bounded)
+            "the bounding set lacks {}: allow it in CapabilityBoundingSet= of the unit, or in the \
+             options of the container (--cap-add)",
+            bounded.join(", ")
         )
     };
     vec![Finding::fail(CHECK, found, fix)]

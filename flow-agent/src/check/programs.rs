@@ -8,14 +8,14 @@ use crate::attach::{Attached, IngressHook, holders};
 const CHECK: &str = "other_programs";
 
 /// Judges what is attached where `hook` is to meter what comes in.
-pub fn check(attached: &[Attached], hook: IngressHook, only_xdp: bool) -> Vec<Finding> {
+pub fn check(name: &str, attached: &[Attached], hook: IngressHook, only_xdp: bool) -> Vec<Finding> {
     let ids: Vec<_> = attached.iter().map(|it| it.id).collect();
     let holders = if ids.is_empty() { BTreeMap::new() } else { holders(&ids) };
     let who = |it: &Attached| {
         let list = holders.get(&it.id).map(|list| list.join(", "));
-        let name = if it.name.is_empty() { "without a name" } else { &it.name };
+        let called = if it.name.is_empty() { "without a name" } else { &it.name };
         let by = list.unwrap_or_else(|| "no process holds it: `ip link` or a pin does".into());
-        format!("{} program {name} (id {}, {by})", it.hook, it.id)
+        format!("{} program {called} (id {}, {by})", it.hook, it.id)
     };
     let (ours, others): (Vec<_>, Vec<_>) = attached.iter().partition(|it| it.ours);
     let mut findings = Vec::new();
@@ -29,7 +29,7 @@ pub fn check(attached: &[Attached], hook: IngressHook, only_xdp: bool) -> Vec<Fi
             IngressHook::NativeXdp | IngressHook::GenericXdp if xdp && only_xdp => Finding::fail(
                 CHECK,
                 format!("{what} has the only place for XDP"),
-                "meter by TC (`:tc`), or detach it: ip link set dev IF xdp off",
+                format!("meter by TC (`{name}:tc`), or detach it: ip link set dev {name} xdp off"),
             ),
             IngressHook::NativeXdp | IngressHook::GenericXdp if xdp => Finding::warn(
                 CHECK,

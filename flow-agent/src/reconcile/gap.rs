@@ -122,18 +122,15 @@ fn is_headers(octets: i64, packets: i64) -> bool {
 
 /// Compares one interface.
 pub fn reconcile(name: &str, before: &Reading, after: &Reading) -> Reconciled {
-    let of = |reading: &Reading, which: usize| {
-        reading.drivers[which].get(name).copied().unwrap_or_default()
-    };
     let loopback = name.rsplit('/').next() == Some("lo");
     let side = |of: fn(&Counters) -> (u64, u64)| {
-        let span = |from: Counters, to: Counters| of(&to).0.saturating_sub(of(&from).0);
-        let sent = |from: Counters, to: Counters| of(&to).1.saturating_sub(of(&from).1);
-        let sum = |from, to| span(from, to) + if loopback { 0 } else { sent(from, to) };
-        (
-            sum(of_(before, 1, name), of_(after, 0, name)),
-            sum(of_(before, 0, name), of_(after, 1, name)),
-        )
+        let between = |from: usize, to: usize| {
+            let (from, to) = (of(&driver(before, from, name)), of(&driver(after, to, name)));
+            let sent = if loopback { 0 } else { to.1.saturating_sub(from.1) };
+            to.0.saturating_sub(from.0) + sent
+        };
+        // The ledger was read behind the first look at the drivers and before the second.
+        (between(1, 0), between(0, 1))
     };
     let packets = side(|it| (it.rx_packets, it.tx_packets));
     let octets = side(|it| (it.rx_bytes, it.tx_bytes));
@@ -153,7 +150,7 @@ pub fn reconcile(name: &str, before: &Reading, after: &Reading) -> Reconciled {
     let undelivered = |stage: &str| stage.starts_with("undelivered");
     let explained: u64 =
         ledger.iter().filter(|(stage, _)| !undelivered(stage)).map(|(_, packets)| packets).sum();
-    let (first, last) = (of(before, 0), of(after, 1));
+    let (first, last) = (driver(before, 0, name), driver(after, 1, name));
     let known = Circumstances {
         absent: absent(name, before, after),
         xdp: others(name, before, after),
@@ -172,7 +169,7 @@ pub fn reconcile(name: &str, before: &Reading, after: &Reading) -> Reconciled {
     }
 }
 
-fn of_(reading: &Reading, which: usize, name: &str) -> Counters {
+fn driver(reading: &Reading, which: usize, name: &str) -> Counters {
     reading.drivers[which].get(name).copied().unwrap_or_default()
 }
 

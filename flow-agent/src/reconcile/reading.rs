@@ -51,23 +51,17 @@ pub struct Reading {
 impl Reading {
     /// Reads everything; takes two drains.
     pub fn take(client: &Client, only: &[String]) -> Result<Self, StatusError> {
-        let (mut metered, refused) = interfaces(client)?;
         let asked: BTreeSet<String> = only.iter().cloned().collect();
-        if !asked.is_empty() {
-            metered.retain(|name, _| asked.contains(name));
-        }
+        let (metered, refused) = wanted(client, &asked)?;
         let names: BTreeSet<_> =
-            metered.keys().chain(&refused_of(&refused, &asked)).chain(&asked).cloned().collect();
+            metered.into_keys().chain(refused.into_keys()).chain(asked.clone()).collect();
         let first = drivers(&names)?;
         let agent = wait_for_drain(client)?;
         let at = Instant::now();
         let ledger = client.page("/api/v1/ledger")?["interfaces"].take();
         let second = drivers(&names)?;
         // Again: what was detached meanwhile is not metered.
-        let (mut metered, refused) = interfaces(client)?;
-        if !asked.is_empty() {
-            metered.retain(|name, _| asked.contains(name));
-        }
+        let (metered, refused) = wanted(client, &asked)?;
         let attached = names.iter().map(|name| (name.clone(), attached(name))).collect();
         let sockets = sockets::read(&namespaces(&names))?;
         let drivers = [first, second];
@@ -76,8 +70,7 @@ impl Reading {
 
     /// Every interface that is compared.
     pub fn names(&self) -> BTreeSet<String> {
-        let refused = refused_of(&self.refused, &self.asked);
-        self.metered.keys().chain(&self.asked).chain(&refused).cloned().collect()
+        self.metered.keys().chain(&self.asked).chain(self.refused.keys()).cloned().collect()
     }
 
     /// A sum of the ledger: packets and octets.
@@ -91,15 +84,10 @@ impl Reading {
     }
 }
 
-/// All that refuse, or those that are asked for.
-fn refused_of(refused: &BTreeMap<String, String>, asked: &BTreeSet<String>) -> BTreeSet<String> {
-    let wanted = |name: &&String| asked.is_empty() || asked.contains(*name);
-    refused.keys().filter(wanted).cloned().collect()
-}
-
 type Interfaces = (BTreeMap<String, Metered>, BTreeMap<String, String>);
 
-fn interfaces(client: &Client) -> Result<Interfaces, StatusError> {
+/// What is metered and what refuses: all, or of what is asked for.
+fn wanted(client: &Client, asked: &BTreeSet<String>) -> Result<Interfaces, StatusError> {
     let page = client.page("/api/v1/interfaces")?;
     let list = |key: &str| page[key].as_array().cloned().unwrap_or_default();
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
@@ -108,7 +96,12 @@ fn interfaces(client: &Client) -> Result<Interfaces, StatusError> {
         (text(&it["name"]), Metered { number, ingress: text(&it["ingress"]) })
     });
     let refused = list("refused").iter().map(|it| (text(&it["name"]), text(&it["why"]))).collect();
-    Ok((metered.collect(), refused))
+    let (mut metered, mut refused): Interfaces = (metered.collect(), refused);
+    if !asked.is_empty() {
+        metered.retain(|name, _| asked.contains(name));
+        refused.retain(|name, _| asked.contains(name));
+    }
+    Ok((metered, refused))
 }
 
 /// Waits until a drain has begun and ended; leaves the process and start of the agent.
