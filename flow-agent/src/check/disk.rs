@@ -55,7 +55,7 @@ fn spool(folder: &Path, most: u64) -> Finding {
         )
         .of(subject);
     }
-    let volatile = statfs(existing(folder)).is_ok_and(|it| it.f_type as i64 == TMPFS_MAGIC);
+    let volatile = statfs(existing(folder)).is_ok_and(|it| it.f_type == TMPFS_MAGIC);
     if volatile {
         return Finding::warn(
             "spool",

@@ -1,5 +1,7 @@
 //! What a check has found: a line for a person, an object for a program.
 
+use std::fmt::Write;
+
 use serde::Serialize;
 
 /// How good it is.
@@ -107,9 +109,10 @@ impl Report {
                 (true, Verdict::Warn) => format!("\x1b[33m{label:4}\x1b[0m"),
                 (true, Verdict::Fail) => format!("\x1b[31;1m{label:4}\x1b[0m"),
             };
-            text += &format!("{verdict}  {:width$}  - {}", name(it), it.found);
+            // Writing to a text cannot fail.
+            let _ = write!(text, "{verdict}  {:width$}  - {}", name(it), it.found);
             if let Some(fix) = &it.fix {
-                text += &format!("  - {fix}");
+                let _ = write!(text, "  - {fix}");
             }
             text.push('\n');
         }

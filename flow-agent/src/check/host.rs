@@ -153,7 +153,7 @@ fn bpffs(config: &Config) -> Finding {
     let there = folder.ancestors().find(|path| path.exists()).unwrap_or(folder);
     let fix = "mount -t bpf bpf /sys/fs/bpf, or say pin_dir = \"\"";
     match statfs(there) {
-        Ok(system) if system.f_type as i64 == BPF_FS_MAGIC => {
+        Ok(system) if system.f_type == BPF_FS_MAGIC => {
             Finding::ok(CHECK, format!("{} is in a BPF file system", folder.display()))
         }
         Ok(_) => Finding::warn(

@@ -49,9 +49,12 @@ fn look(config: &Config) -> (Vec<Interface>, Vec<Finding>) {
     match Scanner::once(config.selection.clone()).scan() {
         Err(error) => (Vec::new(), vec![Finding::fail(CHECK, error.to_string(), fix)]),
         Ok(Scan { found, missing }) => {
-            let finding = |Missing { exact, error }| match exact {
-                true => Finding::fail(CHECK, error.to_string(), fix),
-                false => Finding::warn(CHECK, format!("{error}; what comes later is metered"), fix),
+            let finding = |Missing { exact, error }| {
+                if exact {
+                    Finding::fail(CHECK, error.to_string(), fix)
+                } else {
+                    Finding::warn(CHECK, format!("{error}; what comes later is metered"), fix)
+                }
             };
             let mut findings: Vec<_> = missing.into_iter().map(finding).collect();
             if findings.is_empty() {

@@ -16,7 +16,6 @@ pub fn steps(sources: &Sources, name: &FlowName, levels: &[Level]) -> Vec<Step> 
     let rules = sources.rules.current();
     let said = left_out(sources, name);
     let step = |step: &str, result: String| Step { step: step.into(), result };
-    let own = said.contains(&LeftOut::PerhapsOwn);
     let filters: Vec<_> = said
         .iter()
         .filter(|why| matches!(why, LeftOut::Protocol | LeftOut::Port | LeftOut::Prefix))
@@ -33,21 +32,15 @@ pub fn steps(sources: &Sources, name: &FlowName, levels: &[Level]) -> Vec<Step> 
         }
         Sampling::Flows(rate) => format!("1 in {rate} flows is metered, this one is in the sample"),
     };
+    let own = if said.contains(&LeftOut::PerhapsOwn) {
+        "it has the store's port: left out if it is the agent's own connection"
+    } else {
+        "not the agent's own"
+    };
+    let filter = if filters.is_empty() { "passes".into() } else { filters.join("; ") };
     let mut steps = vec![step("hook", hooks(sources, levels))];
-    steps.push(step(
-        "own_traffic",
-        match own {
-            true => "it has the store's port: left out if it is the agent's own connection".into(),
-            false => "not the agent's own".into(),
-        },
-    ));
-    steps.push(step(
-        "filter",
-        match filters.is_empty() {
-            true => "passes".into(),
-            false => filters.join("; "),
-        },
-    ));
+    steps.push(step("own_traffic", own.into()));
+    steps.push(step("filter", filter));
     steps.push(step("sampling", sampling));
     steps.extend(levels.iter().map(|level| step(&level.level, of_level(level))));
     steps
