@@ -7,8 +7,11 @@ use flow_agent::config::{DEFAULT_STATUS, Settings, Source};
 use flow_agent::host::host_name;
 use flow_agent::status::{Client, FlowName, InvalidateOrder, StatusError, cache_report};
 use serde_json::Value;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::{sleep, timeout};
 
 use crate::cli::{AgentArgs, CacheCommand, ExplainArgs, InvalidateArgs, ReconcileArgs};
+use crate::say;
 use crate::standard_output::StandardOutput;
 
 /// `flow-agent cache ...`.
@@ -53,7 +56,19 @@ pub fn explain(args: &ExplainArgs) -> Result<(), Error> {
 /// `flow-agent reconcile`.
 pub fn reconcile(args: &ReconcileArgs) -> Result<(), Error> {
     let interval = Duration::from_secs(args.seconds);
-    let done = flow_agent::reconcile::reconcile(&client(&args.agent)?, interval, &args.interface)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(Error::thread)?;
+    let wait = || {
+        runtime.block_on(async {
+            let interrupted = signal(SignalKind::interrupt());
+            say(&format_args!("comparing for {} s; Ctrl-C ends it sooner", args.seconds));
+            match interrupted {
+                Ok(mut interrupted) => drop(timeout(interval, interrupted.recv()).await),
+                Err(_) => sleep(interval).await,
+            }
+        });
+    };
+    let done = flow_agent::reconcile::reconcile(&client(&args.agent)?, &args.interface, wait)?;
     let json = || serde_json::to_value(&done).map_or_else(|e| e.to_string(), |v| pretty(&v));
     print(&if args.json { json() } else { done.text() })?;
     match done.unexplained_interfaces {

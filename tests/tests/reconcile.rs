@@ -1,8 +1,9 @@
 //! `flow-agent reconcile`: the ledger against the drivers' counters, with and without packets that
 //! no hook sees. Needs root, the agent's binary and libchdb.
 
+use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use flow_tests::bin_path::flow_agent;
@@ -11,7 +12,7 @@ use flow_tests::process::Agent;
 use flow_tests::rig::Rig;
 use flow_tests::status::{ANY_PORT, Status};
 use flow_tests::traffic::{self, Ends};
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 const FAST: [&str; 2] = ["--drain-interval", "50"];
@@ -23,29 +24,25 @@ struct Running {
 
 impl Running {
     /// Begins one, and waits until its first reading is over.
-    fn start(status: &Status, seconds: u64) -> Result<Self> {
-        let seconds = seconds.to_string();
-        let child = Command::new(flow_agent())
-            .args(["reconcile", "--json", "--seconds", &seconds, "--status", status.address()])
+    fn start(status: &Status) -> Result<Self> {
+        let mut child = Command::new(flow_agent())
+            .args(["reconcile", "--json", "--seconds", "60", "--status", status.address()])
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()?;
-        let drains = || -> Result<u64> {
-            status.json("/api/v1/status")?["drains"]["count"].as_u64().context("a number")
-        };
-        // The reading takes two drains, however busy the machine is; ten are enough for both.
-        let (first, started) = (drains()?, Instant::now());
-        while drains()? < first + 10 {
-            ensure!(started.elapsed() < Duration::from_secs(30), "the agent does not drain");
-        }
+        let mut line = String::new();
+        BufReader::new(child.stderr.take().context("piped")?).read_line(&mut line)?;
+        ensure!(line.starts_with("comparing for 60 s"), "{line}");
         Ok(Self { child })
     }
 
     /// Exit code and object.
     fn end(self) -> Result<(Option<i32>, Value)> {
+        let pid = Pid::from_child(&self.child);
+        kill_process(pid, Signal::INT)?;
         let output = self.child.wait_with_output()?;
-        let page = serde_json::from_slice(&output.stdout)
-            .with_context(|| String::from_utf8_lossy(&output.stderr).into_owned())?;
+        let page: Value = serde_json::from_slice(&output.stdout)?;
+        ensure!(page["seconds"].as_f64().is_some_and(|it| it < 60.0), "it ended by itself");
         Ok((output.status.code(), page))
     }
 }
@@ -79,7 +76,7 @@ fn all_that_the_drivers_counted_was_seen_and_super_packets_are_explained() -> Re
     let rig = Rig::new()?;
     let (agent, status) = agent(&rig, &[])?;
     let (left, right) = (&rig.lab.left, &rig.lab.right);
-    let running = Running::start(&status, 3)?;
+    let running = Running::start(&status)?;
     traffic::ask(Ends::v4((left, 0), (right, 0), 53), 20, 5, 40, 300)?;
     traffic::bulk(Ends::v4((left, 1), (right, 1), 5001), 20_000_000, 20_000_000)?;
     let (code, page) = running.end()?;
@@ -105,7 +102,7 @@ fn packets_that_another_program_keeps_are_its_packets_while_it_is_there() -> Res
     let (left, right) = (&rig.lab.left, &rig.lab.right);
     // There at the end: it is to blame. Gone before: nobody can know.
     for stays in [true, false] {
-        let running = Running::start(&status, 3)?;
+        let running = Running::start(&status)?;
         let foreign = Foreign::drop_all(right)?;
         traffic::flood(Ends::v4((left, 0), (right, 0), 0), 500, 100)?;
         let foreign = Some(foreign).filter(|_| stays);
@@ -144,7 +141,7 @@ fn traffic_while_an_interface_is_detached_is_told_as_such() -> Result<()> {
         })
     };
     metered(2)?;
-    let running = Running::start(&status, 4)?;
+    let running = Running::start(&status)?;
     both(&format!("\"{}/{}\"", right.namespace.name(), right.interface))?;
     agent.signal(Signal::HUP)?;
     metered(1)?;

@@ -11,9 +11,6 @@ mod reading;
 mod sockets;
 mod text;
 
-use std::time::Duration;
-
-use crossbeam::channel::never;
 use serde::Serialize;
 
 pub use gap::{Explained, Gap};
@@ -56,18 +53,17 @@ impl Reconciliation {
     }
 }
 
-/// Compares over an interval; `only`: these interfaces, as in the rows, metered or not.
+/// Compares over the time that `wait` takes; `only`: these interfaces, as in the rows, metered or not.
 ///
 /// # Errors
 /// The agent does not answer, or starts again meanwhile; a network namespace cannot be joined.
 pub fn reconcile(
     client: &Client,
-    interval: Duration,
     only: &[String],
+    wait: impl FnOnce(),
 ) -> Result<Reconciliation, StatusError> {
     let before = Reading::take(client, only)?;
-    // Nobody sends: receiving is waiting.
-    let _ = never::<()>().recv_timeout(interval);
+    wait();
     let after = Reading::take(client, only)?;
     if before.agent != after.agent {
         let problem = "the agent was started again meanwhile: its ledger began anew; ask again";
