@@ -30,7 +30,11 @@ pub fn text(all: &Reconciliation) -> String {
                   (XDP, `ip -d link`) or AF_XDP used meanwhile?"
             }
         };
-        let _ = writeln!(text, "  {:>+14}  {what}", it.gap.unexplained);
+        let left = match it.gap.unexplained {
+            0 => "0".to_owned(),
+            left => format!("{left:+}"),
+        };
+        let _ = writeln!(text, "  {left:>14}  {what}");
         let _ = writeln!(text, "  {:>14}  given to the hooks, of which", it.gap.hooks);
         for (stage, packets) in &it.ledger {
             let _ = writeln!(text, "  {packets:>14}    {stage}");

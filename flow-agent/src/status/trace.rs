@@ -53,8 +53,16 @@ fn hooks(sources: &Sources, levels: &[Level]) -> String {
         .flat_map(|level| &level.flows)
         .map(|flow| format!("{} {}", flow.interface, flow.direction))
         .collect();
-    let metered: Vec<_> =
-        list.metered.iter().map(|it| format!("{} ({}, TC egress)", it.name, it.ingress)).collect();
+    // What leaves by lo enters by it, and is metered there.
+    let loopback = |name: &str| name.rsplit('/').next() == Some("lo");
+    let metered: Vec<_> = list
+        .metered
+        .iter()
+        .map(|it| {
+            let egress = if loopback(&it.name) { "" } else { ", TC egress" };
+            format!("{} ({}{egress})", it.name, it.ingress)
+        })
+        .collect();
     match (seen.is_empty(), metered.is_empty()) {
         (false, _) => format!("seen at {}", seen.into_iter().collect::<Vec<_>>().join(", ")),
         (true, true) => "no interface is metered".into(),
@@ -89,10 +97,11 @@ pub fn conclude(sources: &Sources, name: &FlowName, levels: &[Level]) -> Conclus
         return ("open", format!("{text}{stored}"));
     }
     if found("spool") {
-        let why = super::delivery::illness(sources).map_or_else(
-            || "its batch is on its way to the store".to_owned(),
-            |illness| format!("the store does not take it: {illness}"),
-        );
+        let error = level("store").and_then(|store| store.error.clone());
+        let why = match super::delivery::illness(sources).or(error) {
+            None => "its batch is on its way to the store".to_owned(),
+            Some(problem) => format!("its batch waits: {problem}"),
+        };
         return ("waiting", format!("it has ended, and {why}{stored}"));
     }
     if let Some(store) = level("store").filter(|level| level.found) {
