@@ -14,13 +14,14 @@ use crate::attach::{
 };
 use crate::cache::Memory;
 use crate::clock::wall_clock;
-use crate::config::{Config, Source};
+use crate::config::{Config, ConfigError, Source};
 use crate::drain::{self, Drain, Look, Partition};
 use crate::enrich::Enrichment;
 use crate::filter::OwnConnections;
 use crate::host::online_cpus;
+use crate::logging;
 use crate::names::{NameBook, Names};
-use crate::reload::Reloader;
+use crate::reload::{Reloader, Watch};
 use crate::shutdown::Requests;
 use crate::state::{Initiators, Keeper, ListeningPorts, Part};
 use crate::status::{Bound, RulesBook, Vitals};
@@ -57,7 +58,10 @@ pub fn run(
     source: Source,
     shutdown: impl FnOnce() -> std::io::Result<Requests>,
 ) -> Result<(), Error> {
-    let config = &source.load()?;
+    let watch = Watch::new(source.file.as_deref());
+    let loaded = source.load()?;
+    let config = &loaded.config;
+    logging::apply(&config.log).map_err(|error| ConfigError::no_journal(&error))?;
     let bound = Bound::asked(config.status)?;
     raise_descriptor_limit();
     let mut watcher = Watcher::new(config.selection.clone())?;
@@ -77,7 +81,9 @@ pub fn run(
 
     let own = OwnConnections::new(drain::own_connections(&mut kernel)?);
     let store = open_store(config, own)?.kept_running()?;
-    let reloader = Reloader::new(source, config.clone(), store.address().port());
+    let (port, hangups) = (store.address().port(), requests.reload.clone());
+    let reloader =
+        Reloader::start(source, watch, &loaded, port, hangups).map_err(Error::thread)?;
     drain.install_rules(reloader.rules())?;
     let rules = RulesBook::new(reloader.rules());
     let vitals = Arc::new(Vitals::new(wall_clock(), config.drain_interval));
@@ -124,6 +130,7 @@ pub fn run(
         vitals: vitals.clone(),
         rules,
         metered: hooks.book(),
+        configuration: meter.reloader.book(),
         hash_keys: keys_from(seed),
         look,
         tables: size,
