@@ -93,7 +93,7 @@ pub enum ConfigError {
     )]
     NoJournal { problem: String },
     /// Several things are wrong.
-    #[error("{}", lines(problems))]
+    #[error("{} problems:{}", problems.len(), lines(problems))]
     Several { problems: Vec<ConfigError> },
     /// A value is of another type.
     #[error("{place} is {found}; it must be {needed}")]
@@ -151,7 +151,10 @@ impl ConfigError {
             | Self::Interface { place, .. }
             | Self::Store { place, .. } => Some(place),
             Self::Parse { problem, .. } => Some(problem),
-            Self::Read { .. } | Self::TooLarge { .. } | Self::NoJournal { .. } | Self::Several { .. } => None,
+            Self::Read { .. }
+            | Self::TooLarge { .. }
+            | Self::NoJournal { .. }
+            | Self::Several { .. } => None,
         }
     }
 }
@@ -160,11 +163,12 @@ impl ConfigError {
 fn lines(problems: &[ConfigError]) -> String {
     /// Beyond this nobody reads.
     const MOST: usize = 50;
-    let mut lines: Vec<_> = problems.iter().take(MOST).map(ToString::to_string).collect();
+    let each = problems.iter().take(MOST).map(|problem| format!("\n  {problem}"));
+    let mut lines: Vec<_> = each.collect();
     if let Some(more) = problems.len().checked_sub(MOST).filter(|more| *more > 0) {
-        lines.push(format!("and {more} more problems"));
+        lines.push(format!("\n  and {more} more"));
     }
-    lines.join("\n")
+    lines.concat()
 }
 
 /// What `flow-agent run` does.
@@ -214,6 +218,8 @@ pub struct Config {
     pub state: Option<StateConfig>,
     /// What is logged, and how.
     pub log: LogConfig,
+    /// What is allowed and may not be meant; told once the log is as it is to be.
+    pub warnings: Vec<String>,
     /// The file is read again when it has changed.
     pub reload_on_change: bool,
 }
@@ -228,14 +234,15 @@ impl Settings {
     /// # Errors
     /// The first value that is not allowed.
     pub fn check(mut self, host_name: &str, cpus: usize) -> Result<Config, ConfigError> {
+        let mut warnings = Vec::new();
         let defaults = Timeouts::default();
         let idle = number(self.idle_timeout_s, defaults.idle.as_secs(), 1, 86_400)?;
         let active = number(self.active_timeout_s, defaults.active.as_secs(), 1, 86_400)?;
         if idle > active {
-            tracing::warn!(
+            warnings.push(format!(
                 "the idle timeout ({idle} s) is longer than the active timeout ({active} s), \
                  which ends the records of long flows first"
-            );
+            ));
         }
         let drain_interval_ms = number(self.drain_interval_ms, 1000, 10, 60_000)?;
         let memory = self.table_memory_mib.map(|said| number(Some(said), 0, 1, 65_536));
@@ -251,7 +258,7 @@ impl Settings {
                 exclude: interfaces(self.exclude_interfaces, InterfaceSpec::exclusion)?,
                 mode: self.attach.map_or(Ok(AttachMode::default()), attach_mode)?,
             },
-            store: store(self.store)?,
+            store: store(self.store, &mut warnings)?,
             delivery: self.delivery.check()?,
             exporter: self.exporter.map_or(Ok(host_name.into()), exporter)?,
             drain_interval: Duration::from_millis(drain_interval_ms),
@@ -271,6 +278,7 @@ impl Settings {
             enrich: self.enrich.check()?,
             state: self.enrich.check_state()?,
             log: self.log.check()?,
+            warnings,
             reload_on_change: self.reload_on_change.is_none_or(|said| said.value),
         })
     }
@@ -322,17 +330,20 @@ fn pin_dir(said: Option<Said<String>>) -> Result<Option<PathBuf>, ConfigError> {
     Err(ConfigError::Value { place, value, allowed: "an absolute path, or empty for none".into() })
 }
 
-fn store(said: Option<Said<Vec<String>>>) -> Result<StoreTarget, ConfigError> {
+fn store(
+    said: Option<Said<Vec<String>>>,
+    warnings: &mut Vec<String>,
+) -> Result<StoreTarget, ConfigError> {
     let Some(Said { value, place }) = said else {
         return Ok(StoreTarget::Embedded(DEFAULT_STORE.into()));
     };
     let target = StoreTarget::of_shards(&value);
     let target = target.map_err(|source| ConfigError::Store { place: place.clone(), source })?;
     if place.starts_with("--") && target.has_password() {
-        tracing::warn!(
+        warnings.push(format!(
             "{place} has a password, which everybody on this host can see in the list of \
              processes; use password_file"
-        );
+        ));
     }
     Ok(target)
 }

@@ -36,9 +36,7 @@ fn main() -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            for line in error.to_string().lines() {
-                say(&format_args!("flow-agent: {line}"));
-            }
+            say(&format_args!("flow-agent: {error}"));
             ExitCode::from(error.exit() as u8)
         }
     }

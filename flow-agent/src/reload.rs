@@ -116,6 +116,9 @@ impl Reloader {
             tracing::warn!("{why}: {file} has other values that need a restart: {keys}");
         }
         self.book.set(self.effective.clone());
+        for warning in &new.warnings {
+            tracing::warn!("{why}: {warning}");
+        }
         if self.config.log != new.log {
             match logging::apply(&new.log) {
                 Ok(()) => self.config.log = new.log,

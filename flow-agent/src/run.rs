@@ -62,6 +62,9 @@ pub fn run(
     let loaded = source.load()?;
     let config = &loaded.config;
     logging::apply(&config.log).map_err(|error| ConfigError::no_journal(&error))?;
+    for warning in &config.warnings {
+        tracing::warn!("{warning}");
+    }
     let bound = Bound::asked(config.status)?;
     raise_descriptor_limit();
     let mut watcher = Watcher::new(config.selection.clone())?;
@@ -82,8 +85,7 @@ pub fn run(
     let own = OwnConnections::new(drain::own_connections(&mut kernel)?);
     let store = open_store(config, own)?.kept_running()?;
     let (port, hangups) = (store.address().port(), requests.reload.clone());
-    let reloader =
-        Reloader::start(source, watch, &loaded, port, hangups).map_err(Error::thread)?;
+    let reloader = Reloader::start(source, watch, &loaded, port, hangups).map_err(Error::thread)?;
     drain.install_rules(reloader.rules())?;
     let rules = RulesBook::new(reloader.rules());
     let vitals = Arc::new(Vitals::new(wall_clock(), config.drain_interval));

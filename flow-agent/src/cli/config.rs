@@ -53,6 +53,9 @@ pub fn run(command: ConfigCommand) -> Result<(), Error> {
             if !elsewhere {
                 loaded.check_files()?;
             }
+            for warning in &loaded.config.warnings {
+                crate::say(&format_args!("flow-agent: warning: {warning}"));
+            }
             let default = loaded.effective.entries.iter();
             let said = default.filter(|entry| !entry.origin.starts_with("default")).count();
             format!("{name} is good: {said} keys are not the default\n")

@@ -15,6 +15,7 @@ struct Page {
     file: Option<String>,
     effective: Effective,
     reloads: u64,
+    refusals: u64,
     /// What is wrong with the file that was read last; nothing was taken over from it.
     refused: Vec<String>,
 }
@@ -22,7 +23,13 @@ struct Page {
 impl ConfigBook {
     /// Of an agent that has started with this.
     pub fn new(file: Option<String>, effective: Effective) -> Self {
-        Self(Arc::new(RwLock::new(Page { file, effective, reloads: 0, refused: Vec::new() })))
+        Self(Arc::new(RwLock::new(Page {
+            file,
+            effective,
+            reloads: 0,
+            refusals: 0,
+            refused: Vec::new(),
+        })))
     }
 
     /// Now this is in force.
@@ -35,7 +42,9 @@ impl ConfigBook {
 
     /// A file was read that cannot be used.
     pub fn refuse(&self, problems: Vec<String>) {
-        self.0.write().unwrap_or_else(PoisonError::into_inner).refused = problems;
+        let mut page = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        page.refusals += 1;
+        page.refused = problems;
     }
 
     /// `/api/v1/config`.
@@ -57,6 +66,7 @@ impl Page {
         json!({
             "file": self.file,
             "reloads": self.reloads,
+            "refusals": self.refusals,
             "needs_restart": self.effective.needs_restart,
             "refused": self.refused,
         })

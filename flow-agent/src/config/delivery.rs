@@ -256,7 +256,11 @@ mod tests {
             ("[delivery]\ninsert_timeout_s = '1'", 2, "it must be a whole number"),
             ("[delivery]\nplacement = 'random'", 2, "it must be consistent or round_robin"),
             ("[delivery]\ncompression = 'gzip'", 2, "it must be none or lz4 or zstd"),
-            ("[delivery]\npassword = 'x'", 2, "delivery.password is no key; the keys are user"),
+            (
+                "[delivery]\npassword = 'x'",
+                2,
+                "delivery.password is no key; did you mean password_file?",
+            ),
         ] {
             let error = check(text).expect_err(text);
             assert!(error.contains(&format!("agent.toml, line {line}: ")), "{text}: {error}");

@@ -34,7 +34,8 @@ pub fn markdown() -> String {
 fn table(text: &mut String, keys: impl Iterator<Item = &'static Key>) {
     text.push_str("| key | default | allowed | while running | |\n|---|---|---|---|---|\n");
     for key in keys {
-        let name = if key.short() == "*" { "*any name*".into() } else { format!("`{}`", key.short()) };
+        let name =
+            if key.short() == "*" { "*any name*".into() } else { format!("`{}`", key.short()) };
         let live = if key.live { "followed" } else { "restart" };
         let default = default(key);
         let range = key.range().replace('|', "\\|");

@@ -129,7 +129,8 @@ fn assignment(entry: &Entry) -> String {
 }
 
 fn said(key: &'static Key, given: &Given) -> Entry {
-    let value = if key.name == "store" { without_passwords(&given.value) } else { given.value.clone() };
+    let value =
+        if key.name == "store" { without_passwords(&given.value) } else { given.value.clone() };
     Entry { name: given.key.clone(), key, value: Some(value), origin: given.origin.clone() }
 }
 

@@ -25,7 +25,9 @@ const FILES: [&str; 6] = [
 pub fn unreadable(given: &BTreeMap<String, Given>) -> Vec<ConfigError> {
     let mut problems = Vec::new();
     for key in FILES {
-        let Some(Given { value: Value::String(path), place, .. }) = given.get(key) else { continue };
+        let Some(Given { value: Value::String(path), place, .. }) = given.get(key) else {
+            continue;
+        };
         if path.is_empty() || path.starts_with("credential:") {
             continue;
         }

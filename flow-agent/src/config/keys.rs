@@ -189,19 +189,32 @@ pub fn nearest(unknown: &str) -> Option<String> {
     if let Some(key) = all().find(|key| key.short() == short && key.section() != section) {
         return Some(key.name.into());
     }
-    let sections = SECTIONS.iter().map(|(section, _)| format!("[{section}]"));
-    let keys = all().filter(|key| key.short() != "*").map(|key| key.name.to_owned());
-    let near = |name: &String| {
-        let name = name.trim_matches(['[', ']']);
-        let whole = strsim::normalized_damerau_levenshtein(unknown, name);
-        // The right section says much, but a word that is like none is none.
-        let same = strsim::normalized_damerau_levenshtein(
-            short,
-            name.rsplit('.').next().unwrap_or_default(),
-        );
-        whole.max(if unknown.contains('.') { 0.0 } else { same }).max(same.min(whole))
+    let best = |candidates: &mut dyn Iterator<Item = (f64, String)>| {
+        candidates.max_by(|(a, _), (b, _)| a.total_cmp(b)).filter(|(likeness, _)| *likeness > 0.55)
     };
-    let best = sections.chain(keys).map(|name| (near(&name), name));
-    let best = best.max_by(|(a, _), (b, _)| a.total_cmp(b));
-    best.filter(|(likeness, _)| *likeness > 0.55).map(|(_, name)| name)
+    let keys = || all().filter(|key| key.short() != "*");
+    let here = keys().filter(|key| key.section() == section);
+    let mut here = here.map(|key| (likeness(short, key.short()), key.name.to_owned()));
+    if !section.is_empty() && is_section(section) {
+        return best(&mut here).map(|(_, name)| name);
+    }
+    let mut sections = SECTIONS.iter().filter(|_| section.is_empty()).map(|(name, _)| {
+        let short = name.trim_end_matches('s');
+        (likeness(unknown, name).max(likeness(unknown, short)), format!("[{name}]"))
+    });
+    // Elsewhere it has to be more alike: short names are many.
+    let mut elsewhere = keys().map(|key| {
+        let whole = likeness(unknown, key.name);
+        (whole.max(likeness(short, key.short()) - 0.15), key.name.to_owned())
+    });
+    let found = [best(&mut here), best(&mut sections), best(&mut elsewhere)];
+    found.into_iter().flatten().max_by(|(a, _), (b, _)| a.total_cmp(b)).map(|(_, name)| name)
+}
+
+/// From 0 to 1; what is a beginning of the other is like it.
+fn likeness(unknown: &str, known: &str) -> f64 {
+    let begins = unknown.len() > 2 && known.len() > 2;
+    let begins = begins && (known.starts_with(unknown) || unknown.starts_with(known));
+    let alike = strsim::normalized_damerau_levenshtein(unknown, known);
+    if begins { alike.max(0.6) } else { alike }
 }

@@ -125,10 +125,7 @@ impl Reader<'_> {
             }
             None => self.problems.push(ConfigError::Parse {
                 path: self.name.into(),
-                problem: format!(
-                    ", line {}: {key}: the number is too large",
-                    line(self.text, at)
-                ),
+                problem: format!(", line {}: {key}: the number is too large", line(self.text, at)),
             }),
         }
     }

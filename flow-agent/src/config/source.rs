@@ -106,7 +106,9 @@ impl Loaded {
 
 /// The name of the profile.
 fn chosen(given: &BTreeMap<String, Given>) -> Result<String, ConfigError> {
-    let Some(Given { value, place, .. }) = given.get("profile") else { return Ok("default".into()) };
+    let Some(Given { value, place, .. }) = given.get("profile") else {
+        return Ok("default".into());
+    };
     let place = place.clone();
     let text = super::values::text(place.clone(), value.clone())?.value;
     if profile::NAMES.contains(&&*text) {

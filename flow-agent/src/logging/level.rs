@@ -90,7 +90,8 @@ mod tests {
 
     #[test]
     fn words_that_are_no_level_are_refused() {
-        for text in ["", "infoo", "info,", "=debug", "a b=debug", "flow_agent", "x=1", "info debug"] {
+        for text in ["", "infoo", "info,", "=debug", "a b=debug", "flow_agent", "x=1", "info debug"]
+        {
             assert!(check_level(text).is_err(), "{text}");
         }
         for text in ["OFF", "info", "Debug,hyper=off", "a::b=trace"] {

@@ -101,7 +101,13 @@ pub const KEYS: &[Key] = &[
         (0, MANY),
         "Less is never a change.",
     ),
-    Key::whole("analytics.change_flows_per_s", "flows/s", "50", (0, MANY), "Less is never a change."),
+    Key::whole(
+        "analytics.change_flows_per_s",
+        "flows/s",
+        "50",
+        (0, MANY),
+        "Less is never a change.",
+    ),
     Key::switch("analytics.top", "true", "Keep the lists of who talks most."),
     Key::whole(
         "analytics.top_window_s",

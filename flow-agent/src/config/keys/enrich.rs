@@ -7,7 +7,11 @@ const ENTRIES: (i64, i64) = (1, 1 << 24);
 const FILE: &str = "an absolute path of a file in MaxMind's format (.mmdb), or \"\" for none";
 
 pub const KEYS: &[Key] = &[
-    Key::switch("enrich.enabled", "true", "Look anything up at all; false switches off everything here."),
+    Key::switch(
+        "enrich.enabled",
+        "true",
+        "Look anything up at all; false switches off everything here.",
+    ),
     Key::whole(
         "enrich.sockets_interval_s",
         "s",
@@ -23,11 +27,19 @@ pub const KEYS: &[Key] = &[
         YEAR_S,
         "Remember them for so long after they were last seen.",
     ),
-    Key::switch("enrich.units", "true", "Find the systemd unit or container of this host's sockets."),
+    Key::switch(
+        "enrich.units",
+        "true",
+        "Find the systemd unit or container of this host's sockets.",
+    ),
     Key::whole("enrich.units_entries", "sockets", "65536", ENTRIES, "Of so many sockets."),
     Key::whole("enrich.units_ttl_s", "s", "600", YEAR_S, "Remember them for so long."),
-    Key::text("enrich.geoip_country", "\"\"", "Countries of addresses.").allowing(FILE).shown("\"/usr/share/GeoIP/GeoLite2-City.mmdb\""),
-    Key::text("enrich.geoip_asn", "\"\"", "Autonomous systems of addresses.").allowing(FILE).shown("\"/usr/share/GeoIP/GeoLite2-ASN.mmdb\""),
+    Key::text("enrich.geoip_country", "\"\"", "Countries of addresses.")
+        .allowing(FILE)
+        .shown("\"/usr/share/GeoIP/GeoLite2-City.mmdb\""),
+    Key::text("enrich.geoip_asn", "\"\"", "Autonomous systems of addresses.")
+        .allowing(FILE)
+        .shown("\"/usr/share/GeoIP/GeoLite2-ASN.mmdb\""),
     Key::whole("enrich.geoip_entries", "addresses", "65536", ENTRIES, "Of so many addresses."),
     Key::whole("enrich.geoip_ttl_s", "s", "3600", YEAR_S, "Remember them for so long."),
     Key::switch("enrich.host_names", "false", "Ask the system's resolver for host names."),

@@ -13,9 +13,13 @@ pub const KEYS: &[Key] = &[
          journal; auto: journald if the standard error is the journal, else text.",
     )
     .live(),
-    Key::text("log.level", "\"info\"", "How much is said, by module if need be. RUST_LOG wins over it.")
-        .allowing("off, error, warn, info, debug, trace, or MODULE=LEVEL, with commas")
-        .live(),
+    Key::text(
+        "log.level",
+        "\"info\"",
+        "How much is said, by module if need be. RUST_LOG wins over it.",
+    )
+    .allowing("off, error, warn, info, debug, trace, or MODULE=LEVEL, with commas")
+    .live(),
     Key::whole(
         "log.repeat_limit",
         "lines",
@@ -68,7 +72,13 @@ pub const KEYS: &[Key] = &[
         "An answer to a question may take this long, and the server may take no octets of an \
          insert for this long.",
     ),
-    Key::whole("delivery.insert_timeout_s", "s", "60", (1, 3600), "A whole insert may take so long."),
+    Key::whole(
+        "delivery.insert_timeout_s",
+        "s",
+        "60",
+        (1, 3600),
+        "A whole insert may take so long.",
+    ),
     Key::word(
         "delivery.placement",
         &["consistent", "round_robin"],
