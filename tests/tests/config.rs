@@ -72,18 +72,19 @@ fn bad_files_let_run_attach_nothing() -> Result<()> {
     let file = folder.path().join("agent.toml");
     let (path, data) = (file.display().to_string(), folder.path().join("data"));
     let store = format!("embedded:{}", data.display());
-    let sample = bad::MEANING.iter().step_by(5).chain(bad::SHAPE.iter().step_by(8));
-    // A command line would override what the file says of these.
+    let sample = bad::MEANING.iter().step_by(5).chain(bad::SHAPE.iter().step_by(6));
     let sample = sample.chain(bad::SYNTAX.iter().step_by(4));
+    // What the command line says is not looked at in the file, and files that are named are
+    // looked at by the check alone.
+    let elsewhere =
+        ["interfaces = ", "store = ", "pin_dir", "\ndir = ", "\nfile = ", "listen", "/no/such"];
+    let sample = sample.filter(|(text, ..)| !elsewhere.iter().any(|words| text.contains(words)));
     let mut count = 0;
-    for (text, line, ..) in sample.filter(|(_, _, key, _)| !matches!(*key, "interfaces" | "store"))
-    {
-        // Files that are named are looked at by the check alone.
-        if text.contains("/no/such") {
-            continue;
-        }
+    for (text, line, ..) in sample {
         fs::write(&file, text)?;
-        let mut run = Command::new(flow_agent());
+        // An agent that is content runs for ever.
+        let mut run = Command::new("timeout");
+        run.arg("20").arg(flow_agent());
         run.args([
             "run",
             "--config",
@@ -93,6 +94,7 @@ fn bad_files_let_run_attach_nothing() -> Result<()> {
             "--store",
             &store,
         ]);
+        run.args(["--pin-dir", "", "--state-file", "", "--spool-dir", "", "--status", ""]);
         let output = run.output()?;
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         count += 1;

@@ -69,6 +69,7 @@ impl Output {
             .with_ansi(io::stderr().is_terminal())
             .with_target(false);
         let json = fmt::layer().json().flatten_event(true).with_writer(io::stderr);
+        let json = json.with_current_span(false).with_span_list(false);
         Choice { output: self.clone(), text, json, _subscriber: std::marker::PhantomData }
     }
 }

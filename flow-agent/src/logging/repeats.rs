@@ -11,7 +11,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tracing::field::{Field, Visit};
-use tracing::{Event, Level, Subscriber};
+use tracing::{Event, Level, Metadata, Subscriber};
 use tracing_subscriber::Layer;
 use tracing_subscriber::layer::Context;
 
@@ -136,10 +136,15 @@ impl Repeats {
     }
 }
 
-/// Lets events through that have not been said too often.
+/// Lets events through that have not been said too often, and no spans: the agent has none, and
+/// those of libraries would have to be known to every form of output from their beginning.
 pub struct Throttle(pub std::sync::Arc<Repeats>);
 
 impl<S: Subscriber> Layer<S> for Throttle {
+    fn enabled(&self, metadata: &Metadata<'_>, _: Context<'_, S>) -> bool {
+        !metadata.is_span()
+    }
+
     fn event_enabled(&self, event: &Event<'_>, _: Context<'_, S>) -> bool {
         let mut text = Text(String::new());
         event.record(&mut text);
