@@ -14,7 +14,7 @@ use crate::attach::{
 };
 use crate::cache::Memory;
 use crate::clock::wall_clock;
-use crate::config::{Config, ConfigError, Source};
+use crate::config::{Config, ConfigError, Loaded, Source};
 use crate::drain::{self, Drain, Look, Partition};
 use crate::enrich::Enrichment;
 use crate::filter::OwnConnections;
@@ -58,13 +58,8 @@ pub fn run(
     source: Source,
     shutdown: impl FnOnce() -> std::io::Result<Requests>,
 ) -> Result<(), Error> {
-    let watch = Watch::new(source.file.as_deref());
-    let loaded = source.load()?;
+    let (watch, loaded) = begin(&source)?;
     let config = &loaded.config;
-    logging::apply(&config.log).map_err(|error| ConfigError::no_journal(&error))?;
-    for warning in &config.warnings {
-        tracing::warn!("{warning}");
-    }
     let bound = Bound::asked(config.status)?;
     raise_descriptor_limit();
     let mut watcher = Watcher::new(config.selection.clone())?;
@@ -145,10 +140,7 @@ pub fn run(
     }
     let metered = meter.live(&attacher, &pipeline, size, &requests);
     meter.stopping();
-    tracing::info!(
-        "stopping: detaching, then everything goes to the store; waiting for it up to {} s",
-        config.stop_patience.as_secs()
-    );
+    say_stopping(config.stop_patience);
     let detached = meter.detach(&mut attacher, &pipeline);
     pipeline.begin_stopping();
     // Two passes, one for each generation: nothing fills them any more.
@@ -252,6 +244,24 @@ fn pin(config: &Config, kernel: &Kernel) -> Option<PinFolder> {
             None
         }
     }
+}
+
+/// Reads the configuration; from here on the log is as it is asked for.
+fn begin(source: &Source) -> Result<(Watch, Loaded), ConfigError> {
+    let watch = Watch::new(source.file.as_deref());
+    let loaded = source.load()?;
+    logging::apply(&loaded.config.log).map_err(|error| ConfigError::no_journal(&error))?;
+    for warning in &loaded.config.warnings {
+        tracing::warn!("{warning}");
+    }
+    Ok((watch, loaded))
+}
+
+fn say_stopping(patience: Duration) {
+    tracing::info!(
+        "stopping: detaching, then everything goes to the store; waiting for it up to {} s",
+        patience.as_secs()
+    );
 }
 
 /// The interfaces there are at start. What was asked for by name must be there; what a

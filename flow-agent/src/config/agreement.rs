@@ -20,8 +20,8 @@ fn other_value(key: &Key) -> String {
             if key.default == Some(&*other.to_string()) { other + 1 } else { other }.to_string()
         }
         (Kind::Word(words), _) => {
-            let other = words.iter().map(|word| format!("{word:?}"));
-            other.filter(|word| Some(&**word) != key.default).next_back().expect("two words")
+            let mut other = words.iter().map(|word| format!("{word:?}"));
+            other.rfind(|word| Some(&**word) != key.default).expect("two words")
         }
         (_, "pin_dir" | "spool.dir" | "state.file" | "delivery.quarantine_dir") => {
             "\"/x/y\"".into()
@@ -112,9 +112,13 @@ fn the_defaults_of_the_table_are_those_of_the_agent() {
         .filter_map(|key| Some((key, key.default?)))
         .fold((String::new(), ""), |(mut text, section), (key, default)| {
             if key.section() != section {
-                text.push_str(&format!("[{}]\n", key.section()));
+                text += "[";
+                text += key.section();
+                text += "]\n";
             }
-            text.push_str(&format!("{} = {default}\n", key.short()));
+            for part in [key.short(), " = ", default, "\n"] {
+                text += part;
+            }
             (text, key.section())
         })
         .0;

@@ -2,13 +2,14 @@
 
 use super::keys::{self, Key};
 use super::profile;
+use std::fmt::Write as _;
 
 /// The reference, as Markdown.
 pub fn markdown() -> String {
     let mut text = String::from("### Above the sections\n\n");
     table(&mut text, keys::in_section(""));
     for (section, about) in keys::SECTIONS {
-        text.push_str(&format!("\n### `[{section}]`\n\n{about}\n\n"));
+        _ = write!(text, "\n### `[{section}]`\n\n{about}\n\n");
         table(&mut text, keys::in_section(section));
     }
     text.push_str("\n### Values of the profiles\n\n| key | small | default | large | debug |\n");
@@ -21,12 +22,12 @@ pub fn markdown() -> String {
         let values = profile::NAMES.map(value);
         if values.iter().any(Option::is_some) {
             let values = values.map(|value| value.unwrap_or_else(|| default(key)));
-            text.push_str(&format!("| `{}` | {} |\n", key.name, values.join(" | ")));
+            _ = writeln!(text, "| `{}` | {} |", key.name, values.join(" | "));
         }
     }
     text.push('\n');
     for name in profile::NAMES {
-        text.push_str(&format!("- **`{name}`**: {}\n", profile::about(name)));
+        _ = writeln!(text, "- **`{name}`**: {}", profile::about(name));
     }
     text
 }
@@ -39,7 +40,7 @@ fn table(text: &mut String, keys: impl Iterator<Item = &'static Key>) {
         let live = if key.live { "followed" } else { "restart" };
         let default = default(key);
         let range = key.range().replace('|', "\\|");
-        text.push_str(&format!("| {name} | {default} | {range} | {live} | {} |\n", key.doc));
+        _ = writeln!(text, "| {name} | {default} | {range} | {live} | {} |", key.doc);
     }
 }
 

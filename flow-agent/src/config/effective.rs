@@ -1,6 +1,7 @@
 //! The configuration in force: every key with its value and where that comes from.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 
 use serde_json::json;
 use toml::Value;
@@ -104,10 +105,10 @@ impl Effective {
         for entry in &self.entries {
             if entry.key.section() != section {
                 section = entry.key.section();
-                text.push_str(&format!("\n[{section}]\n"));
+                _ = writeln!(text, "\n[{section}]");
             }
             let (line, origin) = (assignment(entry), &entry.origin);
-            text.push_str(&format!("{line:width$}  # {origin}\n"));
+            _ = writeln!(text, "{line:width$}  # {origin}");
         }
         text
     }
@@ -118,9 +119,10 @@ fn assignment(entry: &Entry) -> String {
     match &entry.value {
         Some(value) => {
             let plain = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
-            let name = match !name.is_empty() && name.chars().all(plain) {
-                true => name.to_owned(),
-                false => Value::String(name.into()).to_string(),
+            let name = if !name.is_empty() && name.chars().all(plain) {
+                name.to_owned()
+            } else {
+                Value::String(name.into()).to_string()
             };
             format!("{name} = {value}")
         }

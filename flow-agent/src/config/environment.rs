@@ -66,11 +66,11 @@ fn typed(key: &Key, text: &str) -> Result<Value, String> {
         Kind::Switch | Kind::Whole { .. } => {
             toml_value(text).unwrap_or_else(|_| Value::String(text.into()))
         }
-        Kind::Word(_) | Kind::Text if quoted => toml_value(text)?,
-        Kind::Word(_) | Kind::Text => Value::String(text.into()),
-        Kind::TextOrTexts if quoted || text.starts_with('[') => toml_value(text)?,
-        Kind::TextOrTexts => Value::String(text.into()),
-        Kind::Texts | Kind::Numbers if text.starts_with('[') => toml_value(text)?,
+        Kind::Word(_) | Kind::Text | Kind::TextOrTexts if quoted => toml_value(text)?,
+        Kind::TextOrTexts | Kind::Texts | Kind::Numbers if text.starts_with('[') => {
+            toml_value(text)?
+        }
+        Kind::Word(_) | Kind::Text | Kind::TextOrTexts => Value::String(text.into()),
         Kind::Texts | Kind::Numbers => {
             let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
             Value::Array(parts.map(|part| Value::String(part.into())).collect())

@@ -56,7 +56,7 @@ pub fn contradictions(config: &Config, given: &BTreeMap<String, Given>) -> Vec<C
     };
     let store = match &config.store {
         StoreTarget::Embedded(dir) => Some(dir.as_path()),
-        _ => None,
+        StoreTarget::Servers(_) => None,
     };
     let folders: [(&str, Option<&Path>); 3] = [
         ("spool.dir", config.spool.dir.as_deref()),

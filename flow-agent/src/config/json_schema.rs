@@ -1,6 +1,7 @@
 //! The JSON Schema (draft 2020-12) of the file, for editors.
 
 use serde_json::{Map, Value, json};
+use std::fmt::Write as _;
 
 use super::environment::toml_value;
 use super::keys::{self, Key, Kind};
@@ -53,13 +54,13 @@ fn of_key(key: &Key) -> Value {
     };
     let mut about = key.doc.to_owned();
     if !key.allowed.is_empty() {
-        about.push_str(&format!(" Allowed: {}.", key.allowed));
+        _ = write!(about, " Allowed: {}.", key.allowed);
     }
     if !key.unit.is_empty() {
-        about.push_str(&format!(" Unit: {}.", key.unit));
+        _ = write!(about, " Unit: {}.", key.unit);
     }
     if key.default.is_none() {
-        about.push_str(&format!(" Default: {}.", key.otherwise));
+        _ = write!(about, " Default: {}.", key.otherwise);
     }
     about.push_str(if key.live {
         " Followed while the agent runs."

@@ -96,8 +96,8 @@ fn syntax_errors(text: &str, name: &str, errors: &[toml::de::Error]) -> Vec<Conf
 
 /// The line of an octet, from 1.
 fn line(text: &str, octet: usize) -> usize {
-    let octets = &text.as_bytes()[..octet.min(text.len())];
-    octets.iter().filter(|octet| **octet == b'\n').count() + 1
+    let before = &text[..text.floor_char_boundary(octet)];
+    before.matches('\n').count() + 1
 }
 
 struct Reader<'a> {

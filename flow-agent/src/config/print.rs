@@ -2,6 +2,7 @@
 
 use super::keys::{self, Key};
 use super::profile;
+use std::fmt::Write as _;
 
 /// Columns of a comment.
 const WIDTH: usize = 98;
@@ -29,7 +30,7 @@ pub fn commented(profile: &str) -> String {
     for (section, about) in keys::SECTIONS {
         text.push('\n');
         comment(&mut text, about);
-        text.push_str(&format!("[{section}]\n"));
+        _ = writeln!(text, "[{section}]");
         for key in keys::in_section(section) {
             write_key(&mut text, key, profile);
         }
@@ -67,15 +68,15 @@ fn about(key: &Key) -> String {
     let mut about = key.doc.to_owned();
     let range = key.range();
     if !range.is_empty() {
-        about.push_str(&format!(" Allowed: {range}."));
+        _ = write!(about, " Allowed: {range}.");
     }
     match key.default {
         // What is shown is not the default.
         Some(default) if !key.example.is_empty() => {
-            about.push_str(&format!(" Default: {default}; below is an example."));
+            _ = write!(about, " Default: {default}; below is an example.");
         }
-        Some(default) => about.push_str(&format!(" Default: {default}.")),
-        None => about.push_str(&format!(" Default: {}; below is an example.", key.otherwise)),
+        Some(default) => _ = write!(about, " Default: {default}."),
+        None => _ = write!(about, " Default: {}; below is an example.", key.otherwise),
     }
     if key.live {
         about.push_str(" [live]");

@@ -37,14 +37,13 @@ impl Output {
     /// From now on in this form.
     pub fn set(&self, format: Format) -> io::Result<()> {
         let form = match format {
-            Format::Text => TEXT,
             Format::Json => JSON,
             Format::Journald => {
                 self.open_journal()?;
                 JOURNAL
             }
             Format::Auto if is_journal() && self.open_journal().is_ok() => JOURNAL,
-            Format::Auto => TEXT,
+            Format::Text | Format::Auto => TEXT,
         };
         self.form.store(form, Ordering::Relaxed);
         Ok(())
