@@ -3,8 +3,7 @@
 use std::time::Duration;
 
 use flow_agent::Error;
-use flow_agent::config::{DEFAULT_STATUS, Settings, Source};
-use flow_agent::host::host_name;
+use flow_agent::config::{DEFAULT_STATUS, Source};
 use flow_agent::status::{Client, FlowName, InvalidateOrder, StatusError, cache_report};
 use serde_json::Value;
 use tokio::signal::unix::{SignalKind, signal};
@@ -83,14 +82,9 @@ fn client(args: &AgentArgs) -> Result<Client, Error> {
         return Ok(Client::new(address));
     }
     let Some(path) = &args.config else { return Ok(Client::new(DEFAULT_STATUS)) };
-    let source = Source {
-        file: Some(path.clone()),
-        typed: Settings::default(),
-        host_name: host_name(),
-        cpus: 1,
-    };
+    let source = Source::here(Some(path.clone()), Vec::new());
     let off = || StatusError::Off { path: path.display().to_string() };
-    Ok(Client::new(source.load()?.status.address().ok_or_else(off)?))
+    Ok(Client::new(source.load()?.config.status.address().ok_or_else(off)?))
 }
 
 fn pretty(value: &Value) -> String {

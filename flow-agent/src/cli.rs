@@ -12,11 +12,15 @@ use flow_agent::store::LEAST_MEMORY_MIB;
 
 mod access;
 #[cfg(feature = "live")]
+mod config;
+#[cfg(feature = "live")]
 mod look;
 mod quarantine;
 mod schema;
 
 pub use access::AccessArgs;
+#[cfg(feature = "live")]
+pub use config::{ConfigCommand, run as configure};
 #[cfg(feature = "live")]
 pub use look::{CheckArgs, ExplainArgs, ReconcileArgs};
 pub use quarantine::{QuarantineArgs, QuarantineCommand};
@@ -60,6 +64,10 @@ pub enum Command {
     /// Say where a flow is: kernel tables, cache, batches, store; and why it may be missing
     #[cfg(feature = "live")]
     Explain(ExplainArgs),
+    /// Show, check or describe the configuration
+    #[cfg(feature = "live")]
+    #[command(subcommand)]
+    Config(ConfigCommand),
     /// Measure what a packet and a flow cost on this host; needs root, but for `cache`
     #[cfg(feature = "live")]
     Bench(BenchArgs),
@@ -85,6 +93,9 @@ pub struct RunArgs {
     /// Configuration file (TOML)
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
+    /// A set of values for a kind of host: small, default, large or debug [default: default]
+    #[arg(long, value_name = "NAME")]
+    pub profile: Option<String>,
     /// Interface to meter, [NETNS/]NAME[:MODE] or pid:PID/NAME[:MODE], globs allowed
     /// [default: all hardware interfaces]
     #[arg(long, value_name = "IF")]

@@ -32,6 +32,7 @@ pub mod frozen;
 pub mod host;
 pub mod latency;
 pub mod ledger;
+pub mod logging;
 #[cfg(feature = "live")]
 mod mapped;
 pub mod names;

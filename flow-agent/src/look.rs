@@ -5,8 +5,7 @@ use std::io::IsTerminal;
 
 use flow_agent::Error;
 use flow_agent::check;
-use flow_agent::config::{Said, Settings, Source, SpoolSection};
-use flow_agent::host::host_name;
+use flow_agent::config::{Given, Source};
 
 use crate::cli::CheckArgs;
 use crate::standard_output::StandardOutput;
@@ -14,15 +13,13 @@ use crate::standard_output::StandardOutput;
 /// Checks and prints.
 pub fn check(args: CheckArgs) -> Result<(), Error> {
     let list = |typed: Vec<String>| (!typed.is_empty()).then_some(typed);
-    let typed = Settings {
-        interfaces: Said::typed("--interface", list(args.interface)),
-        store: Said::typed("--store", list(args.store)),
-        spool: SpoolSection::typed_dir(Said::typed("--spool-dir", args.spool_dir)),
-        ..Settings::default()
-    };
-    let cpus = std::thread::available_parallelism().map_or(1, usize::from);
-    let source = Source { file: args.config, typed, host_name: host_name(), cpus };
-    let report = check::check(&source.load()?);
+    let typed = [
+        Given::typed("--interface", "interfaces", list(args.interface)),
+        Given::typed("--store", "store", list(args.store)),
+        Given::typed("--spool-dir", "spool.dir", args.spool_dir),
+    ];
+    let source = Source::here(args.config, typed.into_iter().flatten().collect());
+    let report = check::check(&source.load()?.config);
     let colours = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     let text = if args.json {
         let object = serde_json::to_string_pretty(&report);

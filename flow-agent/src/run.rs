@@ -14,13 +14,14 @@ use crate::attach::{
 };
 use crate::cache::Memory;
 use crate::clock::wall_clock;
-use crate::config::{Config, Source};
+use crate::config::{Config, ConfigError, Loaded, Source};
 use crate::drain::{self, Drain, Look, Partition};
 use crate::enrich::Enrichment;
 use crate::filter::OwnConnections;
 use crate::host::online_cpus;
+use crate::logging;
 use crate::names::{NameBook, Names};
-use crate::reload::Reloader;
+use crate::reload::{Reloader, Watch};
 use crate::shutdown::Requests;
 use crate::state::{Initiators, Keeper, ListeningPorts, Part};
 use crate::status::{Bound, RulesBook, Vitals};
@@ -57,7 +58,8 @@ pub fn run(
     source: Source,
     shutdown: impl FnOnce() -> std::io::Result<Requests>,
 ) -> Result<(), Error> {
-    let config = &source.load()?;
+    let (watch, loaded) = begin(&source)?;
+    let config = &loaded.config;
     let bound = Bound::asked(config.status)?;
     raise_descriptor_limit();
     let mut watcher = Watcher::new(config.selection.clone())?;
@@ -77,7 +79,8 @@ pub fn run(
 
     let own = OwnConnections::new(drain::own_connections(&mut kernel)?);
     let store = open_store(config, own)?.kept_running()?;
-    let reloader = Reloader::new(source, config.clone(), store.address().port());
+    let (port, hangups) = (store.address().port(), requests.reload.clone());
+    let reloader = Reloader::start(source, watch, &loaded, port, hangups).map_err(Error::thread)?;
     drain.install_rules(reloader.rules())?;
     let rules = RulesBook::new(reloader.rules());
     let vitals = Arc::new(Vitals::new(wall_clock(), config.drain_interval));
@@ -124,6 +127,7 @@ pub fn run(
         vitals: vitals.clone(),
         rules,
         metered: hooks.book(),
+        configuration: meter.reloader.book(),
         hash_keys: keys_from(seed),
         look,
         tables: size,
@@ -136,10 +140,7 @@ pub fn run(
     }
     let metered = meter.live(&attacher, &pipeline, size, &requests);
     meter.stopping();
-    tracing::info!(
-        "stopping: detaching, then everything goes to the store; waiting for it up to {} s",
-        config.stop_patience.as_secs()
-    );
+    say_stopping(config.stop_patience);
     let detached = meter.detach(&mut attacher, &pipeline);
     pipeline.begin_stopping();
     // Two passes, one for each generation: nothing fills them any more.
@@ -243,6 +244,24 @@ fn pin(config: &Config, kernel: &Kernel) -> Option<PinFolder> {
             None
         }
     }
+}
+
+/// Reads the configuration; from here on the log is as it is asked for.
+fn begin(source: &Source) -> Result<(Watch, Loaded), ConfigError> {
+    let watch = Watch::new(source.file.as_deref());
+    let loaded = source.load()?;
+    logging::apply(&loaded.config.log).map_err(|error| ConfigError::no_journal(&error))?;
+    for warning in &loaded.config.warnings {
+        tracing::warn!("{warning}");
+    }
+    Ok((watch, loaded))
+}
+
+fn say_stopping(patience: Duration) {
+    tracing::info!(
+        "stopping: detaching, then everything goes to the store; waiting for it up to {} s",
+        patience.as_secs()
+    );
 }
 
 /// The interfaces there are at start. What was asked for by name must be there; what a

@@ -18,6 +18,7 @@ use crate::clock::wall_clock;
 use crate::drain::{Drain, FillLevel};
 use crate::latency::{Latency, Stage};
 use crate::ledger::Ledger;
+use crate::logging;
 use crate::names::NameBook;
 use crate::reload::{Changes, Reloader};
 use crate::shutdown::Requests;
@@ -79,9 +80,8 @@ impl MeterLoop {
                 None if !alive => return Err(Error::Stage { stage: "attach" }),
                 None => {}
             }
-            if requests.reload.try_recv().is_ok() {
+            if let Some(Changes { rules, selection }) = self.reloader.changes() {
                 Manager::reloading();
-                let Changes { rules, selection } = self.reloader.reload();
                 if let Some(rules) = rules {
                     self.rules.set(rules.clone());
                     self.drain.set_rules(rules);
@@ -171,6 +171,7 @@ impl MeterLoop {
             tracing::debug!("{} flows left full sets of the flow tables", drained.evicted);
         }
         self.kernel_log.flush();
+        logging::tick(started);
         Ok(closed?)
     }
 }

@@ -11,7 +11,7 @@ use crate::Error;
 use crate::analytics::Analytics;
 use crate::attach::{MeteredBook, TableSize};
 use crate::cache::{CacheControl, Invalidated, Mode, Selection};
-use crate::config::Config;
+use crate::config::{Config, ConfigBook};
 use crate::drain::Look;
 use crate::enrich::EnrichStats;
 use crate::pressure::{Pressure, PressureBook, Reader, Resizable};
@@ -28,6 +28,7 @@ pub struct Observed<'a> {
     pub vitals: Arc<Vitals>,
     pub rules: RulesBook,
     pub metered: MeteredBook,
+    pub configuration: ConfigBook,
     pub hash_keys: HashKeys,
     pub look: Look,
     pub tables: TableSize,
@@ -64,6 +65,7 @@ impl Observed<'_> {
             cache,
             names: meter.names.clone(),
             metered: self.metered,
+            configuration: self.configuration,
             rules: self.rules,
             hash_keys: self.hash_keys,
             look: Arc::new(Mutex::new(self.look)),

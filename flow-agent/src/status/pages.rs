@@ -39,6 +39,7 @@ pub fn status(sources: &Sources) -> Value {
         })),
         "interfaces": { "metered": list.metered.len(), "refused": list.refused.len() },
         "rules": rules(sources),
+        "config": sources.configuration.summary(),
         "tables": {
             "cpus": tables.cpus,
             "flows_per_cpu": tables.flows_per_region(),

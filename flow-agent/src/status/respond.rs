@@ -55,11 +55,12 @@ impl From<StatusError> for Refusal {
 }
 
 /// Every path, with its methods.
-const PATHS: [(&str, &str); 15] = [
+const PATHS: [(&str, &str); 16] = [
     ("/healthz", "GET, HEAD"),
     ("/readyz", "GET, HEAD"),
     ("/metrics", "GET, HEAD"),
     ("/api/v1/status", "GET, HEAD"),
+    ("/api/v1/config", "GET, HEAD"),
     ("/api/v1/ledger", "GET, HEAD"),
     ("/api/v1/cache", "GET, HEAD"),
     ("/api/v1/spool", "GET, HEAD"),
@@ -124,6 +125,7 @@ async fn answer(
         "/api/v1/status" => {
             json_page(StatusCode::OK, &work(sources, workers, pages::status).await?)
         }
+        "/api/v1/config" => json_page(StatusCode::OK, &sources.configuration.page()),
         "/api/v1/ledger" => json_page(StatusCode::OK, &pages::ledger(sources)),
         "/api/v1/spool" => json_page(StatusCode::OK, &spool::page(sources)),
         "/api/v1/latency" => json_page(StatusCode::OK, &pages::latency(sources)),

@@ -9,6 +9,7 @@ use super::Vitals;
 use crate::analytics::View;
 use crate::attach::{MeteredBook, TableSize};
 use crate::cache::CacheControl;
+use crate::config::ConfigBook;
 use crate::drain::Look;
 use crate::enrich::EnrichStats;
 use crate::filter::Rules;
@@ -63,6 +64,8 @@ pub struct Sources {
     pub names: NameBook,
     /// Which interfaces are metered.
     pub metered: MeteredBook,
+    /// The configuration in force.
+    pub configuration: ConfigBook,
     /// What is metered of their packets.
     pub rules: RulesBook,
     /// Of the kernel's hashes: they decide which flows are in a sample. Never shown.
