@@ -23,7 +23,7 @@ use crate::names::{NameBook, Names};
 use crate::reload::Reloader;
 use crate::shutdown::Requests;
 use crate::state::{Initiators, Keeper, ListeningPorts, Part};
-use crate::status::{Bound, RulesBook, Vitals};
+use crate::status::{Access, Bound, RulesBook, Vitals};
 use crate::target::{Opening, Store};
 
 mod books;
@@ -59,6 +59,7 @@ pub fn run(
 ) -> Result<(), Error> {
     let config = &source.load()?;
     let bound = Bound::asked(config.status)?;
+    let access = open_access(config)?;
     raise_descriptor_limit();
     let mut watcher = Watcher::new(config.selection.clone())?;
     let interfaces = first_look(&mut watcher)?;
@@ -121,6 +122,7 @@ pub fn run(
     let observed = Observed {
         config,
         bound,
+        access,
         vitals: vitals.clone(),
         rules,
         metered: hooks.book(),
@@ -163,6 +165,11 @@ pub fn run(
 }
 
 /// Opens the store; `own` hears of the connections to it.
+fn open_access(config: &Config) -> Result<Access, Error> {
+    let folder = std::env::var_os("CREDENTIALS_DIRECTORY");
+    Ok(Access::open(&config.status_access, folder.as_deref())?)
+}
+
 fn open_store(config: &Config, own: OwnConnections) -> Result<Store, Error> {
     let opening = Opening {
         access: config.delivery.access.clone(),

@@ -16,6 +16,7 @@ use super::enrich::{ENRICH_KEYS, EnrichSettings, STATE_KEYS};
 use super::retention::RetentionSettings;
 use super::sections::{FilterSettings, MemorySettings};
 use super::spool::{self, SpoolSection};
+use super::status::StatusSettings;
 use super::values::{Said, text, text_or_texts, texts, whole_number, wrong_type, yes_or_no};
 
 /// Every key of the file.
@@ -50,7 +51,7 @@ pub const SECTIONS: [(&str, &[&str]); 13] = [
         ],
     ),
     ("sampling", &["mode", "rate"]),
-    ("status", &["listen"]),
+    ("status", super::status::KEYS),
     (
         "memory",
         &[
@@ -114,6 +115,8 @@ pub struct Settings {
     pub sampling_rate: Option<Said<i64>>,
     /// Where the status is served, or empty for nowhere.
     pub status_listen: Option<Said<String>>,
+    /// The rest of the section `status`, which only the file has.
+    pub status: StatusSettings,
     /// The section `memory`.
     pub memory: MemorySettings,
     /// The section `retention`.
@@ -246,6 +249,7 @@ impl Settings {
             sampling_mode: self.sampling_mode.or(others.sampling_mode),
             sampling_rate: self.sampling_rate.or(others.sampling_rate),
             status_listen: self.status_listen.or(others.status_listen),
+            status: others.status,
             memory: self.memory.or(others.memory),
             retention: self.retention.or(others.retention),
             analytics: others.analytics,
@@ -325,6 +329,11 @@ impl Settings {
         }
         if let Some(key) = key.strip_prefix("delivery.")
             && self.delivery.set(key, place.clone(), value.clone())?
+        {
+            return Ok(());
+        }
+        if let Some(key) = key.strip_prefix("status.")
+            && self.status.set(key, place.clone(), value.clone())?
         {
             return Ok(());
         }

@@ -52,7 +52,7 @@ impl Config {
             ),
             ("[cache]", self.cache_section() != other.cache_section()),
             ("[batch]", self.batch != other.batch),
-            ("[status]", self.status != other.status),
+            ("[status]", self.status != other.status || self.status_access != other.status_access),
             ("[memory]", self.memory != other.memory),
             ("[retention]", self.retention != other.retention),
             ("[analytics]", self.said_of_analytics() != other.said_of_analytics()),

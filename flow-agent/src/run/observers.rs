@@ -15,7 +15,7 @@ use crate::config::Config;
 use crate::drain::Look;
 use crate::enrich::EnrichStats;
 use crate::pressure::{Pressure, PressureBook, Reader, Resizable};
-use crate::status::{Bound, RulesBook, Server, Sources, Vitals};
+use crate::status::{Access, Bound, RulesBook, Server, Sources, Vitals};
 
 /// How long the cache may take to answer a question of the status.
 const ANSWER: Duration = Duration::from_secs(5);
@@ -25,6 +25,8 @@ pub struct Observed<'a> {
     pub config: &'a Config,
     /// Where the status is served, if that was asked for.
     pub bound: Option<Bound>,
+    /// Who may ask for it.
+    pub access: Access,
     pub vitals: Arc<Vitals>,
     pub rules: RulesBook,
     pub metered: MeteredBook,
@@ -78,8 +80,9 @@ impl Observed<'_> {
         };
         let bound = self.bound.or_else(|| Bound::default(config.status));
         let status = bound.map(|bound| {
-            tracing::info!("the status is at http://{}", bound.address());
-            bound.serve(sources)
+            let scheme = if self.access.tls.is_some() { "https" } else { "http" };
+            tracing::info!("the status is at {scheme}://{}", bound.address());
+            bound.serve(sources, self.access, &config.status_access)
         });
         Ok(Observers { pressure, status: status.transpose().map_err(Error::thread)? })
     }

@@ -6,9 +6,10 @@
 mod collect;
 mod encode;
 mod findings;
+mod text;
 
 pub use collect::collect;
-pub use encode::{CONTENT_TYPE, encode};
+pub use encode::{Form, encode};
 
 /// What kind of metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
