@@ -20,6 +20,7 @@ pub mod pairs;
 pub mod peak;
 pub mod process;
 pub mod proxy;
+pub mod python;
 pub mod raw_http;
 pub mod reference;
 pub mod rig;

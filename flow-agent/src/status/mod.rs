@@ -20,6 +20,7 @@ pub mod metrics;
 mod openapi;
 mod pages;
 mod pprof;
+mod query;
 mod reasons;
 mod report;
 mod respond;

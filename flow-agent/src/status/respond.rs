@@ -24,6 +24,7 @@ use super::access_log::{X_REQUEST_ID, request_id};
 use super::find::in_process;
 use super::limits::RateLimit;
 use super::pprof::{MOST_SECONDS, Profiler, USUAL_SECONDS};
+use super::query::Query;
 use super::reasons::reasons;
 use super::selection::InvalidateOrder;
 use super::stored::in_store;
@@ -41,15 +42,18 @@ const JSON: &str = "application/json";
 type Page = Response<Full<Bytes>>;
 
 /// Why there is no page.
-struct Refusal {
-    status: StatusCode,
-    problem: String,
+pub struct Refusal {
+    /// Told in the head.
+    pub status: StatusCode,
+    /// One sentence.
+    pub problem: String,
     /// What the client may do about it.
-    hint: Option<(HeaderName, HeaderValue)>,
+    pub hint: Option<(HeaderName, HeaderValue)>,
 }
 
 impl Refusal {
-    fn new(status: StatusCode, problem: impl Into<String>) -> Self {
+    /// Without a hint.
+    pub fn new(status: StatusCode, problem: impl Into<String>) -> Self {
         Self { status, problem: problem.into(), hint: None }
     }
 }
@@ -265,47 +269,8 @@ fn check_host(headers: &HeaderMap) -> Result<(), Refusal> {
     Err(Refusal::new(StatusCode::MISDIRECTED_REQUEST, problem))
 }
 
-/// The part of a URL behind the question mark.
-struct Query(Vec<(String, String)>);
-
-impl Query {
-    fn parse(text: &str) -> Result<Self, Refusal> {
-        let pairs: Vec<_> = url::form_urlencoded::parse(text.as_bytes()).into_owned().collect();
-        let mut names: Vec<_> = pairs.iter().map(|(name, _)| name).collect();
-        names.sort();
-        match names.windows(2).find(|pair| pair[0] == pair[1]) {
-            Some(pair) => Err(bad(format!("{} is given twice", pair[0]))),
-            None => Ok(Self(pairs)),
-        }
-    }
-
-    fn only(&self, known: &[&str]) -> Result<(), Refusal> {
-        match self.0.iter().find(|(name, _)| !known.contains(&name.as_str())) {
-            None => Ok(()),
-            Some((name, _)) if known.is_empty() => {
-                Err(bad(format!("{name:?} is no parameter here; there are none")))
-            }
-            Some((name, _)) => {
-                Err(bad(format!("{name:?} is no parameter here; there are {}", known.join(", "))))
-            }
-        }
-    }
-
-    fn get(&self, wanted: &str) -> Option<&str> {
-        self.0.iter().find(|(name, _)| name == wanted).map(|(_, value)| value.as_str())
-    }
-
-    fn switch(&self, name: &str, default: bool) -> Result<bool, Refusal> {
-        match self.get(name) {
-            None => Ok(default),
-            Some("true" | "1") => Ok(true),
-            Some("false" | "0") => Ok(false),
-            Some(other) => Err(bad(format!("{name} is {other:?}; it must be true or false"))),
-        }
-    }
-}
-
-fn bad(problem: String) -> Refusal {
+/// What is asked is wrong.
+pub fn bad(problem: String) -> Refusal {
     Refusal::new(StatusCode::BAD_REQUEST, problem)
 }
 
@@ -422,16 +387,5 @@ mod tests {
             assert!(!check(host), "{host}");
         }
         assert!(check_host(&HeaderMap::new()).is_ok());
-    }
-
-    #[test]
-    fn parameters_are_known_and_given_once() {
-        let query = |text| Query::parse(text).map_err(|refusal| refusal.problem);
-        let good = query("key=tcp%2C1&store=false").expect("valid");
-        assert_eq!(good.get("key"), Some("tcp,1"));
-        assert!(good.only(&["key", "store"]).is_ok() && good.only(&["key"]).is_err());
-        assert!(good.switch("store", true).is_ok_and(|store| !store));
-        assert!(query("a=1&a=2").is_err_and(|problem| problem.contains("twice")));
-        assert!(query("store=perhaps").expect("pairs").switch("store", true).is_err());
     }
 }

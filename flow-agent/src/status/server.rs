@@ -1,8 +1,8 @@
 //! The server: a listener and a thread of its own, until it is dropped.
 //!
 //! It holds that a client can take no more than a connection, a small head, a small body and
-//! a few seconds. When all connections are taken, one that has asked for nothing yet makes room
-//! for the next, the oldest first; if all have, the next is told to come later.
+//! a few seconds. When all connections are taken, the oldest that has asked for nothing yet
+//! makes room for the next; if all have asked, the next is told to come later.
 
 use std::collections::VecDeque;
 use std::io;
@@ -19,6 +19,7 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, oneshot};
 use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::Instant;
 
 use super::limits::RateLimit;
 use super::pprof::{MOST_SECONDS, Profiler};
@@ -35,6 +36,10 @@ const MAX_HEADERS: usize = 64;
 const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a connection may last: one request and its answer.
 const CONNECTION: Duration = Duration::from_secs(30);
+/// When all connections are taken: one that has asked for nothing for so long makes room, and if
+/// all have asked and none is done for so long, the next is sent away.
+const GRACE: Duration = Duration::from_millis(250);
+const PATIENCE: Duration = Duration::from_secs(1);
 /// Longer, if profiles may be asked for.
 const PROFILING: Duration = CONNECTION.saturating_add(Duration::from_secs(MOST_SECONDS));
 /// What a connection too many, and one whose head does not come, are told.
@@ -120,7 +125,13 @@ impl Bound {
             tokio::net::TcpListener::from_std(self.listener)?
         };
         let thread = thread::Builder::new().name("status".into()).spawn(move || {
-            runtime.block_on(accept(listener, service, most, stopped));
+            runtime.block_on(async {
+                tokio::select! {
+                    // Without a sender the agent is stopping.
+                    _ = stopped => {}
+                    () = accept(listener, service, most) => {}
+                }
+            });
             // A question that is being worked on ends by itself; nobody waits for it.
             runtime.shutdown_background();
         })?;
@@ -144,26 +155,15 @@ impl Drop for Server {
     }
 }
 
-async fn accept(
-    listener: tokio::net::TcpListener,
-    service: Arc<Service>,
-    most: usize,
-    mut stopped: oneshot::Receiver<()>,
-) {
+/// Takes connections for ever.
+async fn accept(listener: tokio::net::TcpListener, service: Arc<Service>, most: usize) {
     let mut connections = Connections::default();
     loop {
+        connections.make_room(most).await;
         tokio::select! {
-            // Without a sender the agent is stopping.
-            _ = &mut stopped => return,
             accepted = listener.accept() => match accepted {
-                Ok((stream, client)) => {
-                    connections.make_room(most).await;
-                    if connections.tasks.len() >= most {
-                        refuse(&stream, &service);
-                    } else {
-                        connections.begin(stream, client.ip(), service.clone());
-                    }
-                }
+                Ok((stream, _)) if connections.tasks.len() >= most => refuse(&stream, &service),
+                Ok((stream, client)) => connections.begin(stream, client.ip(), service.clone()),
                 Err(error) => {
                     // Out of file descriptors, most often: others will close.
                     tracing::debug!(%error, "the status cannot accept a connection");
@@ -179,30 +179,55 @@ async fn accept(
 #[derive(Default)]
 struct Connections {
     tasks: JoinSet<()>,
-    /// The oldest first; the flag says that a request has come.
-    silent: VecDeque<(AbortHandle, Arc<AtomicBool>)>,
+    /// The oldest first.
+    silent: VecDeque<Silent>,
+}
+
+/// A connection that had asked for nothing when it was last looked at.
+struct Silent {
+    task: AbortHandle,
+    asked: Arc<AtomicBool>,
+    since: Instant,
+}
+
+impl Silent {
+    fn is_so(&self) -> bool {
+        !self.task.is_finished() && !self.asked.load(Ordering::Relaxed)
+    }
 }
 
 impl Connections {
-    /// Ends the oldest connection without a request, if all are taken.
+    /// Waits until there is a place, and ends the oldest connection that has asked for nothing
+    /// for a while; gives up if all have asked and none is done soon.
     async fn make_room(&mut self, most: usize) {
         while self.tasks.len() >= most {
-            let Some((task, asked)) = self.silent.pop_front() else { return };
-            if !task.is_finished() && !asked.load(Ordering::Relaxed) {
-                task.abort();
-                // This one, or another that has ended by itself.
-                self.tasks.join_next().await;
+            let Some(oldest) = self.silent.front() else {
+                if tokio::time::timeout(PATIENCE, self.tasks.join_next()).await.is_err() {
+                    return;
+                }
+                continue;
+            };
+            if oldest.is_so() {
+                tokio::select! {
+                    _ = self.tasks.join_next() => continue,
+                    () = tokio::time::sleep_until(oldest.since + GRACE) => {}
+                }
+                if oldest.is_so() {
+                    oldest.task.abort();
+                    // This one, or another that has ended by itself.
+                    self.tasks.join_next().await;
+                }
             }
+            self.silent.pop_front();
         }
     }
 
     fn begin(&mut self, stream: TcpStream, client: IpAddr, service: Arc<Service>) {
         let asked = Arc::new(AtomicBool::new(false));
         let task = self.tasks.spawn(connection(stream, client, service, asked.clone()));
-        self.silent.push_back((task, asked));
+        self.silent.push_back(Silent { task, asked, since: Instant::now() });
         if self.silent.len() > 2 * self.tasks.len() + 16 {
-            self.silent
-                .retain(|(task, asked)| !task.is_finished() && !asked.load(Ordering::Relaxed));
+            self.silent.retain(Silent::is_so);
         }
     }
 }
