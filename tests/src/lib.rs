@@ -9,6 +9,7 @@ pub mod cgroup;
 pub mod cleanup;
 pub mod corpus;
 pub mod counted;
+pub mod dashboards;
 pub mod faulty;
 pub mod hooks;
 pub mod lab;
