@@ -58,8 +58,7 @@ pub fn run(
     shutdown: impl FnOnce() -> std::io::Result<Requests>,
 ) -> Result<(), Error> {
     let config = &source.load()?;
-    let bound = Bound::asked(config.status)?;
-    let access = open_access(config)?;
+    let status = open_status(config)?;
     raise_descriptor_limit();
     let mut watcher = Watcher::new(config.selection.clone())?;
     let interfaces = first_look(&mut watcher)?;
@@ -121,8 +120,7 @@ pub fn run(
     let hooks = Hooks::new(kernel, numbers);
     let observed = Observed {
         config,
-        bound,
-        access,
+        status,
         vitals: vitals.clone(),
         rules,
         metered: hooks.book(),
@@ -165,9 +163,12 @@ pub fn run(
 }
 
 /// Opens the store; `own` hears of the connections to it.
-fn open_access(config: &Config) -> Result<Access, Error> {
+/// Takes the address of the status, if one was asked for, and reads what it needs, before
+/// anything is started.
+fn open_status(config: &Config) -> Result<(Option<Bound>, Access), Error> {
     let folder = std::env::var_os("CREDENTIALS_DIRECTORY");
-    Ok(Access::open(&config.status_access, folder.as_deref())?)
+    let access = Access::open(&config.status_access, folder.as_deref())?;
+    Ok((Bound::asked(config.status)?, access))
 }
 
 fn open_store(config: &Config, own: OwnConnections) -> Result<Store, Error> {

@@ -2,7 +2,6 @@
 //! it. Needs root, the agent's binary and libchdb.
 
 use std::collections::BTreeMap;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, ensure};
 use flow_tests::dashboards::{self, Query};
@@ -24,7 +23,7 @@ fn every_sql_of_a_dashboard_runs_on_the_store_and_says_what_it_has() -> Result<(
     })?;
     let url = rig.store.url();
     let exporter = sql::text(url, "SELECT DISTINCT exporter FROM flow.flows")?.trim().to_owned();
-    let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
+    let now = flow_agent::clock::wall_clock() / 1_000_000_000;
     let address = rig.lab.left.v4(0).to_string();
     let mut rows = BTreeMap::new();
     for query in sql_queries()? {

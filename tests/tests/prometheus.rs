@@ -185,13 +185,17 @@ fn are_known(rules: &[&Value], recorded: &[&str]) -> Result<()> {
         let (path, section) =
             annotation("runbook_url")?.split_once('#').context("a section of a document")?;
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path);
-        let document =
-            std::fs::read_to_string(&path).with_context(|| format!("{name}: {path:?}"))?;
+        let document = std::fs::read_to_string(&path)
+            .with_context(|| format!("{name}: {}", path.display()))?;
         let anchor = |line: &str| {
             let title = line.trim_start_matches('#').trim().to_lowercase().replace(' ', "-");
             line.starts_with('#') && title == section
         };
-        ensure!(document.lines().any(anchor), "{name}: {path:?} has no section {section}");
+        ensure!(
+            document.lines().any(anchor),
+            "{name}: {} has no section {section}",
+            path.display()
+        );
         // It fires in a test of its own: the healthy agent names it without alerts.
         let fires = format!("  - name: {}\n", name.as_str().unwrap_or_default());
         ensure!(tests.contains(&fires), "{name} has no test");

@@ -23,10 +23,8 @@ const ANSWER: Duration = Duration::from_secs(5);
 /// What the observers need besides the stages.
 pub struct Observed<'a> {
     pub config: &'a Config,
-    /// Where the status is served, if that was asked for.
-    pub bound: Option<Bound>,
-    /// Who may ask for it.
-    pub access: Access,
+    /// Where the status is served, if that was asked for, and who may ask for it.
+    pub status: (Option<Bound>, Access),
     pub vitals: Arc<Vitals>,
     pub rules: RulesBook,
     pub metered: MeteredBook,
@@ -78,11 +76,12 @@ impl Observed<'_> {
             exporter: config.exporter.clone(),
             patience: ANSWER,
         };
-        let bound = self.bound.or_else(|| Bound::default(config.status));
+        let (bound, access) = self.status;
+        let bound = bound.or_else(|| Bound::default(config.status));
         let status = bound.map(|bound| {
-            let scheme = if self.access.tls.is_some() { "https" } else { "http" };
+            let scheme = if access.tls.is_some() { "https" } else { "http" };
             tracing::info!("the status is at {scheme}://{}", bound.address());
-            bound.serve(sources, self.access, &config.status_access)
+            bound.serve(sources, access, &config.status_access)
         });
         Ok(Observers { pressure, status: status.transpose().map_err(Error::thread)? })
     }

@@ -54,14 +54,14 @@ impl StatusError {
     /// The process exit code for this error.
     pub fn exit(&self) -> Exit {
         match self {
-            Self::Off { .. }
-            | Self::Usage { .. }
-            | Self::File { .. }
-            | Self::Refused { usage: true, .. } => Exit::Usage,
             Self::Listen { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
                 Exit::Privilege
             }
-            Self::Listen { .. } => Exit::Usage,
+            Self::Listen { .. }
+            | Self::Off { .. }
+            | Self::Usage { .. }
+            | Self::File { .. }
+            | Self::Refused { usage: true, .. } => Exit::Usage,
             Self::InUse { .. }
             | Self::NoAgent { .. }
             | Self::Tls { .. }

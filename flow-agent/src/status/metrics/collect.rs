@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use flow_common::Count;
 use hdrhistogram::Histogram;
@@ -10,6 +9,7 @@ use hdrhistogram::Histogram;
 #[allow(clippy::wildcard_imports, reason = "every metric is collected here")]
 use super::*;
 use crate::cache::Counter;
+use crate::clock::wall_clock;
 use crate::ledger::{Entry, InterfaceTotals};
 use crate::pressure::PressureState;
 use crate::sink::EndpointView;
@@ -51,8 +51,7 @@ fn agent(sources: &Sources, out: &mut Vec<Family>) {
     out.push(number(READY, u64::from(sources.vitals.phase() == Phase::Metering)));
     out.push(one(START, Value::Real(sources.vitals.started_ns() as f64 / 1e9)));
     // Not the agent's own count of time: a clock that was set wrong is to be seen.
-    let clock = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    out.push(one(CLOCK, Value::Real(clock.as_secs_f64())));
+    out.push(one(CLOCK, Value::Real(wall_clock() as f64 / 1e9)));
 }
 
 fn ledger(sources: &Sources, out: &mut Vec<Family>) {
