@@ -1,10 +1,14 @@
 //! The commands that ask the running agent: arguments enter, its answer is printed.
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use flow_agent::Error;
 use flow_agent::config::{DEFAULT_STATUS, Source};
-use flow_agent::status::{Client, FlowName, InvalidateOrder, StatusError, cache_report};
+use flow_agent::sink::{PasswordFile, TlsFiles};
+use flow_agent::status::{
+    Client, FlowName, InvalidateOrder, StatusError, cache_report, read_token,
+};
 use serde_json::Value;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{sleep, timeout};
@@ -76,15 +80,40 @@ pub fn reconcile(args: &ReconcileArgs) -> Result<(), Error> {
     }
 }
 
-/// Where the agent is: as typed, as in its configuration, or the usual place.
+/// Where the agent is: as typed, as in its configuration, or the usual place; and what it wants.
 fn client(args: &AgentArgs) -> Result<Client, Error> {
-    if let Some(address) = args.status {
-        return Ok(Client::new(address));
+    let loaded = args.config.clone().map(|path| Source::here(Some(path), Vec::new()).load());
+    let config = loaded.transpose()?.map(|loaded| loaded.config);
+    let address = match (args.status, &config) {
+        (Some(address), _) => address,
+        (None, None) => DEFAULT_STATUS,
+        (None, Some(config)) => {
+            let path = args.config.clone().unwrap_or_default().display().to_string();
+            config.status.address().ok_or(StatusError::Off { path })?
+        }
+    };
+    let access = config.map(|config| config.status_access).unwrap_or_default();
+    let mut client = Client::new(reachable(address));
+    let typed = args.status_token_file.clone().map(PasswordFile::Path);
+    if let Some(file) = typed.or(access.token_file) {
+        let folder = std::env::var_os("CREDENTIALS_DIRECTORY").map(Into::into);
+        client = client.with_token(read_token(&file, folder)?);
     }
-    let Some(path) = &args.config else { return Ok(Client::new(DEFAULT_STATUS)) };
-    let source = Source::here(Some(path.clone()), Vec::new());
-    let off = || StatusError::Off { path: path.display().to_string() };
-    Ok(Client::new(source.load()?.config.status.address().ok_or_else(off)?))
+    if args.status_ca_file.is_some() || access.tls.is_some() {
+        let files = TlsFiles { ca: args.status_ca_file.clone(), client: None };
+        client = client.with_tls(files.load()?);
+    }
+    Ok(client)
+}
+
+/// What listens at all addresses is asked at that of this host.
+fn reachable(address: SocketAddr) -> SocketAddr {
+    let ip = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(ip, address.port())
 }
 
 fn pretty(value: &Value) -> String {

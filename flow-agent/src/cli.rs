@@ -335,6 +335,13 @@ pub struct AgentArgs {
     /// The configuration file of the running agent
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
+    /// Holds the token that the agent wants [default: what --config says]
+    #[arg(long, value_name = "FILE", env = "FLOW_AGENT_STATUS_TOKEN_FILE")]
+    pub status_token_file: Option<PathBuf>,
+    /// Asks over TLS, and trusts these authorities (PEM) [default: those of the system, if
+    /// --config says TLS]
+    #[arg(long, value_name = "FILE", env = "FLOW_AGENT_STATUS_CA_FILE")]
+    pub status_ca_file: Option<PathBuf>,
 }
 
 #[cfg(feature = "live")]

@@ -65,7 +65,7 @@ pub use layers::Given;
 pub use print::commented;
 pub use settings::Settings;
 pub use source::{Loaded, Source};
-pub use status::{DEFAULT_STATUS, StatusListen};
+pub use status::{DEFAULT_STATUS, StatusAccess, StatusListen, StatusSettings};
 use values::Said;
 
 /// Why the configuration cannot be used.
@@ -206,6 +206,8 @@ pub struct Config {
     pub exclude_own_traffic: bool,
     /// Where the status is served.
     pub status: StatusListen,
+    /// Who may ask for it, over what, and how much.
+    pub status_access: StatusAccess,
     /// When the cache is made smaller for lack of memory; none for never.
     pub memory: Option<PressureLimits>,
     /// How long rows are kept; none: as the tables have it.
@@ -251,6 +253,7 @@ impl Settings {
         let ages = [idle, active].map(Duration::from_secs);
         let cache = self.cache.check(self.max_flows, ages, shards as usize)?;
         let batch = self.batch.check()?;
+        let listen = StatusListen::check(self.status_listen.clone())?;
         Ok(Config {
             analytics: self.analytics.check(&cache.limits.timeouts, &batch)?,
             selection: Selection {
@@ -272,7 +275,8 @@ impl Settings {
             stop_patience: STOP_PATIENCE,
             rules: rules::check(self.filter, self.sampling_mode, self.sampling_rate)?,
             exclude_own_traffic: self.exclude_own_traffic.is_none_or(|said| said.value),
-            status: StatusListen::check(self.status_listen)?,
+            status: listen,
+            status_access: self.status.check((self.status_listen, listen))?,
             memory: memory::check(self.memory)?,
             retention: self.retention.check()?,
             enrich: self.enrich.check()?,

@@ -24,7 +24,7 @@ use crate::names::{NameBook, Names};
 use crate::reload::{Reloader, Watch};
 use crate::shutdown::Requests;
 use crate::state::{Initiators, Keeper, ListeningPorts, Part};
-use crate::status::{Bound, RulesBook, Vitals};
+use crate::status::{Access, Bound, RulesBook, Vitals};
 use crate::target::{Opening, Store};
 
 mod books;
@@ -60,7 +60,7 @@ pub fn run(
 ) -> Result<(), Error> {
     let (watch, loaded) = begin(&source)?;
     let config = &loaded.config;
-    let bound = Bound::asked(config.status)?;
+    let status = open_status(config)?;
     raise_descriptor_limit();
     let mut watcher = Watcher::new(config.selection.clone())?;
     let interfaces = first_look(&mut watcher)?;
@@ -123,7 +123,7 @@ pub fn run(
     let hooks = Hooks::new(kernel, numbers);
     let observed = Observed {
         config,
-        bound,
+        status,
         vitals: vitals.clone(),
         rules,
         metered: hooks.book(),
@@ -164,6 +164,14 @@ pub fn run(
 }
 
 /// Opens the store; `own` hears of the connections to it.
+/// Takes the address of the status, if one was asked for, and reads what it needs, before
+/// anything is started.
+fn open_status(config: &Config) -> Result<(Option<Bound>, Access), Error> {
+    let folder = std::env::var_os("CREDENTIALS_DIRECTORY");
+    let access = Access::open(&config.status_access, folder.as_deref())?;
+    Ok((Bound::asked(config.status)?, access))
+}
+
 fn open_store(config: &Config, own: OwnConnections) -> Result<Store, Error> {
     let opening = Opening {
         access: config.delivery.access.clone(),

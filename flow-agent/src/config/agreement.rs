@@ -47,6 +47,8 @@ fn file_with(key: &Key, value: &str) -> String {
         "sampling.rate" => "mode = 'flow'",
         "delivery.client_cert_file" => "client_key_file = '/k'",
         "delivery.client_key_file" => "client_cert_file = '/c'",
+        "status.tls_cert_file" => "tls_key_file = '/k'",
+        "status.tls_key_file" => "tls_cert_file = '/c'",
         "memory.regrow_below_percent" => "shrink_above_percent = 100",
         "spool.max_mib" => "segment_mib = 1",
         "spool.segment_mib" => "max_mib = 16777216",

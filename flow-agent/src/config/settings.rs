@@ -12,6 +12,7 @@ use super::log::LogSettings;
 use super::retention::RetentionSettings;
 use super::sections::{FilterSettings, MemorySettings};
 use super::spool::SpoolSection;
+use super::status::StatusSettings;
 use super::values::{Said, text, text_or_texts, texts, whole_number, yes_or_no};
 use super::{ConfigError, keys};
 
@@ -58,6 +59,8 @@ pub struct Settings {
     pub sampling_rate: Option<Said<i64>>,
     /// Where the status is served, or empty for nowhere.
     pub status_listen: Option<Said<String>>,
+    /// The rest of the section `status`.
+    pub status: StatusSettings,
     /// The section `memory`.
     pub memory: MemorySettings,
     /// The section `retention`.
@@ -157,6 +160,11 @@ impl Settings {
         }
         if let Some(key) = key.strip_prefix("spool.")
             && self.spool.set(key, place.clone(), value.clone())?
+        {
+            return Ok(());
+        }
+        if let Some(key) = key.strip_prefix("status.")
+            && self.status.set(key, place.clone(), value.clone())?
         {
             return Ok(());
         }

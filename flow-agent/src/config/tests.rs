@@ -170,7 +170,7 @@ fn bad_files_are_refused_by_file_line_and_key() {
         ("[spool]\nfsync = 'often'", 2, "\"often\"; it must be always or interval or never"),
         ("[spool]\nmax = 1", 2, "spool.max is no key; did you mean max_mib?"),
         ("[status]\nlisten = 'localhost:9469'", 2, "it must be IP:PORT on this host"),
-        ("[status]\nlisten = '0.0.0.0:9469'", 2, "for now the status is for this host alone"),
+        ("[status]\nlisten = '0.0.0.0:9469'", 2, "the status is for this host alone"),
         ("[memory]\nfloor_flows = 0", 2, "memory.floor_flows is 0; it must be 1 to"),
         ("[memory]\nshrink_above_percent = 101", 2, "it must be 2 to 100"),
         ("[memory]\nregrow_below_percent = 95", 2, "memory.regrow_below_percent is 95; it must"),

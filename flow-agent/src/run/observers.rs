@@ -15,7 +15,7 @@ use crate::config::{Config, ConfigBook};
 use crate::drain::Look;
 use crate::enrich::EnrichStats;
 use crate::pressure::{Pressure, PressureBook, Reader, Resizable};
-use crate::status::{Bound, RulesBook, Server, Sources, Vitals};
+use crate::status::{Access, Bound, RulesBook, Server, Sources, Vitals};
 
 /// How long the cache may take to answer a question of the status.
 const ANSWER: Duration = Duration::from_secs(5);
@@ -23,8 +23,8 @@ const ANSWER: Duration = Duration::from_secs(5);
 /// What the observers need besides the stages.
 pub struct Observed<'a> {
     pub config: &'a Config,
-    /// Where the status is served, if that was asked for.
-    pub bound: Option<Bound>,
+    /// Where the status is served, if that was asked for, and who may ask for it.
+    pub status: (Option<Bound>, Access),
     pub vitals: Arc<Vitals>,
     pub rules: RulesBook,
     pub metered: MeteredBook,
@@ -78,10 +78,12 @@ impl Observed<'_> {
             exporter: config.exporter.clone(),
             patience: ANSWER,
         };
-        let bound = self.bound.or_else(|| Bound::default(config.status));
+        let (bound, access) = self.status;
+        let bound = bound.or_else(|| Bound::default(config.status));
         let status = bound.map(|bound| {
-            tracing::info!("the status is at http://{}", bound.address());
-            bound.serve(sources)
+            let scheme = if access.tls.is_some() { "https" } else { "http" };
+            tracing::info!("the status is at {scheme}://{}", bound.address());
+            bound.serve(sources, access, &config.status_access)
         });
         Ok(Observers { pressure, status: status.transpose().map_err(Error::thread)? })
     }

@@ -1,9 +1,12 @@
-//! The status of the running agent over HTTP on loopback, and the commands that ask it.
+//! The status of the running agent over HTTP, and the commands that ask it.
 //!
 //! Enters: requests. Leaves: metrics, JSON, and orders to the cache. It holds that no stage
 //! ever waits for a client: everything is read from handles, and what takes long runs in a
 //! few threads of the server's own.
 
+mod access;
+mod access_log;
+mod access_tls;
 mod client;
 mod delivery;
 mod error;
@@ -12,8 +15,12 @@ mod find;
 mod findings;
 mod key;
 mod level;
+mod limits;
 pub mod metrics;
+mod openapi;
 mod pages;
+mod pprof;
+mod query;
 mod reasons;
 mod report;
 mod respond;
@@ -25,6 +32,7 @@ mod stored;
 mod trace;
 mod vitals;
 
+pub use access::{Access, read as read_token};
 pub use client::Client;
 pub use error::StatusError;
 pub use explain::explain;

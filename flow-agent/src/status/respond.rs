@@ -1,24 +1,35 @@
 //! Answers one request: its path, method and body enter, a page or an error leaves.
+//!
+//! Who asks must have the token, if there is one, and ask no oftener than it may. Each answer
+//! has the name of its request, which is in the log, too.
 
 use std::convert::Infallible;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;
-use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HOST, HeaderMap, HeaderValue};
+use hyper::header::{
+    ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue,
+    RETRY_AFTER, WWW_AUTHENTICATE,
+};
 use hyper::http::request::Parts;
 use hyper::{Request, Response, StatusCode};
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 
+use super::access_log::{X_REQUEST_ID, request_id};
 use super::find::in_process;
+use super::limits::RateLimit;
+use super::pprof::{MOST_SECONDS, Profiler, USUAL_SECONDS};
+use super::query::Query;
 use super::reasons::reasons;
 use super::selection::InvalidateOrder;
 use super::stored::in_store;
-use super::{FlowName, FoundFlow, Sources, StatusError, findings, metrics, pages, spool, trace};
+use super::{Access, FlowName, FoundFlow, Sources, StatusError};
+use super::{findings, metrics, openapi, pages, pprof, spool, trace};
 
 /// The largest body of a request.
 const MAX_BODY: usize = 16 << 10;
@@ -31,16 +42,19 @@ const JSON: &str = "application/json";
 type Page = Response<Full<Bytes>>;
 
 /// Why there is no page.
-struct Refusal {
-    status: StatusCode,
-    problem: String,
-    /// The methods that there are instead.
-    allow: Option<&'static str>,
+pub struct Refusal {
+    /// Told in the head.
+    pub status: StatusCode,
+    /// One sentence.
+    pub problem: String,
+    /// What the client may do about it.
+    pub hint: Option<(HeaderName, HeaderValue)>,
 }
 
 impl Refusal {
-    fn new(status: StatusCode, problem: impl Into<String>) -> Self {
-        Self { status, problem: problem.into(), allow: None }
+    /// Without a hint.
+    pub fn new(status: StatusCode, problem: impl Into<String>) -> Self {
+        Self { status, problem: problem.into(), hint: None }
     }
 }
 
@@ -55,7 +69,7 @@ impl From<StatusError> for Refusal {
 }
 
 /// Every path, with its methods.
-const PATHS: [(&str, &str); 16] = [
+pub const PATHS: [(&str, &str); 19] = [
     ("/healthz", "GET, HEAD"),
     ("/readyz", "GET, HEAD"),
     ("/metrics", "GET, HEAD"),
@@ -72,26 +86,91 @@ const PATHS: [(&str, &str); 16] = [
     ("/api/v1/enrichment", "GET, HEAD"),
     ("/api/v1/flows", "GET, HEAD"),
     ("/api/v1/cache/invalidate", "POST"),
+    ("/api/v1/openapi.json", "GET, HEAD"),
+    ("/debug/pprof/profile", "GET, HEAD"),
+    ("/debug/pprof/heap", "GET, HEAD"),
 ];
+
+/// What all connections share.
+pub struct Service {
+    /// What is shown.
+    pub sources: Arc<Sources>,
+    /// Places for what may take long.
+    pub workers: Semaphore,
+    /// How often a client may ask.
+    pub rates: RateLimit,
+    /// Who may ask.
+    pub access: Access,
+    /// Makes profiles.
+    pub profiler: Profiler,
+}
 
 /// Answers a request.
 pub async fn respond(
-    sources: Arc<Sources>,
-    workers: Arc<Semaphore>,
+    service: Arc<Service>,
+    client: IpAddr,
     request: Request<Incoming>,
 ) -> Result<Page, Infallible> {
+    let begun = Instant::now();
     let (parts, body) = request.into_parts();
-    let page = match answer(&sources, &workers, &parts, body).await {
-        Ok(page) => page,
-        Err(Refusal { status, problem, allow }) => {
-            let mut page = json_page(status, &json!({ "error": problem }));
-            if let Some(methods) = allow {
-                page.headers_mut().insert(ALLOW, HeaderValue::from_static(methods));
-            }
-            page
-        }
+    let id = request_id(&parts.headers);
+    let name = id.to_str().unwrap_or_default();
+    let answered = match service.admit(client, &parts, begun) {
+        Err(refusal) => Err(refusal),
+        Ok(()) => match parts.uri.path() {
+            path if path.starts_with("/debug/pprof/") => profile(&service, path, &parts).await,
+            _ => answer(&service.sources, &service.workers, &parts, body).await,
+        },
     };
+    let mut page = answered.unwrap_or_else(|Refusal { status, problem, hint }| {
+        if status == StatusCode::INTERNAL_SERVER_ERROR {
+            tracing::error!(request_id = name, "the status cannot answer: {problem}");
+        }
+        let mut page = json_page(status, &json!({ "error": problem, "request_id": name }));
+        page.headers_mut().extend(hint);
+        page
+    });
+    tracing::debug!(
+        request_id = name,
+        %client,
+        method = %parts.method,
+        // What was asked for may name addresses: it stays out of the log.
+        path = parts.uri.path(),
+        status = page.status().as_u16(),
+        octets = hyper::body::Body::size_hint(page.body()).lower(),
+        ms = begun.elapsed().as_secs_f64() * 1e3,
+        "the status was asked"
+    );
+    page.headers_mut().insert(X_REQUEST_ID, id);
     Ok(page)
+}
+
+impl Service {
+    /// Whether this client may ask now.
+    fn admit(&self, client: IpAddr, parts: &Parts, now: Instant) -> Result<(), Refusal> {
+        if let Err(wait) = self.rates.take(client, now) {
+            let most = self.rates.per_second();
+            let problem = format!(
+                "{client} asks more than {most} times a second; requests_per_second of [status] \
+                 is the limit"
+            );
+            let wait = HeaderValue::from(wait.as_secs() + 1);
+            let refusal = Refusal::new(StatusCode::TOO_MANY_REQUESTS, problem);
+            return Err(Refusal { hint: Some((RETRY_AFTER, wait)), ..refusal });
+        }
+        if !self.access.needs_token() {
+            return check_host(&parts.headers);
+        }
+        // Whether it is alive is all that it says.
+        if parts.uri.path() == "/healthz" || self.access.allows(&parts.headers, now) {
+            return Ok(());
+        }
+        let problem = "a token is needed: send Authorization: Bearer TOKEN with what token_file of \
+                       [status] holds";
+        let schemes = "Bearer realm=\"flow-agent\", Basic realm=\"flow-agent\"";
+        let hint = Some((WWW_AUTHENTICATE, HeaderValue::from_static(schemes)));
+        Err(Refusal { hint, ..Refusal::new(StatusCode::UNAUTHORIZED, problem) })
+    }
 }
 
 async fn answer(
@@ -100,18 +179,7 @@ async fn answer(
     parts: &Parts,
     body: Incoming,
 ) -> Result<Page, Refusal> {
-    check_host(&parts.headers)?;
-    let path = parts.uri.path();
-    let Some((_, methods)) = PATHS.iter().find(|(known, _)| *known == path) else {
-        let known = PATHS.map(|(path, _)| path).join(", ");
-        let problem = format!("there is no page {path}; there are {known}");
-        return Err(Refusal::new(StatusCode::NOT_FOUND, problem));
-    };
-    if !methods.split(", ").any(|method| parts.method == method) {
-        let problem = format!("{path} does not take {}; it takes {methods}", parts.method);
-        let status = StatusCode::METHOD_NOT_ALLOWED;
-        return Err(Refusal { allow: Some(methods), ..Refusal::new(status, problem) });
-    }
+    let path = known(parts)?;
     let query = Query::parse(parts.uri.query().unwrap_or_default())?;
     match path {
         "/api/v1/flows" => query.only(&["key", "store"])?,
@@ -121,7 +189,11 @@ async fn answer(
     let page = match path {
         "/healthz" => either(pages::health(sources)),
         "/readyz" => either(pages::readiness(sources)),
-        "/metrics" => metrics_page(work(sources, workers, metrics::collect).await?)?,
+        "/metrics" => {
+            let families = work(sources, workers, metrics::collect).await?;
+            metrics_page(families, metrics::Form::asked(parts.headers.get(ACCEPT)))?
+        }
+        "/api/v1/openapi.json" => page(StatusCode::OK, JSON, openapi::DOCUMENT.into()),
         "/api/v1/status" => {
             json_page(StatusCode::OK, &work(sources, workers, pages::status).await?)
         }
@@ -145,6 +217,44 @@ async fn answer(
     Ok(page)
 }
 
+/// The path, if there is one for this method.
+fn known(parts: &Parts) -> Result<&str, Refusal> {
+    let path = parts.uri.path();
+    let Some((_, methods)) = PATHS.iter().find(|(known, _)| *known == path) else {
+        let known = PATHS.map(|(path, _)| path).join(", ");
+        let problem = format!("there is no page {path}; there are {known}");
+        return Err(Refusal::new(StatusCode::NOT_FOUND, problem));
+    };
+    if !methods.split(", ").any(|method| parts.method == method) {
+        let problem = format!("{path} does not take {}; it takes {methods}", parts.method);
+        let hint = Some((ALLOW, HeaderValue::from_static(methods)));
+        return Err(Refusal { hint, ..Refusal::new(StatusCode::METHOD_NOT_ALLOWED, problem) });
+    }
+    Ok(path)
+}
+
+/// `/debug/pprof/...`: what uses the CPU, and what the allocator says.
+async fn profile(service: &Service, path: &str, parts: &Parts) -> Result<Page, Refusal> {
+    known(parts)?;
+    if !service.profiler.is_on() {
+        let problem = "profiling is switched off; write pprof = true in [status] of the \
+                       configuration and restart the agent";
+        return Err(Refusal::new(StatusCode::NOT_FOUND, problem));
+    }
+    let query = Query::parse(parts.uri.query().unwrap_or_default())?;
+    if path == "/debug/pprof/heap" {
+        query.only(&[])?;
+        let heap = work(&service.sources, &service.workers, |_| pprof::heap()).await??;
+        return Ok(json_page(StatusCode::OK, &heap));
+    }
+    query.only(&["seconds"])?;
+    let seconds = query.get("seconds").map_or(Ok(USUAL_SECONDS), str::parse);
+    let seconds = seconds.ok().filter(|seconds| (1..=MOST_SECONDS).contains(seconds));
+    let seconds = seconds.ok_or_else(|| bad(format!("seconds must be 1 to {MOST_SECONDS}")))?;
+    let profile = service.profiler.cpu(Duration::from_secs(seconds)).await?;
+    Ok(page(StatusCode::OK, "application/octet-stream", profile.into()))
+}
+
 /// A page in a browser on this host must not be able to ask by another name for it.
 fn check_host(headers: &HeaderMap) -> Result<(), Refusal> {
     let Some(host) = headers.get(HOST) else { return Ok(()) };
@@ -161,47 +271,8 @@ fn check_host(headers: &HeaderMap) -> Result<(), Refusal> {
     Err(Refusal::new(StatusCode::MISDIRECTED_REQUEST, problem))
 }
 
-/// The part of a URL behind the question mark.
-struct Query(Vec<(String, String)>);
-
-impl Query {
-    fn parse(text: &str) -> Result<Self, Refusal> {
-        let pairs: Vec<_> = url::form_urlencoded::parse(text.as_bytes()).into_owned().collect();
-        let mut names: Vec<_> = pairs.iter().map(|(name, _)| name).collect();
-        names.sort();
-        match names.windows(2).find(|pair| pair[0] == pair[1]) {
-            Some(pair) => Err(bad(format!("{} is given twice", pair[0]))),
-            None => Ok(Self(pairs)),
-        }
-    }
-
-    fn only(&self, known: &[&str]) -> Result<(), Refusal> {
-        match self.0.iter().find(|(name, _)| !known.contains(&name.as_str())) {
-            None => Ok(()),
-            Some((name, _)) if known.is_empty() => {
-                Err(bad(format!("{name:?} is no parameter here; there are none")))
-            }
-            Some((name, _)) => {
-                Err(bad(format!("{name:?} is no parameter here; there are {}", known.join(", "))))
-            }
-        }
-    }
-
-    fn get(&self, wanted: &str) -> Option<&str> {
-        self.0.iter().find(|(name, _)| name == wanted).map(|(_, value)| value.as_str())
-    }
-
-    fn switch(&self, name: &str, default: bool) -> Result<bool, Refusal> {
-        match self.get(name) {
-            None => Ok(default),
-            Some("true" | "1") => Ok(true),
-            Some("false" | "0") => Ok(false),
-            Some(other) => Err(bad(format!("{name} is {other:?}; it must be true or false"))),
-        }
-    }
-}
-
-fn bad(problem: String) -> Refusal {
+/// What is asked is wrong.
+pub fn bad(problem: String) -> Refusal {
     Refusal::new(StatusCode::BAD_REQUEST, problem)
 }
 
@@ -273,30 +344,30 @@ fn either((good, page): (bool, Value)) -> Page {
     json_page(if good { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, &page)
 }
 
-fn metrics_page(families: Vec<metrics::Family>) -> Result<Page, Refusal> {
+fn metrics_page(families: Vec<metrics::Family>, form: metrics::Form) -> Result<Page, Refusal> {
     let failed =
         |_| Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "a metric cannot be written: a bug");
-    let text = metrics::encode(families).map_err(failed)?;
-    Ok(page(StatusCode::OK, metrics::CONTENT_TYPE, text))
+    let text = metrics::encode(families, form).map_err(failed)?;
+    Ok(page(StatusCode::OK, form.content_type(), text.into()))
 }
 
 fn json_page(status: StatusCode, value: &impl serde::Serialize) -> Page {
     match serde_json::to_string(value) {
         Ok(mut text) => {
             text.push('\n');
-            page(status, JSON, text)
+            page(status, JSON, text.into())
         }
         // Maps with keys of text and finite numbers always can.
         Err(error) => page(
             StatusCode::INTERNAL_SERVER_ERROR,
             JSON,
-            json!({ "error": error.to_string() }).to_string(),
+            json!({ "error": error.to_string() }).to_string().into(),
         ),
     }
 }
 
-fn page(status: StatusCode, kind: &'static str, text: String) -> Page {
-    let mut page = Response::new(Full::new(Bytes::from(text)));
+fn page(status: StatusCode, kind: &'static str, octets: Bytes) -> Page {
+    let mut page = Response::new(Full::new(octets));
     *page.status_mut() = status;
     let headers = page.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
@@ -322,16 +393,5 @@ mod tests {
             assert!(!check(host), "{host}");
         }
         assert!(check_host(&HeaderMap::new()).is_ok());
-    }
-
-    #[test]
-    fn parameters_are_known_and_given_once() {
-        let query = |text| Query::parse(text).map_err(|refusal| refusal.problem);
-        let good = query("key=tcp%2C1&store=false").expect("valid");
-        assert_eq!(good.get("key"), Some("tcp,1"));
-        assert!(good.only(&["key", "store"]).is_ok() && good.only(&["key"]).is_err());
-        assert!(good.switch("store", true).is_ok_and(|store| !store));
-        assert!(query("a=1&a=2").is_err_and(|problem| problem.contains("twice")));
-        assert!(query("store=perhaps").expect("pairs").switch("store", true).is_err());
     }
 }

@@ -1,7 +1,7 @@
 //! `cargo xtask setup`: finds or installs what the build and the tests need.
 //!
-//! Debian packages first, then the eBPF compiler, `bpf-linker`, `libchdb` and
-//! (for the tests) a Python with `clickhouse-connect`. Each step says what it
+//! Debian packages first, then the eBPF compiler, `bpf-linker`, `libchdb` and (for the tests) a
+//! Python with `clickhouse-connect` and `openapi-spec-validator`. Each step says what it
 //! is for; a step whose result is already there costs milliseconds.
 
 use std::path::PathBuf;

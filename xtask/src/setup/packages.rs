@@ -47,7 +47,9 @@ pub fn missing(purpose: For, route: Route) -> Vec<Missing> {
         let python = Path::new("/usr/bin/python3").exists();
         list.need(python, "python3", "the system calls that the agent's unit allows");
         list.need(program("dpkg"), "dpkg", "the test of the Debian package");
-        list.need(program("curl"), "curl", "the store's tests");
+        list.need(program("curl"), "curl", "the tests of the store and the status");
+        let prometheus = program("promtool") && program("prometheus");
+        list.need(prometheus, "prometheus", "the tests of metrics, rules and dashboards");
     }
     list.0
 }

@@ -36,7 +36,40 @@ pub const KEYS: &[Key] = &[
         "Where it is served. While the default address is in use the agent warns and goes on \
          without, but what is said here must be free.",
     )
-    .allowing("IP:PORT of this host, or \"\" for nowhere"),
+    .allowing("IP:PORT of this host, or \"\" for nowhere; beyond loopback with token and TLS"),
+    Key::text(
+        "status.token_file",
+        "",
+        "File with the token that requests must have (Authorization: Bearer), one line, readable \
+         by its owner alone; or a systemd credential.",
+    )
+    .without_default("no token", "\"credential:status-token\"")
+    .allowing("a path, or credential:NAME"),
+    Key::text("status.tls_cert_file", "", "The agent's certificate for https; needs its key, too.")
+        .without_default("no TLS", "\"/etc/flow-agent/status.pem\"")
+        .allowing("the path of a file in PEM"),
+    Key::text("status.tls_key_file", "", "Its key.")
+        .without_default("no TLS", "\"/etc/flow-agent/status.key\"")
+        .allowing("the path of a file in PEM"),
+    Key::whole(
+        "status.requests_per_second",
+        "",
+        "200",
+        (1, 1_000_000),
+        "Requests of one client in the long run; more are answered with 429.",
+    ),
+    Key::whole(
+        "status.max_connections",
+        "",
+        "256",
+        (1, 65_536),
+        "Connections at one time; more are closed.",
+    ),
+    Key::switch(
+        "status.pprof",
+        "false",
+        "Profiles of the agent may be asked for at /debug/pprof (status.md).",
+    ),
     Key::text("delivery.user", "", "User of the store.")
         .without_default("that of the URL, or the server's default one", "\"flows\"")
         .allowing("a name without control characters"),
