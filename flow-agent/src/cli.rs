@@ -13,12 +13,16 @@ use flow_agent::store::LEAST_MEMORY_MIB;
 mod access;
 #[cfg(feature = "live")]
 mod config;
+#[cfg(feature = "live")]
+mod look;
 mod quarantine;
 mod schema;
 
 pub use access::AccessArgs;
 #[cfg(feature = "live")]
 pub use config::{ConfigCommand, run as configure};
+#[cfg(feature = "live")]
+pub use look::{CheckArgs, ExplainArgs, ReconcileArgs};
 pub use quarantine::{QuarantineArgs, QuarantineCommand};
 pub use schema::SchemaCommand;
 
@@ -51,6 +55,12 @@ pub enum Command {
     #[cfg(feature = "live")]
     #[command(subcommand)]
     Cache(CacheCommand),
+    /// Say whether an agent would work here: kernel, privileges, interfaces, disks, clock, store
+    #[cfg(feature = "live")]
+    Check(CheckArgs),
+    /// Compare the running agent's ledger with the drivers' counters, and explain the difference
+    #[cfg(feature = "live")]
+    Reconcile(ReconcileArgs),
     /// Say where a flow is: kernel tables, cache, batches, store; and why it may be missing
     #[cfg(feature = "live")]
     Explain(ExplainArgs),
@@ -384,23 +394,4 @@ pub struct SelectionArgs {
     /// All flows
     #[arg(long)]
     pub all: bool,
-}
-
-/// Arguments of `flow-agent explain`.
-#[cfg(feature = "live")]
-#[derive(Debug, Args)]
-pub struct ExplainArgs {
-    /// Which agent
-    #[command(flatten)]
-    pub agent: AgentArgs,
-    /// As JSON
-    #[arg(long)]
-    pub json: bool,
-    /// PROTOCOL,END,END
-    #[arg(
-        value_name = "FLOW",
-        help = "PROTOCOL,END,END: tcp,10.0.0.1:443,10.0.0.2:51234, either end first; \
-          udp,[2001:db8::1]:53,[2001:db8::2]:4000; icmp,10.0.0.1,10.0.0.2"
-    )]
-    pub flow: String,
 }
