@@ -130,7 +130,7 @@ fn the_journal_gets_fields() -> Result<()> {
         };
         let entry = String::from_utf8_lossy(&datagram[..length]).into_owned();
         // A name, the length of the value, the value.
-        let warning = "PRIORITY\n\u{1}\0\0\0\0\0\0\04\n";
+        let warning = "PRIORITY\n\u{1}\0\0\0\0\0\0\0\u{34}\n";
         for field in [warning, "SYSLOG_IDENTIFIER\n", "flow-agent\n", "flow_agent::run", WARNING] {
             assert!(entry.contains(field), "{format}: no {field}: {entry:?}");
         }
