@@ -14,6 +14,7 @@ use crate::enrich::EnrichConfig;
 use crate::filter::Rules;
 use crate::host::check_name;
 use crate::pressure::PressureLimits;
+use crate::privileges::CapabilityChoice;
 use crate::schema::Retention;
 use crate::sink::{SinkError, StoreTarget};
 use crate::spool::SpoolSettings;
@@ -116,6 +117,8 @@ pub struct Config {
     pub rules: Rules,
     /// They are left out.
     pub exclude_own_traffic: bool,
+    /// Which capabilities are kept.
+    pub capabilities: CapabilityChoice,
     /// Where the status is served.
     pub status: StatusListen,
     /// When the cache is made smaller for lack of memory; none for never.
@@ -177,6 +180,9 @@ impl Settings {
             stop_patience: STOP_PATIENCE,
             rules: rules::check(self.filter, self.sampling_mode, self.sampling_rate)?,
             exclude_own_traffic: self.exclude_own_traffic.is_none_or(|said| said.value),
+            capabilities: self
+                .capabilities
+                .map_or(Ok(CapabilityChoice::default()), capabilities)?,
             status: StatusListen::check(self.status_listen)?,
             memory: memory::check(self.memory)?,
             retention: self.retention.check()?,
@@ -215,6 +221,14 @@ fn attach_mode(Said { value, place }: Said<String>) -> Result<AttachMode, Config
         place,
         value: format!("{value:?}"),
         allowed: "auto, xdp, xdp-generic or tc".into(),
+    })
+}
+
+fn capabilities(Said { value, place }: Said<String>) -> Result<CapabilityChoice, ConfigError> {
+    use CapabilityChoice::{Auto, Drop, Keep};
+    [Auto, Drop, Keep].into_iter().find(|choice| choice.label() == value).ok_or_else(|| {
+        let value = format!("{value:?}");
+        ConfigError::Value { place, value, allowed: "\"auto\", \"drop\" or \"keep\"".into() }
     })
 }
 

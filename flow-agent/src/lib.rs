@@ -35,6 +35,8 @@ mod mapped;
 pub mod names;
 #[cfg(feature = "live")]
 pub mod pressure;
+#[cfg(feature = "live")]
+pub mod privileges;
 pub mod record;
 #[cfg(feature = "live")]
 mod reload;

@@ -10,7 +10,7 @@ use crate::Error;
 use crate::analytics::{Learned, NeighbourWatch};
 use crate::attach::{
     AttachError, Attacher, Hooks, Interface, Kernel, Missing, Numbers, PinFolder, Scan, TableSize,
-    Watcher,
+    Watcher, has_tcx,
 };
 use crate::cache::Memory;
 use crate::clock::wall_clock;
@@ -20,6 +20,7 @@ use crate::enrich::Enrichment;
 use crate::filter::OwnConnections;
 use crate::host::online_cpus;
 use crate::names::{NameBook, Names};
+use crate::privileges::{Privileges, System};
 use crate::reload::Reloader;
 use crate::shutdown::Requests;
 use crate::state::{Initiators, Keeper, ListeningPorts, Part};
@@ -55,28 +56,31 @@ const STATE_PATIENCE: Duration = Duration::from_secs(5);
 /// not take everything at the end.
 pub fn run(
     source: Source,
-    shutdown: impl FnOnce() -> std::io::Result<Requests>,
+    shutdown: impl FnOnce() -> std::io::Result<Requests> + Send,
 ) -> Result<(), Error> {
     let config = &source.load()?;
     let bound = Bound::asked(config.status)?;
     raise_descriptor_limit();
+    let system = System { root: rustix::process::geteuid().is_root(), tcx: has_tcx() };
+    let privileges = Privileges::new(config.capabilities, &config.selection, system);
     let mut watcher = Watcher::new(config.selection.clone())?;
     let interfaces = first_look(&mut watcher)?;
     let names = NameBook::new(Names::new(&config.exporter, &[""; 0]));
-    let mut enrichment = Enrichment::start(config.enrich.as_ref(), &names, wall_clock)?;
+    let mut enrichment =
+        privileges.without(|| Enrichment::start(config.enrich.as_ref(), &names, wall_clock))?;
     let seed = random_seed();
     let (cpus, memory) = (online_cpus(), config.table_memory_bytes);
     let size = TableSize::of_host(cpus, interfaces.len(), config.decapsulate, memory)?;
     let mut kernel = Kernel::load(size, seed)?;
     // From here on the agent cannot be ended without removing its pins, but by a kill.
-    let requests = shutdown().map_err(Error::thread)?;
+    let requests = privileges.without(shutdown).map_err(Error::thread)?;
     let mut pins = pin(config, &kernel);
     let look = Look::new(&kernel)?;
     let mut drain = Drain::new(&mut kernel, 0)?;
     let kernel_log = KernelLog::new(&mut kernel);
 
     let own = OwnConnections::new(drain::own_connections(&mut kernel)?);
-    let store = open_store(config, own)?.kept_running()?;
+    let store = privileges.without(|| open_store(config, own)?.kept_running())?;
     let reloader = Reloader::new(source, config.clone(), store.address().port());
     drain.install_rules(reloader.rules())?;
     let rules = RulesBook::new(reloader.rules());
@@ -84,8 +88,9 @@ pub fn run(
     vitals.set_clock(drain.clock(wall_clock)?);
     let enricher = enrichment.enricher.take();
     let shards = Partition::even_parts(size, config.shards);
-    let pipeline = Pipeline::start(config, shards, seed, &names, enricher, &store)?;
-    let keeper = warm_start(config, &pipeline, &enrichment)?;
+    let pipeline =
+        privileges.without(|| Pipeline::start(config, shards, seed, &names, enricher, &store))?;
+    let keeper = privileges.without(|| warm_start(config, &pipeline, &enrichment))?;
     let most = (size.interfaces - 1) as u16; // number 0 is for packets of unknown interfaces
     let mut numbers = Numbers::new(most, cool_down(config), names.clone());
     let mut intake = pipeline.cache.intake(drain.partition(shards));
@@ -99,7 +104,7 @@ pub fn run(
         }
         .run(parent);
     }
-    let neighbours = watch_neighbours(config, &pipeline)?;
+    let neighbours = privileges.without(|| watch_neighbours(config, &pipeline))?;
     let mut meter = MeterLoop {
         names,
         neighbours,
@@ -128,9 +133,12 @@ pub fn run(
         look,
         tables: size,
         enrich: enrichment.stats.clone(),
+        privileges,
     };
-    let observers = observed.start(&meter, &pipeline)?;
-    let mut attacher = Attacher::start(hooks, interfaces, watcher).map_err(Error::thread)?;
+    let observers = privileges.without(|| observed.start(&meter, &pipeline))?;
+    let attacher = Attacher::start(hooks, interfaces, watcher, privileges);
+    let mut attacher = attacher.map_err(Error::thread)?;
+    privileges.give_up(); // the thread that attaches has its own
     if let Some(pins) = &mut pins {
         pins.keep();
     }

@@ -46,6 +46,11 @@ impl InterfaceSpec {
         matches!(self.namespace, NamespaceSpec::One(_)) && !is_glob(&self.name)
     }
 
+    /// True when it is looked for in the agent's own namespace alone.
+    pub fn is_own(&self) -> bool {
+        self.namespace == NamespaceSpec::One(NetworkNamespace::Own)
+    }
+
     /// True for an interface of this name in one of its namespaces.
     pub fn matches(&self, name: &str) -> bool {
         glob_matches(&self.name, name)

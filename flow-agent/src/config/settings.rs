@@ -37,7 +37,7 @@ pub const KEYS: [&str; 14] = [
 ];
 
 /// Every section, with its keys; those of `services` are free.
-pub const SECTIONS: [(&str, &[&str]); 13] = [
+pub const SECTIONS: [(&str, &[&str]); 14] = [
     (
         "filter",
         &[
@@ -50,6 +50,7 @@ pub const SECTIONS: [(&str, &[&str]); 13] = [
         ],
     ),
     ("sampling", &["mode", "rate"]),
+    ("run", &["capabilities"]),
     ("status", &["listen"]),
     (
         "memory",
@@ -114,6 +115,8 @@ pub struct Settings {
     pub sampling_rate: Option<Said<i64>>,
     /// Where the status is served, or empty for nowhere.
     pub status_listen: Option<Said<String>>,
+    /// `auto`, `drop` or `keep`.
+    pub capabilities: Option<Said<String>>,
     /// The section `memory`.
     pub memory: MemorySettings,
     /// The section `retention`.
@@ -138,6 +141,7 @@ pub struct Settings {
 struct Sections {
     filter: BTreeMap<String, Spanned<Value>>,
     sampling: BTreeMap<String, Spanned<Value>>,
+    run: BTreeMap<String, Spanned<Value>>,
     status: BTreeMap<String, Spanned<Value>>,
     memory: BTreeMap<String, Spanned<Value>>,
     analytics: BTreeMap<String, Spanned<Value>>,
@@ -203,6 +207,7 @@ impl Settings {
         let sections = [
             ("filter", sections.filter),
             ("sampling", sections.sampling),
+            ("run", sections.run),
             ("status", sections.status),
             ("memory", sections.memory),
             ("cache", sections.cache),
@@ -246,6 +251,7 @@ impl Settings {
             sampling_mode: self.sampling_mode.or(others.sampling_mode),
             sampling_rate: self.sampling_rate.or(others.sampling_rate),
             status_listen: self.status_listen.or(others.status_listen),
+            capabilities: self.capabilities.or(others.capabilities),
             memory: self.memory.or(others.memory),
             retention: self.retention.or(others.retention),
             analytics: others.analytics,
@@ -341,6 +347,7 @@ impl Settings {
         match key {
             "sampling.mode" => self.sampling_mode = Some(text(place, value)?),
             "sampling.rate" => self.sampling_rate = Some(whole_number(place, value)?),
+            "run.capabilities" => self.capabilities = Some(text(place, value)?),
             "status.listen" => self.status_listen = Some(text(place, value)?),
             _ => {
                 let known = SECTIONS

@@ -52,6 +52,7 @@ impl Config {
             ),
             ("[cache]", self.cache_section() != other.cache_section()),
             ("[batch]", self.batch != other.batch),
+            ("[run]", self.capabilities != other.capabilities),
             ("[status]", self.status != other.status),
             ("[memory]", self.memory != other.memory),
             ("[retention]", self.retention != other.retention),
@@ -112,6 +113,7 @@ mod tests {
         for (section, keys) in SECTIONS {
             let (values, named) = match section {
                 "filter" | "sampling" | "cache" => continue,
+                "run" => ("capabilities = 'keep'", "[run]"),
                 "status" => ("listen = ''", "[status]"),
                 "memory" => ("floor_flows = 7", "[memory]"),
                 "batch" => ("age_ms = 77", "[batch]"),
