@@ -1,8 +1,8 @@
-//! The Debian package, installed, run, upgraded, removed and purged, without systemd running.
+//! The packages, installed, run, upgraded, removed and (Debian) purged, without systemd running.
 //!
 //! All of it happens on an overlay of this machine's files, in namespaces of its own, with
 //! nothing of the machine mounted below it: whatever the package's scripts do stays there.
-//! Needs root, the binary, cargo and dpkg.
+//! Needs root, the binary, cargo, dpkg and rpm.
 
 use std::path::Path;
 use std::process::Command;
@@ -36,8 +36,10 @@ mount -t proc proc "$0/root/proc"
 mount -t tmpfs tmpfs "$0/root/dev"
 mknod -m 666 "$0/root/dev/null" c 1 3
 mount -t tmpfs tmpfs "$0/root/tmp"
-cp "$0/old/"*.deb "$0/root/tmp/old.deb"
-cp "$0/new/"*.deb "$0/root/tmp/new.deb"
+for kind in deb rpm; do
+    cp "$0/old/"*.$kind "$0/root/tmp/old.$kind"
+    cp "$0/new/"*.$kind "$0/root/tmp/new.$kind"
+done
 cp "$0/inside" "$0/root/tmp/inside"
 exec chroot "$0/root" /bin/sh -e /tmp/inside
 "#;
@@ -84,8 +86,54 @@ diff /tmp/before /tmp/after
 echo all of it
 "#;
 
+/// The same with the RPM package and a data base of its own; Debian's rpm knows no package that
+/// would provide what is required.
+const INSIDE_RPM: &str = r#"
+test "$(stat -f -c %T /)" = overlayfs
+rm -rf /var/lib/flow-agent /var/lib/flow-agent-store /etc/flow-agent /var/lib/rpm
+mkdir -p /tmp/db
+rpm() { command rpm --dbpath /tmp/db "$@"; }
+rpm --checksig /tmp/old.rpm | grep -q 'digests OK'
+rpm -qp --requires /tmp/old.rpm | grep -q 'libc.so.6(GLIBC_2.34)(64bit)'
+test "$(rpm -qp --queryformat '%{NAME} %{VERSION} %{BUILDHOST}' /tmp/old.rpm)" = \
+    'flow-agent 0.0.1 localhost'
+test "$(rpm -qpc /tmp/old.rpm)" = /etc/flow-agent/flow-agent.toml
+rpm -qpl /tmp/old.rpm > /tmp/list
+for file in /usr/bin/flow-agent /usr/lib/systemd/system/flow-agent.service \
+    /usr/lib/systemd/system/flow-agent-store.service /usr/lib/sysusers.d/flow-agent.conf \
+    /usr/lib/tmpfiles.d/flow-agent.conf /usr/share/man/man1/flow-agent-run.1 \
+    /usr/share/bash-completion/completions/flow-agent \
+    /usr/share/zsh/site-functions/_flow-agent \
+    /usr/share/fish/vendor_completions.d/flow-agent.fish \
+    /usr/share/doc/flow-agent/sbom.cdx.json; do
+    grep -qx "$file" /tmp/list || { echo "no $file"; exit 1; }
+done
+# The payload, read by another program.
+mkdir /tmp/payload
+(cd /tmp/payload && rpm2cpio /tmp/old.rpm | cpio -id --quiet)
+rpm --nodeps -i /tmp/old.rpm
+cmp /tmp/payload/usr/bin/flow-agent /usr/bin/flow-agent
+rpm -V --nodeps flow-agent
+test "$(stat -c '%U %a' /var/lib/flow-agent/spool)" = 'flow-agent 750'
+test "$(stat -c '%U %a' /var/lib/flow-agent-store)" = 'flow-agent-store 700'
+flow-agent schema print | grep -q 'CREATE TABLE'
+# A changed configuration and the state outlive an upgrade and a removal.
+echo 'exporter = "mine"' >> /etc/flow-agent/flow-agent.toml
+touch /var/lib/flow-agent/state
+rpm --nodeps -U /tmp/new.rpm
+test "$(rpm -q --queryformat '%{VERSION}' flow-agent)" = 9.9.9
+grep -q mine /etc/flow-agent/flow-agent.toml
+rpm --nodeps -e flow-agent
+for gone in /usr/bin/flow-agent /usr/share/doc/flow-agent /usr/lib/sysusers.d/flow-agent.conf; do
+    test ! -e $gone
+done
+test -e /var/lib/flow-agent/state
+grep -q mine /etc/flow-agent/flow-agent.toml.rpmsave
+echo all of it
+"#;
+
 #[test]
-fn the_debian_package_is_installed_upgraded_and_purged() -> Result<()> {
+fn packages_are_installed_upgraded_and_removed() -> Result<()> {
     let folder = TempDir::with_prefix("flow-package-")?;
     for name in ["layer", "root", "old", "new", "again"] {
         std::fs::create_dir(folder.path().join(name))?;
@@ -93,20 +141,30 @@ fn the_debian_package_is_installed_upgraded_and_purged() -> Result<()> {
     package(&folder.path().join("old"), "0.0.1")?;
     package(&folder.path().join("again"), "0.0.1")?;
     package(&folder.path().join("new"), "9.9.9")?;
+    let mut kinds = Vec::new();
     for file in std::fs::read_dir(folder.path().join("old"))? {
         let file = file?;
         if file.file_type()?.is_file() {
             let again = folder.path().join("again").join(file.file_name());
             let same = std::fs::read(file.path())? == std::fs::read(again)?;
             ensure!(same, "{:?} is another one each time", file.file_name());
+            kinds.push(file.path().extension().context("a kind")?.to_owned());
         }
     }
-    std::fs::write(folder.path().join("inside"), INSIDE)?;
+    kinds.sort();
+    ensure!(kinds == ["deb", "gz", "json", "rpm"], "{kinds:?}");
+    in_overlay(folder.path(), INSIDE)?;
+    in_overlay(folder.path(), INSIDE_RPM)
+}
+
+/// Runs this in an overlay of the machine's files, which is gone afterwards.
+fn in_overlay(folder: &Path, inside: &str) -> Result<()> {
+    std::fs::write(folder.join("inside"), inside)?;
     let users = std::fs::read("/etc/passwd")?;
     let output = Command::new("unshare")
         .args(["--mount", "--pid", "--fork", "--kill-child", "--net", "--propagation", "private"])
         .args(["/bin/sh", "-ec", OUTSIDE])
-        .arg(folder.path())
+        .arg(folder)
         .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
         .env("DEBIAN_FRONTEND", "noninteractive")
         .output()

@@ -47,6 +47,8 @@ pub fn missing(purpose: For, route: Route) -> Vec<Missing> {
         let python = Path::new("/usr/bin/python3").exists();
         list.need(python, "python3", "the system calls that the agent's unit allows");
         list.need(program("dpkg"), "dpkg", "the test of the Debian package");
+        list.need(program("rpm"), "rpm", "the test of the RPM package");
+        list.need(program("cpio"), "cpio", "the test of the RPM package");
         list.need(program("curl"), "curl", "the store's tests");
     }
     list.0
