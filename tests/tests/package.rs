@@ -4,21 +4,31 @@
 //! nothing of the machine mounted below it: whatever the package's scripts do stays there.
 //! Needs root, the binary, cargo, dpkg and rpm.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 use flow_tests::bin_path::flow_agent;
 use tempfile::TempDir;
 
+/// The binary without what debuggers need, which is most of it.
+fn stripped(folder: &Path) -> Result<PathBuf> {
+    let small = folder.join("small");
+    let mut strip = Command::new("strip");
+    strip.arg("--strip-debug").arg("-o").arg(&small).arg(flow_agent());
+    let status = strip.status().context("strip cannot be run: `cargo xtask setup` installs it")?;
+    ensure!(status.success(), "strip: {status}");
+    Ok(small)
+}
+
 /// Packages the binary under this version.
-fn package(out: &Path, version: &str) -> Result<()> {
+fn package(binary: &Path, out: &Path, version: &str) -> Result<()> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let output = Command::new(cargo)
         .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(".."))
         .args(["run", "--quiet", "--package", "xtask", "--", "dist", "--package-version", version])
         .arg("--binary")
-        .arg(flow_agent())
+        .arg(binary)
         .arg("--out")
         .arg(out)
         .output()?;
@@ -138,9 +148,10 @@ fn packages_are_installed_upgraded_and_removed() -> Result<()> {
     for name in ["layer", "root", "old", "new", "again"] {
         std::fs::create_dir(folder.path().join(name))?;
     }
-    package(&folder.path().join("old"), "0.0.1")?;
-    package(&folder.path().join("again"), "0.0.1")?;
-    package(&folder.path().join("new"), "9.9.9")?;
+    let binary = stripped(folder.path())?;
+    package(&binary, &folder.path().join("old"), "0.0.1")?;
+    package(&binary, &folder.path().join("again"), "0.0.1")?;
+    package(&binary, &folder.path().join("new"), "9.9.9")?;
     let mut kinds = Vec::new();
     for file in std::fs::read_dir(folder.path().join("old"))? {
         let file = file?;

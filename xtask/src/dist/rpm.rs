@@ -1,6 +1,8 @@
 //! The RPM package: the same files as the Debian one, where Fedora and its relatives have them.
 
+use std::collections::BTreeSet;
 use std::fs;
+use std::path::Path;
 
 use anyhow::{Context, Result};
 use rpm::{BuildConfig, CompressionWithLevel, Dependency, FileOptions, PackageBuilder};
@@ -9,7 +11,7 @@ use super::archive;
 use super::tree::{CONFIG, Tree};
 use crate::command;
 
-/// Folders that are gone with the package.
+/// Folders that are gone with the package, with those in them.
 const OWN: [&str; 2] = ["/etc/flow-agent", "/usr/share/doc/flow-agent"];
 
 /// The package of these files.
@@ -30,7 +32,14 @@ pub fn package(tree: &Tree, version: &str) -> Result<Vec<u8>> {
         .post_install_script(script("post")?)
         .pre_uninstall_script(script("preun")?)
         .post_uninstall_script(script("postun")?);
-    for folder in OWN {
+    let folders: BTreeSet<String> = tree
+        .0
+        .keys()
+        .flat_map(|path| Path::new(path).ancestors().skip(1))
+        .map(|folder| format!("/{}", folder.display()))
+        .filter(|folder| OWN.iter().any(|own| Path::new(folder).starts_with(own)))
+        .collect();
+    for folder in folders {
         package.with_dir_entry(FileOptions::dir(folder).permissions(0o755))?;
     }
     for (path, entry) in &tree.0 {
