@@ -9,7 +9,7 @@ use std::thread;
 
 use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities};
 
-use crate::attach::Selection;
+use crate::attach::{InterfaceSpec, Selection};
 
 /// What the configuration says (`[run] capabilities`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -117,7 +117,8 @@ impl Privileges {
 /// What is kept for these interfaces.
 fn plan(choice: CapabilityChoice, selection: &Selection, system: System) -> Plan {
     let kept = |kept, why| Plan { kept: Some(kept), why };
-    let exact = !selection.include.is_empty() && selection.include.iter().all(|it| it.is_exact());
+    let exact =
+        !selection.include.is_empty() && selection.include.iter().all(InterfaceSpec::is_exact);
     let elsewhere = selection.include.iter().any(|it| !it.is_own());
     match choice {
         CapabilityChoice::Keep => Plan { kept: None, why: "capabilities = \"keep\"" },

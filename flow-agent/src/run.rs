@@ -61,8 +61,7 @@ pub fn run(
     let config = &source.load()?;
     let bound = Bound::asked(config.status)?;
     raise_descriptor_limit();
-    let system = System { root: rustix::process::geteuid().is_root(), tcx: has_tcx() };
-    let privileges = Privileges::new(config.capabilities, &config.selection, system);
+    let privileges = privileges(config);
     let mut watcher = Watcher::new(config.selection.clone())?;
     let interfaces = first_look(&mut watcher)?;
     let names = NameBook::new(Names::new(&config.exporter, &[""; 0]));
@@ -94,16 +93,14 @@ pub fn run(
     let most = (size.interfaces - 1) as u16; // number 0 is for packets of unknown interfaces
     let mut numbers = Numbers::new(most, cool_down(config), names.clone());
     let mut intake = pipeline.cache.intake(drain.partition(shards));
-    if let Some(parent) = &config.pin_dir {
-        Recovery {
-            interfaces: &interfaces,
-            drain: &mut drain,
-            intake: &mut intake,
-            numbers: &mut numbers,
-            ledger: &pipeline.ledger,
-        }
-        .run(parent);
+    Recovery {
+        interfaces: &interfaces,
+        drain: &mut drain,
+        intake: &mut intake,
+        numbers: &mut numbers,
+        ledger: &pipeline.ledger,
     }
+    .run(config.pin_dir.as_deref());
     let neighbours = privileges.without(|| watch_neighbours(config, &pipeline))?;
     let mut meter = MeterLoop {
         names,
@@ -139,15 +136,9 @@ pub fn run(
     let attacher = Attacher::start(hooks, interfaces, watcher, privileges);
     let mut attacher = attacher.map_err(Error::thread)?;
     privileges.give_up(); // the thread that attaches has its own
-    if let Some(pins) = &mut pins {
-        pins.keep();
-    }
+    pins.iter_mut().for_each(PinFolder::keep);
     let metered = meter.live(&attacher, &pipeline, size, &requests);
-    meter.stopping();
-    tracing::info!(
-        "stopping: detaching, then everything goes to the store; waiting for it up to {} s",
-        config.stop_patience.as_secs()
-    );
+    meter.stopping(config.stop_patience);
     let detached = meter.detach(&mut attacher, &pipeline);
     pipeline.begin_stopping();
     // Two passes, one for each generation: nothing fills them any more.
@@ -168,6 +159,12 @@ pub fn run(
     drop(status);
     let closed = store.close();
     metered.and(detached).and(drained).and(stored).and(closed)
+}
+
+/// Which capabilities are given up here.
+fn privileges(config: &Config) -> Privileges {
+    let system = System { root: rustix::process::geteuid().is_root(), tcx: has_tcx() };
+    Privileges::new(config.capabilities, &config.selection, system)
 }
 
 /// Opens the store; `own` hears of the connections to it.

@@ -77,7 +77,7 @@ impl Home {
     /// Starts it with this configuration.
     fn start(&self, interfaces: &[&str], config: &str, url: &str) -> Result<Agent> {
         let file = self.path("var/flow-agent.toml").display().to_string();
-        let quarantine = self.path("var/quarantine");
+        let quarantine = self.path("var/quarantine").display().to_string();
         fs::write(&file, format!("{config}[delivery]\nquarantine_dir = {quarantine:?}\n"))?;
         let spool = self.path("var/spool").display().to_string();
         let mut arguments = vec!["--config", file.as_str(), "--store", url, "--spool-dir", &spool];

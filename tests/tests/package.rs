@@ -186,3 +186,30 @@ fn in_overlay(folder: &Path, inside: &str) -> Result<()> {
     ensure!(std::fs::read("/etc/passwd")? == users, "the machine itself was changed");
     Ok(())
 }
+
+/// Ansible reads the playbook, and the lists of tasks that it includes while it runs.
+#[test]
+fn playbooks_have_no_faults() -> Result<()> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/ansible");
+    let tasks = TempDir::with_prefix("flow-ansible-")?;
+    let all = tasks.path().join("all.yml");
+    let lists = ["upgrade.yml", "healthy.yml"].map(|list| {
+        format!("    - ansible.builtin.import_tasks: {}\n", folder.join(list).display())
+    });
+    let text = format!("- hosts: all\n  gather_facts: false\n  tasks:\n{}", lists.concat());
+    std::fs::write(&all, text)?;
+    for playbook in [folder.join("flow-agent.yml"), all] {
+        let output = Command::new("ansible-playbook")
+            .args(["--syntax-check", "--inventory"])
+            .arg(folder.join("inventory.ini"))
+            .arg(&playbook)
+            .env("LC_ALL", "C.UTF-8")
+            .output()
+            .context("ansible-playbook cannot be run: `cargo xtask setup` installs it")?;
+        let text = [output.stdout, output.stderr].concat();
+        let text = String::from_utf8_lossy(&text);
+        ensure!(output.status.success(), "{}: {text}", playbook.display());
+        ensure!(!text.contains("ERROR") && !text.contains("WARNING"), "{text}");
+    }
+    Ok(())
+}

@@ -49,6 +49,7 @@ pub fn missing(purpose: For, route: Route) -> Vec<Missing> {
         list.need(program("dpkg"), "dpkg", "the test of the Debian package");
         list.need(program("rpm"), "rpm", "the test of the RPM package");
         list.need(program("cpio"), "cpio", "the test of the RPM package");
+        list.need(program("ansible-playbook"), "ansible-core", "the check of the playbooks");
         list.need(program("curl"), "curl", "the store's tests");
     }
     list.0
