@@ -15,6 +15,8 @@ pub mod batch;
 pub mod bench;
 pub mod books;
 pub mod cache;
+#[cfg(feature = "live")]
+pub mod check;
 pub mod clock;
 pub mod community_id;
 #[cfg(feature = "live")]
@@ -37,6 +39,8 @@ pub mod names;
 pub mod pressure;
 #[cfg(feature = "live")]
 pub mod privileges;
+#[cfg(feature = "live")]
+pub mod reconcile;
 pub mod record;
 #[cfg(feature = "live")]
 mod reload;

@@ -119,7 +119,7 @@ fn plan(choice: CapabilityChoice, selection: &Selection, system: System) -> Plan
     let kept = |kept, why| Plan { kept: Some(kept), why };
     let exact =
         !selection.include.is_empty() && selection.include.iter().all(InterfaceSpec::is_exact);
-    let elsewhere = selection.include.iter().any(|it| !it.is_own());
+    let elsewhere = selection.include.iter().any(|it| !it.is_in_own_namespace());
     match choice {
         CapabilityChoice::Keep => Plan { kept: None, why: "capabilities = \"keep\"" },
         CapabilityChoice::Auto if system.root => Plan {

@@ -46,8 +46,8 @@ impl InterfaceSpec {
         matches!(self.namespace, NamespaceSpec::One(_)) && !is_glob(&self.name)
     }
 
-    /// True when it is looked for in the agent's own namespace alone.
-    pub fn is_own(&self) -> bool {
+    /// True if no other network namespace has to be joined for it.
+    pub fn is_in_own_namespace(&self) -> bool {
         self.namespace == NamespaceSpec::One(NetworkNamespace::Own)
     }
 

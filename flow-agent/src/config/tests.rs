@@ -38,6 +38,22 @@ fn the_documented_file_is_valid_and_has_every_key() {
 }
 
 #[test]
+fn the_section_run_is_checked() {
+    for (value, choice) in [
+        ("auto", CapabilityChoice::Auto),
+        ("drop", CapabilityChoice::Drop),
+        ("keep", CapabilityChoice::Keep),
+    ] {
+        let text = format!("[run]\ncapabilities = '{value}'");
+        assert_eq!(check(&text).expect("valid").capabilities, choice);
+    }
+    assert_eq!(check("").expect("valid").capabilities, CapabilityChoice::Auto);
+    let error = check("[run]\ncapabilities = 'no'").expect_err("unknown");
+    let words = "line 2: run.capabilities is \"no\"; it must be \"auto\", \"drop\" or \"keep\"";
+    assert!(error.contains(words), "{error}");
+}
+
+#[test]
 fn what_was_typed_comes_first() {
     let file = Settings::parse("shards = 3\nmax_flows = 5", "agent.toml").expect("valid");
     let typed = Settings { shards: Said::typed("--shards", Some(7)), ..Settings::default() };
@@ -127,8 +143,6 @@ fn bad_files_are_refused_by_file_line_and_key() {
         ("[batch]\nrows = 1", 2, "batch.rows is no key; the keys are target_insert_ms, min_rows"),
         ("idle_timeout = 3", 1, "idle_timeout is no key; the keys are interfaces, exclude"),
         ("[daemon]\nshards = 1", 1, "daemon is no key"),
-        ("[run]\nshards = 1", 2, "run.shards is no key; the keys are capabilities"),
-        ("[run]\ncapabilities = 'no'", 2, "must be \"auto\", \"drop\" or \"keep\""),
         ("attach = 'fast'", 1, "attach is \"fast\"; it must be auto, xdp, xdp-generic or tc"),
         ("attach = 1", 1, "attach is a whole number; it must be a text: \"...\""),
         ("store = 'ftp://x'", 1, "store: store 'ftp://x'"),

@@ -22,13 +22,14 @@ mod server;
 mod sources;
 mod spool;
 mod stored;
+mod trace;
 mod vitals;
 
 pub use client::Client;
 pub use error::StatusError;
 pub use explain::explain;
 pub use key::FlowName;
-pub use level::{FlowSummary, FoundFlow, Level};
+pub use level::{FlowSummary, FoundFlow, Level, Step};
 pub use report::cache_report;
 pub use selection::InvalidateOrder;
 pub use server::{Bound, Server};
