@@ -20,6 +20,7 @@ use crate::filter::Rules;
 use crate::host::check_name;
 use crate::logging::LogConfig;
 use crate::pressure::PressureLimits;
+use crate::privileges::CapabilityChoice;
 use crate::schema::Retention;
 use crate::sink::{SinkError, StoreTarget};
 use crate::spool::SpoolSettings;
@@ -204,6 +205,8 @@ pub struct Config {
     pub rules: Rules,
     /// They are left out.
     pub exclude_own_traffic: bool,
+    /// Which capabilities are kept.
+    pub capabilities: CapabilityChoice,
     /// Where the status is served.
     pub status: StatusListen,
     /// Who may ask for it, over what, and how much.
@@ -277,6 +280,9 @@ impl Settings {
             exclude_own_traffic: self.exclude_own_traffic.is_none_or(|said| said.value),
             status: listen,
             status_access: self.status.check((self.status_listen, listen))?,
+            capabilities: self
+                .capabilities
+                .map_or(Ok(CapabilityChoice::default()), capabilities)?,
             memory: memory::check(self.memory)?,
             retention: self.retention.check()?,
             enrich: self.enrich.check()?,
@@ -317,6 +323,14 @@ fn attach_mode(Said { value, place }: Said<String>) -> Result<AttachMode, Config
         place,
         value: format!("{value:?}"),
         allowed: "auto, xdp, xdp-generic or tc".into(),
+    })
+}
+
+fn capabilities(Said { value, place }: Said<String>) -> Result<CapabilityChoice, ConfigError> {
+    use CapabilityChoice::{Auto, Drop, Keep};
+    [Auto, Drop, Keep].into_iter().find(|choice| choice.label() == value).ok_or_else(|| {
+        let value = format!("{value:?}");
+        ConfigError::Value { place, value, allowed: "\"auto\", \"drop\" or \"keep\"".into() }
     })
 }
 

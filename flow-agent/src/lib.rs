@@ -39,6 +39,8 @@ pub mod names;
 #[cfg(feature = "live")]
 pub mod pressure;
 #[cfg(feature = "live")]
+pub mod privileges;
+#[cfg(feature = "live")]
 pub mod reconcile;
 pub mod record;
 #[cfg(feature = "live")]

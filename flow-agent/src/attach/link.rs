@@ -233,7 +233,7 @@ fn ifindex_of(name: &str) -> Option<u32> {
 }
 
 /// True if the kernel detaches TC programs when their descriptors are closed.
-pub(super) fn has_tcx() -> bool {
+pub fn has_tcx() -> bool {
     KernelVersion::current().is_ok_and(|version| version >= TCX)
 }
 
@@ -247,7 +247,8 @@ fn refuse_second_agent(interface: &Interface) -> Result<(), AttachError> {
         (TcAttachType::Ingress, names::TC_INGRESS, IngressHook::Tc.label()),
         (TcAttachType::Egress, names::TC_EGRESS, EGRESS),
     ] {
-        // A kernel that does not answer this refuses the attaching, too.
+        // A kernel that does not answer this refuses the attaching, too; or CAP_NET_ADMIN was
+        // given up: then the interface is one that was there at the start, and has come back.
         let Ok((_, programs)) = SchedClassifier::query_tcx(&interface.name, side) else { continue };
         if programs.iter().any(|program| program.name_as_str() == Some(name)) {
             return Err(AttachError::AlreadyMetered { interface: interface.to_string(), hook });

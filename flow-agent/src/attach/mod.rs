@@ -29,7 +29,7 @@ pub use attacher::Attacher;
 pub use features::{Channels, VLAN_FEATURES, XdpFeatures};
 pub use hooks::Hooks;
 pub use interface::{Interface, Place};
-pub use link::IngressHook;
+pub use link::{IngressHook, has_tcx};
 pub use link_state::link_states;
 pub use load::Kernel;
 pub use metered::{MeteredBook, MeteredInterface, MeteredList, RefusedInterface};

@@ -142,10 +142,11 @@ impl Key {
 }
 
 /// A section and what it is for, in the order in which they are printed.
-pub const SECTIONS: [(&str, &str); 14] = [
+pub const SECTIONS: [(&str, &str); 15] = [
     ("filter", "What is metered; default: everything. See \"Filters\"."),
     ("sampling", "Meter 1 in so many; default: all packets. See \"Filters\"."),
     ("log", "What the agent says of itself on its standard error. See \"Logs\"."),
+    ("run", "What the running agent may do. See \"Privileges\"."),
     ("status", "Status, metrics and questions over HTTP (status.md)."),
     ("cache", "The flow cache. See \"The cache\"."),
     ("memory", "When the cache is made smaller for lack of memory. See \"Memory\"."),

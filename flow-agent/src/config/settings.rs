@@ -59,6 +59,8 @@ pub struct Settings {
     pub sampling_rate: Option<Said<i64>>,
     /// Where the status is served, or empty for nowhere.
     pub status_listen: Option<Said<String>>,
+    /// `auto`, `drop` or `keep`.
+    pub capabilities: Option<Said<String>>,
     /// The rest of the section `status`.
     pub status: StatusSettings,
     /// The section `memory`.
@@ -191,6 +193,7 @@ impl Settings {
         match key {
             "sampling.mode" => self.sampling_mode = Some(text(place, value)?),
             "sampling.rate" => self.sampling_rate = Some(whole_number(place, value)?),
+            "run.capabilities" => self.capabilities = Some(text(place, value)?),
             "status.listen" => self.status_listen = Some(text(place, value)?),
             "log.format" => self.log.format = Some(text(place, value)?),
             "log.level" => self.log.level = Some(text(place, value)?),

@@ -36,6 +36,22 @@ fn an_empty_file_is_the_default() {
 }
 
 #[test]
+fn the_section_run_is_checked() {
+    for (value, choice) in [
+        ("auto", CapabilityChoice::Auto),
+        ("drop", CapabilityChoice::Drop),
+        ("keep", CapabilityChoice::Keep),
+    ] {
+        let text = format!("[run]\ncapabilities = '{value}'");
+        assert_eq!(check(&text).expect("valid").capabilities, choice);
+    }
+    assert_eq!(check("").expect("valid").capabilities, CapabilityChoice::Auto);
+    let error = check("[run]\ncapabilities = 'no'").expect_err("unknown");
+    let words = "line 2: run.capabilities is \"no\"; it must be \"auto\", \"drop\" or \"keep\"";
+    assert!(error.contains(words), "{error}");
+}
+
+#[test]
 fn the_section_spool_is_checked_and_the_command_line_comes_first() {
     use crate::spool::{Fsync, Full, SpoolSettings};
     assert_eq!(check("").expect("valid").spool, SpoolSettings::default());
@@ -111,7 +127,7 @@ fn bad_files_are_refused_by_file_line_and_key() {
         ("[batch]\ntarget_insert_ms = 0", 2, "target_insert_ms is 0; it must be 1 to 60000"),
         ("[batch]\nrows = 1", 2, "batch.rows is no key"),
         ("idle_timeout = 3", 1, "idle_timeout is no key; did you mean idle_timeout_s?"),
-        ("[run]\nshards = 1", 1, "run is no key"),
+        ("[daemon]\nshards = 1", 1, "daemon is no key"),
         ("attach = 'fast'", 1, "attach is \"fast\"; it must be auto, xdp, xdp-generic or tc"),
         ("attach = 1", 1, "attach is a whole number; it must be a text: \"...\""),
         ("store = 'ftp://x'", 1, "store: store 'ftp://x'"),

@@ -104,10 +104,14 @@ impl MeterLoop {
         }
     }
 
-    /// Says that the agent is about to detach.
-    pub fn stopping(&self) {
+    /// Says that the agent is about to detach, and how long it waits for the store then.
+    pub fn stopping(&self, patience: Duration) {
         self.vitals.set_phase(Phase::Stopping);
         Manager::stopping();
+        tracing::info!(
+            "stopping: detaching, then everything goes to the store; waiting for it up to {} s",
+            patience.as_secs()
+        );
     }
 
     /// Detaches everything, and drains meanwhile.

@@ -15,6 +15,7 @@ use crate::config::{Config, ConfigBook};
 use crate::drain::Look;
 use crate::enrich::EnrichStats;
 use crate::pressure::{Pressure, PressureBook, Reader, Resizable};
+use crate::privileges::Privileges;
 use crate::status::{Access, Bound, RulesBook, Server, Sources, Vitals};
 
 /// How long the cache may take to answer a question of the status.
@@ -33,6 +34,7 @@ pub struct Observed<'a> {
     pub look: Look,
     pub tables: TableSize,
     pub enrich: EnrichStats,
+    pub privileges: Privileges,
 }
 
 /// The running observers; they end when they are dropped.
@@ -75,6 +77,7 @@ impl Observed<'_> {
             pressure: pressure.as_ref().map_or_else(PressureBook::default, Pressure::book),
             analytics: pipeline.analytics().map(Analytics::view),
             enrich: self.enrich,
+            privileges: self.privileges,
             exporter: config.exporter.clone(),
             patience: ANSWER,
         };

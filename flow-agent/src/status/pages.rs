@@ -69,6 +69,7 @@ pub fn status(sources: &Sources) -> Value {
         "spool": super::spool::section(sources),
         "delivery": super::delivery::section(sources),
         "memory": memory(sources),
+        "capabilities": capabilities(sources),
         "packets": {
             "seen": packets(|entry| *entry == Entry::Seen),
             "metered": packets(|entry| *entry == Entry::Metered),
@@ -115,6 +116,17 @@ fn memory(sources: &Sources) -> Value {
         "configured_flows": state.configured_flows,
         "shrinks": state.shrinks,
         "regrows": state.regrows,
+    })
+}
+
+/// What the threads may still do, and why.
+fn capabilities(sources: &Sources) -> Value {
+    let held = crate::privileges::held().unwrap_or_default();
+    let threads = held.into_iter().map(|(thread, kept)| json!({ "thread": thread, "kept": kept }));
+    json!({
+        "choice": sources.privileges.choice().label(),
+        "why": sources.privileges.why(),
+        "threads": threads.collect::<Vec<_>>(),
     })
 }
 

@@ -17,6 +17,7 @@ use crate::latency::Latency;
 use crate::ledger::Ledger;
 use crate::names::NameBook;
 use crate::pressure::PressureBook;
+use crate::privileges::Privileges;
 use crate::sink::{DeliveryBook, Endpoints};
 use crate::spool::SpoolStatus;
 use crate::store::StoreRuns;
@@ -84,6 +85,8 @@ pub struct Sources {
     pub analytics: Option<View>,
     /// What the caches of the enrichment have done.
     pub enrich: EnrichStats,
+    /// Which capabilities are kept.
+    pub privileges: Privileges,
     /// This host's name in the rows.
     pub exporter: String,
     /// How long the cache may take to answer.

@@ -30,6 +30,13 @@ pub const KEYS: &[Key] = &[
     )
     .live(),
     Key::whole("log.repeat_interval_s", "s", "60", (1, 3600), "The interval.").live(),
+    Key::word(
+        "run.capabilities",
+        &["auto", "drop", "keep"],
+        "\"auto\"",
+        "Whether capabilities are kept once everything is attached; auto: as few as the \
+         interfaces allow.",
+    ),
     Key::text(
         "status.listen",
         "\"127.0.0.1:9469\"",
