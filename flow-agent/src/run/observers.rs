@@ -15,7 +15,7 @@ use crate::config::Config;
 use crate::drain::Look;
 use crate::enrich::EnrichStats;
 use crate::pressure::{Pressure, PressureBook, Reader, Resizable};
-use crate::status::{Bound, RulesBook, Server, Sources, Vitals};
+use crate::status::{Bound, History, RulesBook, Server, Sources, Vitals};
 
 /// How long the cache may take to answer a question of the status.
 const ANSWER: Duration = Duration::from_secs(5);
@@ -73,6 +73,7 @@ impl Observed<'_> {
             pressure: pressure.as_ref().map_or_else(PressureBook::default, Pressure::book),
             analytics: pipeline.analytics().map(Analytics::view),
             enrich: self.enrich,
+            history: Arc::new(History::default()),
             exporter: config.exporter.clone(),
             patience: ANSWER,
         };

@@ -92,6 +92,16 @@ pub fn of(key: &FlowKey) -> FlowName {
     FlowName { ends: [(src, key.src_port), (dst, key.dst_port)], ..name }
 }
 
+/// The name of the flow of a record.
+pub fn of_record(record: &FlowRecord) -> FlowName {
+    let address = |octets: [u8; 16]| IpAddr::from(octets).to_canonical();
+    let [src, dst] = [record.src, record.dst].map(address);
+    FlowName {
+        protocol: record.protocol,
+        ends: [(src, record.src_port), (dst, record.dst_port)],
+    }
+}
+
 /// As rows have it: IPv4 mapped.
 pub fn octets(address: IpAddr) -> [u8; 16] {
     match address {

@@ -4,15 +4,21 @@
 //! ever waits for a client: everything is read from handles, and what takes long runs in a
 //! few threads of the server's own.
 
+mod alerts;
 mod client;
 mod delivery;
 mod error;
 mod explain;
 mod find;
 mod findings;
+mod flow_search;
+mod history;
 mod key;
 mod level;
 pub mod metrics;
+
+mod overview;
+mod page;
 mod pages;
 mod reasons;
 mod report;
@@ -22,15 +28,18 @@ mod server;
 mod sources;
 mod spool;
 mod stored;
+mod traffic;
 mod vitals;
 
 pub use client::Client;
 pub use error::StatusError;
 pub use explain::explain;
+pub use history::History;
 pub use key::FlowName;
 pub use level::{FlowSummary, FoundFlow, Level};
 pub use report::cache_report;
 pub use selection::InvalidateOrder;
 pub use server::{Bound, Server};
 pub use sources::{RulesBook, Sources};
+pub use traffic::TrafficBook;
 pub use vitals::{DrainFigures, Phase, Vitals};
