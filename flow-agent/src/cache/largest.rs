@@ -49,7 +49,7 @@ impl CacheControl {
             shard.add_largest(slots, &wanted, most, found);
             if end >= shard.slots() {
                 for record in &mut found.flows {
-                    record.shift(moment.drift_ns);
+                    record.settle_times(moment.drift_ns);
                 }
             }
             end

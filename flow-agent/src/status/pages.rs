@@ -200,7 +200,7 @@ pub fn latency(sources: &Sources, buckets: bool) -> Value {
         .map(|(stage, histogram)| {
             let mut page = quantiles(histogram);
             if buckets {
-                page["buckets"] = powers_of_two(histogram).into();
+                page["buckets"] = json!(powers_of_two(histogram));
             }
             (stage.label().to_owned(), page)
         })

@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::net::IpAddr;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,10 +16,14 @@ use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 
 use super::find::in_process;
+use super::flow_search::{self, Search};
 use super::reasons::reasons;
 use super::selection::InvalidateOrder;
 use super::stored::in_store;
-use super::{FlowName, FoundFlow, Sources, StatusError, findings, metrics, pages, spool};
+use super::{
+    FlowName, FoundFlow, Sources, StatusError, findings, history, metrics, overview, page, pages,
+    spool,
+};
 
 /// The largest body of a request.
 const MAX_BODY: usize = 16 << 10;
@@ -55,7 +60,8 @@ impl From<StatusError> for Refusal {
 }
 
 /// Every path, with its methods.
-const PATHS: [(&str, &str); 15] = [
+const PATHS: [(&str, &str); 19] = [
+    ("/", "GET, HEAD"),
     ("/healthz", "GET, HEAD"),
     ("/readyz", "GET, HEAD"),
     ("/metrics", "GET, HEAD"),
@@ -70,6 +76,9 @@ const PATHS: [(&str, &str); 15] = [
     ("/api/v1/top", "GET, HEAD"),
     ("/api/v1/enrichment", "GET, HEAD"),
     ("/api/v1/flows", "GET, HEAD"),
+    ("/api/v1/flows/open", "GET, HEAD"),
+    ("/api/v1/history", "GET, HEAD"),
+    ("/api/v1/overview", "GET, HEAD"),
     ("/api/v1/cache/invalidate", "POST"),
 ];
 
@@ -101,6 +110,9 @@ async fn answer(
 ) -> Result<Page, Refusal> {
     check_host(&parts.headers)?;
     let path = parts.uri.path();
+    if let Some(page) = page::answer(&parts.method, path, &parts.headers) {
+        return Ok(page);
+    }
     let Some((_, methods)) = PATHS.iter().find(|(known, _)| *known == path) else {
         let known = PATHS.map(|(path, _)| path).join(", ");
         let problem = format!("there is no page {path}; there are {known}");
@@ -115,6 +127,10 @@ async fn answer(
     match path {
         "/api/v1/flows" => query.only(&["key", "store"])?,
         "/api/v1/cache" => query.only(&["details"])?,
+        "/api/v1/flows/open" => query.only(&["search", "limit"])?,
+        "/api/v1/history" => query.only(&["hours"])?,
+        "/api/v1/overview" => query.only(&["since"])?,
+        "/api/v1/latency" => query.only(&["buckets"])?,
         _ => query.only(&[])?,
     }
     let page = match path {
@@ -126,7 +142,7 @@ async fn answer(
         }
         "/api/v1/ledger" => json_page(StatusCode::OK, &pages::ledger(sources)),
         "/api/v1/spool" => json_page(StatusCode::OK, &spool::page(sources)),
-        "/api/v1/latency" => json_page(StatusCode::OK, &pages::latency(sources)),
+        "/api/v1/latency" => json_page(StatusCode::OK, &pages::latency(sources, query.switch("buckets", false)?)),
         "/api/v1/interfaces" => json_page(StatusCode::OK, &pages::interfaces(sources)),
         "/api/v1/events" => json_page(StatusCode::OK, &findings::events(sources)),
         "/api/v1/devices" => json_page(StatusCode::OK, &findings::devices(sources)),
@@ -136,6 +152,23 @@ async fn answer(
             let details = query.switch("details", false)?;
             let page = work(sources, workers, move |sources| pages::cache(sources, details));
             json_page(StatusCode::OK, &page.await??)
+        }
+        "/api/v1/flows/open" => {
+            let most = query.number("limit", 100, 1..=flow_search::MOST as u64)?;
+            let names = sources.names.current();
+            let search = Search::parse(query.get("search").unwrap_or_default(), &names);
+            let search = search.map_err(bad)?;
+            let job = move |sources: &Sources| flow_search::page(sources, &search, most as usize);
+            json_page(StatusCode::OK, &work(sources, workers, job).await??)
+        }
+        "/api/v1/history" => {
+            let span = history::span(query.get("hours")).map_err(bad)?;
+            json_page(StatusCode::OK, &history::page(sources, span).await?)
+        }
+        "/api/v1/overview" => {
+            let since = query.number("since", 0, 0..=u64::MAX)?;
+            let page = work(sources, workers, move |sources| overview::overview(sources, since));
+            json_page(StatusCode::OK, &page.await?)
         }
         "/api/v1/flows" => flows(sources, workers, &query).await?,
         _ => invalidate(sources, workers, &parts.headers, body).await?,
@@ -187,6 +220,14 @@ impl Query {
 
     fn get(&self, wanted: &str) -> Option<&str> {
         self.0.iter().find(|(name, _)| name == wanted).map(|(_, value)| value.as_str())
+    }
+
+    fn number(&self, name: &str, default: u64, allowed: RangeInclusive<u64>) -> Result<u64, Refusal> {
+        let Some(text) = self.get(name) else { return Ok(default) };
+        text.parse().ok().filter(|number| allowed.contains(number)).ok_or_else(|| {
+            let (least, most) = allowed.into_inner();
+            bad(format!("{name} is {text:?}; it must be {least} to {most}"))
+        })
     }
 
     fn switch(&self, name: &str, default: bool) -> Result<bool, Refusal> {
