@@ -48,6 +48,8 @@ pub fn missing(purpose: For, route: Route) -> Vec<Missing> {
         list.need(python, "python3", "the system calls that the agent's unit allows");
         list.need(program("dpkg"), "dpkg", "the test of the Debian package");
         list.need(program("curl"), "curl", "the store's tests");
+        list.need(program("chromium"), "chromium", "the tests of the page");
+        list.need(program("chromedriver"), "chromium-driver", "the tests of the page");
     }
     list.0
 }

@@ -188,6 +188,29 @@ mod tests {
     }
 
     #[test]
+    fn every_reason_of_the_ledger_has_its_meaning_on_the_page() {
+        use flow_common::{Lost, NotMetered};
+
+        use crate::ledger::{Entry, LostRecord};
+        use crate::spool::LossReason;
+
+        let script = include_str!("assets/js/ledger.js");
+        let spool = LossReason::ALL.map(LostRecord::Spool).into_iter();
+        let records = spool.chain([LostRecord::Quarantined, LostRecord::Uncertain]);
+        let not_metered = (0..NotMetered::COUNT as u8).map(Entry::NotMetered);
+        let lost = (0..Lost::COUNT as u8).map(Entry::Lost);
+        let others = [Entry::Seen, Entry::Metered, Entry::Drained, Entry::Recovered, Entry::Spooled];
+        let others = others.into_iter().chain([Entry::Acknowledged, Entry::FragmentWithoutPorts]);
+        let all = not_metered.chain(lost).chain(records.map(Entry::LostRecord)).chain(others);
+        for entry in all {
+            let (stage, reason) = entry.labels();
+            let line = format!("[\"{stage}\", \"{reason}\", \"");
+            let (_, meaning) = script.split_once(&line).unwrap_or_else(|| panic!("no {line}"));
+            assert!(!meaning.starts_with('"'), "{line}");
+        }
+    }
+
+    #[test]
     fn the_vendored_files_are_those_of_the_table() {
         let table = include_str!("assets/vendor/README.md");
         for asset in ASSETS.iter().filter(|asset| asset.path.contains("/vendor/")) {

@@ -46,6 +46,7 @@ async function tick() {
   try {
     const page = await get(`/api/v1/overview?since=${traffic.since()}`);
     show(page);
+    if (turn === 0) performance.mark("first values");
     here();
     for (const id of turn % SELDOM === 0 ? seen : []) {
       if (turn > 0 && (id !== "history" || turn % RARELY === 0)) await parts(id);
@@ -71,7 +72,7 @@ function show(page) {
   $("version").textContent = status.version;
   alerts.update(page.alerts);
   for (const part of [traffic, top, stages, latency, ledger]) part.update(page);
-  document.body.dataset.turn = turn + 1;
+  document.body.dataset.turn = turn + 1; // For tests.
 }
 
 function here() {
