@@ -89,7 +89,7 @@ impl Browser {
                 let complaints = self.complaints()?.join("\n");
                 bail!("not so within {limit:?}: {script}\nthe browser says:\n{complaints}");
             }
-            self.runtime.block_on(tokio::time::sleep(TICK));
+            self.runtime.block_on(async { tokio::time::sleep(TICK).await });
         }
     }
 

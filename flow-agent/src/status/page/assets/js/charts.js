@@ -52,11 +52,19 @@ addEventListener("theme", () => {
   for (const chart of drawn) chart.draw();
 });
 
+/** A tick of an axis of time, `step` seconds from the next. */
+function moment(tick, step) {
+  const time = new Date(tick * 1000);
+  if (step >= 86400) return time.toLocaleDateString("en-GB", { day: "numeric", month: "short" });
+  const text = time.toLocaleTimeString("en-GB");
+  return step >= 60 ? text.slice(0, 5) : text;
+}
+
 /** Two lines over time, what came in and what went out, with a legend that tells the values under
- * the pointer, else the last ones. `format` makes text of a value; `stepped` draws steps. */
+ * the pointer, else the last ones. `format` makes text of a value, `short` text of a tick. */
 export class InOut {
-  constructor(id, legend, format, label) {
-    Object.assign(this, { format, label, id });
+  constructor(id, legend, format, label, short = format) {
+    Object.assign(this, { format, label, id, short });
     this.texts = ["Received", "Sent"].map((name, at) => {
       const value = make("b", { textContent: "–" });
       const item = make("span", { className: at === 0 ? "in" : "out" }, make("i"), `${name} `, value);
@@ -83,8 +91,8 @@ export class InOut {
       scales: { y: { range: (_, __, most) => [0, most > 0 ? most * 1.1 : 1] } },
       series: [{}, line("--in"), line("--out")],
       axes: [
-        axis({ space: 70, size: 28 }),
-        axis({ size: 74, space: 36, values: (_, ticks) => ticks.map((tick) => this.format(tick)) }),
+        axis({ space: 76, size: 26, values: (_, ticks, __, ___, step) => ticks.map((tick) => moment(tick, step)) }),
+        axis({ size: 78, space: 34, values: (_, ticks) => ticks.map((tick) => this.short(tick)) }),
       ],
       hooks: { setCursor: [(plot) => this.tell(plot.cursor.idx)] },
     };
@@ -144,7 +152,7 @@ export class Bars {
         },
       ],
       axes: [
-        axis({ space: 56, size: 28, incrs: [1, 2, 4, 8], values: (_, ticks) => ticks.map(name) }),
+        axis({ space: 56, size: 26, incrs: [1, 2, 4, 8], values: (_, ticks) => ticks.map(name) }),
         axis({ size: 56, space: 36, values: (_, ticks) => ticks.map((tick) => (Number.isInteger(tick) ? tick.toLocaleString("en-US") : "")) }),
       ],
       hooks: { setCursor: [(plot) => this.tell(plot.cursor.idx)] },

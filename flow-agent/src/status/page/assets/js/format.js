@@ -18,7 +18,7 @@ const known = (value) => typeof value === "number" && Number.isFinite(value);
 /** A count, in thousands: 1.23 M. */
 export function count(value) {
   if (!known(value)) return "–";
-  if (Math.abs(value) < 10000) return String(Math.round(value * 10) / 10);
+  if (Math.abs(value) < 10000) return String(Math.abs(value) < 100 ? Math.round(value * 10) / 10 : Math.round(value));
   const [number, unit] = scaled(Math.abs(value), 1000, SI);
   return `${value < 0 ? "-" : ""}${number} ${unit}`;
 }

@@ -40,8 +40,8 @@ const HURTS = new Set(["lost", "undelivered"]);
 const named = (text) => text.replaceAll("_", " ");
 
 const table = new Rows("t-ledger", (entry) => `${entry.stage} ${entry.reason}`, [
-  { kind: "w", text: (entry) => named(entry.stage) },
-  { head: true, kind: "m", text: (entry) => entry.reason },
+  { head: true, kind: "w", text: (entry) => named(entry.stage) },
+  { kind: "m", text: (entry) => entry.reason },
   { kind: "n", text: (entry) => format.whole(entry.packets), value: (entry) => entry.packets },
   { kind: "n", text: (entry) => format.octets(entry.octets), value: (entry) => entry.octets },
   { text: (entry) => entry.meaning },

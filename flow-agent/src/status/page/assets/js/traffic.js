@@ -11,7 +11,7 @@ const GAP = 3;
 
 const charts = {
   bits: new InOut("bits-chart", "bits-legend", format.bits, "Bits a second"),
-  packets: new InOut("packets-chart", "packets-legend", format.packets, "Packets a second"),
+  packets: new InOut("packets-chart", "packets-legend", format.packets, "Packets a second", (value) => `${format.count(value)}/s`),
 };
 let samples = [];
 let started = null;
