@@ -183,7 +183,9 @@ fn the_page_shows_what_the_agent_says() -> Result<()> {
     let all = |name: &str| -> Result<u64> {
         Ok(status.json("/api/v1/status")?["packets"][name].as_u64().unwrap_or_default())
     };
-    agent.wait_until("all is drained", PATIENCE, || Ok(all("seen")? > 200 && all("drained")? == all("metered")?))?;
+    agent.wait_until("all is drained", PATIENCE, || {
+        Ok(all("seen")? > 200 && all("drained")? == all("metered")?)
+    })?;
     // Emitted again and again: what was drained is in the cache a moment later.
     agent.wait_until("all is stored", PATIENCE, || {
         status.invalidate(&json!({ "all": true }))?;
@@ -225,7 +227,10 @@ fn the_page_shows_what_the_agent_says() -> Result<()> {
     let points = past["points"].as_array().context("points")?;
     let flows: u64 = points.iter().filter_map(|point| point[5].as_u64()).sum();
     assert_eq!(flows, rows, "{past}");
-    browser.wait(&format!("return document.getElementById('history-note').dataset.flows === '{flows}'"), PATIENCE)?;
+    browser.wait(
+        &format!("return document.getElementById('history-note').dataset.flows === '{flows}'"),
+        PATIENCE,
+    )?;
     // Charts are drawn: some of each canvas is not empty.
     browser.wait(
         "return ['bits-chart', 'packets-chart', 'histogram', 'history-chart'].every((id) => {
@@ -235,9 +240,11 @@ fn the_page_shows_what_the_agent_says() -> Result<()> {
          })",
         PATIENCE,
     )?;
-    let alerts = "return [...document.querySelectorAll('#alerts .alert')].map((one) => one.dataset.id)";
+    let alerts =
+        "return [...document.querySelectorAll('#alerts .alert')].map((one) => one.dataset.id)";
     let listed = status.json("/api/v1/overview")?["alerts"].clone();
-    let listed: Vec<_> = listed.as_array().context("a list")?.iter().map(|one| one["id"].clone()).collect();
+    let listed: Vec<_> =
+        listed.as_array().context("a list")?.iter().map(|one| one["id"].clone()).collect();
     assert_eq!(browser.run(alerts)?, json!(listed));
 
     looks_well(&browser, "page")?;
@@ -258,26 +265,42 @@ fn the_page_shows_what_the_agent_says() -> Result<()> {
 
 /// The table has the flows that the API has, also those that somebody looks for.
 fn the_flows_are_those_of_the_api(browser: &Browser, status: &Status) -> Result<()> {
-    let table = "return [...document.querySelectorAll('#t-flows tbody tr:not(.empty)')].map((row) =>
+    let table =
+        "return [...document.querySelectorAll('#t-flows tbody tr:not(.empty)')].map((row) =>
       [...row.querySelectorAll('data')].map((data) => Number(data.value)))";
     browser.run("document.getElementById('flows').scrollIntoView()")?;
     let mut seen = Vec::new();
     for search in ["", "udp 53", "10.77. domain", "fd00:77: udp", "10.99.0.0/16"] {
-        browser.run("const field = document.getElementById('flow-search'); field.value = ''; field.focus()")?;
+        browser.run(
+            "const field = document.getElementById('flow-search'); field.value = ''; field.focus()",
+        )?;
         browser.type_text(&format!("{search} "))?;
         let words = search.replace(' ', "%20");
         let page = status.json(&format!("/api/v1/flows/open?search={words}"))?;
         let number = |flow: &Value, name: &str| flow[name].as_u64().unwrap_or_default();
-        let flows: Vec<_> = page["flows"].as_array().context("a list")?.iter().map(|flow| {
-            json!([number(flow, "packets") + number(flow, "reverse_packets"), flow["bytes"], flow["reverse_bytes"]])
-        }).collect();
+        let flows: Vec<_> = page["flows"]
+            .as_array()
+            .context("a list")?
+            .iter()
+            .map(|flow| {
+                json!([
+                    number(flow, "packets") + number(flow, "reverse_packets"),
+                    flow["bytes"],
+                    flow["reverse_bytes"]
+                ])
+            })
+            .collect();
         seen.push(page["matching"].as_u64().unwrap_or_default());
         let wanted = serde_json::to_string(&flows)?;
-        let same = format!("{}", table.replacen("return ", "return JSON.stringify(", 1)) + &format!(") === '{wanted}'");
+        let same = format!("{}", table.replacen("return ", "return JSON.stringify(", 1))
+            + &format!(") === '{wanted}'");
         browser.wait(&same, PATIENCE).with_context(|| format!("search {search:?}"))?;
     }
     // Both ends are metered, and nothing has gone.
-    assert!(seen[0] > seen[1] && seen[1] > 0 && seen[2] > 0 && seen[3] > 0 && seen[4] == 0, "{seen:?}");
+    assert!(
+        seen[0] > seen[1] && seen[1] > 0 && seen[2] > 0 && seen[3] > 0 && seen[4] == 0,
+        "{seen:?}"
+    );
     Ok(())
 }
 
@@ -292,14 +315,18 @@ fn trouble_is_told_with_what_to_do() -> Result<()> {
     let Rig { lab, store } = rig;
     let killed = store.kill();
     traffic::ask(Ends::v4((&lab.left, 3), (&lab.right, 2), 53), 10, 2, 40, 200)?;
-    browser.wait("return document.querySelector('.alert[data-id=store_failing] code') !== null", PATIENCE)?;
+    browser.wait(
+        "return document.querySelector('.alert[data-id=store_failing] code') !== null",
+        PATIENCE,
+    )?;
     let violations = browser.violations()?;
     assert!(violations.is_empty(), "{}", violations.join("\n"));
     browser.picture(&picture("trouble"))?;
     let store = killed.start();
     browser.wait("return document.querySelector('#alerts .calm') !== null", PATIENCE)?;
     agent.stop()?;
-    let lost = sql::number(store.url(), "SELECT count() FROM flow.ledger WHERE stage = 'undelivered'")?;
+    let lost =
+        sql::number(store.url(), "SELECT count() FROM flow.ledger WHERE stage = 'undelivered'")?;
     assert_eq!(lost, 0, "what waited is stored");
     Ok(())
 }

@@ -185,7 +185,8 @@ impl Part {
                 let key = &entry.hot.key;
                 if let Some(counts) = metered.get_mut(usize::from(key.interface)) {
                     let received = key.direction == Direction::Ingress as u8;
-                    counts[usize::from(received)].add(u64::from(entry.hot.packets), entry.hot.octets);
+                    counts[usize::from(received)]
+                        .add(u64::from(entry.hot.packets), entry.hot.octets);
                     flow(entry, &self.interval);
                 }
             });

@@ -68,8 +68,7 @@ fn each_figure_has_its_alert_and_each_alert_says_what_to_do() {
 #[test]
 fn a_spool_that_fills_is_graver_the_fuller_it_is() {
     let filling = |share: f64, oldest_s| {
-        let figures =
-            Figures { disk: ((share * 1e9) as u64, 1_000_000_000), oldest_s, ..calm() };
+        let figures = Figures { disk: ((share * 1e9) as u64, 1_000_000_000), oldest_s, ..calm() };
         judge(&figures).into_iter().find(|alert| alert.id == "spool_filling")
     };
     assert_eq!(filling(0.5, 100), None);

@@ -84,7 +84,8 @@ impl Word {
             || self.protocol == Some(key.protocol)
             || self.interfaces.contains(&key.interface)
             || self.service.as_ref().is_some_and(|word| {
-                let named = |port| service(key.protocol, port).is_some_and(|name| name.contains(word));
+                let named =
+                    |port| service(key.protocol, port).is_some_and(|name| name.contains(word));
                 ports.into_iter().any(named)
             })
     }
@@ -180,7 +181,10 @@ mod tests {
 
     #[test]
     fn beginnings_of_ipv6_addresses() {
-        let key = FlowKey { src: "fd00:77::1".parse::<Ipv6Addr>().expect("an address").octets().into(), ..key() };
+        let key = FlowKey {
+            src: "fd00:77::1".parse::<Ipv6Addr>().expect("an address").octets().into(),
+            ..key()
+        };
         for word in ["fd00:", "fd00:77", "fd00:77:", "fd00:77::1", "fd00:77::/64"] {
             assert!(found(word, &key), "{word}");
         }

@@ -96,10 +96,7 @@ pub fn of(key: &FlowKey) -> FlowName {
 pub fn of_record(record: &FlowRecord) -> FlowName {
     let address = |octets: [u8; 16]| IpAddr::from(octets).to_canonical();
     let [src, dst] = [record.src, record.dst].map(address);
-    FlowName {
-        protocol: record.protocol,
-        ends: [(src, record.src_port), (dst, record.dst_port)],
-    }
+    FlowName { protocol: record.protocol, ends: [(src, record.src_port), (dst, record.dst_port)] }
 }
 
 /// As rows have it: IPv4 mapped.

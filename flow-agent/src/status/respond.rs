@@ -142,7 +142,9 @@ async fn answer(
         }
         "/api/v1/ledger" => json_page(StatusCode::OK, &pages::ledger(sources)),
         "/api/v1/spool" => json_page(StatusCode::OK, &spool::page(sources)),
-        "/api/v1/latency" => json_page(StatusCode::OK, &pages::latency(sources, query.switch("buckets", false)?)),
+        "/api/v1/latency" => {
+            json_page(StatusCode::OK, &pages::latency(sources, query.switch("buckets", false)?))
+        }
         "/api/v1/interfaces" => json_page(StatusCode::OK, &pages::interfaces(sources)),
         "/api/v1/events" => json_page(StatusCode::OK, &findings::events(sources)),
         "/api/v1/devices" => json_page(StatusCode::OK, &findings::devices(sources)),
@@ -222,7 +224,12 @@ impl Query {
         self.0.iter().find(|(name, _)| name == wanted).map(|(_, value)| value.as_str())
     }
 
-    fn number(&self, name: &str, default: u64, allowed: RangeInclusive<u64>) -> Result<u64, Refusal> {
+    fn number(
+        &self,
+        name: &str,
+        default: u64,
+        allowed: RangeInclusive<u64>,
+    ) -> Result<u64, Refusal> {
         let Some(text) = self.get(name) else { return Ok(default) };
         text.parse().ok().filter(|number| allowed.contains(number)).ok_or_else(|| {
             let (least, most) = allowed.into_inner();

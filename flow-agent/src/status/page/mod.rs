@@ -88,6 +88,7 @@ impl Asset {
 }
 
 /// True for a path of the page.
+#[cfg(test)]
 pub fn is_page(path: &str) -> bool {
     ASSETS.iter().any(|asset| asset.path == path)
 }
@@ -98,7 +99,8 @@ pub fn answer(method: &Method, path: &str, headers: &HeaderMap) -> Option<Respon
     let mut response = Response::new(Full::default());
     if method != Method::GET && method != Method::HEAD {
         *response.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
-        let problem = format!("{{\"error\":\"{path} does not take this method; it takes {METHODS}\"}}\n");
+        let problem =
+            format!("{{\"error\":\"{path} does not take this method; it takes {METHODS}\"}}\n");
         *response.body_mut() = Full::from(problem);
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         response.headers_mut().insert(ALLOW, HeaderValue::from_static(METHODS));
@@ -168,7 +170,8 @@ mod tests {
         for attribute in ["src=\"", "href=\""] {
             for rest in page.split(attribute).skip(1) {
                 let path = rest.split('"').next().expect("a quote");
-                let known = path.starts_with('#') || path.starts_with("/api/") || path == "/metrics";
+                let known =
+                    path.starts_with('#') || path.starts_with("/api/") || path == "/metrics";
                 assert!(known || is_page(path), "{path}");
             }
         }
@@ -199,7 +202,8 @@ mod tests {
         let records = spool.chain([LostRecord::Quarantined, LostRecord::Uncertain]);
         let not_metered = (0..NotMetered::COUNT as u8).map(Entry::NotMetered);
         let lost = (0..Lost::COUNT as u8).map(Entry::Lost);
-        let others = [Entry::Seen, Entry::Metered, Entry::Drained, Entry::Recovered, Entry::Spooled];
+        let others =
+            [Entry::Seen, Entry::Metered, Entry::Drained, Entry::Recovered, Entry::Spooled];
         let others = others.into_iter().chain([Entry::Acknowledged, Entry::FragmentWithoutPorts]);
         let all = not_metered.chain(lost).chain(records.map(Entry::LostRecord)).chain(others);
         for entry in all {
@@ -230,7 +234,12 @@ mod tests {
         };
         let packed = ask(ACCEPT_ENCODING, "br, GZIP;q=0.5");
         assert_eq!(packed.headers()[CONTENT_ENCODING], "gzip");
-        assert!(packed.headers()[CONTENT_SECURITY_POLICY].to_str().expect("text").starts_with("default-src 'none'"));
+        assert!(
+            packed.headers()[CONTENT_SECURITY_POLICY]
+                .to_str()
+                .expect("text")
+                .starts_with("default-src 'none'")
+        );
         let plain = ask(ACCEPT_ENCODING, "gzip; q=0, br");
         assert!(!plain.headers().contains_key(CONTENT_ENCODING));
         let name = plain.headers()[ETAG].to_str().expect("text").to_owned();
