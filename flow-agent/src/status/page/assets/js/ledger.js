@@ -44,7 +44,7 @@ const table = new Rows("t-ledger", (entry) => `${entry.stage} ${entry.reason}`, 
   { kind: "m", text: (entry) => entry.reason },
   { kind: "n", text: (entry) => format.whole(entry.packets), value: (entry) => entry.packets },
   { kind: "n", text: (entry) => format.octets(entry.octets), value: (entry) => entry.octets },
-  { text: (entry) => entry.meaning },
+  { kind: "t", text: (entry) => entry.meaning },
 ]);
 table.mark = (entry) => (entry.packets === 0 ? "zero" : HURTS.has(entry.stage) ? "hurt" : "");
 

@@ -105,7 +105,7 @@ export function update(page) {
     ["Used", format.octets(memory.used_bytes), memory.used_bytes],
     ["There is", format.octets(memory.limit_bytes), memory.limit_bytes],
     ["Of", memory.source ?? "–"],
-    ["Stalled, 10 s", `${memory.stall_percent ?? 0} %`, memory.stall_percent],
+    ["Stalled, 10 s", format.percent((memory.stall_percent ?? 0) / 100), memory.stall_percent],
     ["Cache shrunk", `${format.whole(memory.shrinks)} times`, memory.shrinks],
   ] : [["Watched", "no"]]);
   endpoints.update(status.endpoints, "No server is configured.");

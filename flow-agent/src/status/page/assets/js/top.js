@@ -33,7 +33,7 @@ const events = new Rows("t-events", (event) => event.id, [
   { kind: "w", text: (event) => format.clock(event.ts) },
   { text: (event) => event.severity },
   { kind: "w", text: (event) => event.kind.replaceAll("_", " ") },
-  { head: true, text: (event) => event.message },
+  { head: true, kind: "t", text: (event) => event.message },
 ]);
 
 export function update(page) {
