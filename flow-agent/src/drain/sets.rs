@@ -339,9 +339,12 @@ mod tests {
     fn a_thread_that_has_ended_is_not_waited_for() {
         let (done, metered) = bounded(2);
         let _queued = done.clone();
-        done.send((0, vec![Count { packets: 3, octets: 300 }])).expect("room");
+        let [sent, received] =
+            [(1, 90), (2, 210)].map(|(packets, octets)| Count { packets, octets });
+        done.send((0, vec![[sent, received]])).expect("room");
         let mut balances = [Balance::default()];
         HandedOut { metered, parts: 2 }.wait(&OneIsGone, &mut balances);
         assert_eq!(balances[0].metered, Count { packets: 3, octets: 300 });
+        assert_eq!(balances[0].received, received);
     }
 }

@@ -177,7 +177,10 @@ mod tests {
             assert!(span.hours * 3_600 / span.step_s <= 400, "{span:?}");
             let now = 1_763_690_000;
             let from = begin(span, now);
-            assert!(from % span.step_s == 0 && now - from >= span.hours * 3_600, "{span:?}");
+            assert!(
+                from.is_multiple_of(span.step_s) && now - from >= span.hours * 3_600,
+                "{span:?}"
+            );
         }
     }
 

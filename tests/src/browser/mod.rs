@@ -1,4 +1,4 @@
-//! A real browser, headless Chromium, driven over WebDriver: opens pages, asks them what they
+//! A real browser, headless Chromium, driven over `WebDriver`: opens pages, asks them what they
 //! show, and tells what it complained of. Needs Debian's chromium and chromium-driver.
 
 mod axe;
