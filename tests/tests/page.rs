@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use flow_tests::bin_path::flow_agent;
-use flow_tests::browser::Browser;
+use flow_tests::browser::{Browser, Gate};
 use flow_tests::process::Agent;
 use flow_tests::rig::Rig;
 use flow_tests::sql;
@@ -292,8 +292,8 @@ fn the_flows_are_those_of_the_api(browser: &Browser, status: &Status) -> Result<
             .collect();
         seen.push(page["matching"].as_u64().unwrap_or_default());
         let wanted = serde_json::to_string(&flows)?;
-        let same = format!("{}", table.replacen("return ", "return JSON.stringify(", 1))
-            + &format!(") === '{wanted}'");
+        let list = table.trim_start_matches("return ");
+        let same = format!("return JSON.stringify({list}) === '{wanted}'");
         browser.wait(&same, PATIENCE).with_context(|| format!("search {search:?}"))?;
     }
     // Both ends are metered, and nothing has gone.
@@ -328,5 +328,35 @@ fn trouble_is_told_with_what_to_do() -> Result<()> {
     let lost =
         sql::number(store.url(), "SELECT count() FROM flow.ledger WHERE stage = 'undelivered'")?;
     assert_eq!(lost, 0, "what waited is stored");
+    Ok(())
+}
+
+#[test]
+fn a_token_is_asked_for_and_kept() -> Result<()> {
+    let (rig, folder) = (Rig::new()?, TempDir::new()?);
+    let (agent, status) = agent(&rig, &folder)?;
+    let gate = Gate::start(status.address(), "the-token")?;
+    let browser = Browser::start()?;
+    browser.open(&gate.url())?;
+    let asks = "return document.getElementById('token-dialog').open";
+    let wrong = "return !document.getElementById('token-error').hidden";
+    browser.wait(asks, PATIENCE)?;
+    assert_eq!(browser.run(wrong)?, false, "nothing was wrong yet");
+    let violations = browser.violations()?;
+    assert!(violations.is_empty(), "{}", violations.join("\n"));
+    // The field has the focus, and Enter is enough.
+    browser.type_text("another\u{e007}")?;
+    browser.wait(&format!("{wrong} && document.getElementById('token-dialog').open"), PATIENCE)?;
+    browser.type_text("the-token\u{e007}")?;
+    let version = env!("CARGO_PKG_VERSION");
+    let values = format!("return document.getElementById('version').textContent === '{version}'");
+    browser.wait(&values, PATIENCE)?;
+    assert_eq!(browser.run(asks)?, false);
+    // It is kept, and not in the address.
+    browser.open(&gate.url())?;
+    browser.wait(&values, PATIENCE)?;
+    assert_eq!(browser.run(asks)?, false);
+    assert_eq!(browser.run("return location.href")?, format!("{}/", gate.url()));
+    agent.stop()?;
     Ok(())
 }

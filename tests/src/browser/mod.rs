@@ -4,6 +4,7 @@
 mod axe;
 mod command;
 mod driver;
+mod gate;
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -14,6 +15,7 @@ use base64::engine::general_purpose::STANDARD;
 use command::Command;
 use driver::Driver;
 use fantoccini::{Client, ClientBuilder};
+pub use gate::Gate;
 use hyper_util::client::legacy::connect::HttpConnector;
 use serde_json::{Value, json};
 use tempfile::TempDir;
