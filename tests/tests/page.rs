@@ -158,6 +158,14 @@ fn agree(browser: &Browser, status: &Status) -> Result<usize> {
 
 /// Nobody may be hindered, wide and narrow, in the light and in the dark; pictures are kept.
 fn looks_well(browser: &Browser, name: &str) -> Result<()> {
+    browser.run(
+        "const field = document.getElementById('flow-search');
+         field.value = '';
+         field.dispatchEvent(new Event('input'));
+         field.blur();
+         scrollTo({ top: 0, behavior: 'instant' });",
+    )?;
+    browser.wait("return document.querySelector('#t-flows .empty') === null", PATIENCE)?;
     for (width, height, size) in [(1440, 900, "wide"), (390, 844, "phone")] {
         for (dark, scheme) in [(false, "light"), (true, "dark")] {
             browser.look(width, height, dark)?;
