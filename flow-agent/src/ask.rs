@@ -1,12 +1,17 @@
 //! The commands that ask the running agent: arguments enter, its answer is printed.
 
+use std::time::Duration;
+
 use flow_agent::Error;
 use flow_agent::config::{DEFAULT_STATUS, Settings, Source};
 use flow_agent::host::host_name;
 use flow_agent::status::{Client, FlowName, InvalidateOrder, StatusError, cache_report};
 use serde_json::Value;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::{sleep, timeout};
 
-use crate::cli::{AgentArgs, CacheCommand, ExplainArgs, InvalidateArgs};
+use crate::cli::{AgentArgs, CacheCommand, ExplainArgs, InvalidateArgs, ReconcileArgs};
+use crate::say;
 use crate::standard_output::StandardOutput;
 
 /// `flow-agent cache ...`.
@@ -41,10 +46,35 @@ fn invalidate(args: InvalidateArgs) -> Result<(), Error> {
 
 /// `flow-agent explain`.
 pub fn explain(args: &ExplainArgs) -> Result<(), Error> {
-    let name: FlowName = args.flow.parse().map_err(|problem| StatusError::Usage { problem })?;
+    let name: FlowName =
+        args.flow.join(" ").parse().map_err(|problem| StatusError::Usage { problem })?;
     let found = client(&args.agent)?.find(&name)?;
     let json = || serde_json::to_value(&found).map_or_else(|e| e.to_string(), |v| pretty(&v));
     print(&if args.json { json() } else { flow_agent::status::explain(&found) })
+}
+
+/// `flow-agent reconcile`.
+pub fn reconcile(args: &ReconcileArgs) -> Result<(), Error> {
+    let interval = Duration::from_secs(args.seconds);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(Error::thread)?;
+    let wait = || {
+        runtime.block_on(async {
+            let interrupted = signal(SignalKind::interrupt());
+            say(&format_args!("comparing for {} s; Ctrl-C ends it sooner", args.seconds));
+            match interrupted {
+                Ok(mut interrupted) => drop(timeout(interval, interrupted.recv()).await),
+                Err(_) => sleep(interval).await,
+            }
+        });
+    };
+    let done = flow_agent::reconcile::reconcile(&client(&args.agent)?, &args.interface, wait)?;
+    let json = || serde_json::to_value(&done).map_or_else(|e| e.to_string(), |v| pretty(&v));
+    print(&if args.json { json() } else { done.text() })?;
+    match done.unexplained_interfaces {
+        0 => Ok(()),
+        interfaces => Err(Error::Unexplained { interfaces }),
+    }
 }
 
 /// Where the agent is: as typed, as in its configuration, or the usual place.

@@ -11,10 +11,14 @@ use flow_agent::sink::StoreTarget;
 use flow_agent::store::LEAST_MEMORY_MIB;
 
 mod access;
+#[cfg(feature = "live")]
+mod look;
 mod quarantine;
 mod schema;
 
 pub use access::AccessArgs;
+#[cfg(feature = "live")]
+pub use look::{CheckArgs, ExplainArgs, ReconcileArgs};
 pub use quarantine::{QuarantineArgs, QuarantineCommand};
 pub use schema::SchemaCommand;
 
@@ -47,6 +51,12 @@ pub enum Command {
     #[cfg(feature = "live")]
     #[command(subcommand)]
     Cache(CacheCommand),
+    /// Say whether an agent would work here: kernel, privileges, interfaces, disks, clock, store
+    #[cfg(feature = "live")]
+    Check(CheckArgs),
+    /// Compare the running agent's ledger with the drivers' counters, and explain the difference
+    #[cfg(feature = "live")]
+    Reconcile(ReconcileArgs),
     /// Say where a flow is: kernel tables, cache, batches, store; and why it may be missing
     #[cfg(feature = "live")]
     Explain(ExplainArgs),
@@ -373,23 +383,4 @@ pub struct SelectionArgs {
     /// All flows
     #[arg(long)]
     pub all: bool,
-}
-
-/// Arguments of `flow-agent explain`.
-#[cfg(feature = "live")]
-#[derive(Debug, Args)]
-pub struct ExplainArgs {
-    /// Which agent
-    #[command(flatten)]
-    pub agent: AgentArgs,
-    /// As JSON
-    #[arg(long)]
-    pub json: bool,
-    /// PROTOCOL,END,END
-    #[arg(
-        value_name = "FLOW",
-        help = "PROTOCOL,END,END: tcp,10.0.0.1:443,10.0.0.2:51234, either end first; \
-          udp,[2001:db8::1]:53,[2001:db8::2]:4000; icmp,10.0.0.1,10.0.0.2"
-    )]
-    pub flow: String,
 }

@@ -15,6 +15,8 @@ pub mod batch;
 pub mod bench;
 pub mod books;
 pub mod cache;
+#[cfg(feature = "live")]
+pub mod check;
 pub mod clock;
 pub mod community_id;
 #[cfg(feature = "live")]
@@ -35,6 +37,8 @@ mod mapped;
 pub mod names;
 #[cfg(feature = "live")]
 pub mod pressure;
+#[cfg(feature = "live")]
+pub mod reconcile;
 pub mod record;
 #[cfg(feature = "live")]
 mod reload;

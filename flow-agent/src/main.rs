@@ -21,6 +21,8 @@ use tracing_subscriber::EnvFilter;
 mod ask;
 mod cli;
 mod generate;
+#[cfg(feature = "live")]
+mod look;
 mod query;
 mod refused;
 mod standard_output;
@@ -67,6 +69,10 @@ fn run(command: Command) -> Result<(), Error> {
         Command::Restore(args) => restore(args),
         #[cfg(feature = "live")]
         Command::Cache(command) => ask::cache(command),
+        #[cfg(feature = "live")]
+        Command::Check(args) => look::check(args),
+        #[cfg(feature = "live")]
+        Command::Reconcile(args) => ask::reconcile(&args),
         #[cfg(feature = "live")]
         Command::Explain(args) => ask::explain(&args),
         #[cfg(feature = "live")]

@@ -31,6 +31,17 @@ pub enum IngressHook {
 }
 
 impl IngressHook {
+    /// The hook that is tried first.
+    pub const fn first_choice(interface: &Interface) -> Self {
+        match interface.mode {
+            AttachMode::Xdp => Self::NativeXdp,
+            AttachMode::XdpGeneric => Self::GenericXdp,
+            // Not on veth: native XDP there turns its peer's segmentation offload off.
+            AttachMode::Auto if interface.hardware => Self::NativeXdp,
+            AttachMode::Auto | AttachMode::Tc => Self::Tc,
+        }
+    }
+
     /// The name in messages.
     pub const fn label(self) -> &'static str {
         match self {
@@ -64,13 +75,7 @@ impl Links {
         plane: u32,
         interface: &Interface,
     ) -> Result<Self, AttachError> {
-        let ingress = match interface.mode {
-            AttachMode::Xdp => IngressHook::NativeXdp,
-            AttachMode::XdpGeneric => IngressHook::GenericXdp,
-            // Not on veth: native XDP there turns its peer's segmentation offload off.
-            AttachMode::Auto if interface.hardware => IngressHook::NativeXdp,
-            AttachMode::Auto | AttachMode::Tc => IngressHook::Tc,
-        };
+        let ingress = IngressHook::first_choice(interface);
         refuse_second_agent(interface)?;
         if interface.bond && ingress == IngressHook::NativeXdp {
             return Err(AttachError::Attach {

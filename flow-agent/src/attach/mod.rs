@@ -21,10 +21,12 @@ mod scan;
 mod shared_maps;
 mod spec;
 mod stale;
+mod survey;
 mod table_size;
 mod watch;
 
 pub use attacher::Attacher;
+pub use features::{Channels, VLAN_FEATURES, XdpFeatures};
 pub use hooks::Hooks;
 pub use interface::{Interface, Place};
 pub use link::IngressHook;
@@ -37,6 +39,7 @@ pub use pins::PinFolder;
 pub use scan::{Missing, Scan, Scanner};
 pub use spec::{InterfaceSpec, NamespaceSpec, Selection};
 pub use stale::end_counting;
+pub use survey::{Attached, Counters, Survey, holders, link_counters};
 pub use table_size::TableSize;
 pub use watch::{Watch, Watcher};
 

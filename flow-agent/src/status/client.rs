@@ -59,6 +59,14 @@ impl Client {
         self.ask(Method::GET, &format!("/api/v1/flows?key={key}"), String::new())
     }
 
+    /// A page, for example `/api/v1/ledger`.
+    ///
+    /// # Errors
+    /// No agent answers, or it refuses.
+    pub fn page(&self, path: &str) -> Result<Value, StatusError> {
+        self.ask(Method::GET, path, String::new())
+    }
+
     fn ask<T: DeserializeOwned>(
         &self,
         method: Method,

@@ -16,7 +16,6 @@ mod history;
 mod key;
 mod level;
 pub mod metrics;
-
 mod overview;
 mod page;
 mod pages;
@@ -28,6 +27,7 @@ mod server;
 mod sources;
 mod spool;
 mod stored;
+mod trace;
 mod traffic;
 mod vitals;
 
@@ -36,7 +36,7 @@ pub use error::StatusError;
 pub use explain::explain;
 pub use history::History;
 pub use key::FlowName;
-pub use level::{FlowSummary, FoundFlow, Level};
+pub use level::{FlowSummary, FoundFlow, Level, Step};
 pub use report::cache_report;
 pub use selection::InvalidateOrder;
 pub use server::{Bound, Server};

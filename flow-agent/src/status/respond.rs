@@ -22,7 +22,7 @@ use super::selection::InvalidateOrder;
 use super::stored::in_store;
 use super::{
     FlowName, FoundFlow, Sources, StatusError, findings, history, metrics, overview, page, pages,
-    spool,
+    spool, trace,
 };
 
 /// The largest body of a request.
@@ -272,11 +272,15 @@ async fn flows(
     let missing = || bad("the key is missing: /api/v1/flows?key=PROTOCOL,END,END".into());
     let name: FlowName = query.get("key").ok_or_else(missing)?.parse().map_err(bad)?;
     let ask_store = query.switch("store", true)?;
-    let mut levels = work(sources, workers, move |sources| in_process(sources, &name)).await?;
+    let look = move |sources: &Sources| (in_process(sources, &name), reasons(sources, &name));
+    let (mut levels, reasons) = work(sources, workers, look).await?;
     if ask_store {
         levels.push(in_store(sources, &name).await);
     }
-    let found = FoundFlow { key: name.to_string(), levels, reasons: reasons(sources, &name) };
+    let (outcome, conclusion) = trace::conclude(sources, &name, &levels);
+    let steps = trace::steps(sources, &name, &levels);
+    let (key, outcome) = (name.to_string(), outcome.to_owned());
+    let found = FoundFlow { key, outcome, conclusion, steps, levels, reasons };
     Ok(json_page(StatusCode::OK, &found))
 }
 
