@@ -5,6 +5,7 @@
 
 pub mod attack;
 pub mod bin_path;
+pub mod browser;
 pub mod cgroup;
 pub mod cleanup;
 pub mod corpus;

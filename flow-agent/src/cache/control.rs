@@ -329,7 +329,7 @@ impl CacheControl {
 
     /// The same for what looks at all flows: `look` is given some slots at a time and what it
     /// has found, and returns the slot to go on with.
-    fn ask_by_slices<T: Default + Send + 'static>(
+    pub(super) fn ask_by_slices<T: Default + Send + 'static>(
         &self,
         patience: Duration,
         look: impl FnMut(&mut Shard, &mut Vec<FlowRecord>, Moment, Range<u32>, &mut T) -> u32

@@ -29,7 +29,7 @@ pub struct Flow {
     pub last_ns: u64,
 
     packets: [u64; 2],
-    octets: [u64; 2],
+    pub(super) octets: [u64; 2],
     /// First packet, ns.
     first_ns: [u64; 2],
     tcp_flags: [u8; 2],

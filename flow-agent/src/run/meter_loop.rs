@@ -171,6 +171,7 @@ impl MeterLoop {
             post(&self.ledger, names.interface(number as u16), balance);
         }
         self.vitals.drained(drained.evicted, drained.clock);
+        self.vitals.traffic().add(&drained.balances, self.vitals.now_ns());
         if drained.evicted > 0 {
             tracing::debug!("{} flows left full sets of the flow tables", drained.evicted);
         }

@@ -16,7 +16,7 @@ use crate::drain::Look;
 use crate::enrich::EnrichStats;
 use crate::pressure::{Pressure, PressureBook, Reader, Resizable};
 use crate::privileges::Privileges;
-use crate::status::{Access, Bound, RulesBook, Server, Sources, Vitals};
+use crate::status::{Access, Bound, History, RulesBook, Server, Sources, Vitals};
 
 /// How long the cache may take to answer a question of the status.
 const ANSWER: Duration = Duration::from_secs(5);
@@ -78,6 +78,7 @@ impl Observed<'_> {
             analytics: pipeline.analytics().map(Analytics::view),
             enrich: self.enrich,
             privileges: self.privileges,
+            history: Arc::new(History::default()),
             exporter: config.exporter.clone(),
             patience: ANSWER,
         };

@@ -88,7 +88,7 @@ fn in_kernel(sources: &Sources, name: &FlowName, names: &Names) -> Level {
 }
 
 /// A record whose flow is open.
-fn open(record: &FlowRecord, names: &Names) -> FlowSummary {
+pub(super) fn open(record: &FlowRecord, names: &Names) -> FlowSummary {
     FlowSummary {
         interface: names.interface(record.interface).to_string(),
         direction: direction(record.direction).into(),

@@ -98,6 +98,17 @@ pub fn of(key: &FlowKey) -> FlowName {
     FlowName { ends: [(src, Some(key.src_port)), (dst, Some(key.dst_port))], ..name }
 }
 
+/// The name of the flow of a record.
+pub fn of_record(record: &FlowRecord) -> FlowName {
+    let address = |octets: [u8; 16]| IpAddr::from(octets).to_canonical();
+    let [src, dst] = [record.src, record.dst].map(address);
+    let name = FlowName { protocol: record.protocol, ends: [(src, None), (dst, None)] };
+    if !name.has_ports() {
+        return name;
+    }
+    FlowName { ends: [(src, Some(record.src_port)), (dst, Some(record.dst_port))], ..name }
+}
+
 /// As rows have it: IPv4 mapped.
 pub fn octets(address: IpAddr) -> [u8; 16] {
     match address {

@@ -1,5 +1,7 @@
 //! What a URL asks for: its text enters, names and values leave, each name once.
 
+use std::ops::RangeInclusive;
+
 use super::respond::{Refusal, bad};
 
 /// The part of a URL behind the question mark.
@@ -32,6 +34,23 @@ impl Query {
                 Err(bad(format!("{name:?} is no parameter here; there are {}", known.join(", "))))
             }
         }
+    }
+
+    /// A number within these limits.
+    ///
+    /// # Errors
+    /// It is none, or beyond them.
+    pub fn number(
+        &self,
+        name: &str,
+        default: u64,
+        allowed: RangeInclusive<u64>,
+    ) -> Result<u64, Refusal> {
+        let Some(text) = self.get(name) else { return Ok(default) };
+        text.parse().ok().filter(|number| allowed.contains(number)).ok_or_else(|| {
+            let (least, most) = allowed.into_inner();
+            bad(format!("{name} is {text:?}; it must be {least} to {most}"))
+        })
     }
 
     /// The value of a name.

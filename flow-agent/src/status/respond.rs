@@ -22,6 +22,7 @@ use tokio::sync::Semaphore;
 
 use super::access_log::{X_REQUEST_ID, request_id};
 use super::find::in_process;
+use super::flow_search::{self, Search};
 use super::limits::RateLimit;
 use super::pprof::{MOST_SECONDS, Profiler, USUAL_SECONDS};
 use super::query::Query;
@@ -29,7 +30,7 @@ use super::reasons::reasons;
 use super::selection::InvalidateOrder;
 use super::stored::in_store;
 use super::{Access, FlowName, FoundFlow, Sources, StatusError};
-use super::{findings, metrics, openapi, pages, pprof, spool, trace};
+use super::{findings, history, metrics, openapi, overview, page, pages, pprof, spool, trace};
 
 /// The largest body of a request.
 const MAX_BODY: usize = 16 << 10;
@@ -69,7 +70,8 @@ impl From<StatusError> for Refusal {
 }
 
 /// Every path, with its methods.
-pub const PATHS: [(&str, &str); 19] = [
+pub const PATHS: [(&str, &str); 23] = [
+    ("/", "GET, HEAD"),
     ("/healthz", "GET, HEAD"),
     ("/readyz", "GET, HEAD"),
     ("/metrics", "GET, HEAD"),
@@ -85,6 +87,9 @@ pub const PATHS: [(&str, &str); 19] = [
     ("/api/v1/top", "GET, HEAD"),
     ("/api/v1/enrichment", "GET, HEAD"),
     ("/api/v1/flows", "GET, HEAD"),
+    ("/api/v1/flows/open", "GET, HEAD"),
+    ("/api/v1/history", "GET, HEAD"),
+    ("/api/v1/overview", "GET, HEAD"),
     ("/api/v1/cache/invalidate", "POST"),
     ("/api/v1/openapi.json", "GET, HEAD"),
     ("/debug/pprof/profile", "GET, HEAD"),
@@ -161,8 +166,9 @@ impl Service {
         if !self.access.needs_token() {
             return check_host(&parts.headers);
         }
-        // Whether it is alive is all that it says.
-        if parts.uri.path() == "/healthz" || self.access.allows(&parts.headers, now) {
+        // Whether it is alive, and a page that has nothing in it, are all that these say.
+        let path = parts.uri.path();
+        if path == "/healthz" || page::is_page(path) || self.access.allows(&parts.headers, now) {
             return Ok(());
         }
         let problem = "a token is needed: send Authorization: Bearer TOKEN with what token_file of \
@@ -179,11 +185,18 @@ async fn answer(
     parts: &Parts,
     body: Incoming,
 ) -> Result<Page, Refusal> {
+    if let Some(page) = page::answer(&parts.method, parts.uri.path(), &parts.headers) {
+        return Ok(page);
+    }
     let path = known(parts)?;
     let query = Query::parse(parts.uri.query().unwrap_or_default())?;
     match path {
         "/api/v1/flows" => query.only(&["key", "store"])?,
         "/api/v1/cache" => query.only(&["details"])?,
+        "/api/v1/flows/open" => query.only(&["search", "limit"])?,
+        "/api/v1/history" => query.only(&["hours"])?,
+        "/api/v1/overview" => query.only(&["since"])?,
+        "/api/v1/latency" => query.only(&["buckets"])?,
         _ => query.only(&[])?,
     }
     let page = match path {
@@ -200,7 +213,9 @@ async fn answer(
         "/api/v1/config" => json_page(StatusCode::OK, &sources.configuration.page()),
         "/api/v1/ledger" => json_page(StatusCode::OK, &pages::ledger(sources)),
         "/api/v1/spool" => json_page(StatusCode::OK, &spool::page(sources)),
-        "/api/v1/latency" => json_page(StatusCode::OK, &pages::latency(sources)),
+        "/api/v1/latency" => {
+            json_page(StatusCode::OK, &pages::latency(sources, query.switch("buckets", false)?))
+        }
         "/api/v1/interfaces" => json_page(StatusCode::OK, &pages::interfaces(sources)),
         "/api/v1/events" => json_page(StatusCode::OK, &findings::events(sources)),
         "/api/v1/devices" => json_page(StatusCode::OK, &findings::devices(sources)),
@@ -210,6 +225,23 @@ async fn answer(
             let details = query.switch("details", false)?;
             let page = work(sources, workers, move |sources| pages::cache(sources, details));
             json_page(StatusCode::OK, &page.await??)
+        }
+        "/api/v1/flows/open" => {
+            let most = query.number("limit", 100, 1..=flow_search::MOST as u64)?;
+            let names = sources.names.current();
+            let search = Search::parse(query.get("search").unwrap_or_default(), &names);
+            let search = search.map_err(bad)?;
+            let job = move |sources: &Sources| flow_search::page(sources, &search, most as usize);
+            json_page(StatusCode::OK, &work(sources, workers, job).await??)
+        }
+        "/api/v1/history" => {
+            let span = history::span(query.get("hours")).map_err(bad)?;
+            json_page(StatusCode::OK, &history::page(sources, span).await?)
+        }
+        "/api/v1/overview" => {
+            let since = query.number("since", 0, 0..=u64::MAX)?;
+            let page = work(sources, workers, move |sources| overview::overview(sources, since));
+            json_page(StatusCode::OK, &page.await?)
         }
         "/api/v1/flows" => flows(sources, workers, &query).await?,
         _ => invalidate(sources, workers, &parts.headers, body).await?,

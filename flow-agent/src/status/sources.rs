@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use flow_common::hash::HashKeys;
 
-use super::Vitals;
+use super::{History, Vitals};
 use crate::analytics::View;
 use crate::attach::{MeteredBook, TableSize};
 use crate::cache::CacheControl;
@@ -87,6 +87,8 @@ pub struct Sources {
     pub enrich: EnrichStats,
     /// Which capabilities are kept.
     pub privileges: Privileges,
+    /// The last answers of the store about the past.
+    pub history: Arc<History>,
     /// This host's name in the rows.
     pub exporter: String,
     /// How long the cache may take to answer.

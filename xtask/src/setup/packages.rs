@@ -53,6 +53,8 @@ pub fn missing(purpose: For, route: Route) -> Vec<Missing> {
         list.need(program("rpm"), "rpm", "the test of the RPM package");
         list.need(program("cpio"), "cpio", "the test of the RPM package");
         list.need(program("ansible-playbook"), "ansible-core", "the check of the playbooks");
+        list.need(program("chromium"), "chromium", "the tests of the page");
+        list.need(program("chromedriver"), "chromium-driver", "the tests of the page");
     }
     list.0
 }
