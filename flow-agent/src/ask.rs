@@ -48,7 +48,7 @@ pub fn explain(args: &ExplainArgs) -> Result<(), Error> {
 }
 
 /// Where the agent is: as typed, as in its configuration, or the usual place.
-fn client(args: &AgentArgs) -> Result<Client, Error> {
+pub fn client(args: &AgentArgs) -> Result<Client, Error> {
     if let Some(address) = args.status {
         return Ok(Client::new(address));
     }

@@ -13,10 +13,14 @@ use flow_agent::store::LEAST_MEMORY_MIB;
 mod access;
 mod quarantine;
 mod schema;
+mod watching;
 
 pub use access::AccessArgs;
 pub use quarantine::{QuarantineArgs, QuarantineCommand};
 pub use schema::SchemaCommand;
+#[cfg(feature = "live")]
+pub use watching::TopArgs;
+pub use watching::{PlanArgs, ReportArgs};
 
 /// A network flow agent: meters packets in the kernel, stores flow records in ClickHouse.
 #[derive(Debug, Parser)]
@@ -39,6 +43,10 @@ pub enum Command {
     Store(StoreArgs),
     /// Ask a store in SQL
     Query(QueryArgs),
+    /// Who talks most, bandwidth, anomalies and more, from any store
+    Report(ReportArgs),
+    /// What a fleet takes: memory, CPU, rows, disk, by measured costs
+    Plan(PlanArgs),
     /// Save the tables of a store, also while it is in use
     Backup(BackupArgs),
     /// Bring saved tables back into a store
@@ -47,6 +55,9 @@ pub enum Command {
     #[cfg(feature = "live")]
     #[command(subcommand)]
     Cache(CacheCommand),
+    /// Watch the flows of the running agent on the terminal
+    #[cfg(feature = "live")]
+    Top(TopArgs),
     /// Say where a flow is: kernel tables, cache, batches, store; and why it may be missing
     #[cfg(feature = "live")]
     Explain(ExplainArgs),
@@ -318,7 +329,8 @@ pub struct AgentArgs {
 
 #[cfg(feature = "live")]
 fn status_address(text: &str) -> Result<SocketAddr, &'static str> {
-    text.parse().map_err(|_| "write IP:PORT, for example 127.0.0.1:9469")
+    let bare = text.strip_prefix("http://").unwrap_or(text).trim_end_matches('/');
+    bare.parse().map_err(|_| "write IP:PORT, for example 127.0.0.1:9469")
 }
 
 /// `flow-agent cache ...`.

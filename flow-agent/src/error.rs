@@ -61,6 +61,10 @@ pub enum Error {
     #[cfg(feature = "live")]
     #[error(transparent)]
     Drain(#[from] crate::drain::DrainError),
+    /// The terminal view.
+    #[cfg(feature = "live")]
+    #[error(transparent)]
+    Top(#[from] crate::top::TopError),
     /// The status, or asking for it.
     #[cfg(feature = "live")]
     #[error(transparent)]
@@ -134,7 +138,9 @@ impl Error {
             #[cfg(feature = "live")]
             Self::Status(error) => error.exit(),
             #[cfg(feature = "live")]
-            Self::Measurement { .. } => Exit::Failed,
+            Self::Top(crate::top::TopError::NoTerminal) => Exit::Usage,
+            #[cfg(feature = "live")]
+            Self::Measurement { .. } | Self::Top(_) => Exit::Failed,
             Self::Undelivered { source: None, .. }
             | Self::Differences { .. }
             | Self::Generate { .. }

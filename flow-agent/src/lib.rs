@@ -33,12 +33,14 @@ pub mod ledger;
 #[cfg(feature = "live")]
 mod mapped;
 pub mod names;
+pub mod plan;
 #[cfg(feature = "live")]
 pub mod pressure;
 pub mod record;
 #[cfg(feature = "live")]
 mod reload;
 pub mod replay;
+pub mod report;
 #[cfg(feature = "live")]
 pub mod run;
 pub mod schema;
@@ -53,6 +55,8 @@ pub mod state;
 pub mod status;
 pub mod store;
 pub mod target;
+#[cfg(feature = "live")]
+pub mod top;
 pub mod waiting;
 
 pub use error::{Error, Exit};

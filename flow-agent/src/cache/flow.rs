@@ -280,6 +280,11 @@ impl Flow {
         self.first_ns[0].min(self.first_ns[1])
     }
 
+    /// Octets of both ends.
+    pub fn total_octets(&self) -> u64 {
+        self.octets.iter().sum()
+    }
+
     /// Packets of both ends.
     pub fn total_packets(&self) -> u64 {
         self.packets[0] + self.packets[1]

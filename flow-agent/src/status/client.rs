@@ -12,7 +12,7 @@ use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::{FlowName, FoundFlow, InvalidateOrder, StatusError};
+use super::{FlowName, FoundFlow, InvalidateOrder, OpenFlows, StatusError};
 
 /// How long an agent may take to answer: longer than its store may.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -37,6 +37,27 @@ impl Client {
     /// No agent answers, or it refuses.
     pub fn cache(&self) -> Result<Value, StatusError> {
         self.ask(Method::GET, "/api/v1/cache?details=true", String::new())
+    }
+
+    /// The open flows with the most octets.
+    ///
+    /// # Errors
+    /// No agent answers, or it refuses.
+    pub fn open_flows(&self, limit: usize) -> Result<OpenFlows, StatusError> {
+        self.ask(Method::GET, &format!("/api/v1/cache/flows?limit={limit}"), String::new())
+    }
+
+    /// A page as it is.
+    ///
+    /// # Errors
+    /// No agent answers, or it refuses.
+    pub fn page(&self, target: &str) -> Result<Value, StatusError> {
+        self.ask(Method::GET, target, String::new())
+    }
+
+    /// Where it asks.
+    pub fn address(&self) -> SocketAddr {
+        self.address
     }
 
     /// Has the cache emit flows.

@@ -107,7 +107,7 @@ fn open(record: &FlowRecord, names: &Names) -> FlowSummary {
     }
 }
 
-fn direction(direction: Direction) -> &'static str {
+pub(super) fn direction(direction: Direction) -> &'static str {
     match direction {
         Direction::Unknown => "unknown",
         Direction::Ingress => "ingress",
@@ -116,6 +116,6 @@ fn direction(direction: Direction) -> &'static str {
 }
 
 /// Plain IPv4 where it is a mapped one.
-fn address(octets: [u8; 16]) -> String {
+pub(super) fn address(octets: [u8; 16]) -> String {
     IpAddr::from(Ipv6Addr::from(octets)).to_canonical().to_string()
 }

@@ -136,15 +136,20 @@ fn end_without_port(text: &str) -> Option<(IpAddr, u16)> {
     Some((bare.parse::<IpAddr>().ok()?.to_canonical(), 0))
 }
 
+/// The name of a protocol in keys, else its number.
+pub(super) fn protocol_name(number: u8) -> String {
+    match number {
+        protocol::TCP => "tcp".into(),
+        protocol::UDP => "udp".into(),
+        protocol::ICMP => "icmp".into(),
+        protocol::ICMPV6 => "icmpv6".into(),
+        number => number.to_string(),
+    }
+}
+
 impl Display for FlowName {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        match self.protocol {
-            protocol::TCP => f.write_str("tcp")?,
-            protocol::UDP => f.write_str("udp")?,
-            protocol::ICMP => f.write_str("icmp")?,
-            protocol::ICMPV6 => f.write_str("icmpv6")?,
-            number => write!(f, "{number}")?,
-        }
+        f.write_str(&protocol_name(self.protocol))?;
         for (address, port) in self.ends {
             if self.has_ports() {
                 write!(f, ",{}", SocketAddr::new(address, port))?;

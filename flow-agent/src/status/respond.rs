@@ -18,7 +18,9 @@ use super::find::in_process;
 use super::reasons::reasons;
 use super::selection::InvalidateOrder;
 use super::stored::in_store;
-use super::{FlowName, FoundFlow, Sources, StatusError, findings, metrics, pages, spool};
+use super::{
+    FlowName, FoundFlow, OpenFlows, Sources, StatusError, findings, metrics, pages, spool,
+};
 
 /// The largest body of a request.
 const MAX_BODY: usize = 16 << 10;
@@ -55,7 +57,7 @@ impl From<StatusError> for Refusal {
 }
 
 /// Every path, with its methods.
-const PATHS: [(&str, &str); 15] = [
+const PATHS: [(&str, &str); 16] = [
     ("/healthz", "GET, HEAD"),
     ("/readyz", "GET, HEAD"),
     ("/metrics", "GET, HEAD"),
@@ -70,6 +72,7 @@ const PATHS: [(&str, &str); 15] = [
     ("/api/v1/top", "GET, HEAD"),
     ("/api/v1/enrichment", "GET, HEAD"),
     ("/api/v1/flows", "GET, HEAD"),
+    ("/api/v1/cache/flows", "GET, HEAD"),
     ("/api/v1/cache/invalidate", "POST"),
 ];
 
@@ -115,6 +118,7 @@ async fn answer(
     match path {
         "/api/v1/flows" => query.only(&["key", "store"])?,
         "/api/v1/cache" => query.only(&["details"])?,
+        "/api/v1/cache/flows" => query.only(&["limit"])?,
         _ => query.only(&[])?,
     }
     let page = match path {
@@ -135,6 +139,12 @@ async fn answer(
         "/api/v1/cache" => {
             let details = query.switch("details", false)?;
             let page = work(sources, workers, move |sources| pages::cache(sources, details));
+            json_page(StatusCode::OK, &page.await??)
+        }
+        "/api/v1/cache/flows" => {
+            let limit = query.get("limit").map_or(Ok(OpenFlows::USUAL), OpenFlows::limit);
+            let limit = limit.map_err(bad)?;
+            let page = work(sources, workers, move |sources| OpenFlows::of(sources, limit));
             json_page(StatusCode::OK, &page.await??)
         }
         "/api/v1/flows" => flows(sources, workers, &query).await?,
