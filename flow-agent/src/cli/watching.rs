@@ -29,12 +29,12 @@ pub struct TopArgs {
     pub sort: flow_agent::top::Column,
     /// Show flows that have all of these words: part of an address, protocol, service, interface
     /// or direction; :443 for a port; 10.0.0.0/8 for a network
-    #[arg(long, value_name = "WORDS", default_value = "")]
+    #[arg(long, value_name = "WORDS", default_value = "", hide_default_value = true)]
     pub filter: String,
     /// Folder of what is exported
     #[arg(long, value_name = "DIR", default_value = ".")]
     pub export_dir: PathBuf,
-    /// Print two looks' worth of flows once, for scripts and pipes
+    /// Print the flows once, after two looks, for scripts and pipes
     #[arg(long)]
     pub once: bool,
     /// With --once, as JSON

@@ -250,7 +250,7 @@ fn notes(load: &Load, open: f64) -> Vec<String> {
         "Measured on two shared cores of a virtual machine; yours differ. Everything else is \
          arithmetic: no fleet of this size was tested."
             .to_owned(),
-        "Not counted: the agent's own few tens of MB, ledger, latency, events and devices on \
+        "Not counted: what the agent takes beside these structures, ledger, latency, events and devices on \
          disk, questions to ClickHouse and its memory."
             .to_owned(),
     ];

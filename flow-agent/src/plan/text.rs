@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use super::{Figure, Plan};
+use crate::report::grouped;
 
 /// Figures, what each rests on, and the commands that measured that.
 pub fn text(plan: &Plan) -> String {
@@ -30,7 +31,7 @@ pub fn text(plan: &Plan) -> String {
 fn list(text: &mut String, figures: &[Figure]) {
     for figure in figures {
         let (name, value) = (figure.name.replace('_', " "), amount(figure.value, figure.unit));
-        let _ = writeln!(text, "  {name:<22} {value:>14}  {}", figure.how);
+        let _ = writeln!(text, "  {name:<22} {value:>18}  {}", figure.how);
     }
 }
 
@@ -43,7 +44,7 @@ fn amount(value: f64, unit: &str) -> String {
         "s" if value >= 2.0 * 86_400.0 => format!("{:.1} days", value / 86_400.0),
         "s" if value >= 7200.0 => format!("{:.1} hours", value / 3600.0),
         "s" => format!("{value:.0} s"),
-        unit if value >= 100.0 => format!("{value:.0} {unit}"),
+        unit if value >= 100.0 => format!("{} {unit}", grouped(value.round() as u64)),
         unit => format!("{value:.1} {unit}"),
     }
 }

@@ -16,7 +16,7 @@ use clap::ValueEnum;
 use serde_json::{Value, json};
 
 pub use section::Section;
-pub use text::csv_line;
+pub use text::{csv_line, grouped};
 pub use window::{Span, Window};
 
 use crate::Error;
