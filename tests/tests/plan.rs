@@ -7,7 +7,8 @@ use anyhow::{Result, ensure};
 use flow_tests::bin_path::flow_agent;
 use flow_tests::rig::{self, Rig};
 use flow_tests::sql;
-use flow_tests::traffic::{self, Ends};
+use flow_tests::traffic::{self, Ends, Sent};
+use flow_tests::wild::Dice;
 use serde_json::Value;
 
 /// Octets a row on disk may be so many times more or less than the plan says: a small run has
@@ -32,26 +33,31 @@ fn figure(plan: &Value, name: &str) -> f64 {
 
 #[test]
 fn the_model_agrees_with_a_small_run() -> Result<()> {
-    const FLOWS: u64 = 4000;
+    /// Conversations of the same size; what is measured has others, too.
+    const ALIKE: u64 = 4;
     let rig = Rig::new()?;
     let agent = rig.agent(("tc", "tc"))?;
+    let mut conversations = 0;
     let counts = rig::tally(&rig.lab, |lab| {
-        let mut sent = traffic::ask_together(
-            Ends::v4((&lab.left, 0), (&lab.right, 0), 53),
-            FLOWS / 2,
-            2,
-            60,
-            200,
-        )?;
-        let ends = Ends::v4((&lab.left, 1), (&lab.right, 1), 443);
-        sent.add(traffic::ask_together(ends, FLOWS / 2, 3, 90, 700)?);
+        let (mut sent, mut dice) = (Sent::default(), Dice::new(7));
+        for turn in 0..240_u8 {
+            let port = [53, 80, 123, 443, 5432, 8080, 8443, 9090][usize::from(turn % 8)];
+            let ends = Ends::v4((&lab.left, turn / 8), (&lab.right, turn / 32), port);
+            let (request, answer) = (20 + dice.below(1400), 20 + dice.below(1400));
+            let rounds = 1 + dice.below(5) as u64;
+            sent.add(match turn % 2 {
+                0 => traffic::ask(ends, ALIKE, rounds, request, answer)?,
+                _ => traffic::short(ends, ALIKE, request as u64, answer as u64 * rounds)?,
+            });
+        }
+        conversations = sent.conversations;
         Ok(sent)
     })?;
     agent.stop()?;
     let store = rig.store.url();
     // A "second" in which all of it happened, on two interfaces; kept for one day.
     let packets = (counts.0.total.packets + counts.1.total.packets).to_string();
-    let flows = (2 * FLOWS).to_string();
+    let flows = (2 * conversations).to_string();
     let load = ["--hosts", "1", "--packets-per-second", &packets, "--flows-per-second", &flows];
     let kept = ["--retention-days", "2", "--retention-1m-days", "2", "--retention-1h-days", "2"];
     let model = plan(&[&load[..], &kept].concat())?;

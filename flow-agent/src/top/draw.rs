@@ -28,9 +28,12 @@ q, Ctrl-C        quit
 Flows are those that are open in the cache of the agent, both directions of
 each in one row. Rates are over the last looks; '-' until there are two.";
 
+/// The widest a column of names gets, in characters.
+const WIDEST: u16 = 28;
+
 /// Draws all of it.
 pub fn draw(frame: &mut Frame, app: &mut App) {
-    let header = header(app);
+    let header = header(app, usize::from(frame.area().width));
     let lines = header.lines.len() as u16;
     let parts = [Constraint::Length(lines), Constraint::Min(3), Constraint::Length(1)];
     let [top, middle, bottom] = Layout::vertical(parts).areas(frame.area());
@@ -49,7 +52,7 @@ pub fn draw(frame: &mut Frame, app: &mut App) {
 }
 
 /// Totals and health.
-fn header(app: &App) -> Text<'static> {
+fn header(app: &App, width: usize) -> Text<'static> {
     let mut lines = Vec::new();
     let title = Style::new().add_modifier(Modifier::BOLD);
     let mut first =
@@ -72,16 +75,33 @@ fn header(app: &App) -> Text<'static> {
     }
     lines.push(Line::from(first));
     if let Some(away) = &app.away {
-        lines.push(Line::styled(format!("AWAY: {away}"), Style::new().fg(Color::Red)));
+        let red = Style::new().fg(Color::Red);
+        lines.extend(wrapped(&format!("AWAY: {away}"), width, red));
         if app.history.last().is_some() {
             lines.push(Line::raw("What follows is what it said last."));
         }
     }
     for (line, bad) in facts(app) {
         let style = if bad { Style::new().fg(Color::Red) } else { Style::new() };
-        lines.push(Line::styled(line, style));
+        lines.extend(wrapped(&line, width, style));
     }
     Text::from(lines)
+}
+
+/// Lines that are no longer than the screen is wide; only words that are longer are cut.
+fn wrapped(text: &str, width: usize, style: Style) -> Vec<Line<'static>> {
+    let mut lines = vec![String::new()];
+    for word in text.split(' ') {
+        let line = lines.last_mut().filter(|line| {
+            line.is_empty() || line.chars().count() + 1 + word.chars().count() <= width
+        });
+        match line {
+            Some(line) if line.is_empty() => line.push_str(word),
+            Some(line) => *line = format!("{line} {word}"),
+            None => lines.push(word.to_owned()),
+        }
+    }
+    lines.into_iter().map(|line| Line::styled(line, style)).collect()
 }
 
 /// The lines of the header, and whether each is bad news.
@@ -186,6 +206,12 @@ fn table(frame: &mut Frame, app: &mut App, area: Rect) {
         .map(|row| Cells::new(Column::ALL.map(|column| cell(column, column.cell(row)))));
     let widths = Column::ALL.map(|column| match column {
         Column::Source | Column::Destination => Constraint::Min(column.width()),
+        // Names are as long as they are, within bounds.
+        Column::Service | Column::Interface => {
+            let cells = app.rows.iter().map(|row| column.cell(row).chars().count() as u16);
+            let longest = cells.max().unwrap_or(0).min(WIDEST);
+            Constraint::Length(longest.max(column.width()))
+        }
         _ => Constraint::Length(column.width()),
     });
     let shown = app.rows.len();
