@@ -152,7 +152,8 @@ fn the_screen_shows_what_the_api_says_and_obeys() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let arguments = ["top", "--status", status.address(), "--interval", "0.2"];
     let mut top = Terminal::start(&arguments, folder.path())?;
-    let shown = top.wait("flow", |text| text.contains("4 flows shown"))?;
+    let rates = |text: &str| text.contains("4 flows shown") && text.contains("packets/s");
+    let shown = top.wait("flow", rates)?;
     assert!(top.is_raw()?, "keys come one by one");
     let page = status.json("/api/v1/cache/flows")?;
     let flows = page["flows"].as_array().context("a list")?;

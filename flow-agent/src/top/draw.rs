@@ -127,22 +127,25 @@ pub fn facts(app: &App) -> Vec<(String, bool)> {
         format!("; of the flows below in {received}, out {sent}{unknown} bit/s")
     });
     let mut lines = vec![(format!("{rates}{directions}"), false)];
-    let mut losses = Vec::new();
-    for stage in ["lost", "undelivered", "not_metered"] {
-        for (reason, packets) in reasons(&total[stage]) {
-            losses.push(format!("{stage} {reason} {}", units::short(packets)));
-        }
-    }
+    let named = |stage: &str| -> Vec<String> {
+        let named = |(reason, packets)| format!("{reason} {}", units::short(packets));
+        reasons(&total[stage]).map(named).collect()
+    };
+    let mut losses = [named("lost"), named("undelivered")].concat();
     let unaccounted = total["unaccounted"]["packets"].as_i64().unwrap_or(0);
     if unaccounted != 0 {
         losses.push(format!("unaccounted {unaccounted}"));
     }
-    let lost = ["lost", "undelivered"].iter().any(|stage| reasons(&total[*stage]).next().is_some());
-    let loss = match losses.is_empty() {
-        true => "loss: none".to_owned(),
-        false => format!("loss, packets since the start: {}", losses.join(", ")),
+    let lost = !losses.is_empty();
+    let mut loss = match lost {
+        false => "loss: none".to_owned(),
+        true => format!("loss, packets since the start: {}", losses.join(", ")),
     };
-    lines.push((loss, lost || unaccounted != 0));
+    let left_out = named("not_metered");
+    if !left_out.is_empty() {
+        loss += &format!("; not metered: {}", left_out.join(", "));
+    }
+    lines.push((loss, lost));
     lines.extend([store(status), cache(status)]);
     lines
 }
