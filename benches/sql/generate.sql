@@ -2,7 +2,7 @@
 -- {first:UInt64} + {rows:UInt64} of the four hours that begin at {start:DateTime('UTC')}.
 -- Twenty hosts of unequal load, each with some thousand peers by Zipf's law, nearly all of them of a
 -- few servers; ephemeral ports; sizes with a long tail, many of them repeated; times as the agent
--- has them (a first packet in nanoseconds, a last one in ticks of 4 ms plus the drain's offset);
+-- has them (whole milliseconds; a last packet in ticks of 4 ms plus the drain's offset);
 -- batches of 5 s a host. Into a table of its own first (CREATE TABLE made AS flow.flows), a million
 -- rows an insert, then INSERT INTO flow.flows SELECT ... FROM made WHERE exporter = 'host-001' for
 -- each of host-001 to host-019: the rollups take the exporter of a block from one of its rows.
@@ -65,8 +65,8 @@ WITH
     -- What the way takes, and what waits on it.
     if(proto = 6 AND NOT noise AND NOT (active AND u(27) < 0.5), round(exp(log(200000) + 5 * (sipHash64(src, dst) / 18446744073709551616.)) * if(served OR outbound, 20, 1) - 50000 * log(1 - u(20))), 0) AS rtt
 SELECT
-    fromUnixTimestamp64Nano(start_ns, 'UTC') AS flow_start,
-    fromUnixTimestamp64Nano(end_ns, 'UTC') AS flow_end,
+    fromUnixTimestamp64Nano(intDiv(start_ns, 1000000) * 1000000, 'UTC') AS flow_start,
+    fromUnixTimestamp64Nano(intDiv(end_ns, 1000000) * 1000000, 'UTC') AS flow_end,
     toDateTime(frozen_at, 'UTC') AS exported_at,
     concat('host-', leftPad(toString(host), 3, '0')) AS exporter,
     if(served OR outbound OR noise, 'eth0', 'eth1') AS interface,
@@ -79,7 +79,7 @@ SELECT
     multiIf(icmp AND proto = 1, 8, icmp, 128, 0)::UInt8 AS icmp_type,
     if(stream AND u(21) < 0.05, 8, 0)::UInt8 AS dscp,
     (if(incoming, 64 - sipHash64(src) % 24, 64))::UInt8 AS min_ttl, min_ttl AS max_ttl,
-    toUInt64(rtt) AS handshake_rtt_ns,
+    toUInt64(intDiv(rtt, 1000) * 1000) AS handshake_rtt_ns,
     if(proto = 6 AND u(22) < 0.03, toUInt32(1 + 3 * u(23)), 0) AS retransmits,
     transform(port, [443, 80, 8080, 22, 53, 5432, 6379, 9092, 3306, 9200, 2379, 9100], ['https', 'http', 'http-alt', 'ssh', 'domain', 'postgresql', 'redis', 'kafka', 'mysql', 'elasticsearch', 'etcd', 'node-exporter'], '') AS service,
     multiIf(active, 'active_timeout', closed, 'end_of_flow', 'idle_timeout') AS flow_end_reason,

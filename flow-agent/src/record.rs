@@ -140,16 +140,28 @@ pub struct FlowRecord {
     pub sampling: u32,
 }
 
+/// Of the times of flows that were metered live.
+const TIME_STEP_NS: u64 = 1_000_000;
+/// Of their handshakes.
+const RTT_STEP_NS: u64 = 1_000;
+
 impl FlowRecord {
     /// What the initiator's packets came in; all zero for nothing.
     pub fn tunnel(&self) -> Tunnel {
         self.tunnel.as_deref().copied().unwrap_or_default()
     }
 
-    /// Moves its times by `drift_ns`, from one clock to another.
-    pub fn shift(&mut self, drift_ns: i64) {
-        self.start_ns = self.start_ns.saturating_add_signed(drift_ns);
-        self.end_ns = self.end_ns.saturating_add_signed(drift_ns);
+    /// Moves a live flow's times by `drift_ns`, from agent time to Unix time, and to what is known
+    /// of them: its times to milliseconds (IPFIX `flowStartMilliseconds`, RFC 5102; the kernel's
+    /// tick is coarser), the handshake to microseconds. What lies below is noise, and noise cannot
+    /// be compressed: it would take a fifth of a table.
+    pub fn settle_times(&mut self, drift_ns: i64) {
+        let whole = |ns: u64| ns - ns % TIME_STEP_NS;
+        self.start_ns = whole(self.start_ns.saturating_add_signed(drift_ns));
+        self.end_ns = whole(self.end_ns.saturating_add_signed(drift_ns));
+        // Upwards: 0 stands for no handshake.
+        self.handshake_rtt_ns =
+            self.handshake_rtt_ns.div_ceil(RTT_STEP_NS).saturating_mul(RTT_STEP_NS);
     }
 
     /// Packets of both directions.
@@ -197,5 +209,33 @@ impl FlowRecord {
             initiator_by: InitiatorBy::FirstPacket,
             sampling: 1,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settled_times_are_whole_in_their_order_and_a_handshake_stays_one() {
+        for (start_ns, lasts, drift_ns, rtt) in
+            [(1_700_000_000_123_456_789, 0, -1, 1), (5_999_999, 1, 1, 999), (0, 3, -9, 1_001)]
+        {
+            let mut record = FlowRecord {
+                start_ns,
+                end_ns: start_ns + lasts,
+                handshake_rtt_ns: rtt,
+                ..FlowRecord::example(1)
+            };
+            record.settle_times(drift_ns);
+            let off = start_ns.saturating_add_signed(drift_ns) - record.start_ns;
+            assert!(off < 1_000_000 && record.start_ns <= record.end_ns);
+            assert_eq!((record.start_ns % 1_000_000, record.end_ns % 1_000_000), (0, 0));
+            assert!(record.handshake_rtt_ns >= rtt && record.handshake_rtt_ns < rtt + 1_000);
+            assert_eq!(record.handshake_rtt_ns % 1_000, 0);
+        }
+        let mut none = FlowRecord::example(1);
+        none.settle_times(0);
+        assert_eq!(none.handshake_rtt_ns, 0);
     }
 }

@@ -99,6 +99,7 @@ impl Traffic {
         let offset = |ns: u64| SplitMix64::new(ns / DRAIN_NS).next() % TICK_NS;
         let tick = |ns: u64| ns - ns % TICK_NS + offset(ns);
         let start_ns = end_ns - lasts;
+        let whole = |ns: u64| ns - ns % 1_000_000;
         let incoming = matches!(kind, Kind::Served | Kind::Scan);
         let closed = talks && self.uniform() < 0.93;
         let flags = |answer: bool| match (tcp, talks, closed) {
@@ -109,8 +110,8 @@ impl Traffic {
             (.., false) => 0x1a,
         };
         FlowRecord {
-            start_ns,
-            end_ns: tick(end_ns).max(start_ns),
+            start_ns: whole(start_ns),
+            end_ns: whole(tick(end_ns).max(start_ns)),
             interface: if matches!(kind, Kind::Asked | Kind::Dns | Kind::Ping) { 2 } else { 1 },
             direction: if incoming { Direction::Ingress } else { Direction::Egress },
             src,
@@ -136,7 +137,7 @@ impl Traffic {
             min_ttl: if incoming { 64 - src[15] % 24 } else { 64 },
             max_ttl: if incoming { 64 - src[15] % 24 } else { 64 },
             tunnel: None,
-            handshake_rtt_ns: if talks { (1e6 * self.spread()) as u64 } else { 0 },
+            handshake_rtt_ns: if talks { (1e3 * self.spread()) as u64 * 1_000 } else { 0 },
             retransmits: u32::from(talks && self.uniform() < 0.03),
             end_reason: match closed {
                 true => FlowEndReason::EndOfFlow,

@@ -218,7 +218,7 @@ impl CacheControl {
             let (end, room) = (slots.end, MOST_FOUND - Vec::len(found));
             let more = shard.find_in(slots, |key| flow.matches(key), room);
             found.extend(more.into_iter().map(|mut record| {
-                record.shift(moment.drift_ns);
+                record.settle_times(moment.drift_ns);
                 record
             }));
             if found.len() < MOST_FOUND { end } else { u32::MAX }

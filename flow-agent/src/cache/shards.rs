@@ -248,7 +248,7 @@ impl Worker {
 /// Sends records, with their times in Unix time.
 fn send_records(out: &mut Vec<FlowRecord>, drift_ns: i64, records: &Sender<Vec<FlowRecord>>) {
     for record in &mut *out {
-        record.shift(drift_ns);
+        record.settle_times(drift_ns);
     }
     if !out.is_empty() {
         // The batcher outlives the shards; without it there is nobody to tell.

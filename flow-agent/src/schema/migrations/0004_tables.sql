@@ -2,8 +2,8 @@ CREATE DATABASE IF NOT EXISTS {local}{on_cluster};
 
 CREATE TABLE IF NOT EXISTS {local}.flows{on_cluster}
 (
-    flow_start DateTime64(9, 'UTC') COMMENT 'First packet' CODEC(T64, ZSTD(1)),
-    flow_end DateTime64(9, 'UTC') COMMENT 'Last packet' CODEC(Delta(8), ZSTD(1)),
+    flow_start DateTime64(9, 'UTC') COMMENT 'First packet' CODEC(GCD, T64, ZSTD(1)),
+    flow_end DateTime64(9, 'UTC') COMMENT 'Last packet' CODEC(GCD, Delta(8), ZSTD(1)),
     exported_at DateTime('UTC') COMMENT 'When the batch was frozen; partitions and TTL derive from it' CODEC(Delta(4), ZSTD(1)),
     exporter LowCardinality(String) COMMENT 'Host that metered the flow' CODEC(ZSTD(1)),
     interface LowCardinality(String) COMMENT 'Observation point on that host' CODEC(ZSTD(1)),
@@ -30,7 +30,7 @@ CREATE TABLE IF NOT EXISTS {local}.flows{on_cluster}
     tunnel_id UInt32 DEFAULT 0 COMMENT 'VNI, GRE key or TEID, 0 if none',
     tunnel_src IPv6 DEFAULT '::' COMMENT 'Outer source of the packets of src' CODEC(ZSTD(1)),
     tunnel_dst IPv6 DEFAULT '::' COMMENT 'Outer destination of the packets of src' CODEC(ZSTD(1)),
-    handshake_rtt_ns UInt64 COMMENT 'From this host to the other end and back; 0 if not seen' CODEC(T64, ZSTD(1)),
+    handshake_rtt_ns UInt64 COMMENT 'From this host to the other end and back; 0 if not seen' CODEC(GCD, T64, ZSTD(1)),
     retransmits UInt32 COMMENT 'TCP segments that were sent before, both ways' CODEC(ZSTD(1)),
     service LowCardinality(String) COMMENT 'Name by port, empty if unknown' CODEC(ZSTD(1)),
     flow_end_reason Enum8('idle_timeout' = 1, 'active_timeout' = 2, 'end_of_flow' = 3, 'forced_end' = 4, 'lack_of_resources' = 5) CODEC(ZSTD(1)),
