@@ -115,7 +115,7 @@ impl Shard {
             // A flow that was renewed has nothing to show until its next packet.
             if flow.total_octets() > found.floor {
                 let mut record = flow.record(FlowEndReason::ForcedEnd);
-                record.shift(drift_ns);
+                record.settle_times(drift_ns);
                 found.add(record, most);
             }
         }

@@ -44,9 +44,10 @@ impl Questions {
     fn rollup(&self) -> (&'static str, Window, String) {
         if self.window.is_by_hours() {
             let hours = self.window.hours();
-            let wider = match hours == self.window {
-                true => String::new(),
-                false => format!(" Counted by whole hours: {hours}."),
+            let wider = if hours == self.window {
+                String::new()
+            } else {
+                format!(" Counted by whole hours: {hours}.")
             };
             ("flows_1h", hours, wider)
         } else {
@@ -244,9 +245,10 @@ impl Questions {
         let (database, limit, before) = (&self.database, self.limit, self.window.before());
         let ((_, to), (from, middle)) = (self.window.bounds(), before.bounds());
         let seconds = self.window.seconds();
-        let (table, by) = match seconds % HOUR == 0 && middle % HOUR == 0 {
-            true => ("flows_1h", "hour"),
-            false => ("flows_1m", "minute"),
+        let (table, by) = if seconds % HOUR == 0 && middle % HOUR == 0 {
+            ("flows_1h", "hour")
+        } else {
+            ("flows_1m", "minute")
         };
         let sum = |condition: String| {
             format!("sumIf((r.bytes + r.reverse_bytes) * r.sampling, {condition}) * 8 / {seconds}")

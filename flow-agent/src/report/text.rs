@@ -94,9 +94,11 @@ pub fn csv(sections: &[Section]) -> String {
     let mut text = csv_line(columns.clone());
     for section in sections {
         for row in &section.rows {
-            text += &csv_line(columns.iter().enumerate().map(|(at, column)| match several {
-                true if at == 0 => section.name.to_owned(),
-                _ => section.position(column).map(|at| field(&row[at])).unwrap_or_default(),
+            text += &csv_line(columns.iter().enumerate().map(|(at, column)| {
+                if several && at == 0 {
+                    return section.name.to_owned();
+                }
+                section.position(column).map(|at| field(&row[at])).unwrap_or_default()
             }));
         }
     }
@@ -113,9 +115,12 @@ fn field(value: &Value) -> String {
 
 /// A line of CSV (RFC 4180).
 pub fn csv_line(fields: impl IntoIterator<Item = String>) -> String {
-    let quote = |field: String| match field.contains([',', '"', '\n', '\r']) {
-        true => format!("\"{}\"", field.replace('"', "\"\"")),
-        false => field,
+    let quote = |field: String| {
+        if field.contains([',', '"', '\n', '\r']) {
+            format!("\"{}\"", field.replace('"', "\"\""))
+        } else {
+            field
+        }
     };
     let fields: Vec<_> = fields.into_iter().map(quote).collect();
     fields.join(",") + "\n"

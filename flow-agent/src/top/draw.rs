@@ -1,5 +1,7 @@
 //! Draws the state: it enters with a frame, cells leave.
 
+use std::fmt::Write as _;
+
 use ratatui::Frame;
 use ratatui::layout::{Alignment, Constraint, Layout, Rect};
 use ratatui::style::{Color, Modifier, Style};
@@ -137,13 +139,14 @@ pub fn facts(app: &App) -> Vec<(String, bool)> {
         losses.push(format!("unaccounted {unaccounted}"));
     }
     let lost = !losses.is_empty();
-    let mut loss = match lost {
-        false => "loss: none".to_owned(),
-        true => format!("loss, packets since the start: {}", losses.join(", ")),
+    let mut loss = if lost {
+        format!("loss, packets since the start: {}", losses.join(", "))
+    } else {
+        "loss: none".to_owned()
     };
     let left_out = named("not_metered");
     if !left_out.is_empty() {
-        loss += &format!("; not metered: {}", left_out.join(", "));
+        let _ = write!(loss, "; not metered: {}", left_out.join(", "));
     }
     lines.push((loss, lost));
     lines.extend([store(status), cache(status)]);
@@ -159,7 +162,8 @@ fn store(status: &Value) -> (String, bool) {
         line = format!("{line} ({error})");
     }
     let waiting = &status["waiting"];
-    line += &format!(
+    let _ = write!(
+        line,
         "; waiting {} records in {} batches",
         units::short(number(&waiting["open_records"]) + number(&waiting["batch_records"])),
         number(&waiting["batches"]),
@@ -167,12 +171,12 @@ fn store(status: &Value) -> (String, bool) {
     let spool = &status["spool"];
     let trouble = spool["trouble"].as_str();
     if spool.is_object() {
-        line += &format!("; spool {} on disk", units::memory(number(&spool["disk_bytes"])));
+        let _ = write!(line, "; spool {} on disk", units::memory(number(&spool["disk_bytes"])));
         if let Some(age) = spool["oldest_age_s"].as_u64() {
-            line += &format!(", oldest {}", units::duration(age));
+            let _ = write!(line, ", oldest {}", units::duration(age));
         }
         if let Some(trouble) = trouble {
-            line += &format!(", TROUBLE: {trouble}");
+            let _ = write!(line, ", TROUBLE: {trouble}");
         }
     }
     (line, down.is_some() || trouble.is_some())

@@ -166,10 +166,10 @@ impl History {
             let (forward, back) = (forward * 8.0, back * 8.0);
             match key.1.as_str() {
                 "ingress" => {
-                    (found.received, found.sent) = (found.received + forward, found.sent + back)
+                    (found.received, found.sent) = (found.received + forward, found.sent + back);
                 }
                 "egress" => {
-                    (found.received, found.sent) = (found.received + back, found.sent + forward)
+                    (found.received, found.sent) = (found.received + back, found.sent + forward);
                 }
                 _ => found.unknown += forward + back,
             }

@@ -46,9 +46,10 @@ pub fn once(options: &TopOptions) -> Result<String, Error> {
     for line in &lines {
         let mut shown = String::new();
         for ((cell, column), width) in line.iter().zip(Column::ALL).zip(&widths) {
-            let _ = match column.is_number() {
-                true => write!(shown, "{cell:>width$}  "),
-                false => write!(shown, "{cell:<width$}  "),
+            let _ = if column.is_number() {
+                write!(shown, "{cell:>width$}  ")
+            } else {
+                write!(shown, "{cell:<width$}  ")
             };
         }
         let _ = writeln!(text, "{}", shown.trim_end());

@@ -54,14 +54,12 @@ fn show(
         }
         changed = event::poll(TICK)?;
         if changed {
-            match event::read()? {
-                Event::Key(key) if key.kind != KeyEventKind::Release => {
-                    if app.key(key, Timestamp::now()) == Next::Quit {
-                        return Ok(());
-                    }
-                }
-                // Of other events only a new size needs the drawing that follows.
-                _ => {}
+            // Of other events only a new size needs the drawing that follows.
+            if let Event::Key(key) = event::read()?
+                && key.kind != KeyEventKind::Release
+                && app.key(key, Timestamp::now()) == Next::Quit
+            {
+                return Ok(());
             }
         }
         match watch.news.try_recv() {
