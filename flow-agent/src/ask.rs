@@ -1,12 +1,20 @@
 //! The commands that ask the running agent: arguments enter, its answer is printed.
 
-use flow_agent::Error;
-use flow_agent::config::{DEFAULT_STATUS, Settings, Source};
-use flow_agent::host::host_name;
-use flow_agent::status::{Client, FlowName, InvalidateOrder, StatusError, cache_report};
-use serde_json::Value;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
 
-use crate::cli::{AgentArgs, CacheCommand, ExplainArgs, InvalidateArgs};
+use flow_agent::Error;
+use flow_agent::config::{DEFAULT_STATUS, Source};
+use flow_agent::sink::{PasswordFile, TlsFiles};
+use flow_agent::status::{
+    Client, FlowName, InvalidateOrder, StatusError, cache_report, read_token,
+};
+use serde_json::Value;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::{sleep, timeout};
+
+use crate::cli::{AgentArgs, CacheCommand, ExplainArgs, InvalidateArgs, ReconcileArgs};
+use crate::say;
 use crate::standard_output::StandardOutput;
 
 /// `flow-agent cache ...`.
@@ -41,26 +49,71 @@ fn invalidate(args: InvalidateArgs) -> Result<(), Error> {
 
 /// `flow-agent explain`.
 pub fn explain(args: &ExplainArgs) -> Result<(), Error> {
-    let name: FlowName = args.flow.parse().map_err(|problem| StatusError::Usage { problem })?;
+    let name: FlowName =
+        args.flow.join(" ").parse().map_err(|problem| StatusError::Usage { problem })?;
     let found = client(&args.agent)?.find(&name)?;
     let json = || serde_json::to_value(&found).map_or_else(|e| e.to_string(), |v| pretty(&v));
     print(&if args.json { json() } else { flow_agent::status::explain(&found) })
 }
 
-/// Where the agent is: as typed, as in its configuration, or the usual place.
-pub fn client(args: &AgentArgs) -> Result<Client, Error> {
-    if let Some(address) = args.status {
-        return Ok(Client::new(address));
-    }
-    let Some(path) = &args.config else { return Ok(Client::new(DEFAULT_STATUS)) };
-    let source = Source {
-        file: Some(path.clone()),
-        typed: Settings::default(),
-        host_name: host_name(),
-        cpus: 1,
+/// `flow-agent reconcile`.
+pub fn reconcile(args: &ReconcileArgs) -> Result<(), Error> {
+    let interval = Duration::from_secs(args.seconds);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(Error::thread)?;
+    let wait = || {
+        runtime.block_on(async {
+            let interrupted = signal(SignalKind::interrupt());
+            say(&format_args!("comparing for {} s; Ctrl-C ends it sooner", args.seconds));
+            match interrupted {
+                Ok(mut interrupted) => drop(timeout(interval, interrupted.recv()).await),
+                Err(_) => sleep(interval).await,
+            }
+        });
     };
-    let off = || StatusError::Off { path: path.display().to_string() };
-    Ok(Client::new(source.load()?.status.address().ok_or_else(off)?))
+    let done = flow_agent::reconcile::reconcile(&client(&args.agent)?, &args.interface, wait)?;
+    let json = || serde_json::to_value(&done).map_or_else(|e| e.to_string(), |v| pretty(&v));
+    print(&if args.json { json() } else { done.text() })?;
+    match done.unexplained_interfaces {
+        0 => Ok(()),
+        interfaces => Err(Error::Unexplained { interfaces }),
+    }
+}
+
+/// Where the agent is: as typed, as in its configuration, or the usual place; and what it wants.
+pub fn client(args: &AgentArgs) -> Result<Client, Error> {
+    let loaded = args.config.clone().map(|path| Source::here(Some(path), Vec::new()).load());
+    let config = loaded.transpose()?.map(|loaded| loaded.config);
+    let address = match (args.status, &config) {
+        (Some(address), _) => address,
+        (None, None) => DEFAULT_STATUS,
+        (None, Some(config)) => {
+            let path = args.config.clone().unwrap_or_default().display().to_string();
+            config.status.address().ok_or(StatusError::Off { path })?
+        }
+    };
+    let access = config.map(|config| config.status_access).unwrap_or_default();
+    let mut client = Client::new(reachable(address));
+    let typed = args.status_token_file.clone().map(PasswordFile::Path);
+    if let Some(file) = typed.or(access.token_file) {
+        let folder = std::env::var_os("CREDENTIALS_DIRECTORY").map(Into::into);
+        client = client.with_token(read_token(&file, folder)?);
+    }
+    if args.status_ca_file.is_some() || access.tls.is_some() {
+        let files = TlsFiles { ca: args.status_ca_file.clone(), client: None };
+        client = client.with_tls(files.load()?);
+    }
+    Ok(client)
+}
+
+/// What listens at all addresses is asked at that of this host.
+fn reachable(address: SocketAddr) -> SocketAddr {
+    let ip = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(ip, address.port())
 }
 
 fn pretty(value: &Value) -> String {

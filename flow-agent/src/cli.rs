@@ -11,11 +11,19 @@ use flow_agent::sink::StoreTarget;
 use flow_agent::store::LEAST_MEMORY_MIB;
 
 mod access;
+#[cfg(feature = "live")]
+mod config;
+#[cfg(feature = "live")]
+mod look;
 mod quarantine;
 mod schema;
 mod watching;
 
 pub use access::AccessArgs;
+#[cfg(feature = "live")]
+pub use config::{ConfigCommand, run as configure};
+#[cfg(feature = "live")]
+pub use look::{CheckArgs, ExplainArgs, ReconcileArgs};
 pub use quarantine::{QuarantineArgs, QuarantineCommand};
 pub use schema::SchemaCommand;
 #[cfg(feature = "live")]
@@ -58,9 +66,19 @@ pub enum Command {
     /// Watch the flows of the running agent on the terminal
     #[cfg(feature = "live")]
     Top(TopArgs),
+    /// Say whether an agent would work here: kernel, privileges, interfaces, disks, clock, store
+    #[cfg(feature = "live")]
+    Check(CheckArgs),
+    /// Compare the running agent's ledger with the drivers' counters, and explain the difference
+    #[cfg(feature = "live")]
+    Reconcile(ReconcileArgs),
     /// Say where a flow is: kernel tables, cache, batches, store; and why it may be missing
     #[cfg(feature = "live")]
     Explain(ExplainArgs),
+    /// Show, check or describe the configuration
+    #[cfg(feature = "live")]
+    #[command(subcommand)]
+    Config(ConfigCommand),
     /// Measure what a packet and a flow cost on this host; needs root, but for `cache`
     #[cfg(feature = "live")]
     Bench(BenchArgs),
@@ -86,6 +104,9 @@ pub struct RunArgs {
     /// Configuration file (TOML)
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
+    /// A set of values for a kind of host: small, default, large or debug [default: default]
+    #[arg(long, value_name = "NAME")]
+    pub profile: Option<String>,
     /// Interface to meter, [NETNS/]NAME[:MODE] or pid:PID/NAME[:MODE], globs allowed
     /// [default: all hardware interfaces]
     #[arg(long, value_name = "IF")]
@@ -325,6 +346,13 @@ pub struct AgentArgs {
     /// The configuration file of the running agent
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
+    /// Holds the token that the agent wants [default: what --config says]
+    #[arg(long, value_name = "FILE", env = "FLOW_AGENT_STATUS_TOKEN_FILE")]
+    pub status_token_file: Option<PathBuf>,
+    /// Asks over TLS, and trusts these authorities (PEM) [default: those of the system, if
+    /// --config says TLS]
+    #[arg(long, value_name = "FILE", env = "FLOW_AGENT_STATUS_CA_FILE")]
+    pub status_ca_file: Option<PathBuf>,
 }
 
 #[cfg(feature = "live")]
@@ -385,23 +413,4 @@ pub struct SelectionArgs {
     /// All flows
     #[arg(long)]
     pub all: bool,
-}
-
-/// Arguments of `flow-agent explain`.
-#[cfg(feature = "live")]
-#[derive(Debug, Args)]
-pub struct ExplainArgs {
-    /// Which agent
-    #[command(flatten)]
-    pub agent: AgentArgs,
-    /// As JSON
-    #[arg(long)]
-    pub json: bool,
-    /// PROTOCOL,END,END
-    #[arg(
-        value_name = "FLOW",
-        help = "PROTOCOL,END,END: tcp,10.0.0.1:443,10.0.0.2:51234, either end first; \
-          udp,[2001:db8::1]:53,[2001:db8::2]:4000; icmp,10.0.0.1,10.0.0.2"
-    )]
-    pub flow: String,
 }

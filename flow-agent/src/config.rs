@@ -1,4 +1,9 @@
-//! Configuration: what was typed and what the file says become one checked value.
+//! Configuration: what a profile, the file, the environment and the command line say becomes one
+//! checked value.
+//!
+//! Enters: texts. Leaves: [`Config`] for the agent, [`Effective`] for people. It holds that
+//! everything that is wrong is told at once, with file, line and key, and that [`keys`] is the
+//! only list of keys.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -13,18 +18,33 @@ use crate::cache::Timeouts;
 use crate::enrich::EnrichConfig;
 use crate::filter::Rules;
 use crate::host::check_name;
+use crate::logging::LogConfig;
 use crate::pressure::PressureLimits;
+use crate::privileges::CapabilityChoice;
 use crate::schema::Retention;
 use crate::sink::{SinkError, StoreTarget};
 use crate::spool::SpoolSettings;
 use crate::state::StateConfig;
 
+#[cfg(test)]
+mod agreement;
 mod analytics;
 mod batch;
+mod book;
 mod cache;
 mod delivery;
+mod document;
+mod effective;
 mod enrich;
+mod environment;
+mod files;
+mod json_schema;
+pub mod keys;
+mod layers;
+mod log;
 mod memory;
+mod print;
+mod profile;
 mod retention;
 mod rules;
 mod sections;
@@ -36,14 +56,18 @@ mod status;
 mod tests;
 mod values;
 
+pub use book::ConfigBook;
 pub use cache::CacheChoice;
-pub use delivery::{DeliveryConfig, DeliverySettings};
-pub use enrich::EnrichSettings;
+pub use delivery::DeliveryConfig;
+pub use document::markdown;
+pub use effective::{Effective, Entry};
+pub use json_schema::json_schema;
+pub use layers::Given;
+pub use print::commented;
 pub use settings::Settings;
-pub use source::Source;
-pub use spool::SpoolSection;
-pub use status::{DEFAULT_STATUS, StatusListen};
-pub use values::Said;
+pub use source::{Loaded, Source};
+pub use status::{DEFAULT_STATUS, StatusAccess, StatusListen, StatusSettings};
+use values::Said;
 
 /// Why the configuration cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -61,6 +85,17 @@ pub enum ConfigError {
     /// The file has a key that does not exist.
     #[error("{place} is no key; the keys are {known}")]
     UnknownKey { place: String, known: String },
+    /// The same, and it is like one that does.
+    #[error("{place} is no key; did you mean {hint}? `flow-agent config print` shows all keys")]
+    MistypedKey { place: String, hint: String },
+    /// The journal is asked for and is not there.
+    #[error(
+        "log.format is journald, but the journal cannot be reached: {problem}; choose auto, text or json"
+    )]
+    NoJournal { problem: String },
+    /// Several things are wrong.
+    #[error("{} problems:{}", problems.len(), lines(problems))]
+    Several { problems: Vec<ConfigError> },
     /// A value is of another type.
     #[error("{place} is {found}; it must be {needed}")]
     Type { place: String, found: &'static str, needed: &'static str },
@@ -81,6 +116,60 @@ pub enum ConfigError {
 impl ConfigError {
     /// The process exit code for these errors.
     pub const EXIT: Exit = Exit::Usage;
+
+    /// All of these; there is one at least. Those of a file are in the order of its lines.
+    pub fn all(mut problems: Vec<Self>) -> Self {
+        problems.sort_by_key(|problem| problem.place().map_or(0, files::line_of));
+        if problems.len() == 1
+            && let Some(problem) = problems.pop()
+        {
+            return problem;
+        }
+        Self::Several { problems }
+    }
+
+    /// The journal is asked for and is not there.
+    pub fn no_journal(error: &std::io::Error) -> Self {
+        Self::NoJournal { problem: error.to_string() }
+    }
+
+    /// Each by itself.
+    pub fn each(&self) -> &[Self] {
+        match self {
+            Self::Several { problems } => problems,
+            one => std::slice::from_ref(one),
+        }
+    }
+
+    /// Where it is.
+    fn place(&self) -> Option<&str> {
+        match self {
+            Self::UnknownKey { place, .. }
+            | Self::MistypedKey { place, .. }
+            | Self::Type { place, .. }
+            | Self::Value { place, .. }
+            | Self::Rule { place, .. }
+            | Self::Interface { place, .. }
+            | Self::Store { place, .. } => Some(place),
+            Self::Parse { problem, .. } => Some(problem),
+            Self::Read { .. }
+            | Self::TooLarge { .. }
+            | Self::NoJournal { .. }
+            | Self::Several { .. } => None,
+        }
+    }
+}
+
+/// A line each.
+fn lines(problems: &[ConfigError]) -> String {
+    /// Beyond this nobody reads.
+    const MOST: usize = 50;
+    let each = problems.iter().take(MOST).map(|problem| format!("\n  {problem}"));
+    let mut lines: Vec<_> = each.collect();
+    if let Some(more) = problems.len().checked_sub(MOST).filter(|more| *more > 0) {
+        lines.push(format!("\n  and {more} more"));
+    }
+    lines.concat()
 }
 
 /// What `flow-agent run` does.
@@ -116,8 +205,12 @@ pub struct Config {
     pub rules: Rules,
     /// They are left out.
     pub exclude_own_traffic: bool,
+    /// Which capabilities are kept.
+    pub capabilities: CapabilityChoice,
     /// Where the status is served.
     pub status: StatusListen,
+    /// Who may ask for it, over what, and how much.
+    pub status_access: StatusAccess,
     /// When the cache is made smaller for lack of memory; none for never.
     pub memory: Option<PressureLimits>,
     /// How long rows are kept; none: as the tables have it.
@@ -128,6 +221,12 @@ pub struct Config {
     pub enrich: Option<EnrichConfig>,
     /// What is kept over restarts; none: nothing.
     pub state: Option<StateConfig>,
+    /// What is logged, and how.
+    pub log: LogConfig,
+    /// What is allowed and may not be meant; told once the log is as it is to be.
+    pub warnings: Vec<String>,
+    /// The file is read again when it has changed.
+    pub reload_on_change: bool,
 }
 
 const DEFAULT_STORE: &str = "/var/lib/flow-agent/store";
@@ -140,14 +239,15 @@ impl Settings {
     /// # Errors
     /// The first value that is not allowed.
     pub fn check(mut self, host_name: &str, cpus: usize) -> Result<Config, ConfigError> {
+        let mut warnings = Vec::new();
         let defaults = Timeouts::default();
         let idle = number(self.idle_timeout_s, defaults.idle.as_secs(), 1, 86_400)?;
         let active = number(self.active_timeout_s, defaults.active.as_secs(), 1, 86_400)?;
         if idle > active {
-            tracing::warn!(
+            warnings.push(format!(
                 "the idle timeout ({idle} s) is longer than the active timeout ({active} s), \
                  which ends the records of long flows first"
-            );
+            ));
         }
         let drain_interval_ms = number(self.drain_interval_ms, 1000, 10, 60_000)?;
         let memory = self.table_memory_mib.map(|said| number(Some(said), 0, 1, 65_536));
@@ -156,6 +256,7 @@ impl Settings {
         let ages = [idle, active].map(Duration::from_secs);
         let cache = self.cache.check(self.max_flows, ages, shards as usize)?;
         let batch = self.batch.check()?;
+        let listen = StatusListen::check(self.status_listen.clone())?;
         Ok(Config {
             analytics: self.analytics.check(&cache.limits.timeouts, &batch)?,
             selection: Selection {
@@ -163,7 +264,7 @@ impl Settings {
                 exclude: interfaces(self.exclude_interfaces, InterfaceSpec::exclusion)?,
                 mode: self.attach.map_or(Ok(AttachMode::default()), attach_mode)?,
             },
-            store: store(self.store)?,
+            store: store(self.store, &mut warnings)?,
             delivery: self.delivery.check()?,
             exporter: self.exporter.map_or(Ok(host_name.into()), exporter)?,
             drain_interval: Duration::from_millis(drain_interval_ms),
@@ -177,11 +278,18 @@ impl Settings {
             stop_patience: STOP_PATIENCE,
             rules: rules::check(self.filter, self.sampling_mode, self.sampling_rate)?,
             exclude_own_traffic: self.exclude_own_traffic.is_none_or(|said| said.value),
-            status: StatusListen::check(self.status_listen)?,
+            status: listen,
+            status_access: self.status.check((self.status_listen, listen))?,
+            capabilities: self
+                .capabilities
+                .map_or(Ok(CapabilityChoice::default()), capabilities)?,
             memory: memory::check(self.memory)?,
             retention: self.retention.check()?,
             enrich: self.enrich.check()?,
             state: self.enrich.check_state()?,
+            log: self.log.check()?,
+            warnings,
+            reload_on_change: self.reload_on_change.is_none_or(|said| said.value),
         })
     }
 }
@@ -218,6 +326,14 @@ fn attach_mode(Said { value, place }: Said<String>) -> Result<AttachMode, Config
     })
 }
 
+fn capabilities(Said { value, place }: Said<String>) -> Result<CapabilityChoice, ConfigError> {
+    use CapabilityChoice::{Auto, Drop, Keep};
+    [Auto, Drop, Keep].into_iter().find(|choice| choice.label() == value).ok_or_else(|| {
+        let value = format!("{value:?}");
+        ConfigError::Value { place, value, allowed: "\"auto\", \"drop\" or \"keep\"".into() }
+    })
+}
+
 /// An empty text is none.
 fn pin_dir(said: Option<Said<String>>) -> Result<Option<PathBuf>, ConfigError> {
     let Some(Said { value, place }) = said else { return Ok(Some(DEFAULT_PIN_DIR.into())) };
@@ -232,17 +348,20 @@ fn pin_dir(said: Option<Said<String>>) -> Result<Option<PathBuf>, ConfigError> {
     Err(ConfigError::Value { place, value, allowed: "an absolute path, or empty for none".into() })
 }
 
-fn store(said: Option<Said<Vec<String>>>) -> Result<StoreTarget, ConfigError> {
+fn store(
+    said: Option<Said<Vec<String>>>,
+    warnings: &mut Vec<String>,
+) -> Result<StoreTarget, ConfigError> {
     let Some(Said { value, place }) = said else {
         return Ok(StoreTarget::Embedded(DEFAULT_STORE.into()));
     };
     let target = StoreTarget::of_shards(&value);
     let target = target.map_err(|source| ConfigError::Store { place: place.clone(), source })?;
     if place.starts_with("--") && target.has_password() {
-        tracing::warn!(
+        warnings.push(format!(
             "{place} has a password, which everybody on this host can see in the list of \
              processes; use password_file"
-        );
+        ));
     }
     Ok(target)
 }

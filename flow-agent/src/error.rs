@@ -15,6 +15,8 @@ pub enum Exit {
     Privilege = 3,
     /// The store cannot be reached.
     Store = 4,
+    /// It works, but something should be done (`check`).
+    Warned = 5,
 }
 
 /// The error of any command: one sentence that says what, where and what to do.
@@ -92,6 +94,25 @@ pub enum Error {
         /// How many.
         count: usize,
     },
+    /// What was checked is not as it should be.
+    #[cfg(feature = "live")]
+    #[error("{failures} checks fail, {warnings} warn: what to do is at the end of each line")]
+    Checked {
+        /// How many fail.
+        failures: usize,
+        /// How many warn.
+        warnings: usize,
+    },
+    /// Packets that neither the ledger nor anything else explains.
+    #[cfg(feature = "live")]
+    #[error(
+        "packets stay unexplained at {interfaces} of the interfaces; see `flow-agent check` for \
+         what may be in the way, and docs/troubleshooting.md"
+    )]
+    Unexplained {
+        /// At how many interfaces.
+        interfaces: usize,
+    },
     /// A measurement cannot be made, or its counts are wrong.
     #[cfg(feature = "live")]
     #[error("the measurement is not to be trusted: {problem}")]
@@ -138,9 +159,14 @@ impl Error {
             #[cfg(feature = "live")]
             Self::Status(error) => error.exit(),
             #[cfg(feature = "live")]
+            Self::Checked { failures: 0, .. } => Exit::Warned,
+            #[cfg(feature = "live")]
             Self::Top(crate::top::TopError::NoTerminal) => Exit::Usage,
             #[cfg(feature = "live")]
-            Self::Measurement { .. } | Self::Top(_) => Exit::Failed,
+            Self::Checked { .. }
+            | Self::Unexplained { .. }
+            | Self::Measurement { .. }
+            | Self::Top(_) => Exit::Failed,
             Self::Undelivered { source: None, .. }
             | Self::Differences { .. }
             | Self::Generate { .. }

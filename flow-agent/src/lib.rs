@@ -15,6 +15,8 @@ pub mod batch;
 pub mod bench;
 pub mod books;
 pub mod cache;
+#[cfg(feature = "live")]
+pub mod check;
 pub mod clock;
 pub mod community_id;
 #[cfg(feature = "live")]
@@ -30,12 +32,17 @@ pub mod frozen;
 pub mod host;
 pub mod latency;
 pub mod ledger;
+pub mod logging;
 #[cfg(feature = "live")]
 mod mapped;
 pub mod names;
 pub mod plan;
 #[cfg(feature = "live")]
 pub mod pressure;
+#[cfg(feature = "live")]
+pub mod privileges;
+#[cfg(feature = "live")]
+pub mod reconcile;
 pub mod record;
 #[cfg(feature = "live")]
 mod reload;

@@ -1,7 +1,7 @@
 //! The `flow-agent` command: parses the command line and calls the library.
 
 use std::fmt::Display;
-use std::io::{IsTerminal, Write};
+use std::io::Write;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -11,16 +11,18 @@ use flow_agent::backup;
 use flow_agent::cache::Timeouts;
 use flow_agent::enrich::GeoFiles;
 use flow_agent::host::host_name;
+use flow_agent::logging;
 use flow_agent::replay::Replay;
 use flow_agent::schema::Schema;
 use flow_agent::store::{self, Key, StoreConfig, StoreError};
 use flow_agent::target::{Opening, Store};
-use tracing_subscriber::EnvFilter;
 
 #[cfg(feature = "live")]
 mod ask;
 mod cli;
 mod generate;
+#[cfg(feature = "live")]
+mod look;
 mod query;
 mod refused;
 mod standard_output;
@@ -31,8 +33,10 @@ use standard_output::StandardOutput;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    log_to_stderr();
-    match run(cli.command) {
+    logging::start();
+    let outcome = run(cli.command);
+    logging::finish();
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             say(&format_args!("flow-agent: {error}"));
@@ -44,17 +48,6 @@ fn main() -> ExitCode {
 /// A line on the standard error; where that cannot be written, the exit code has to do.
 fn say(line: &dyn Display) {
     let _ = writeln!(std::io::stderr(), "{line}");
-}
-
-/// Logs go to the standard error; `RUST_LOG` chooses levels.
-fn log_to_stderr() {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_target(false)
-        .init();
 }
 
 fn run(command: Command) -> Result<(), Error> {
@@ -73,7 +66,13 @@ fn run(command: Command) -> Result<(), Error> {
         #[cfg(feature = "live")]
         Command::Cache(command) => ask::cache(command),
         #[cfg(feature = "live")]
+        Command::Check(args) => look::check(args),
+        #[cfg(feature = "live")]
+        Command::Reconcile(args) => ask::reconcile(&args),
+        #[cfg(feature = "live")]
         Command::Explain(args) => ask::explain(&args),
+        #[cfg(feature = "live")]
+        Command::Config(command) => cli::configure(command),
         #[cfg(feature = "live")]
         Command::Bench(cli::BenchArgs { stage, flows, rows, rollups, json }) => {
             let rows = rows as usize;
@@ -88,29 +87,7 @@ fn run(command: Command) -> Result<(), Error> {
 
 #[cfg(feature = "live")]
 fn live(args: cli::RunArgs) -> Result<(), Error> {
-    use flow_agent::config::{EnrichSettings, Said, Settings, Source, SpoolSection};
-
-    let list = |typed: Vec<String>| (!typed.is_empty()).then_some(typed);
-    let typed = Settings {
-        interfaces: Said::typed("--interface", list(args.interface)),
-        exclude_interfaces: Said::typed("--exclude-interface", list(args.exclude_interface)),
-        attach: Said::typed("--attach", args.attach),
-        store: Said::typed("--store", list(args.store)),
-        delivery: args.access.settings(),
-        exporter: Said::typed("--exporter", args.exporter),
-        decapsulate: Said::typed("--decapsulate", args.decapsulate.then_some(true)),
-        pin_dir: Said::typed("--pin-dir", args.pin_dir),
-        drain_interval_ms: Said::typed("--drain-interval", args.drain_interval),
-        idle_timeout_s: Said::typed("--idle-timeout", args.idle_timeout),
-        active_timeout_s: Said::typed("--active-timeout", args.active_timeout),
-        status_listen: Said::typed("--status", args.status),
-        enrich: EnrichSettings::typed_state_file(Said::typed("--state-file", args.state_file)),
-        spool: SpoolSection::typed_dir(Said::typed("--spool-dir", args.spool_dir)),
-        ..Settings::default()
-    };
-    let cpus = std::thread::available_parallelism().map_or(1, usize::from);
-    let source = Source { file: args.config, typed, host_name: host_name(), cpus };
-    flow_agent::run::run(source, flow_agent::shutdown::on_signals)
+    flow_agent::run::run(args.source(), flow_agent::shutdown::on_signals)
 }
 
 fn replay(args: ReplayArgs) -> Result<(), Error> {

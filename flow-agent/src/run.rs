@@ -10,20 +10,22 @@ use crate::Error;
 use crate::analytics::{Learned, NeighbourWatch};
 use crate::attach::{
     AttachError, Attacher, Hooks, Interface, Kernel, Missing, Numbers, PinFolder, Scan, TableSize,
-    Watcher,
+    Watcher, has_tcx,
 };
 use crate::cache::Memory;
 use crate::clock::wall_clock;
-use crate::config::{Config, Source};
+use crate::config::{Config, ConfigError, Loaded, Source};
 use crate::drain::{self, Drain, Look, Partition};
 use crate::enrich::Enrichment;
 use crate::filter::OwnConnections;
 use crate::host::online_cpus;
+use crate::logging;
 use crate::names::{NameBook, Names};
-use crate::reload::Reloader;
+use crate::privileges::{Privileges, System};
+use crate::reload::{Reloader, Watch};
 use crate::shutdown::Requests;
 use crate::state::{Initiators, Keeper, ListeningPorts, Part};
-use crate::status::{Bound, RulesBook, Vitals};
+use crate::status::{Access, Bound, RulesBook, Vitals};
 use crate::target::{Opening, Store};
 
 mod books;
@@ -55,51 +57,56 @@ const STATE_PATIENCE: Duration = Duration::from_secs(5);
 /// not take everything at the end.
 pub fn run(
     source: Source,
-    shutdown: impl FnOnce() -> std::io::Result<Requests>,
+    shutdown: impl FnOnce() -> std::io::Result<Requests> + Send,
 ) -> Result<(), Error> {
-    let config = &source.load()?;
-    let bound = Bound::asked(config.status)?;
+    let (watch, loaded) = begin(&source)?;
+    let config = &loaded.config;
+    let status = open_status(config)?;
     raise_descriptor_limit();
+    let privileges = privileges(config);
     let mut watcher = Watcher::new(config.selection.clone())?;
     let interfaces = first_look(&mut watcher)?;
     let names = NameBook::new(Names::new(&config.exporter, &[""; 0]));
-    let mut enrichment = Enrichment::start(config.enrich.as_ref(), &names, wall_clock)?;
+    let mut enrichment =
+        privileges.without(|| Enrichment::start(config.enrich.as_ref(), &names, wall_clock))?;
     let seed = random_seed();
     let (cpus, memory) = (online_cpus(), config.table_memory_bytes);
     let size = TableSize::of_host(cpus, interfaces.len(), config.decapsulate, memory)?;
     let mut kernel = Kernel::load(size, seed)?;
     // From here on the agent cannot be ended without removing its pins, but by a kill.
-    let requests = shutdown().map_err(Error::thread)?;
+    let requests = privileges.without(shutdown).map_err(Error::thread)?;
     let mut pins = pin(config, &kernel);
     let look = Look::new(&kernel)?;
     let mut drain = Drain::new(&mut kernel, 0)?;
     let kernel_log = KernelLog::new(&mut kernel);
 
     let own = OwnConnections::new(drain::own_connections(&mut kernel)?);
-    let store = open_store(config, own)?.kept_running()?;
-    let reloader = Reloader::new(source, config.clone(), store.address().port());
+    let store = privileges.without(|| open_store(config, own)?.kept_running())?;
+    let (port, hangups) = (store.address().port(), requests.reload.clone());
+    let reloader = privileges.without(|| {
+        Reloader::start(source, watch, &loaded, port, hangups).map_err(Error::thread)
+    })?;
     drain.install_rules(reloader.rules())?;
     let rules = RulesBook::new(reloader.rules());
     let vitals = Arc::new(Vitals::new(wall_clock(), config.drain_interval));
     vitals.set_clock(drain.clock(wall_clock)?);
     let enricher = enrichment.enricher.take();
     let shards = Partition::even_parts(size, config.shards);
-    let pipeline = Pipeline::start(config, shards, seed, &names, enricher, &store)?;
-    let keeper = warm_start(config, &pipeline, &enrichment)?;
+    let pipeline =
+        privileges.without(|| Pipeline::start(config, shards, seed, &names, enricher, &store))?;
+    let keeper = privileges.without(|| warm_start(config, &pipeline, &enrichment))?;
     let most = (size.interfaces - 1) as u16; // number 0 is for packets of unknown interfaces
     let mut numbers = Numbers::new(most, cool_down(config), names.clone());
     let mut intake = pipeline.cache.intake(drain.partition(shards));
-    if let Some(parent) = &config.pin_dir {
-        Recovery {
-            interfaces: &interfaces,
-            drain: &mut drain,
-            intake: &mut intake,
-            numbers: &mut numbers,
-            ledger: &pipeline.ledger,
-        }
-        .run(parent);
+    Recovery {
+        interfaces: &interfaces,
+        drain: &mut drain,
+        intake: &mut intake,
+        numbers: &mut numbers,
+        ledger: &pipeline.ledger,
     }
-    let neighbours = watch_neighbours(config, &pipeline)?;
+    .run(config.pin_dir.as_deref());
+    let neighbours = privileges.without(|| watch_neighbours(config, &pipeline))?;
     let mut meter = MeterLoop {
         names,
         neighbours,
@@ -120,26 +127,24 @@ pub fn run(
     let hooks = Hooks::new(kernel, numbers);
     let observed = Observed {
         config,
-        bound,
+        status,
         vitals: vitals.clone(),
         rules,
         metered: hooks.book(),
+        configuration: meter.reloader.book(),
         hash_keys: keys_from(seed),
         look,
         tables: size,
         enrich: enrichment.stats.clone(),
+        privileges,
     };
-    let observers = observed.start(&meter, &pipeline)?;
-    let mut attacher = Attacher::start(hooks, interfaces, watcher).map_err(Error::thread)?;
-    if let Some(pins) = &mut pins {
-        pins.keep();
-    }
+    let observers = privileges.without(|| observed.start(&meter, &pipeline))?;
+    let attacher = Attacher::start(hooks, interfaces, watcher, privileges);
+    let mut attacher = attacher.map_err(Error::thread)?;
+    privileges.give_up(); // the thread that attaches has its own
+    pins.iter_mut().for_each(PinFolder::keep);
     let metered = meter.live(&attacher, &pipeline, size, &requests);
-    meter.stopping();
-    tracing::info!(
-        "stopping: detaching, then everything goes to the store; waiting for it up to {} s",
-        config.stop_patience.as_secs()
-    );
+    meter.stopping(config.stop_patience);
     let detached = meter.detach(&mut attacher, &pipeline);
     pipeline.begin_stopping();
     // Two passes, one for each generation: nothing fills them any more.
@@ -162,7 +167,21 @@ pub fn run(
     metered.and(detached).and(drained).and(stored).and(closed)
 }
 
+/// Which capabilities are given up here.
+fn privileges(config: &Config) -> Privileges {
+    let system = System { root: rustix::process::geteuid().is_root(), tcx: has_tcx() };
+    Privileges::new(config.capabilities, &config.selection, system)
+}
+
 /// Opens the store; `own` hears of the connections to it.
+/// Takes the address of the status, if one was asked for, and reads what it needs, before
+/// anything is started.
+fn open_status(config: &Config) -> Result<(Option<Bound>, Access), Error> {
+    let folder = std::env::var_os("CREDENTIALS_DIRECTORY");
+    let access = Access::open(&config.status_access, folder.as_deref())?;
+    Ok((Bound::asked(config.status)?, access))
+}
+
 fn open_store(config: &Config, own: OwnConnections) -> Result<Store, Error> {
     let opening = Opening {
         access: config.delivery.access.clone(),
@@ -243,6 +262,17 @@ fn pin(config: &Config, kernel: &Kernel) -> Option<PinFolder> {
             None
         }
     }
+}
+
+/// Reads the configuration; from here on the log is as it is asked for.
+fn begin(source: &Source) -> Result<(Watch, Loaded), ConfigError> {
+    let watch = Watch::new(source.file.as_deref());
+    let loaded = source.load()?;
+    logging::apply(&loaded.config.log).map_err(|error| ConfigError::no_journal(&error))?;
+    for warning in &loaded.config.warnings {
+        tracing::warn!("{warning}");
+    }
+    Ok((watch, loaded))
 }
 
 /// The interfaces there are at start. What was asked for by name must be there; what a

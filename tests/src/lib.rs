@@ -5,11 +5,14 @@
 
 pub mod attack;
 pub mod bin_path;
+pub mod browser;
 pub mod cgroup;
 pub mod cleanup;
 pub mod corpus;
 pub mod counted;
+pub mod dashboards;
 pub mod faulty;
+pub mod foreign;
 pub mod hooks;
 pub mod lab;
 pub mod ledger;
@@ -20,6 +23,7 @@ pub mod pairs;
 pub mod peak;
 pub mod process;
 pub mod proxy;
+pub mod python;
 pub mod raw_http;
 pub mod reference;
 pub mod rig;

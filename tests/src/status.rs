@@ -1,6 +1,9 @@
 //! The status of a running agent, asked over HTTP and by the agent's own commands.
 
 use std::collections::BTreeMap;
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
 use std::process::{Command, Output};
 use std::time::Duration;
 
@@ -47,7 +50,7 @@ impl Status {
 
     /// `127.0.0.1:PORT`.
     pub fn address(&self) -> &str {
-        self.url.trim_start_matches("http://")
+        self.url.trim_start_matches("https://").trim_start_matches("http://")
     }
 
     /// Asks for a page.
@@ -102,6 +105,12 @@ impl Status {
         command.args(arguments).args(["--status", self.address()]);
         command.output().context("flow-agent runs")
     }
+}
+
+/// Writes what only its owner may read.
+pub fn write_secret(path: &Path, secret: &str) -> Result<()> {
+    std::fs::write(path, format!("{secret}\n"))?;
+    Ok(std::fs::set_permissions(path, Permissions::from_mode(0o600))?)
 }
 
 /// A level of an answer about a flow.

@@ -11,8 +11,8 @@ use flow_tests::process::memory;
 use flow_tests::traffic::{self, Ends};
 use flow_tests::{rows, setting, sql, stored};
 
-/// Batches in memory beside those on disk.
-const CONFIG: &str = "spool.memory_mib = 16\n";
+/// Batches in memory beside those on disk; room for ten minutes of 100,000 flows a second.
+const CONFIG: &str = "spool.memory_mib = 16\nspool.max_mib = 24576\n";
 
 #[test]
 fn memory_is_bounded_while_the_store_is_away() -> Result<()> {

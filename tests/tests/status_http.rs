@@ -36,7 +36,7 @@ fn bad_clients_are_refused_and_hinder_nobody() -> Result<()> {
         ("DELETE", "/api/v1/flows", &[], b"", 405, "does not take DELETE"),
         ("GET", invalidate, &[], b"", 405, "it takes POST"),
         ("OPTIONS", invalidate, &[], b"", 405, "it takes POST"),
-        ("GET", "/", &[], b"", 404, "there is no page /; there are /healthz"),
+        ("GET", "/page", &[], b"", 404, "there is no page /page; there are /, /healthz"),
         ("GET", "/api/v1/flows/../status", &[], b"", 404, "there is no page"),
         ("GET", "/api/v1/flows", &[], b"", 400, "the key is missing"),
         ("GET", "/api/v1/flows?key=tcp", &[], b"", 400, "write PROTOCOL,END,END"),

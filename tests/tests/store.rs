@@ -2,13 +2,13 @@
 //! and `clickhouse-connect`, both unmodified, and what survives a stop.
 //! Needs libchdb and a Python (`cargo xtask setup`); no privileges.
 
-use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use clickhouse::Compression;
+use flow_tests::python::python;
 use flow_tests::store::{Flow, Store, flows, insert};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -177,21 +177,6 @@ async fn stopped_while_inserting_every_acknowledged_batch_is_there() {
 #[tokio::test(flavor = "multi_thread")]
 async fn killed_while_inserting_every_acknowledged_batch_is_there() {
     interrupt(Store::crash).await;
-}
-
-/// `FLOW_PYTHON`, else the Python that `cargo xtask setup` prepares.
-fn python() -> PathBuf {
-    let prepared = || {
-        let home = std::env::var_os("HOME").expect("HOME is set");
-        Path::new(&home).join(".cache/flow-agent/venv/bin/python")
-    };
-    let path = std::env::var_os("FLOW_PYTHON").map_or_else(prepared, PathBuf::from);
-    assert!(
-        path.is_file(),
-        "no Python with clickhouse-connect at {}: run `cargo xtask setup`, or set FLOW_PYTHON",
-        path.display()
-    );
-    path
 }
 
 #[test]

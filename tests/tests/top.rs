@@ -139,7 +139,7 @@ fn metered() -> Result<(Lab, Store, flow_tests::process::Agent, Status)> {
     traffic::ask(Ends::v4((&lab.left, 0), (&lab.right, 0), 53), 1, 30, 100, 200)?;
     traffic::ask(Ends::v4((&lab.left, 1), (&lab.right, 1), 123), 1, 7, 100, 200)?;
     agent.wait_until("all flows in the cache", PATIENCE, || {
-        let page = status.json("/api/v1/cache/flows?limit=10")?;
+        let page = status.json("/api/v1/flows/open?limit=10")?;
         let flows = page["flows"].as_array().cloned().unwrap_or_default();
         Ok(flows.iter().map(|flow| count(flow, "packets")).sum::<u64>() == 2 * 2 * 37)
     })?;
@@ -155,7 +155,7 @@ fn the_screen_shows_what_the_api_says_and_obeys() -> Result<()> {
     let rates = |text: &str| text.contains("4 flows shown") && text.contains("packets/s");
     let shown = top.wait("flow", rates)?;
     assert!(top.is_raw()?, "keys come one by one");
-    let page = status.json("/api/v1/cache/flows")?;
+    let page = status.json("/api/v1/flows/open")?;
     let flows = page["flows"].as_array().context("a list")?;
     assert_eq!(flows.len(), 4);
     let lines = top.lines();
@@ -172,7 +172,7 @@ fn the_screen_shows_what_the_api_says_and_obeys() -> Result<()> {
         let expected = [
             end("src"),
             end("dst"),
-            text("protocol_name"),
+            "udp".to_owned(),
             text("service"),
             text("interface"),
             text("direction"),
@@ -263,7 +263,7 @@ fn the_screen_shows_what_the_api_says_and_obeys() -> Result<()> {
     top.wait("pause", |text| text.contains("PAUSED"))?;
     traffic::ask(Ends::v4((&_lab.left, 2), (&_lab.right, 2), 53), 1, 3, 100, 100)?;
     agent.wait_until("the new flow in the cache", PATIENCE, || {
-        Ok(status.json("/api/v1/cache/flows")?["open"] == 6)
+        Ok(status.json("/api/v1/flows/open")?["matching"] == 6)
     })?;
     top.press("j")?;
     assert!(top.text().contains("4 flows shown"), "{}", top.text());
@@ -331,8 +331,8 @@ fn once_is_for_scripts_and_says_when_there_is_nobody() -> Result<()> {
     let bad = run(&["--sort", "colour"])?;
     let words = String::from_utf8_lossy(&bad.stderr).into_owned();
     assert!(bad.status.code() == Some(2) && words.contains("octets"), "{words}");
-    let refused = status.get("/api/v1/cache/flows?limit=0")?;
-    assert!(refused.status == 400 && refused.text().contains("1 to 2000"));
+    let refused = status.get("/api/v1/flows/open?limit=0")?;
+    assert!(refused.status == 400 && refused.text().contains("limit"));
     agent.stop()?;
     let nobody = run(&["--once"])?;
     let words = String::from_utf8_lossy(&nobody.stderr).into_owned();

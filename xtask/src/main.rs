@@ -36,9 +36,9 @@ enum Command {
     Demo,
     /// Set up, build, and measure TCP throughput with and without the agent (root)
     BenchThroughput,
-    /// Set up, and make a tarball and a Debian package in target/dist/out
+    /// Set up, and make a tarball, a Debian and an RPM package in target/dist/out
     Dist {
-        /// Build it all twice, in different folders, and compare
+        /// Build it all twice, from sources in different folders, and compare
         #[arg(long)]
         twice: bool,
         /// Package this binary, into --out, instead of building one

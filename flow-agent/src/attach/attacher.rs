@@ -13,6 +13,7 @@ use crossbeam::select;
 
 use super::expedite::Expedited;
 use super::{AttachError, Hooks, Interface, Selection, Watcher};
+use crate::privileges::Privileges;
 
 /// The running attacher.
 pub struct Attacher {
@@ -26,7 +27,8 @@ pub struct Attacher {
 }
 
 impl Attacher {
-    /// Attaches to the interfaces that were found, and then to those that come.
+    /// Attaches to the interfaces that were found, and then, with fewer privileges, to those that
+    /// come.
     ///
     /// # Errors
     /// The system refuses the thread.
@@ -34,6 +36,7 @@ impl Attacher {
         mut hooks: Hooks,
         found: Vec<Interface>,
         watcher: Watcher,
+        privileges: Privileges,
     ) -> std::io::Result<Self> {
         let (started_sender, started) = bounded(1);
         let (stop, stopped) = bounded(0);
@@ -46,6 +49,9 @@ impl Attacher {
             if attach_all(&mut hooks, &stopped) {
                 let result = hooks.started().map(|()| hooks.metered());
                 let good = result.is_ok();
+                if good {
+                    privileges.attached();
+                }
                 // Who does not listen is stopping.
                 let _ = started_sender.send(result);
                 if good {

@@ -13,12 +13,23 @@ const CTRL_ATTR_FAMILY_ID: u16 = 1;
 const CTRL_ATTR_FAMILY_NAME: u16 = 2;
 
 const ETHTOOL_MSG_FEATURES_GET: u8 = 11;
-const ETHTOOL_A_FEATURES_HEADER: u16 = 1;
+const ETHTOOL_MSG_CHANNELS_GET: u8 = 17;
+/// Of both.
+const ETHTOOL_A_HEADER: u16 = 1;
+const ETHTOOL_A_CHANNELS_RX_MAX: u16 = 2;
+const ETHTOOL_A_CHANNELS_COMBINED_MAX: u16 = 5;
+const ETHTOOL_A_CHANNELS_RX_COUNT: u16 = 6;
+const ETHTOOL_A_CHANNELS_COMBINED_COUNT: u16 = 9;
 const ETHTOOL_A_FEATURES_ACTIVE: u16 = 4;
 const ETHTOOL_A_HEADER_DEV_INDEX: u16 = 1;
 const ETHTOOL_A_BITSET_BITS: u16 = 3;
 const ETHTOOL_A_BITSET_BITS_BIT: u16 = 1;
 const ETHTOOL_A_BITSET_BIT_NAME: u16 = 2;
+
+/// `include/uapi/linux/netdev.h`.
+const NETDEV_CMD_DEV_GET: u8 = 1;
+const NETDEV_A_DEV_IFINDEX: u16 = 1;
+const NETDEV_A_DEV_XDP_FEATURES: u16 = 3;
 
 const NLM_F_REQUEST: u16 = 1;
 const NLA_F_NESTED: u16 = 1 << 15;
@@ -27,7 +38,7 @@ const NLMSG_ERROR: u16 = 2;
 const HEADERS: usize = 20;
 
 /// The features that take VLAN tags out of packets: 802.1Q, 802.1ad.
-const VLAN_FEATURES: [&[u8]; 2] = [b"rx-vlan-hw-parse", b"rx-vlan-stag-hw-parse"];
+pub const VLAN_FEATURES: [&str; 2] = ["rx-vlan-hw-parse", "rx-vlan-stag-hw-parse"];
 
 /// True if VLAN tags are taken out of the packets that an interface of this thread's
 /// namespace receives, before they get to native XDP.
@@ -35,25 +46,100 @@ const VLAN_FEATURES: [&[u8]; 2] = [b"rx-vlan-hw-parse", b"rx-vlan-stag-hw-parse"
 /// # Errors
 /// What the kernel said: not every kernel has this interface.
 pub fn strips_vlan_tags(ifindex: u32) -> io::Result<bool> {
+    let active = active_features(ifindex)?;
+    Ok(active.iter().any(|name| VLAN_FEATURES.contains(&name.as_str())))
+}
+
+/// The features that are switched on at an interface of this thread's namespace, as
+/// `ethtool -k` has them in the kernel (`rx-gro`, `rx-lro`, `rx-vlan-hw-parse`, ...).
+///
+/// # Errors
+/// As [`strips_vlan_tags`].
+pub fn active_features(ifindex: u32) -> io::Result<Vec<String>> {
+    let answer = ask_ethtool(ifindex, ETHTOOL_MSG_FEATURES_GET)?;
+    let active = find(&answer, ETHTOOL_A_FEATURES_ACTIVE)
+        .and_then(|set| find(set, ETHTOOL_A_BITSET_BITS))
+        .unwrap_or_default();
+    let bits = attributes(active).filter(|(kind, _)| *kind == ETHTOOL_A_BITSET_BITS_BIT);
+    let name = |bit| {
+        let name = find(bit, ETHTOOL_A_BITSET_BIT_NAME).unwrap_or_default();
+        String::from_utf8_lossy(name.strip_suffix(b"\0").unwrap_or(name)).into_owned()
+    };
+    Ok(bits.map(|(_, bit)| name(bit)).collect())
+}
+
+/// Queues of a driver, by what they carry.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Channels {
+    /// Queues that receive.
+    pub receive: u32,
+    /// How many there may be.
+    pub most_receive: u32,
+}
+
+/// The queues of an interface of this thread's namespace.
+///
+/// # Errors
+/// What the kernel said: not every driver has any that can be told.
+pub fn channels(ifindex: u32) -> io::Result<Channels> {
+    let answer = ask_ethtool(ifindex, ETHTOOL_MSG_CHANNELS_GET)?;
+    let of = |kinds: [u16; 2]| kinds.iter().filter_map(|kind| find_number(&answer, *kind)).sum();
+    Ok(Channels {
+        receive: of([ETHTOOL_A_CHANNELS_RX_COUNT, ETHTOOL_A_CHANNELS_COMBINED_COUNT]),
+        most_receive: of([ETHTOOL_A_CHANNELS_RX_MAX, ETHTOOL_A_CHANNELS_COMBINED_MAX]),
+    })
+}
+
+/// What the driver of an interface of this thread's namespace can do by XDP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct XdpFeatures(u64);
+
+impl XdpFeatures {
+    /// `NETDEV_XDP_ACT_BASIC`: programs run in the driver.
+    pub const fn is_native(self) -> bool {
+        self.0 & 1 != 0
+    }
+
+    /// `NETDEV_XDP_ACT_RX_SG`: they get packets of several buffers.
+    pub const fn takes_fragments(self) -> bool {
+        self.0 & (1 << 5) != 0
+    }
+}
+
+/// Asks for them, without attaching anything; Linux 6.3 and later answer.
+///
+/// # Errors
+/// What the kernel said.
+pub fn xdp_features(ifindex: u32) -> io::Result<XdpFeatures> {
+    let (socket, family) = generic(b"netdev\0")?;
+    let device = attribute(NETDEV_A_DEV_IFINDEX, &ifindex.to_ne_bytes());
+    let answer = ask(&socket, family, NETDEV_CMD_DEV_GET, &device)?;
+    find(&answer, NETDEV_A_DEV_XDP_FEATURES)
+        .and_then(|value| Some(XdpFeatures(u64::from_ne_bytes(value.try_into().ok()?))))
+        .ok_or_else(|| io::Error::other("the kernel does not say"))
+}
+
+fn ask_ethtool(ifindex: u32, command: u8) -> io::Result<Vec<u8>> {
+    let (socket, family) = generic(b"ethtool\0")?;
+    let device = attribute(ETHTOOL_A_HEADER_DEV_INDEX, &ifindex.to_ne_bytes());
+    ask(&socket, family, command, &attribute(NLA_F_NESTED | ETHTOOL_A_HEADER, &device))
+}
+
+/// A connection to a family of generic netlink, and its number.
+fn generic(name: &[u8]) -> io::Result<(Socket, u16)> {
     let mut socket = Socket::new(NETLINK_GENERIC)?;
     socket.bind_auto()?;
     socket.connect(&SocketAddr::new(0, 0))?;
-    let name = attribute(CTRL_ATTR_FAMILY_NAME, b"ethtool\0");
-    let family = ask(&socket, CONTROL, CTRL_CMD_GETFAMILY, &name)?;
-    let family = find(&family, CTRL_ATTR_FAMILY_ID)
+    let answer =
+        ask(&socket, CONTROL, CTRL_CMD_GETFAMILY, &attribute(CTRL_ATTR_FAMILY_NAME, name))?;
+    let family = find(&answer, CTRL_ATTR_FAMILY_ID)
         .and_then(|id| Some(u16::from_ne_bytes(id.try_into().ok()?)))
-        .ok_or_else(|| io::Error::other("ethtool netlink has no number"))?;
-    let device = attribute(ETHTOOL_A_HEADER_DEV_INDEX, &ifindex.to_ne_bytes());
-    let header = attribute(NLA_F_NESTED | ETHTOOL_A_FEATURES_HEADER, &device);
-    let features = ask(&socket, family, ETHTOOL_MSG_FEATURES_GET, &header)?;
-    let active = find(&features, ETHTOOL_A_FEATURES_ACTIVE)
-        .and_then(|set| find(set, ETHTOOL_A_BITSET_BITS))
-        .unwrap_or_default();
-    let mut bits = attributes(active).filter(|(kind, _)| *kind == ETHTOOL_A_BITSET_BITS_BIT);
-    Ok(bits.any(|(_, bit)| {
-        let name = find(bit, ETHTOOL_A_BITSET_BIT_NAME).unwrap_or_default();
-        VLAN_FEATURES.contains(&name.strip_suffix(b"\0").unwrap_or(name))
-    }))
+        .ok_or_else(|| io::Error::other("the netlink family has no number"))?;
+    Ok((socket, family))
+}
+
+fn find_number(octets: &[u8], wanted: u16) -> Option<u32> {
+    Some(u32::from_ne_bytes(find(octets, wanted)?.try_into().ok()?))
 }
 
 /// The attributes of the answer.

@@ -31,6 +31,17 @@ pub enum IngressHook {
 }
 
 impl IngressHook {
+    /// The hook that is tried first.
+    pub const fn first_choice(interface: &Interface) -> Self {
+        match interface.mode {
+            AttachMode::Xdp => Self::NativeXdp,
+            AttachMode::XdpGeneric => Self::GenericXdp,
+            // Not on veth: native XDP there turns its peer's segmentation offload off.
+            AttachMode::Auto if interface.hardware => Self::NativeXdp,
+            AttachMode::Auto | AttachMode::Tc => Self::Tc,
+        }
+    }
+
     /// The name in messages.
     pub const fn label(self) -> &'static str {
         match self {
@@ -64,13 +75,7 @@ impl Links {
         plane: u32,
         interface: &Interface,
     ) -> Result<Self, AttachError> {
-        let ingress = match interface.mode {
-            AttachMode::Xdp => IngressHook::NativeXdp,
-            AttachMode::XdpGeneric => IngressHook::GenericXdp,
-            // Not on veth: native XDP there turns its peer's segmentation offload off.
-            AttachMode::Auto if interface.hardware => IngressHook::NativeXdp,
-            AttachMode::Auto | AttachMode::Tc => IngressHook::Tc,
-        };
+        let ingress = IngressHook::first_choice(interface);
         refuse_second_agent(interface)?;
         if interface.bond && ingress == IngressHook::NativeXdp {
             return Err(AttachError::Attach {
@@ -228,7 +233,7 @@ fn ifindex_of(name: &str) -> Option<u32> {
 }
 
 /// True if the kernel detaches TC programs when their descriptors are closed.
-pub(super) fn has_tcx() -> bool {
+pub fn has_tcx() -> bool {
     KernelVersion::current().is_ok_and(|version| version >= TCX)
 }
 
@@ -242,7 +247,8 @@ fn refuse_second_agent(interface: &Interface) -> Result<(), AttachError> {
         (TcAttachType::Ingress, names::TC_INGRESS, IngressHook::Tc.label()),
         (TcAttachType::Egress, names::TC_EGRESS, EGRESS),
     ] {
-        // A kernel that does not answer this refuses the attaching, too.
+        // A kernel that does not answer this refuses the attaching, too; or CAP_NET_ADMIN was
+        // given up: then the interface is one that was there at the start, and has come back.
         let Ok((_, programs)) = SchedClassifier::query_tcx(&interface.name, side) else { continue };
         if programs.iter().any(|program| program.name_as_str() == Some(name)) {
             return Err(AttachError::AlreadyMetered { interface: interface.to_string(), hook });

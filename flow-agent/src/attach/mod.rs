@@ -21,13 +21,15 @@ mod scan;
 mod shared_maps;
 mod spec;
 mod stale;
+mod survey;
 mod table_size;
 mod watch;
 
 pub use attacher::Attacher;
+pub use features::{Channels, VLAN_FEATURES, XdpFeatures};
 pub use hooks::Hooks;
 pub use interface::{Interface, Place};
-pub use link::IngressHook;
+pub use link::{IngressHook, has_tcx};
 pub use link_state::link_states;
 pub use load::Kernel;
 pub use metered::{MeteredBook, MeteredInterface, MeteredList, RefusedInterface};
@@ -37,6 +39,7 @@ pub use pins::PinFolder;
 pub use scan::{Missing, Scan, Scanner};
 pub use spec::{InterfaceSpec, NamespaceSpec, Selection};
 pub use stale::end_counting;
+pub use survey::{Attached, Counters, Survey, holders, link_counters};
 pub use table_size::TableSize;
 pub use watch::{Watch, Watcher};
 

@@ -36,6 +36,8 @@ pub struct Scanner {
     selection: Selection,
     /// When processes whose namespaces were asked for began: an id is used again.
     pids: HashMap<u32, u64>,
+    /// Namespaces get numbers, so that a listener hears of them.
+    numbers: bool,
 }
 
 /// A namespace and what is in it.
@@ -47,7 +49,12 @@ struct Listed {
 impl Scanner {
     /// Looks for what `selection` asks for.
     pub fn new(selection: Selection) -> Self {
-        Self { selection, pids: HashMap::new() }
+        Self { selection, pids: HashMap::new(), numbers: true }
+    }
+
+    /// The same, and leaves no trace: nobody listens afterwards.
+    pub fn once(selection: Selection) -> Self {
+        Self { numbers: false, ..Self::new(selection) }
     }
 
     /// Looks for something else from now on.
@@ -158,7 +165,9 @@ impl Scanner {
             list()?
         } else {
             // First, so that nothing that comes after the listing goes unheard.
-            number(namespace, &file);
+            if self.numbers {
+                number(namespace, &file);
+            }
             namespace.run_in(&file, list)?
         };
         Ok(Listed { id, devices })

@@ -46,6 +46,11 @@ impl InterfaceSpec {
         matches!(self.namespace, NamespaceSpec::One(_)) && !is_glob(&self.name)
     }
 
+    /// True if no other network namespace has to be joined for it.
+    pub fn is_in_own_namespace(&self) -> bool {
+        self.namespace == NamespaceSpec::One(NetworkNamespace::Own)
+    }
+
     /// True for an interface of this name in one of its namespaces.
     pub fn matches(&self, name: &str) -> bool {
         glob_matches(&self.name, name)

@@ -4,8 +4,11 @@
 //! took less makes them a tenth larger, between a floor and a ceiling. An insert has costs of its
 //! own beside those of its rows; where they alone are a large part of the target, smaller batches
 //! would only mean more of them, so the target is then what makes the rows half of the time.
+//!
+//! While the store is away nobody waits for a batch, and the fewer there are, the sooner it has all
+//! of them once it is back.
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -51,6 +54,11 @@ impl BatchLimits {
 
 /// Rows that a new agent begins with.
 const FIRST_ROWS: usize = 50_000;
+/// Rows of a batch while the store is away, if the ceiling is not lower: more would not make rows
+/// cheaper for the server (docs/performance.md), and they are in memory until they are frozen.
+const AWAY_ROWS: usize = 200_000;
+/// How old a batch gets then, unless it may get older anyway.
+const AWAY_AGE: Duration = Duration::from_secs(5);
 /// One step.
 const STEP: f64 = 0.1;
 /// What an insert weighs after the next one.
@@ -64,6 +72,7 @@ const SURPRISE: f64 = 3.0;
 pub struct BatchSize {
     limits: BatchLimits,
     rows: Arc<AtomicU32>,
+    away: Arc<AtomicBool>,
     costs: Arc<Mutex<Costs>>,
 }
 
@@ -71,21 +80,37 @@ impl BatchSize {
     /// Begins in the middle, or as near as the limits allow.
     pub fn new(limits: BatchLimits) -> Self {
         let rows = limits.clamp(FIRST_ROWS as f64);
-        Self { limits, rows: Arc::new(AtomicU32::new(rows)), costs: Arc::default() }
+        let rows = Arc::new(AtomicU32::new(rows));
+        Self { limits, rows, away: Arc::default(), costs: Arc::default() }
     }
 
     /// How old the next batch may get.
     pub fn next_age(&self) -> Duration {
-        self.limits.jittered_age(Uuid::now_v7().as_u128() as u32)
+        let mut limits = self.limits;
+        if self.is_away() {
+            limits.age = limits.age.max(AWAY_AGE);
+        }
+        limits.jittered_age(Uuid::now_v7().as_u128() as u32)
     }
 
     /// Rows at which a batch is frozen.
     pub fn rows(&self) -> usize {
-        self.rows.load(Ordering::Relaxed) as usize
+        let rows = self.rows.load(Ordering::Relaxed) as usize;
+        if self.is_away() { rows.max(AWAY_ROWS.min(self.limits.max_rows)) } else { rows }
+    }
+
+    fn is_away(&self) -> bool {
+        self.away.load(Ordering::Relaxed)
+    }
+
+    /// A server could not be reached, until one takes a batch.
+    pub fn failed(&self) {
+        self.away.store(true, Ordering::Relaxed);
     }
 
     /// A batch of so many rows was acknowledged on its first try, after this time.
     pub fn inserted(&self, rows: usize, took: Duration) {
+        self.away.store(false, Ordering::Relaxed);
         let target = self.limits.target.as_secs_f64();
         let took = took.as_secs_f64();
         let fixed = {
@@ -210,6 +235,22 @@ mod tests {
         }
         size.inserted(before, Duration::from_millis(1));
         assert_eq!(size.rows(), before + before / 10);
+    }
+
+    #[test]
+    fn batches_are_large_while_the_store_is_away_as_far_as_they_may() {
+        let size = BatchSize::new(BatchLimits::default());
+        let (rows, age) = (size.rows(), BatchLimits::default().age);
+        size.failed();
+        assert_eq!(size.rows(), AWAY_ROWS);
+        assert!(size.next_age() > 2 * age);
+        size.inserted(10, Duration::from_millis(1));
+        assert_eq!(size.rows(), rows);
+        assert!(size.next_age() < 2 * age);
+        let few = BatchLimits { min_rows: 1, max_rows: 20, ..BatchLimits::default() };
+        let few = BatchSize::new(few);
+        few.failed();
+        assert_eq!(few.rows(), 20);
     }
 
     #[test]

@@ -5,7 +5,6 @@
 //! into a channel that has room, and whoever asks when many do already is told so at once. Where
 //! all flows are looked at, messages come between two slices of them.
 
-use std::cmp::Reverse;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,7 +13,7 @@ use std::time::{Duration, Instant};
 use crossbeam::channel::{Receiver, Sender, bounded};
 
 use super::details::CacheDetails;
-use super::look::{DetailsSoFar, Heaviest, Mode};
+use super::look::{DetailsSoFar, Mode};
 use super::memory::{Initiator, Memory};
 use super::query::{FlowQuery, Invalidated, Selection};
 use super::shard::Shard;
@@ -229,23 +228,6 @@ impl CacheControl {
         Ok(found)
     }
 
-    /// The open flows with the most octets, as the records they would be now: at most `most`, the
-    /// heaviest first. A shard holds no more than twice that many records for it.
-    ///
-    /// # Errors
-    /// A shard does not answer within `patience`.
-    pub fn heaviest(&self, most: usize, patience: Duration) -> Result<Vec<FlowRecord>, Unanswered> {
-        let parts = self.ask_by_slices(patience, move |shard, _, moment, slots, found| {
-            let end = slots.end;
-            shard.heaviest_in(slots, most, moment.drift_ns, found);
-            end
-        })?;
-        let mut found: Vec<_> = parts.into_iter().flat_map(Heaviest::into_records).collect();
-        found.sort_by_key(|record| (Reverse(record.total_octets()), record.start_ns));
-        found.truncate(most);
-        Ok(found)
-    }
-
     /// Emits what was counted of the selected flows. Nothing is thrown away: each of their
     /// packets is in a record. Hooks are told, also when the answer comes too late.
     ///
@@ -347,7 +329,7 @@ impl CacheControl {
 
     /// The same for what looks at all flows: `look` is given some slots at a time and what it
     /// has found, and returns the slot to go on with.
-    fn ask_by_slices<T: Default + Send + 'static>(
+    pub(super) fn ask_by_slices<T: Default + Send + 'static>(
         &self,
         patience: Duration,
         look: impl FnMut(&mut Shard, &mut Vec<FlowRecord>, Moment, Range<u32>, &mut T) -> u32

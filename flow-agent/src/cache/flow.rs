@@ -29,7 +29,7 @@ pub struct Flow {
     pub last_ns: u64,
 
     packets: [u64; 2],
-    octets: [u64; 2],
+    pub(super) octets: [u64; 2],
     /// First packet, ns.
     first_ns: [u64; 2],
     tcp_flags: [u8; 2],
@@ -278,11 +278,6 @@ impl Flow {
     #[inline(always)]
     pub fn start_ns(&self) -> u64 {
         self.first_ns[0].min(self.first_ns[1])
-    }
-
-    /// Octets of both ends.
-    pub fn total_octets(&self) -> u64 {
-        self.octets.iter().sum()
     }
 
     /// Packets of both ends.

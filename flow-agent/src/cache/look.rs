@@ -52,31 +52,6 @@ impl DetailsSoFar {
     }
 }
 
-/// The flows with the most octets while they are gathered.
-#[derive(Default)]
-pub(super) struct Heaviest {
-    records: Vec<FlowRecord>,
-    /// Flows with no more octets are not among them.
-    floor: u64,
-}
-
-impl Heaviest {
-    pub fn into_records(self) -> Vec<FlowRecord> {
-        self.records
-    }
-
-    /// Adds a record; at most twice `most` are held.
-    fn add(&mut self, record: FlowRecord, most: usize) {
-        self.records.push(record);
-        if self.records.len() >= 2 * most.max(1) {
-            let last = most.max(1) - 1;
-            self.records.select_nth_unstable_by_key(last, |record| Reverse(record.total_octets()));
-            self.records.truncate(most);
-            self.floor = self.records.last().map_or(0, FlowRecord::total_octets);
-        }
-    }
-}
-
 impl Shard {
     /// The number of slots of which some have flows: those before it.
     pub(super) fn slots(&self) -> u32 {
@@ -101,24 +76,6 @@ impl Shard {
             _ => FlowEndReason::ForcedEnd,
         };
         flows.map(|flow| flow.record(record(flow.class))).take(most).collect()
-    }
-
-    /// Adds the heaviest flows of these slots, with times on Unix time.
-    pub(super) fn heaviest_in(
-        &self,
-        slots: Range<u32>,
-        most: usize,
-        drift_ns: i64,
-        found: &mut Heaviest,
-    ) {
-        for (_, flow) in self.slab.iter(slots) {
-            // A flow that was renewed has nothing to show until its next packet.
-            if flow.total_octets() > found.floor {
-                let mut record = flow.record(FlowEndReason::ForcedEnd);
-                record.settle_times(drift_ns);
-                found.add(record, most);
-            }
-        }
     }
 
     /// Emits what was counted of the flows with these keys; returns how many they are.

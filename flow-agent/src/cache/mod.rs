@@ -17,6 +17,8 @@ mod index;
 #[cfg(feature = "live")]
 mod intake;
 mod key;
+#[cfg(feature = "live")]
+mod largest;
 mod leave;
 mod look;
 mod memory;
@@ -43,6 +45,8 @@ pub use details::{CacheDetails, HotFlow};
 #[cfg(feature = "live")]
 pub use intake::Intake;
 pub use key::{BiflowKey, Side};
+#[cfg(feature = "live")]
+pub use largest::Largest;
 pub use look::Mode;
 pub use memory::{Connection, Initiator, MOST_INITIATORS, Memory};
 #[cfg(feature = "live")]

@@ -1,8 +1,6 @@
 //! How the store is reached: options that every command with a store has.
 
 use clap::Args;
-#[cfg(feature = "live")]
-use flow_agent::config::{DeliverySettings, Said};
 use flow_agent::sink::{AccessConfig, Codec, PasswordFile, TlsFiles};
 
 /// User, password and certificates; never a password itself, which others could see.
@@ -41,26 +39,6 @@ impl AccessArgs {
             },
             codec: self.compression,
             ..AccessConfig::default()
-        }
-    }
-
-    /// The same as keys of the configuration, which they override.
-    #[cfg(feature = "live")]
-    pub fn settings(self) -> DeliverySettings {
-        DeliverySettings {
-            user: Said::typed("--user", self.user),
-            password_file: Said::typed(
-                "--password-file",
-                self.password_file.map(|file| file.to_string()),
-            ),
-            ca_file: Said::typed("--ca-file", self.ca_file),
-            client_cert_file: Said::typed("--client-cert", self.client_cert),
-            client_key_file: Said::typed("--client-key", self.client_key),
-            compression: Said::typed(
-                "--compression",
-                self.compression.map(|codec| codec.label().to_owned()),
-            ),
-            ..DeliverySettings::default()
         }
     }
 }

@@ -19,9 +19,9 @@ pub struct TopArgs {
     /// Time between two looks, 0.2 to 60
     #[arg(long, value_name = "SECONDS", default_value = "1", value_parser = interval)]
     pub interval: std::time::Duration,
-    /// Flows that are shown: those with the most octets, 1 to 2000
+    /// Flows that are shown: those with the most octets, 1 to 200
     #[arg(long, value_name = "FLOWS", default_value_t = 200,
-          value_parser = clap::value_parser!(u16).range(1..=2000))]
+          value_parser = clap::value_parser!(u16).range(1..=200))]
     pub limit: u16,
     /// Sort by this column at first: source, destination, proto, service, interface, dir,
     /// packets, octets, rate or age

@@ -10,33 +10,6 @@ use crate::analytics::{AnalyticsConfig, Prefix};
 use crate::batch::BatchLimits;
 use crate::filter;
 
-/// Its keys.
-pub const KEYS: &[&str] = &[
-    "enabled",
-    "learning_s",
-    "cool_down_s",
-    "events_per_hour",
-    "local_networks",
-    "ignored_sources",
-    "devices",
-    "neighbour_interval_s",
-    "listeners",
-    "scans",
-    "scan_window_s",
-    "scan_ports",
-    "scan_hosts",
-    "syn_floods",
-    "syn_flood_per_s",
-    "changes",
-    "change_factor",
-    "change_deviations",
-    "change_mbit_per_s",
-    "change_packets_per_s",
-    "change_flows_per_s",
-    "top",
-    "top_window_s",
-];
-
 /// What was said.
 #[derive(Clone, Debug, Default)]
 #[allow(missing_docs, reason = "the keys are documented in docs/configuration.md")]

@@ -9,9 +9,6 @@ use super::values::{Said, whole_number};
 use super::{ConfigError, number};
 use crate::batch::{BatchLimits, MOST_ROWS};
 
-/// Every key of the section.
-pub const KEYS: [&str; 4] = ["target_insert_ms", "min_rows", "max_rows", "age_ms"];
-
 const LONGEST_MS: u64 = 60_000;
 
 /// What the section says; everything is optional.
@@ -19,7 +16,7 @@ const LONGEST_MS: u64 = 60_000;
 pub struct BatchSettings(BTreeMap<String, Said<i64>>);
 
 impl BatchSettings {
-    /// Takes the value of one of [`KEYS`].
+    /// Takes the value of one of its keys.
     pub fn set(&mut self, key: &str, place: String, value: Value) -> Result<(), ConfigError> {
         self.0.insert(key.into(), whole_number(place, value)?);
         Ok(())

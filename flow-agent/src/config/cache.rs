@@ -9,28 +9,6 @@ use super::values::{Said, text, whole_number, yes_or_no};
 use super::{ConfigError, number};
 use crate::cache::{Class, ClassTimeouts, Limits, Policy, StatsLevel, Timeouts};
 
-/// Every key of the section.
-pub const KEYS: [&str; 18] = [
-    "enabled",
-    "policy",
-    "max_flows",
-    "max_memory_mib",
-    "ttl_s",
-    "linger_s",
-    "statistics",
-    "hot_flows",
-    "tcp_idle_timeout_s",
-    "tcp_active_timeout_s",
-    "tcp_closing_idle_timeout_s",
-    "tcp_closing_active_timeout_s",
-    "udp_idle_timeout_s",
-    "udp_active_timeout_s",
-    "icmp_idle_timeout_s",
-    "icmp_active_timeout_s",
-    "other_idle_timeout_s",
-    "other_active_timeout_s",
-];
-
 const DEFAULT_MAX_FLOWS: u64 = 1_000_000;
 const DEFAULT_HOT_FLOWS: u64 = 20;
 const LONGEST_S: u64 = 86_400;
@@ -58,7 +36,7 @@ pub struct CacheChoice {
 }
 
 impl CacheSettings {
-    /// Takes the value of one of [`KEYS`].
+    /// Takes the value of one of its keys.
     pub fn set(&mut self, key: &str, place: String, value: Value) -> Result<(), ConfigError> {
         match key {
             "enabled" => self.enabled = Some(yes_or_no(place, value)?),
@@ -69,19 +47,6 @@ impl CacheSettings {
             }
         }
         Ok(())
-    }
-
-    /// These, and `others` where these say nothing.
-    pub fn or(mut self, others: Self) -> Self {
-        for (key, said) in others.numbers {
-            self.numbers.entry(key).or_insert(said);
-        }
-        Self {
-            enabled: self.enabled.or(others.enabled),
-            policy: self.policy.or(others.policy),
-            statistics: self.statistics.or(others.statistics),
-            numbers: self.numbers,
-        }
     }
 
     /// Checks every value. `max_flows` and the timeouts for all classes may be said above the

@@ -10,22 +10,6 @@ use super::{ConfigError, number};
 use crate::sink::quarantine::DEFAULT_DIR;
 use crate::sink::{AccessConfig, Codec, PasswordFile, Placement, TlsFiles};
 
-/// The keys of the section.
-pub const KEYS: &[&str] = &[
-    "user",
-    "password_file",
-    "ca_file",
-    "client_cert_file",
-    "client_key_file",
-    "connect_timeout_ms",
-    "read_timeout_s",
-    "insert_timeout_s",
-    "placement",
-    "compression",
-    "in_flight",
-    "quarantine_dir",
-];
-
 /// The section as it was given.
 #[derive(Clone, Debug, Default)]
 #[allow(missing_docs, reason = "each is its key")]
@@ -103,23 +87,6 @@ impl DeliverySettings {
         };
         *said = Some(text(place, value)?);
         Ok(true)
-    }
-
-    pub(super) fn or(self, others: Self) -> Self {
-        Self {
-            user: self.user.or(others.user),
-            password_file: self.password_file.or(others.password_file),
-            ca_file: self.ca_file.or(others.ca_file),
-            client_cert_file: self.client_cert_file.or(others.client_cert_file),
-            client_key_file: self.client_key_file.or(others.client_key_file),
-            connect_timeout_ms: self.connect_timeout_ms.or(others.connect_timeout_ms),
-            read_timeout_s: self.read_timeout_s.or(others.read_timeout_s),
-            insert_timeout_s: self.insert_timeout_s.or(others.insert_timeout_s),
-            placement: self.placement.or(others.placement),
-            compression: self.compression.or(others.compression),
-            in_flight: self.in_flight.or(others.in_flight),
-            quarantine_dir: self.quarantine_dir.or(others.quarantine_dir),
-        }
     }
 
     /// Checks every value and fills in the defaults; files are not looked at.
@@ -289,7 +256,11 @@ mod tests {
             ("[delivery]\ninsert_timeout_s = '1'", 2, "it must be a whole number"),
             ("[delivery]\nplacement = 'random'", 2, "it must be consistent or round_robin"),
             ("[delivery]\ncompression = 'gzip'", 2, "it must be none or lz4 or zstd"),
-            ("[delivery]\npassword = 'x'", 2, "delivery.password is no key; the keys are user"),
+            (
+                "[delivery]\npassword = 'x'",
+                2,
+                "delivery.password is no key; did you mean password_file?",
+            ),
         ] {
             let error = check(text).expect_err(text);
             assert!(error.contains(&format!("agent.toml, line {line}: ")), "{text}: {error}");

@@ -52,21 +52,6 @@ pub struct EnrichSettings {
 }
 
 impl EnrichSettings {
-    /// What the command line says: the file of the section `state`.
-    pub fn typed_state_file(file: Option<Said<String>>) -> Self {
-        Self { paths: file.into_iter().map(|file| ("file", file)).collect(), ..Self::default() }
-    }
-
-    /// These, and `others` where these say nothing.
-    #[must_use]
-    pub fn or(self, mut others: Self) -> Self {
-        others.services.extend(self.services);
-        others.switches.extend(self.switches);
-        others.numbers.extend(self.numbers);
-        others.paths.extend(self.paths);
-        others
-    }
-
     /// Takes the value of `section.key`; false if there is no such key.
     pub fn set(
         &mut self,
@@ -280,14 +265,14 @@ mod tests {
                 "services.b: \"tcp/5\" is that of \"a\", too",
             ),
             ("services = 1", 1, "services is a whole number; it must be a section"),
-            ("[enrich]\nfast = 1", 2, "enrich.fast is no key; the keys are enabled, sockets_"),
+            ("[enrich]\nfast = 1", 2, "enrich.fast is no key"),
             ("[enrich]\nenabled = 1", 2, "enrich.enabled is a whole number; it must be true or"),
             ("[enrich]\nunits_entries = 0", 2, "units_entries is 0; it must be 1 to 16777216"),
             ("[enrich]\nsockets_interval_s = 3601", 2, "is 3601; it must be 1 to 3600"),
             ("[enrich]\ngeoip_asn = 'a.mmdb'", 2, "it must be an absolute path, or empty"),
             ("[state]\nfile = 'state'", 2, "state.file is \"state\"; it must be an absolute path"),
             ("[state]\ninterval_s = 0", 2, "state.interval_s is 0; it must be 1 to 86400"),
-            ("[state]\npath = '/x'", 2, "state.path is no key; the keys are file, interval_s"),
+            ("[state]\npath = '/x'", 2, "state.path is no key"),
         ] {
             let error = check(text).expect_err(text);
             assert!(error.contains(&format!("agent.toml, line {line}: ")), "{text}: {error}");

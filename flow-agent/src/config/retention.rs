@@ -33,14 +33,6 @@ impl RetentionSettings {
         Ok(true)
     }
 
-    pub(super) fn or(self, others: Self) -> Self {
-        Self {
-            flows_days: self.flows_days.or(others.flows_days),
-            flows_1m_days: self.flows_1m_days.or(others.flows_1m_days),
-            flows_1h_days: self.flows_1h_days.or(others.flows_1h_days),
-        }
-    }
-
     /// Rollups are kept at least as long as rows: the evidence of a batch is in both.
     /// None if nothing is said.
     pub(super) fn check(self) -> Result<Option<Retention>, ConfigError> {

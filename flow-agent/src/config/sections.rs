@@ -38,16 +38,6 @@ impl MemorySettings {
         *number = Some(whole_number(place, value)?);
         Ok(true)
     }
-
-    pub(super) fn or(self, others: Self) -> Self {
-        Self {
-            enabled: self.enabled.or(others.enabled),
-            shrink_above_percent: self.shrink_above_percent.or(others.shrink_above_percent),
-            regrow_below_percent: self.regrow_below_percent.or(others.regrow_below_percent),
-            stall_percent: self.stall_percent.or(others.stall_percent),
-            floor_flows: self.floor_flows.or(others.floor_flows),
-        }
-    }
 }
 
 /// The section `filter`; numbers are given as texts.
@@ -80,16 +70,5 @@ impl FilterSettings {
             _ => return Ok(false),
         }
         Ok(true)
-    }
-
-    pub(super) fn or(self, others: Self) -> Self {
-        Self {
-            include: self.include.or(others.include),
-            exclude: self.exclude.or(others.exclude),
-            include_ports: self.include_ports.or(others.include_ports),
-            exclude_ports: self.exclude_ports.or(others.exclude_ports),
-            include_protocols: self.include_protocols.or(others.include_protocols),
-            exclude_protocols: self.exclude_protocols.or(others.exclude_protocols),
-        }
     }
 }

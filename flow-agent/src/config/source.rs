@@ -1,144 +1,169 @@
 //! Where the configuration comes from, so that it can be read again.
 
+use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::path::PathBuf;
-use std::time::Duration;
 
-use super::{CacheChoice, Config, ConfigError, Settings};
-use crate::analytics::AnalyticsConfig;
+use toml::Value;
+
+use super::effective::Effective;
+use super::layers::{self, Given};
+use super::{Config, ConfigError, Settings, environment, files, profile};
+use crate::logging;
 
 /// The file and what overrides it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Source {
     /// The file, if one was named.
     pub file: Option<PathBuf>,
     /// What the command line says.
-    pub typed: Settings,
+    pub typed: Vec<Given>,
+    /// The environment; only what is the agent's is looked at.
+    pub environment: Vec<(OsString, OsString)>,
     /// This host's name.
     pub host_name: String,
     /// CPUs that this process may use.
     pub cpus: usize,
 }
 
+/// A configuration without an error.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// For the agent.
+    pub config: Config,
+    /// For people.
+    pub effective: Effective,
+    /// By key.
+    given: BTreeMap<String, Given>,
+}
+
 impl Source {
+    /// This process's environment and host.
+    pub fn here(file: Option<PathBuf>, typed: Vec<Given>) -> Self {
+        let environment = std::env::vars_os().collect();
+        let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+        Self { file, typed, environment, host_name: crate::host::host_name(), cpus }
+    }
+
     /// Reads the file and checks everything.
     ///
     /// # Errors
-    /// The file cannot be read, or says what is not allowed.
-    pub fn load(&self) -> Result<Config, ConfigError> {
-        let file = match &self.file {
-            Some(path) => Settings::read(path)?,
-            None => Settings::default(),
+    /// Everything that is wrong: the file cannot be read, or says what is not allowed.
+    pub fn load(&self) -> Result<Loaded, ConfigError> {
+        let (from_file, mut problems) = match &self.file {
+            Some(path) => match layers::read(path) {
+                Ok(text) => layers::parse(&text, &path.display().to_string()),
+                Err(error) => (Vec::new(), vec![error]),
+            },
+            None => (Vec::new(), Vec::new()),
         };
-        self.typed.clone().or(file).check(&self.host_name, self.cpus)
-    }
-}
-
-impl Config {
-    /// The keys that differ and count only at the start.
-    pub fn needs_restart(&self, other: &Self) -> Vec<&'static str> {
-        let differences = [
-            ("store", self.store != other.store),
-            ("exporter", self.exporter != other.exporter),
-            ("drain_interval_ms", self.drain_interval != other.drain_interval),
-            ("decapsulate", self.decapsulate != other.decapsulate),
-            ("pin_dir", self.pin_dir != other.pin_dir),
-            ("table_memory_mib", self.table_memory_bytes != other.table_memory_bytes),
-            ("shards", self.shards != other.shards),
-            ("max_flows", self.cache.limits.max_flows != other.cache.limits.max_flows),
-            ("idle_timeout_s", self.cache.limits.timeouts.idle != other.cache.limits.timeouts.idle),
-            (
-                "active_timeout_s",
-                self.cache.limits.timeouts.active != other.cache.limits.timeouts.active,
-            ),
-            ("[cache]", self.cache_section() != other.cache_section()),
-            ("[batch]", self.batch != other.batch),
-            ("[status]", self.status != other.status),
-            ("[memory]", self.memory != other.memory),
-            ("[retention]", self.retention != other.retention),
-            ("[analytics]", self.said_of_analytics() != other.said_of_analytics()),
-            ("[enrich] or [services]", self.enrich != other.enrich),
-            ("[state]", self.state != other.state),
-            ("[delivery]", self.delivery != other.delivery),
-            ("[spool]", self.spool != other.spool),
-        ];
-        differences.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect()
-    }
-
-    /// Without what follows from other keys.
-    fn said_of_analytics(&self) -> AnalyticsConfig {
-        AnalyticsConfig { change_lag: Duration::ZERO, ..self.analytics.clone() }
-    }
-
-    /// What the section `cache` says alone.
-    fn cache_section(&self) -> CacheChoice {
-        let mut choice = self.cache;
-        choice.limits.max_flows = 0;
-        choice.limits.timeouts.idle = Duration::ZERO;
-        choice.limits.timeouts.active = Duration::ZERO;
-        choice
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::super::settings::{KEYS, SECTIONS};
-    use super::*;
-
-    fn config(text: &str) -> Config {
-        let settings = Settings::parse(text, "test").expect("valid");
-        settings.check("host", 2).expect("valid")
-    }
-
-    #[test]
-    fn every_key_is_followed_or_named_as_one_that_needs_a_restart() {
-        let followed = ["interfaces", "exclude_interfaces", "attach", "exclude_own_traffic"];
-        let values = [
-            ("store", "'http://db'"),
-            ("exporter", "'other'"),
-            ("decapsulate", "true"),
-            ("pin_dir", "'/sys/fs/bpf/other'"),
-        ];
-        for key in KEYS {
-            let value = values.iter().find(|(name, _)| *name == key).map_or("77", |(_, v)| v);
-            let value = if followed.contains(&key) { continue } else { value };
-            let changed = config(&format!("{key} = {value}"));
-            assert_eq!(config("").needs_restart(&changed), [key]);
+        let (mut from_environment, wrong) = environment::given(&self.environment);
+        problems.extend(wrong);
+        from_environment.extend(logging::from_rust_log(&self.environment).map(|level| Given {
+            key: "log.level".into(),
+            value: Value::String(level),
+            place: "environment variable RUST_LOG".into(),
+            origin: "environment variable RUST_LOG".into(),
+        }));
+        let mut given = BTreeMap::new();
+        let layers = from_file.into_iter().chain(from_environment).chain(self.typed.clone());
+        for value in layers {
+            given.insert(value.key.clone(), value);
         }
-        // What is followed needs none.
-        let file = "interfaces = ['eth7']\nexclude_interfaces = ['eth8']\nattach = 'tc'\n\
-            exclude_own_traffic = false\n[filter]\nexclude = ['10.0.0.0/8']\n\
-            [sampling]\nmode = 'flow'\nrate = 2";
-        assert_eq!(config("").needs_restart(&config(file)), Vec::<&str>::new());
-        for (section, keys) in SECTIONS {
-            let (values, named) = match section {
-                "filter" | "sampling" | "cache" => continue,
-                "status" => ("listen = ''", "[status]"),
-                "memory" => ("floor_flows = 7", "[memory]"),
-                "batch" => ("age_ms = 77", "[batch]"),
-                "services" => ("mine = ['tcp/1']", "[enrich] or [services]"),
-                "enrich" => ("enabled = false", "[enrich] or [services]"),
-                "state" => ("interval_s = 77", "[state]"),
-                "delivery" => ("user = 'flows'", "[delivery]"),
-                "spool" => ("max_mib = 77", "[spool]"),
-                "retention" => ("flows_days = 7", "[retention]"),
-                "analytics" => ("scan_ports = 50", "[analytics]"),
-                other => panic!("is [{other}] followed or does it need a restart?"),
-            };
-            let restart = config("").needs_restart(&config(&format!("[{section}]\n{values}")));
-            assert_eq!(restart, [named], "{keys:?}");
+        match chosen(&given) {
+            Ok(name) => {
+                for value in profile::given(&name) {
+                    given.entry(value.key.clone()).or_insert(value);
+                }
+            }
+            Err(error) => {
+                given.remove("profile");
+                problems.push(error);
+            }
         }
-        for line in [
-            "enabled = false",
-            "policy = 'fifo'",
-            "max_memory_mib = 64",
-            "ttl_s = 5",
-            "linger_s = 5",
-            "statistics = 'full'",
-            "hot_flows = 5",
-            "udp_idle_timeout_s = 5",
-        ] {
-            let changed = config(&format!("[cache]\n{line}"));
-            assert_eq!(config("").needs_restart(&changed), ["[cache]"], "{line}");
+        let (config, wrong) = settle(given.clone(), &self.host_name, self.cpus);
+        problems.extend(wrong);
+        match config {
+            Some(config) if problems.is_empty() => {
+                let effective = Effective::new(&given, &self.host_name, self.cpus);
+                Ok(Loaded { config, effective, given })
+            }
+            _ => Err(ConfigError::all(problems)),
         }
     }
 }
+
+impl Loaded {
+    /// Files that the configuration names and that cannot be read, which only this host knows.
+    ///
+    /// # Errors
+    /// All of them.
+    pub fn check_files(&self) -> Result<(), ConfigError> {
+        let missing = files::unreadable(&self.given);
+        if missing.is_empty() { Ok(()) } else { Err(ConfigError::all(missing)) }
+    }
+}
+
+/// The name of the profile.
+fn chosen(given: &BTreeMap<String, Given>) -> Result<String, ConfigError> {
+    let Some(Given { value, place, .. }) = given.get("profile") else {
+        return Ok("default".into());
+    };
+    let place = place.clone();
+    let text = super::values::text(place.clone(), value.clone())?.value;
+    if profile::NAMES.contains(&&*text) {
+        return Ok(text);
+    }
+    let allowed = profile::NAMES.join(" or ");
+    Err(ConfigError::Value { place, value: format!("{text:?}"), allowed })
+}
+
+/// The configuration without what is wrong, and everything that is wrong: what a check refuses
+/// is left out, and the rest is checked again.
+pub(super) fn settle(
+    mut given: BTreeMap<String, Given>,
+    host_name: &str,
+    cpus: usize,
+) -> (Option<Config>, Vec<ConfigError>) {
+    let mut problems = Vec::new();
+    let mut settings = Settings::default();
+    given.retain(|_, given| match settings.take(given.clone()) {
+        Ok(()) => true,
+        Err(error) => {
+            problems.push(error);
+            false
+        }
+    });
+    loop {
+        let mut settings = Settings::default();
+        for value in given.values() {
+            // It was taken before.
+            let _ = settings.take(value.clone());
+        }
+        let error = match settings.check(host_name, cpus) {
+            Ok(config) => {
+                problems.extend(files::contradictions(&config, &given));
+                return (Some(config), problems);
+            }
+            Err(error) => error,
+        };
+        let wrong = given.values().find(|value| Some(&*value.place) == error.place());
+        let wrong = wrong.map(|value| value.key.clone());
+        problems.push(error);
+        // Each time there is one less.
+        let Some(wrong) = wrong else { return (None, problems) };
+        for partners in PARTNERS.iter().filter(|partners| partners.contains(&&*wrong)) {
+            given.retain(|key, _| !partners.contains(&&**key));
+        }
+        given.remove(&wrong);
+    }
+}
+
+/// Keys of which one without the other is refused: that would be no news.
+const PARTNERS: [&[&str]; 5] = [
+    &["sampling.mode", "sampling.rate"],
+    &["delivery.client_cert_file", "delivery.client_key_file"],
+    &["batch.min_rows", "batch.max_rows"],
+    &["spool.max_mib", "spool.segment_mib"],
+    &["memory.shrink_above_percent", "memory.regrow_below_percent"],
+];

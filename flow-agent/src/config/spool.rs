@@ -27,11 +27,6 @@ pub struct SpoolSection {
 }
 
 impl SpoolSection {
-    /// What the command line says: the folder.
-    pub fn typed_dir(dir: Option<Said<String>>) -> Self {
-        Self { texts: dir.into_iter().map(|dir| ("dir", dir)).collect(), ..Self::default() }
-    }
-
     /// Takes the value of a key; false if there is no such key.
     pub(super) fn set(
         &mut self,
@@ -45,13 +40,6 @@ impl SpoolSection {
             _ => drop(self.numbers.insert(key, whole_number(place, value)?)),
         }
         Ok(true)
-    }
-
-    /// These, and `others` where these say nothing.
-    pub(super) fn or(self, mut others: Self) -> Self {
-        others.texts.extend(self.texts);
-        others.numbers.extend(self.numbers);
-        others
     }
 
     /// Checks every value and fills in the defaults.

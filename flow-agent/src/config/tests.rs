@@ -8,6 +8,21 @@ fn check(text: &str) -> Result<Config, String> {
     settings.check("host", 2).map_err(|error| error.to_string())
 }
 
+/// A file, an option and variables together.
+fn load(text: &str, typed: Option<Given>, variables: &[(&str, &str)]) -> Result<Loaded, String> {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("agent.toml");
+    std::fs::write(&path, text).expect("ours");
+    let source = Source {
+        file: Some(path),
+        typed: typed.into_iter().collect(),
+        environment: variables.iter().map(|(a, b)| (a.into(), b.into())).collect(),
+        host_name: "host".into(),
+        cpus: 2,
+    };
+    source.load().map_err(|error| error.to_string())
+}
+
 #[test]
 fn an_empty_file_is_the_default() {
     let config = check("").expect("valid");
@@ -21,28 +36,19 @@ fn an_empty_file_is_the_default() {
 }
 
 #[test]
-fn the_documented_file_is_valid_and_has_every_key() {
-    let document = include_str!("../../../docs/configuration.md");
-    let text = document.split("```").nth(1).expect("an example").trim_start_matches("toml");
-    check(text).expect("valid");
-    for key in settings::KEYS {
-        assert!(text.lines().any(|line| line.starts_with(&format!("{key} = "))), "{key}");
+fn the_section_run_is_checked() {
+    for (value, choice) in [
+        ("auto", CapabilityChoice::Auto),
+        ("drop", CapabilityChoice::Drop),
+        ("keep", CapabilityChoice::Keep),
+    ] {
+        let text = format!("[run]\ncapabilities = '{value}'");
+        assert_eq!(check(&text).expect("valid").capabilities, choice);
     }
-    for (section, keys) in settings::SECTIONS {
-        let (_, text) = text.split_once(&format!("\n[{section}]\n")).expect(section);
-        let text = text.split("\n[").next().expect("a section");
-        for key in keys {
-            assert!(text.lines().any(|line| line.starts_with(&format!("{key} = "))), "{key}");
-        }
-    }
-}
-
-#[test]
-fn what_was_typed_comes_first() {
-    let file = Settings::parse("shards = 3\nmax_flows = 5", "agent.toml").expect("valid");
-    let typed = Settings { shards: Said::typed("--shards", Some(7)), ..Settings::default() };
-    let config = typed.or(file).check("host", 2).expect("valid");
-    assert_eq!((config.shards, config.cache.limits.max_flows), (7, 5));
+    assert_eq!(check("").expect("valid").capabilities, CapabilityChoice::Auto);
+    let error = check("[run]\ncapabilities = 'no'").expect_err("unknown");
+    let words = "line 2: run.capabilities is \"no\"; it must be \"auto\", \"drop\" or \"keep\"";
+    assert!(error.contains(words), "{error}");
 }
 
 #[test]
@@ -60,10 +66,8 @@ fn the_section_spool_is_checked_and_the_command_line_comes_first() {
         segment_octets: 1 << 20,
     };
     assert_eq!(check(text).expect("valid").spool, settings);
-    let file = Settings::parse(text, "agent.toml").expect("valid");
-    let dir = SpoolSection::typed_dir(Said::typed("--spool-dir", Some(String::new())));
-    let typed = Settings { spool: dir, ..Settings::default() };
-    let spool = typed.or(file).check("host", 2).expect("valid").spool;
+    let dir = Given::typed("--spool-dir", "spool.dir", Some(""));
+    let spool = load(text, dir, &[]).expect("valid").config.spool;
     assert_eq!(spool, SpoolSettings { dir: None, ..settings });
 }
 
@@ -86,12 +90,9 @@ fn the_section_cache_overrides_and_completes_what_is_said_above() {
 
 #[test]
 fn a_typed_value_is_named_by_its_option() {
-    let typed = |value| Settings {
-        drain_interval_ms: Said::typed("--drain-interval", Some(value)),
-        ..Settings::default()
-    };
     for value in [-5, 9, 60_001] {
-        let error = typed(value).check("host", 2).expect_err("refused").to_string();
+        let typed = Given::typed("--drain-interval", "drain_interval_ms", Some(value));
+        let error = load("", typed, &[]).expect_err("refused");
         let words = format!("--drain-interval is {value}; it must be 10 to 60000");
         assert_eq!(error, words);
     }
@@ -124,9 +125,9 @@ fn bad_files_are_refused_by_file_line_and_key() {
         ("[batch]\nage_ms = 9", 2, "batch.age_ms is 9; it must be 10 to 60000"),
         ("[batch]\nage_ms = '1s'", 2, "batch.age_ms is a text; it must be a whole number"),
         ("[batch]\ntarget_insert_ms = 0", 2, "target_insert_ms is 0; it must be 1 to 60000"),
-        ("[batch]\nrows = 1", 2, "batch.rows is no key; the keys are target_insert_ms, min_rows"),
-        ("idle_timeout = 3", 1, "idle_timeout is no key; the keys are interfaces, exclude"),
-        ("[run]\nshards = 1", 1, "run is no key"),
+        ("[batch]\nrows = 1", 2, "batch.rows is no key"),
+        ("idle_timeout = 3", 1, "idle_timeout is no key; did you mean idle_timeout_s?"),
+        ("[daemon]\nshards = 1", 1, "daemon is no key"),
         ("attach = 'fast'", 1, "attach is \"fast\"; it must be auto, xdp, xdp-generic or tc"),
         ("attach = 1", 1, "attach is a whole number; it must be a text: \"...\""),
         ("store = 'ftp://x'", 1, "store: store 'ftp://x'"),
@@ -143,8 +144,8 @@ fn bad_files_are_refused_by_file_line_and_key() {
         ("shards = 1\nshards = 2", 2, "duplicate key"),
         ("exclude_own_traffic = 'no'", 1, "is a text; it must be true or false"),
         ("filter = 1", 1, "filter is a whole number; it must be a section"),
-        ("[filter]\ninlude = []", 2, "filter.inlude is no key; the keys are include, exclude"),
-        ("[cache]\nmax_flow = 1", 2, "cache.max_flow is no key; the keys are enabled, policy"),
+        ("[filter]\ninlude = []", 2, "filter.inlude is no key; did you mean include?"),
+        ("[cache]\nmax_flow = 1", 2, "cache.max_flow is no key; did you mean max_flows?"),
         ("[cache]\nmax_flows = 0", 2, "cache.max_flows is 0; it must be 1 to 1073741824"),
         ("[cache]\nmax_memory_mib = 1", 2, "max_memory_mib is 1; it must be 2 to 1048576"),
         ("[cache]\npolicy = 'mru'", 2, "policy is \"mru\"; it must be lru or fifo or ttl"),
@@ -172,7 +173,7 @@ fn bad_files_are_refused_by_file_line_and_key() {
         ("[sampling]\nrate = 1\nmode = 'all'", 3, "mode is \"all\"; it must be flow or packet"),
         ("[analytics]\nscan_ports = 4", 2, "scan_ports is 4; it must be 5 to 65535"),
         ("[analytics]\nscans = 1", 2, "analytics.scans is a whole number; it must be true"),
-        ("[analytics]\nscan = true", 2, "scan is no key; the keys are enabled, learning_s"),
+        ("[analytics]\nscan = true", 2, "scan is no key; did you mean scans?"),
         ("[analytics]\nlocal_networks = ['x']", 2, "\"x\" is no prefix"),
         ("[analytics]\ncool_down_s = '1'", 2, "it must be a whole number"),
         ("[sampling]\nevery = 2", 2, "sampling.every is no key; the keys are mode, rate"),
@@ -183,9 +184,9 @@ fn bad_files_are_refused_by_file_line_and_key() {
         ("[spool]\nfull = 'drop'", 2, "must be block or drop_oldest or drop_newest"),
         ("[spool]\nfsync = true", 2, "spool.fsync is true or false; it must be a text"),
         ("[spool]\nfsync = 'often'", 2, "\"often\"; it must be always or interval or never"),
-        ("[spool]\nmax = 1", 2, "spool.max is no key; the keys are dir, max_mib, memory_mib"),
+        ("[spool]\nmax = 1", 2, "spool.max is no key; did you mean max_mib?"),
         ("[status]\nlisten = 'localhost:9469'", 2, "it must be IP:PORT on this host"),
-        ("[status]\nlisten = '0.0.0.0:9469'", 2, "for now the status is for this host alone"),
+        ("[status]\nlisten = '0.0.0.0:9469'", 2, "the status is for this host alone"),
         ("[memory]\nfloor_flows = 0", 2, "memory.floor_flows is 0; it must be 1 to"),
         ("[memory]\nshrink_above_percent = 101", 2, "it must be 2 to 100"),
         ("[memory]\nregrow_below_percent = 95", 2, "memory.regrow_below_percent is 95; it must"),

@@ -9,6 +9,8 @@ pub struct Balance {
     pub seen: Count,
     /// The packets of the rows that were drained, summed here.
     pub metered: Count,
+    /// Those of them that the interface received; it sent the others.
+    pub received: Count,
     /// Packets without a flow, by [`NotMetered`].
     pub not_metered: [Count; NotMetered::COUNT],
     /// Packets whose flow was lost in the kernel, by [`Lost`].
@@ -24,6 +26,7 @@ impl Default for Balance {
         Self {
             seen: Count::default(),
             metered: Count::default(),
+            received: Count::default(),
             not_metered: Default::default(),
             lost: Default::default(),
             overflow: Overflow::ZERO,
@@ -56,6 +59,7 @@ impl Balance {
     pub fn merge(&mut self, other: &Self) {
         self.seen.merge(other.seen);
         self.metered.merge(other.metered);
+        self.received.merge(other.received);
         for (sum, count) in self.not_metered.iter_mut().zip(other.not_metered) {
             sum.merge(count);
         }
@@ -73,6 +77,7 @@ impl Balance {
     /// killed, perhaps not: it is lost, reason `crash`.
     pub fn lose_flows(&mut self) {
         self.metered = Count::default();
+        self.received = Count::default();
         self.overflow = Overflow::ZERO;
         self.lost[Lost::RingFull as usize] = Count::default();
         let (packets, octets) = self.unaccounted();

@@ -12,7 +12,7 @@ use aya::maps::Map;
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use flow_common::key::protocol;
 use flow_common::table::{Head, Set, TcpLine, TcpSet, TunnelSet, WAYS, names};
-use flow_common::{Count, Tunnel};
+use flow_common::{Count, Direction, Tunnel};
 
 use super::tables::map;
 use super::{Balance, DrainError, FlowEntry, Interval, Partition};
@@ -122,13 +122,16 @@ impl FlowSets {
     }
 }
 
+/// Packets of an interface that were sent, and those that were received.
+type ByDirection = [Count; 2];
+
 /// How often the drain asks whether the threads that read for it are still there.
 const LOOK: Duration = Duration::from_millis(100);
 
 /// The parts of a generation, on their way.
 #[must_use = "they are being read"]
 pub struct HandedOut {
-    metered: Receiver<(usize, Vec<Count>)>,
+    metered: Receiver<(usize, Vec<ByDirection>)>,
     parts: usize,
 }
 
@@ -141,8 +144,10 @@ impl HandedOut {
             match self.metered.recv_timeout(LOOK) {
                 Ok((number, metered)) => {
                     waiting.retain(|part| *part != number);
-                    for (balance, metered) in balances.iter_mut().zip(metered) {
-                        balance.metered.merge(metered);
+                    for (balance, [sent, received]) in balances.iter_mut().zip(metered) {
+                        balance.metered.merge(sent);
+                        balance.metered.merge(received);
+                        balance.received.merge(received);
                     }
                 }
                 // Who has ended has told before, if at all.
@@ -165,20 +170,23 @@ pub struct Part {
     /// Interface numbers are below this.
     interfaces: usize,
     /// Where it tells what it metered: the drain waits for it.
-    done: Sender<(usize, Vec<Count>)>,
+    done: Sender<(usize, Vec<ByDirection>)>,
 }
 
 impl Part {
     /// Gives each flow to `flow` and empties the sets.
     pub fn read(self, mut flow: impl FnMut(FlowEntry<'_>, &Interval)) {
         let size = &self.sets.size;
-        let mut metered = vec![Count::default(); self.interfaces];
+        let mut metered = vec![ByDirection::default(); self.interfaces];
         let mut used = Vec::new();
         for cpu in 0..size.cpus {
             let region = (self.generation * size.cpus + cpu) as usize;
             self.read_region(region, &mut used, |entry| {
-                if let Some(count) = metered.get_mut(usize::from(entry.hot.key.interface)) {
-                    count.add(u64::from(entry.hot.packets), entry.hot.octets);
+                let key = &entry.hot.key;
+                if let Some(counts) = metered.get_mut(usize::from(key.interface)) {
+                    let received = key.direction == Direction::Ingress as u8;
+                    counts[usize::from(received)]
+                        .add(u64::from(entry.hot.packets), entry.hot.octets);
                     flow(entry, &self.interval);
                 }
             });
@@ -331,9 +339,12 @@ mod tests {
     fn a_thread_that_has_ended_is_not_waited_for() {
         let (done, metered) = bounded(2);
         let _queued = done.clone();
-        done.send((0, vec![Count { packets: 3, octets: 300 }])).expect("room");
+        let [sent, received] =
+            [(1, 90), (2, 210)].map(|(packets, octets)| Count { packets, octets });
+        done.send((0, vec![[sent, received]])).expect("room");
         let mut balances = [Balance::default()];
         HandedOut { metered, parts: 2 }.wait(&OneIsGone, &mut balances);
         assert_eq!(balances[0].metered, Count { packets: 3, octets: 300 });
+        assert_eq!(balances[0].received, received);
     }
 }

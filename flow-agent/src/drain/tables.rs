@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use aya::maps::{Map, MapData, PerCpuArray, PerCpuValues};
 use flow_common::table::{Entry, Region, names};
-use flow_common::{Count, InterfaceCounters, Lost, Tunnel};
+use flow_common::{Count, Direction, InterfaceCounters, Lost, Tunnel};
 
 use super::sets::FlowSets;
 use super::{Balance, Destination, DrainError, FlowEntry, Interval, overflow};
@@ -141,6 +141,9 @@ impl Tables {
             let tunnel = tunnels.get(position).unwrap_or(&Tunnel::NONE);
             if let Some(balance) = balances.get_mut(usize::from(hot.key.interface)) {
                 balance.metered.add(u64::from(hot.packets), hot.octets);
+                if hot.key.direction == Direction::Ingress as u8 {
+                    balance.received.add(u64::from(hot.packets), hot.octets);
+                }
                 to.flow(FlowEntry { hot, first_ns: *first_ns, tcp, tunnel }, interval);
             }
         }

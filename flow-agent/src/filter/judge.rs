@@ -50,6 +50,52 @@ impl Rules {
         left_out
     }
 
+    /// The rule that decides so, as it stands in the configuration; `why` is one of what
+    /// [`Rules::judge`] says.
+    pub fn rule(&self, key: &FlowKey, why: LeftOut) -> String {
+        let names = |list: &[u8]| {
+            let names: Vec<_> = list.iter().map(ToString::to_string).collect();
+            names.join(", ")
+        };
+        match why {
+            LeftOut::Protocol if self.exclude_protocols.contains(&key.protocol) => {
+                format!("exclude_protocols has {}", key.protocol)
+            }
+            LeftOut::Protocol => {
+                format!("include_protocols has only {}", names(&self.include_protocols))
+            }
+            LeftOut::Port => {
+                let ports = [key.src_port, key.dst_port];
+                let hit = self.exclude_ports.iter().find(|Ports(range)| {
+                    has_ports(key) && ports.iter().any(|port| range.contains(port))
+                });
+                match hit {
+                    Some(Ports(range)) if range.start() == range.end() => {
+                        format!("exclude_ports has {}", range.start())
+                    }
+                    Some(Ports(range)) => {
+                        format!("exclude_ports has {}-{}", range.start(), range.end())
+                    }
+                    None => "include_ports has none of its ports".into(),
+                }
+            }
+            LeftOut::Prefix => {
+                let of = |address: &Address| {
+                    let list = self.prefixes.iter().filter(|(it, _)| it.contains(address));
+                    list.max_by_key(|(prefix, _)| prefix.bits())
+                };
+                let decides = [&key.src, &key.dst].into_iter().filter_map(of);
+                let mut excludes = decides.filter(|(_, said)| **said == Verdict::Exclude);
+                match excludes.next() {
+                    Some((prefix, _)) => format!("exclude has {prefix}"),
+                    None => "include has none of its addresses".into(),
+                }
+            }
+            LeftOut::NotSampled | LeftOut::SomeSampled => "[sampling]".into(),
+            LeftOut::PerhapsOwn => "exclude_own_traffic".into(),
+        }
+    }
+
     fn is_perhaps_own(&self, key: &FlowKey) -> bool {
         let to =
             |port| key.protocol == protocol::TCP && [key.src_port, key.dst_port].contains(&port);

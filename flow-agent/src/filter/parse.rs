@@ -77,6 +77,19 @@ impl FromStr for Prefix {
     }
 }
 
+/// As in the configuration: IPv4 prefixes with a length of 0 to 32.
+impl std::fmt::Display for Prefix {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        const MAPPED: u8 = 96;
+        match IpAddr::from(self.address.octets()).to_canonical() {
+            IpAddr::V4(address) if self.bits >= MAPPED => {
+                write!(f, "{address}/{}", self.bits - MAPPED)
+            }
+            _ => write!(f, "{}/{}", std::net::Ipv6Addr::from(self.address.octets()), self.bits),
+        }
+    }
+}
+
 /// An address as a number of 128 bits, IPv4 mapped.
 fn number(address: IpAddr) -> u128 {
     match address {

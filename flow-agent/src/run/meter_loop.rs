@@ -18,6 +18,7 @@ use crate::clock::wall_clock;
 use crate::drain::{Drain, FillLevel};
 use crate::latency::{Latency, Stage};
 use crate::ledger::Ledger;
+use crate::logging;
 use crate::names::NameBook;
 use crate::reload::{Changes, Reloader};
 use crate::shutdown::Requests;
@@ -79,9 +80,8 @@ impl MeterLoop {
                 None if !alive => return Err(Error::Stage { stage: "attach" }),
                 None => {}
             }
-            if requests.reload.try_recv().is_ok() {
+            if let Some(Changes { rules, selection }) = self.reloader.changes() {
                 Manager::reloading();
-                let Changes { rules, selection } = self.reloader.reload();
                 if let Some(rules) = rules {
                     self.rules.set(rules.clone());
                     self.drain.set_rules(rules);
@@ -104,10 +104,14 @@ impl MeterLoop {
         }
     }
 
-    /// Says that the agent is about to detach.
-    pub fn stopping(&self) {
+    /// Says that the agent is about to detach, and how long it waits for the store then.
+    pub fn stopping(&self, patience: Duration) {
         self.vitals.set_phase(Phase::Stopping);
         Manager::stopping();
+        tracing::info!(
+            "stopping: detaching, then everything goes to the store; waiting for it up to {} s",
+            patience.as_secs()
+        );
     }
 
     /// Detaches everything, and drains meanwhile.
@@ -167,10 +171,12 @@ impl MeterLoop {
             post(&self.ledger, names.interface(number as u16), balance);
         }
         self.vitals.drained(drained.evicted, drained.clock);
+        self.vitals.traffic().add(&drained.balances, self.vitals.now_ns());
         if drained.evicted > 0 {
             tracing::debug!("{} flows left full sets of the flow tables", drained.evicted);
         }
         self.kernel_log.flush();
+        logging::tick(started);
         Ok(closed?)
     }
 }

@@ -11,11 +11,12 @@ use crate::Error;
 use crate::analytics::Analytics;
 use crate::attach::{MeteredBook, TableSize};
 use crate::cache::{CacheControl, Invalidated, Mode, Selection};
-use crate::config::Config;
+use crate::config::{Config, ConfigBook};
 use crate::drain::Look;
 use crate::enrich::EnrichStats;
 use crate::pressure::{Pressure, PressureBook, Reader, Resizable};
-use crate::status::{Bound, RulesBook, Server, Sources, Vitals};
+use crate::privileges::Privileges;
+use crate::status::{Access, Bound, History, RulesBook, Server, Sources, Vitals};
 
 /// How long the cache may take to answer a question of the status.
 const ANSWER: Duration = Duration::from_secs(5);
@@ -23,15 +24,17 @@ const ANSWER: Duration = Duration::from_secs(5);
 /// What the observers need besides the stages.
 pub struct Observed<'a> {
     pub config: &'a Config,
-    /// Where the status is served, if that was asked for.
-    pub bound: Option<Bound>,
+    /// Where the status is served, if that was asked for, and who may ask for it.
+    pub status: (Option<Bound>, Access),
     pub vitals: Arc<Vitals>,
     pub rules: RulesBook,
     pub metered: MeteredBook,
+    pub configuration: ConfigBook,
     pub hash_keys: HashKeys,
     pub look: Look,
     pub tables: TableSize,
     pub enrich: EnrichStats,
+    pub privileges: Privileges,
 }
 
 /// The running observers; they end when they are dropped.
@@ -64,6 +67,7 @@ impl Observed<'_> {
             cache,
             names: meter.names.clone(),
             metered: self.metered,
+            configuration: self.configuration,
             rules: self.rules,
             hash_keys: self.hash_keys,
             look: Arc::new(Mutex::new(self.look)),
@@ -73,13 +77,17 @@ impl Observed<'_> {
             pressure: pressure.as_ref().map_or_else(PressureBook::default, Pressure::book),
             analytics: pipeline.analytics().map(Analytics::view),
             enrich: self.enrich,
+            privileges: self.privileges,
+            history: Arc::new(History::default()),
             exporter: config.exporter.clone(),
             patience: ANSWER,
         };
-        let bound = self.bound.or_else(|| Bound::default(config.status));
+        let (bound, access) = self.status;
+        let bound = bound.or_else(|| Bound::default(config.status));
         let status = bound.map(|bound| {
-            tracing::info!("the status is at http://{}", bound.address());
-            bound.serve(sources)
+            let scheme = if access.tls.is_some() { "https" } else { "http" };
+            tracing::info!("the status is at {scheme}://{}", bound.address());
+            bound.serve(sources, access, &config.status_access)
         });
         Ok(Observers { pressure, status: status.transpose().map_err(Error::thread)? })
     }

@@ -22,9 +22,10 @@ pub struct Recovery<'a> {
 }
 
 impl Recovery<'_> {
-    /// Takes over every folder of a dead agent under `parent`. What cannot be read stays
-    /// and is named.
-    pub fn run(&mut self, parent: &Path) {
+    /// Takes over every folder of a dead agent under `parent`, if there is one. What cannot be
+    /// read stays and is named.
+    pub fn run(&mut self, parent: Option<&Path>) {
+        let Some(parent) = parent else { return };
         let folders = match PinFolder::abandoned(parent) {
             Ok(folders) => folders,
             Err(error) => {

@@ -429,6 +429,11 @@ impl Courier {
     pub(super) fn tell(&self, class: Class, error: &SinkError) {
         let text = error.to_string();
         self.book.failed(reason(class), class, &text);
+        if class == Class::NotSent
+            && let Some(size) = &self.size
+        {
+            size.failed();
+        }
         let now = Instant::now();
         let mut told = self.told.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if told.is_some_and(|at| now.saturating_duration_since(at) < TELL_EVERY) {

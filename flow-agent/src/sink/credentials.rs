@@ -45,7 +45,7 @@ impl PasswordFile {
 
     /// Reads it; a newline at the end is none of its own. `folder` is where the service manager
     /// keeps credentials, if it does.
-    fn read(&self, folder: Option<&Path>) -> Result<Secret, SinkError> {
+    pub(crate) fn read(&self, folder: Option<&Path>) -> Result<Secret, SinkError> {
         let (path, managed) = match self {
             Self::Path(path) => (path.clone(), false),
             Self::Credential(name) => match folder {

@@ -2,17 +2,22 @@
 
 use std::error::Error as _;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full, Limited};
-use hyper::header::{CONTENT_TYPE, HOST};
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
 use hyper::{Method, Request};
 use hyper_util::rt::TokioIo;
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::{FlowName, FoundFlow, InvalidateOrder, OpenFlows, StatusError};
+use super::{FlowName, FoundFlow, InvalidateOrder, StatusError};
+use crate::sink::Secret;
 
 /// How long an agent may take to answer: longer than its store may.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -20,15 +25,34 @@ const PATIENCE: Duration = Duration::from_secs(20);
 const MAX_ANSWER: usize = 64 << 20;
 
 /// Asks the agent at an address.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Client {
     address: SocketAddr,
+    token: Option<Secret>,
+    tls: Option<Arc<ClientConfig>>,
 }
 
 impl Client {
     /// Asks the agent there; nothing is sent yet.
     pub fn new(address: SocketAddr) -> Self {
-        Self { address }
+        Self { address, token: None, tls: None }
+    }
+
+    /// Shows this token.
+    #[must_use]
+    pub fn with_token(self, token: Secret) -> Self {
+        Self { token: Some(token), ..self }
+    }
+
+    /// Asks over TLS: the agent's certificate must be for its address.
+    #[must_use]
+    pub fn with_tls(self, config: Arc<ClientConfig>) -> Self {
+        Self { tls: Some(config), ..self }
+    }
+
+    /// Where it asks.
+    pub fn address(&self) -> SocketAddr {
+        self.address
     }
 
     /// The figures of the flow cache, and its details.
@@ -37,27 +61,6 @@ impl Client {
     /// No agent answers, or it refuses.
     pub fn cache(&self) -> Result<Value, StatusError> {
         self.ask(Method::GET, "/api/v1/cache?details=true", String::new())
-    }
-
-    /// The open flows with the most octets.
-    ///
-    /// # Errors
-    /// No agent answers, or it refuses.
-    pub fn open_flows(&self, limit: usize) -> Result<OpenFlows, StatusError> {
-        self.ask(Method::GET, &format!("/api/v1/cache/flows?limit={limit}"), String::new())
-    }
-
-    /// A page as it is.
-    ///
-    /// # Errors
-    /// No agent answers, or it refuses.
-    pub fn page(&self, target: &str) -> Result<Value, StatusError> {
-        self.ask(Method::GET, target, String::new())
-    }
-
-    /// Where it asks.
-    pub fn address(&self) -> SocketAddr {
-        self.address
     }
 
     /// Has the cache emit flows.
@@ -78,6 +81,14 @@ impl Client {
         let key: String =
             url::form_urlencoded::byte_serialize(name.to_string().as_bytes()).collect();
         self.ask(Method::GET, &format!("/api/v1/flows?key={key}"), String::new())
+    }
+
+    /// A page, for example `/api/v1/ledger`.
+    ///
+    /// # Errors
+    /// No agent answers, or it refuses.
+    pub fn page(&self, path: &str) -> Result<Value, StatusError> {
+        self.ask(Method::GET, path, String::new())
     }
 
     fn ask<T: DeserializeOwned>(
@@ -119,6 +130,23 @@ impl Client {
     ) -> Result<(u16, Bytes), StatusError> {
         let stream = tokio::net::TcpStream::connect(self.address).await;
         let stream = stream.map_err(|error| self.no_agent(&error))?;
+        let Some(tls) = &self.tls else { return self.exchange(stream, method, target, body).await };
+        let name = ServerName::from(self.address.ip());
+        let stream = tokio_rustls::TlsConnector::from(tls.clone()).connect(name, stream).await;
+        let stream = stream.map_err(|error| StatusError::Tls {
+            address: self.address,
+            problem: error.to_string(),
+        })?;
+        self.exchange(stream, method, target, body).await
+    }
+
+    async fn exchange(
+        &self,
+        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        method: Method,
+        target: &str,
+        body: String,
+    ) -> Result<(u16, Bytes), StatusError> {
         let failed = |error: hyper::Error| {
             let problem = error.source().map_or_else(|| error.to_string(), ToString::to_string);
             StatusError::NotUnderstood { address: self.address, problem }
@@ -130,9 +158,14 @@ impl Client {
             .method(method)
             .uri(target)
             .header(HOST, self.address.to_string())
-            .header(CONTENT_TYPE, "application/json")
-            .body(Full::new(Bytes::from(body)))
-            .expect("method, target and headers are well-formed");
+            .header(CONTENT_TYPE, "application/json");
+        let request = match &self.token {
+            None => request,
+            Some(token) => request.header(AUTHORIZATION, format!("Bearer {}", token.expose())),
+        };
+        // A token is one line without control characters; all else is ours.
+        let request = request.body(Full::new(Bytes::from(body)));
+        let request = request.map_err(|error| StatusError::Usage { problem: error.to_string() })?;
         let answer = sender.send_request(request).await.map_err(failed)?;
         let status = answer.status().as_u16();
         let body = Limited::new(answer.into_body(), MAX_ANSWER).collect().await;

@@ -18,12 +18,21 @@ pub enum StatusError {
     /// Another reason.
     #[error("the status cannot be served at {listen}: {source}")]
     Listen { listen: SocketAddr, source: io::Error },
+    /// A file of the configuration cannot be used.
+    #[error("{what} {path} cannot be used: {problem}")]
+    File { what: &'static str, path: String, problem: String },
     /// Nobody serves it.
     #[error(
         "no flow-agent answers at {address}: {problem}; start one with `flow-agent run`, or say \
          where its status is: --status ADDR, or --config with the file it was started with"
     )]
     NoAgent { address: SocketAddr, problem: String },
+    /// It cannot be trusted, or speaks no TLS.
+    #[error(
+        "the agent at {address} cannot be asked over TLS: {problem}; its certificate must be for \
+         this address and from an authority of --status-ca-file"
+    )]
+    Tls { address: SocketAddr, problem: String },
     /// It is switched off.
     #[error("{path} switches the status off (listen of [status] is empty): nobody can be asked")]
     Off { path: String },
@@ -45,15 +54,17 @@ impl StatusError {
     /// The process exit code for this error.
     pub fn exit(&self) -> Exit {
         match self {
-            Self::Off { .. } | Self::Usage { .. } | Self::Refused { usage: true, .. } => {
-                Exit::Usage
-            }
             Self::Listen { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
                 Exit::Privilege
             }
-            Self::Listen { .. } => Exit::Usage,
+            Self::Listen { .. }
+            | Self::Off { .. }
+            | Self::Usage { .. }
+            | Self::File { .. }
+            | Self::Refused { usage: true, .. } => Exit::Usage,
             Self::InUse { .. }
             | Self::NoAgent { .. }
+            | Self::Tls { .. }
             | Self::Silent { .. }
             | Self::NotUnderstood { .. }
             | Self::Refused { usage: false, .. } => Exit::Failed,

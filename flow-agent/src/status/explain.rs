@@ -7,6 +7,13 @@ use super::{FoundFlow, Level};
 /// What is known of a flow, level by level, and why it may be missing.
 pub fn explain(found: &FoundFlow) -> String {
     let mut text = format!("{}\n", found.key);
+    if !found.conclusion.is_empty() {
+        let _ = writeln!(text, "=> {}: {}\n", found.outcome, found.conclusion);
+    }
+    for step in &found.steps {
+        // Writing to a text cannot fail.
+        let _ = writeln!(text, "{:11}  {}", step.step, step.result);
+    }
     for level in &found.levels {
         // Writing to a text cannot fail.
         let _ = write_level(&mut text, level);
@@ -40,6 +47,9 @@ fn write_level(text: &mut String, level: &Level) -> std::fmt::Result {
         or_unknown(&level.first),
         or_unknown(&level.last)
     )?;
+    if let Some(rows) = level.rows {
+        writeln!(text, "  {rows} rows of batches {}", level.batches.join(", "))?;
+    }
     for flow in &level.flows {
         let end = |address: &str, port: u16| match (port, address.contains(':')) {
             (0, _) => address.to_owned(),
@@ -66,7 +76,7 @@ fn write_level(text: &mut String, level: &Level) -> std::fmt::Result {
         }
         text.push('\n');
     }
-    if level.more {
+    if level.more && level.rows.is_none() {
         writeln!(text, "  and more, which are not in the sums")?;
     }
     Ok(())
@@ -74,7 +84,7 @@ fn write_level(text: &mut String, level: &Level) -> std::fmt::Result {
 
 #[cfg(test)]
 mod tests {
-    use super::super::FlowSummary;
+    use super::super::{FlowSummary, Step};
     use super::*;
 
     #[test]
@@ -94,6 +104,9 @@ mod tests {
         };
         let found = FoundFlow {
             key: "tcp,a,b".into(),
+            outcome: "open".into(),
+            conclusion: "it is open".into(),
+            steps: vec![Step { step: "filter".into(), result: "passes".into() }],
             levels: vec![
                 Level::new("kernel", "now", Vec::new()),
                 Level::failed("cache", "open", &"busy"),
@@ -104,6 +117,8 @@ mod tests {
         let text = explain(&found);
         for line in [
             "tcp,a,b",
+            "=> open: it is open",
+            "filter       passes",
             "kernel (now)",
             "  not found",
             "  cannot be asked: busy",

@@ -88,7 +88,7 @@ fn in_kernel(sources: &Sources, name: &FlowName, names: &Names) -> Level {
 }
 
 /// A record whose flow is open.
-fn open(record: &FlowRecord, names: &Names) -> FlowSummary {
+pub(super) fn open(record: &FlowRecord, names: &Names) -> FlowSummary {
     FlowSummary {
         interface: names.interface(record.interface).to_string(),
         direction: direction(record.direction).into(),
@@ -107,7 +107,7 @@ fn open(record: &FlowRecord, names: &Names) -> FlowSummary {
     }
 }
 
-pub(super) fn direction(direction: Direction) -> &'static str {
+fn direction(direction: Direction) -> &'static str {
     match direction {
         Direction::Unknown => "unknown",
         Direction::Ingress => "ingress",
@@ -116,6 +116,6 @@ pub(super) fn direction(direction: Direction) -> &'static str {
 }
 
 /// Plain IPv4 where it is a mapped one.
-pub(super) fn address(octets: [u8; 16]) -> String {
+fn address(octets: [u8; 16]) -> String {
     IpAddr::from(Ipv6Addr::from(octets)).to_canonical().to_string()
 }

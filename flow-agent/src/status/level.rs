@@ -45,6 +45,12 @@ pub struct Level {
     pub first: Option<String>,
     /// And the last.
     pub last: Option<String>,
+    /// Rows in all, where the level counts them.
+    #[serde(default)]
+    pub rows: Option<u64>,
+    /// The ids of the batches that brought them, at most [`Level::MOST`].
+    #[serde(default)]
+    pub batches: Vec<String>,
     /// The parts, at most [`Level::MOST`].
     pub flows: Vec<FlowSummary>,
     /// There are more parts, which are not in the sums either.
@@ -71,6 +77,8 @@ impl Level {
             // RFC 3339 in UTC with as many digits sorts as text.
             first: flows.iter().filter_map(|flow| flow.flow_start.clone()).min(),
             last: flows.iter().filter_map(|flow| flow.flow_end.clone()).max(),
+            rows: None,
+            batches: Vec::new(),
             flows,
             more,
             error: None,
@@ -83,11 +91,30 @@ impl Level {
     }
 }
 
+/// One step on the way of packets.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Step {
+    /// `hook`, `own_traffic`, `filter`, `sampling`, or a level.
+    pub step: String,
+    /// What became of the flow there.
+    pub result: String,
+}
+
 /// The whole answer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FoundFlow {
     /// As it was understood.
     pub key: String,
+    /// `open`, `waiting`, `stored`, or why it is nowhere: `filtered`, `not_sampled`,
+    /// `own_traffic`, `not_metered`, `unknown` (a level did not answer) or `unseen`.
+    #[serde(default)]
+    pub outcome: String,
+    /// The same in one sentence.
+    #[serde(default)]
+    pub conclusion: String,
+    /// The way of its packets, step by step.
+    #[serde(default)]
+    pub steps: Vec<Step>,
     /// In the order in which packets pass them.
     pub levels: Vec<Level>,
     /// Why it may be missing, or not be whole.

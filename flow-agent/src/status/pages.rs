@@ -39,6 +39,7 @@ pub fn status(sources: &Sources) -> Value {
         })),
         "interfaces": { "metered": list.metered.len(), "refused": list.refused.len() },
         "rules": rules(sources),
+        "config": sources.configuration.summary(),
         "tables": {
             "cpus": tables.cpus,
             "flows_per_cpu": tables.flows_per_region(),
@@ -68,6 +69,7 @@ pub fn status(sources: &Sources) -> Value {
         "spool": super::spool::section(sources),
         "delivery": super::delivery::section(sources),
         "memory": memory(sources),
+        "capabilities": capabilities(sources),
         "packets": {
             "seen": packets(|entry| *entry == Entry::Seen),
             "metered": packets(|entry| *entry == Entry::Metered),
@@ -114,6 +116,17 @@ fn memory(sources: &Sources) -> Value {
         "configured_flows": state.configured_flows,
         "shrinks": state.shrinks,
         "regrows": state.regrows,
+    })
+}
+
+/// What the threads may still do, and why.
+fn capabilities(sources: &Sources) -> Value {
+    let held = crate::privileges::held().unwrap_or_default();
+    let threads = held.into_iter().map(|(thread, kept)| json!({ "thread": thread, "kept": kept }));
+    json!({
+        "choice": sources.privileges.choice().label(),
+        "why": sources.privileges.why(),
+        "threads": threads.collect::<Vec<_>>(),
     })
 }
 
@@ -191,14 +204,38 @@ pub fn interfaces(sources: &Sources) -> Value {
     json!({ "metered": metered, "refused": refused })
 }
 
-/// `/api/v1/latency`: quantiles of each stage since the start, in ns.
-pub fn latency(sources: &Sources) -> Value {
+/// `/api/v1/latency`: quantiles of each stage since the start, in ns; with buckets also how many
+/// took at most so long and longer than half of it.
+pub fn latency(sources: &Sources, buckets: bool) -> Value {
     let stages = sources.latency.totals();
     let stages: Map<_, _> = stages
         .iter()
-        .map(|(stage, histogram)| (stage.label().to_owned(), quantiles(histogram)))
+        .map(|(stage, histogram)| {
+            let mut page = quantiles(histogram);
+            if buckets {
+                page["buckets"] = json!(powers_of_two(histogram));
+            }
+            (stage.label().to_owned(), page)
+        })
         .collect();
     json!({ "unit": "ns", "stages": stages })
+}
+
+/// Counts by the smallest power of two that is not below the value; without those that are 0 at
+/// either end.
+fn powers_of_two(histogram: &Histogram<u64>) -> Vec<(u64, u64)> {
+    let mut counts = BTreeMap::new();
+    for value in histogram.iter_recorded() {
+        let upper = value.value_iterated_to().checked_next_power_of_two().unwrap_or(u64::MAX);
+        *counts.entry(upper).or_insert(0) += value.count_since_last_iteration();
+    }
+    let (Some((first, _)), Some((last, _))) = (counts.first_key_value(), counts.last_key_value())
+    else {
+        return Vec::new();
+    };
+    let uppers = std::iter::successors(Some(*first), |upper| upper.checked_mul(2));
+    let uppers = uppers.take_while(|upper| upper <= last);
+    uppers.map(|upper| (upper, counts.get(&upper).copied().unwrap_or(0))).collect()
 }
 
 fn quantiles(histogram: &Histogram<u64>) -> Value {
@@ -320,4 +357,23 @@ fn endpoints(sources: &Sources) -> Vec<Value> {
         })
     });
     endpoint.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_value_is_in_one_bucket_and_no_bucket_is_left_out() {
+        let mut histogram = Histogram::new_with_bounds(1, 3_600_000_000_000, 2).expect("bounds");
+        assert!(powers_of_two(&histogram).is_empty());
+        for value in (1..60).map(|step| 1.4_f64.powi(step) as u64 + 1_000) {
+            histogram.saturating_record(value);
+        }
+        let buckets = powers_of_two(&histogram);
+        assert_eq!(buckets.iter().map(|(_, count)| count).sum::<u64>(), 59);
+        assert!(buckets.windows(2).all(|pair| pair[1].0 == 2 * pair[0].0), "{buckets:?}");
+        assert!(buckets.first().is_some_and(|(_, count)| *count > 0));
+        assert!(buckets.last().is_some_and(|(upper, _)| *upper >= histogram.max() / 2));
+    }
 }

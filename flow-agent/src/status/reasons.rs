@@ -3,6 +3,7 @@
 use flow_common::NotMetered;
 
 use super::{FlowName, Phase, Sources};
+use crate::attach::{MeteredList, link_counters};
 use crate::filter::{LeftOut, Sampling};
 use crate::ledger::Entry;
 
@@ -24,6 +25,12 @@ pub fn reasons(sources: &Sources, name: &FlowName) -> Vec<String> {
     for refused in &list.refused {
         reasons.push(format!("{} is not metered: {}", refused.name, refused.why));
     }
+    let others = unmetered(&list);
+    if !others.is_empty() {
+        let names: Vec<_> = others.iter().map(String::as_str).collect();
+        reasons
+            .push(format!("this host has interfaces that are not metered: {}", shortened(&names)));
+    }
     rules(sources, name, &mut reasons);
     if name.ends.iter().any(|(address, _)| address.is_unspecified()) {
         reasons.push("an unspecified address stands for packets whose flow was lost".into());
@@ -32,21 +39,42 @@ pub fn reasons(sources: &Sources, name: &FlowName) -> Vec<String> {
     reasons
 }
 
+/// Interfaces of the agent's own namespace that nobody meters.
+fn unmetered(list: &MeteredList) -> Vec<String> {
+    let is_metered = |name: &String| list.metered.iter().any(|it| it.name == *name);
+    let all = link_counters().unwrap_or_default();
+    all.into_keys().filter(|name| !is_metered(name)).collect()
+}
+
+/// What the rules say of the flow; of ports that are not said they say nothing.
+pub fn left_out(sources: &Sources, name: &FlowName) -> Vec<LeftOut> {
+    let mut said = sources.rules.current().judge(&name.flow_key(), &sources.hash_keys);
+    if name.is_pair() {
+        said.retain(|why| !matches!(why, LeftOut::Port | LeftOut::NotSampled));
+    }
+    said
+}
+
 fn rules(sources: &Sources, name: &FlowName, reasons: &mut Vec<String>) {
     let rules = sources.rules.current();
     let rate = match rules.sampling {
         Sampling::All => 1,
         Sampling::Flows(rate) | Sampling::Packets(rate) => rate,
     };
-    for why in rules.judge(&name.flow_key(), &sources.hash_keys) {
+    let key = name.flow_key();
+    if name.is_pair() {
+        reasons.push(
+            "it has no ports here: rules about ports and samples of flows are not \
+                      judged; say both ports"
+                .into(),
+        );
+    }
+    for why in left_out(sources, name) {
+        let rule = rules.rule(&key, why);
         reasons.push(match why {
-            LeftOut::Protocol => {
-                "the filters leave out its protocol (include_protocols, exclude_protocols)".into()
-            }
-            LeftOut::Port => {
-                "the filters leave out its ports (include_ports, exclude_ports)".into()
-            }
-            LeftOut::Prefix => "the filters leave out its addresses (include, exclude)".into(),
+            LeftOut::Protocol => format!("the filters leave out its protocol: {rule}"),
+            LeftOut::Port => format!("the filters leave out its ports: {rule}"),
+            LeftOut::Prefix => format!("the filters leave out its addresses: {rule}"),
             LeftOut::NotSampled => format!(
                 "it is not in the sample: 1 in {rate} flows is metered, and not this one \
                  until the agent starts again"

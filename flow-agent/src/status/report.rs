@@ -47,7 +47,7 @@ fn write(text: &mut String, page: &Value) -> std::fmt::Result {
 }
 
 /// What a count counts.
-const fn about(counter: Counter) -> &'static str {
+pub(super) const fn about(counter: Counter) -> &'static str {
     match counter {
         Counter::Hits => "updates that found their flow open",
         Counter::Misses => "updates that did not",

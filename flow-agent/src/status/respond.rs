@@ -1,26 +1,36 @@
 //! Answers one request: its path, method and body enter, a page or an error leaves.
+//!
+//! Who asks must have the token, if there is one, and ask no oftener than it may. Each answer
+//! has the name of its request, which is in the log, too.
 
 use std::convert::Infallible;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;
-use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HOST, HeaderMap, HeaderValue};
+use hyper::header::{
+    ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue,
+    RETRY_AFTER, WWW_AUTHENTICATE,
+};
 use hyper::http::request::Parts;
 use hyper::{Request, Response, StatusCode};
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 
+use super::access_log::{X_REQUEST_ID, request_id};
 use super::find::in_process;
+use super::flow_search::{self, Search};
+use super::limits::RateLimit;
+use super::pprof::{MOST_SECONDS, Profiler, USUAL_SECONDS};
+use super::query::Query;
 use super::reasons::reasons;
 use super::selection::InvalidateOrder;
 use super::stored::in_store;
-use super::{
-    FlowName, FoundFlow, OpenFlows, Sources, StatusError, findings, metrics, pages, spool,
-};
+use super::{Access, FlowName, FoundFlow, Sources, StatusError};
+use super::{findings, history, metrics, openapi, overview, page, pages, pprof, spool, trace};
 
 /// The largest body of a request.
 const MAX_BODY: usize = 16 << 10;
@@ -33,16 +43,19 @@ const JSON: &str = "application/json";
 type Page = Response<Full<Bytes>>;
 
 /// Why there is no page.
-struct Refusal {
-    status: StatusCode,
-    problem: String,
-    /// The methods that there are instead.
-    allow: Option<&'static str>,
+pub struct Refusal {
+    /// Told in the head.
+    pub status: StatusCode,
+    /// One sentence.
+    pub problem: String,
+    /// What the client may do about it.
+    pub hint: Option<(HeaderName, HeaderValue)>,
 }
 
 impl Refusal {
-    fn new(status: StatusCode, problem: impl Into<String>) -> Self {
-        Self { status, problem: problem.into(), allow: None }
+    /// Without a hint.
+    pub fn new(status: StatusCode, problem: impl Into<String>) -> Self {
+        Self { status, problem: problem.into(), hint: None }
     }
 }
 
@@ -57,11 +70,13 @@ impl From<StatusError> for Refusal {
 }
 
 /// Every path, with its methods.
-const PATHS: [(&str, &str); 16] = [
+pub const PATHS: [(&str, &str); 23] = [
+    ("/", "GET, HEAD"),
     ("/healthz", "GET, HEAD"),
     ("/readyz", "GET, HEAD"),
     ("/metrics", "GET, HEAD"),
     ("/api/v1/status", "GET, HEAD"),
+    ("/api/v1/config", "GET, HEAD"),
     ("/api/v1/ledger", "GET, HEAD"),
     ("/api/v1/cache", "GET, HEAD"),
     ("/api/v1/spool", "GET, HEAD"),
@@ -72,28 +87,96 @@ const PATHS: [(&str, &str); 16] = [
     ("/api/v1/top", "GET, HEAD"),
     ("/api/v1/enrichment", "GET, HEAD"),
     ("/api/v1/flows", "GET, HEAD"),
-    ("/api/v1/cache/flows", "GET, HEAD"),
+    ("/api/v1/flows/open", "GET, HEAD"),
+    ("/api/v1/history", "GET, HEAD"),
+    ("/api/v1/overview", "GET, HEAD"),
     ("/api/v1/cache/invalidate", "POST"),
+    ("/api/v1/openapi.json", "GET, HEAD"),
+    ("/debug/pprof/profile", "GET, HEAD"),
+    ("/debug/pprof/heap", "GET, HEAD"),
 ];
+
+/// What all connections share.
+pub struct Service {
+    /// What is shown.
+    pub sources: Arc<Sources>,
+    /// Places for what may take long.
+    pub workers: Semaphore,
+    /// How often a client may ask.
+    pub rates: RateLimit,
+    /// Who may ask.
+    pub access: Access,
+    /// Makes profiles.
+    pub profiler: Profiler,
+}
 
 /// Answers a request.
 pub async fn respond(
-    sources: Arc<Sources>,
-    workers: Arc<Semaphore>,
+    service: Arc<Service>,
+    client: IpAddr,
     request: Request<Incoming>,
 ) -> Result<Page, Infallible> {
+    let begun = Instant::now();
     let (parts, body) = request.into_parts();
-    let page = match answer(&sources, &workers, &parts, body).await {
-        Ok(page) => page,
-        Err(Refusal { status, problem, allow }) => {
-            let mut page = json_page(status, &json!({ "error": problem }));
-            if let Some(methods) = allow {
-                page.headers_mut().insert(ALLOW, HeaderValue::from_static(methods));
-            }
-            page
-        }
+    let id = request_id(&parts.headers);
+    let name = id.to_str().unwrap_or_default();
+    let answered = match service.admit(client, &parts, begun) {
+        Err(refusal) => Err(refusal),
+        Ok(()) => match parts.uri.path() {
+            path if path.starts_with("/debug/pprof/") => profile(&service, path, &parts).await,
+            _ => answer(&service.sources, &service.workers, &parts, body).await,
+        },
     };
+    let mut page = answered.unwrap_or_else(|Refusal { status, problem, hint }| {
+        if status == StatusCode::INTERNAL_SERVER_ERROR {
+            tracing::error!(request_id = name, "the status cannot answer: {problem}");
+        }
+        let mut page = json_page(status, &json!({ "error": problem, "request_id": name }));
+        page.headers_mut().extend(hint);
+        page
+    });
+    tracing::debug!(
+        request_id = name,
+        %client,
+        method = %parts.method,
+        // What was asked for may name addresses: it stays out of the log.
+        path = parts.uri.path(),
+        status = page.status().as_u16(),
+        octets = hyper::body::Body::size_hint(page.body()).lower(),
+        ms = begun.elapsed().as_secs_f64() * 1e3,
+        "the status was asked"
+    );
+    page.headers_mut().insert(X_REQUEST_ID, id);
     Ok(page)
+}
+
+impl Service {
+    /// Whether this client may ask now.
+    fn admit(&self, client: IpAddr, parts: &Parts, now: Instant) -> Result<(), Refusal> {
+        if let Err(wait) = self.rates.take(client, now) {
+            let most = self.rates.per_second();
+            let problem = format!(
+                "{client} asks more than {most} times a second; requests_per_second of [status] \
+                 is the limit"
+            );
+            let wait = HeaderValue::from(wait.as_secs() + 1);
+            let refusal = Refusal::new(StatusCode::TOO_MANY_REQUESTS, problem);
+            return Err(Refusal { hint: Some((RETRY_AFTER, wait)), ..refusal });
+        }
+        if !self.access.needs_token() {
+            return check_host(&parts.headers);
+        }
+        // Whether it is alive, and a page that has nothing in it, are all that these say.
+        let path = parts.uri.path();
+        if path == "/healthz" || page::is_page(path) || self.access.allows(&parts.headers, now) {
+            return Ok(());
+        }
+        let problem = "a token is needed: send Authorization: Bearer TOKEN with what token_file of \
+                       [status] holds";
+        let schemes = "Bearer realm=\"flow-agent\", Basic realm=\"flow-agent\"";
+        let hint = Some((WWW_AUTHENTICATE, HeaderValue::from_static(schemes)));
+        Err(Refusal { hint, ..Refusal::new(StatusCode::UNAUTHORIZED, problem) })
+    }
 }
 
 async fn answer(
@@ -102,35 +185,37 @@ async fn answer(
     parts: &Parts,
     body: Incoming,
 ) -> Result<Page, Refusal> {
-    check_host(&parts.headers)?;
-    let path = parts.uri.path();
-    let Some((_, methods)) = PATHS.iter().find(|(known, _)| *known == path) else {
-        let known = PATHS.map(|(path, _)| path).join(", ");
-        let problem = format!("there is no page {path}; there are {known}");
-        return Err(Refusal::new(StatusCode::NOT_FOUND, problem));
-    };
-    if !methods.split(", ").any(|method| parts.method == method) {
-        let problem = format!("{path} does not take {}; it takes {methods}", parts.method);
-        let status = StatusCode::METHOD_NOT_ALLOWED;
-        return Err(Refusal { allow: Some(methods), ..Refusal::new(status, problem) });
+    if let Some(page) = page::answer(&parts.method, parts.uri.path(), &parts.headers) {
+        return Ok(page);
     }
+    let path = known(parts)?;
     let query = Query::parse(parts.uri.query().unwrap_or_default())?;
     match path {
         "/api/v1/flows" => query.only(&["key", "store"])?,
         "/api/v1/cache" => query.only(&["details"])?,
-        "/api/v1/cache/flows" => query.only(&["limit"])?,
+        "/api/v1/flows/open" => query.only(&["search", "limit"])?,
+        "/api/v1/history" => query.only(&["hours"])?,
+        "/api/v1/overview" => query.only(&["since"])?,
+        "/api/v1/latency" => query.only(&["buckets"])?,
         _ => query.only(&[])?,
     }
     let page = match path {
         "/healthz" => either(pages::health(sources)),
         "/readyz" => either(pages::readiness(sources)),
-        "/metrics" => metrics_page(work(sources, workers, metrics::collect).await?)?,
+        "/metrics" => {
+            let families = work(sources, workers, metrics::collect).await?;
+            metrics_page(families, metrics::Form::asked(parts.headers.get(ACCEPT)))?
+        }
+        "/api/v1/openapi.json" => page(StatusCode::OK, JSON, openapi::DOCUMENT.into()),
         "/api/v1/status" => {
             json_page(StatusCode::OK, &work(sources, workers, pages::status).await?)
         }
+        "/api/v1/config" => json_page(StatusCode::OK, &sources.configuration.page()),
         "/api/v1/ledger" => json_page(StatusCode::OK, &pages::ledger(sources)),
         "/api/v1/spool" => json_page(StatusCode::OK, &spool::page(sources)),
-        "/api/v1/latency" => json_page(StatusCode::OK, &pages::latency(sources)),
+        "/api/v1/latency" => {
+            json_page(StatusCode::OK, &pages::latency(sources, query.switch("buckets", false)?))
+        }
         "/api/v1/interfaces" => json_page(StatusCode::OK, &pages::interfaces(sources)),
         "/api/v1/events" => json_page(StatusCode::OK, &findings::events(sources)),
         "/api/v1/devices" => json_page(StatusCode::OK, &findings::devices(sources)),
@@ -141,16 +226,65 @@ async fn answer(
             let page = work(sources, workers, move |sources| pages::cache(sources, details));
             json_page(StatusCode::OK, &page.await??)
         }
-        "/api/v1/cache/flows" => {
-            let limit = query.get("limit").map_or(Ok(OpenFlows::USUAL), OpenFlows::limit);
-            let limit = limit.map_err(bad)?;
-            let page = work(sources, workers, move |sources| OpenFlows::of(sources, limit));
-            json_page(StatusCode::OK, &page.await??)
+        "/api/v1/flows/open" => {
+            let most = query.number("limit", 100, 1..=flow_search::MOST as u64)?;
+            let names = sources.names.current();
+            let search = Search::parse(query.get("search").unwrap_or_default(), &names);
+            let search = search.map_err(bad)?;
+            let job = move |sources: &Sources| flow_search::page(sources, &search, most as usize);
+            json_page(StatusCode::OK, &work(sources, workers, job).await??)
+        }
+        "/api/v1/history" => {
+            let span = history::span(query.get("hours")).map_err(bad)?;
+            json_page(StatusCode::OK, &history::page(sources, span).await?)
+        }
+        "/api/v1/overview" => {
+            let since = query.number("since", 0, 0..=u64::MAX)?;
+            let page = work(sources, workers, move |sources| overview::overview(sources, since));
+            json_page(StatusCode::OK, &page.await?)
         }
         "/api/v1/flows" => flows(sources, workers, &query).await?,
         _ => invalidate(sources, workers, &parts.headers, body).await?,
     };
     Ok(page)
+}
+
+/// The path, if there is one for this method.
+fn known(parts: &Parts) -> Result<&str, Refusal> {
+    let path = parts.uri.path();
+    let Some((_, methods)) = PATHS.iter().find(|(known, _)| *known == path) else {
+        let known = PATHS.map(|(path, _)| path).join(", ");
+        let problem = format!("there is no page {path}; there are {known}");
+        return Err(Refusal::new(StatusCode::NOT_FOUND, problem));
+    };
+    if !methods.split(", ").any(|method| parts.method == method) {
+        let problem = format!("{path} does not take {}; it takes {methods}", parts.method);
+        let hint = Some((ALLOW, HeaderValue::from_static(methods)));
+        return Err(Refusal { hint, ..Refusal::new(StatusCode::METHOD_NOT_ALLOWED, problem) });
+    }
+    Ok(path)
+}
+
+/// `/debug/pprof/...`: what uses the CPU, and what the allocator says.
+async fn profile(service: &Service, path: &str, parts: &Parts) -> Result<Page, Refusal> {
+    known(parts)?;
+    if !service.profiler.is_on() {
+        let problem = "profiling is switched off; write pprof = true in [status] of the \
+                       configuration and restart the agent";
+        return Err(Refusal::new(StatusCode::NOT_FOUND, problem));
+    }
+    let query = Query::parse(parts.uri.query().unwrap_or_default())?;
+    if path == "/debug/pprof/heap" {
+        query.only(&[])?;
+        let heap = work(&service.sources, &service.workers, |_| pprof::heap()).await??;
+        return Ok(json_page(StatusCode::OK, &heap));
+    }
+    query.only(&["seconds"])?;
+    let seconds = query.get("seconds").map_or(Ok(USUAL_SECONDS), str::parse);
+    let seconds = seconds.ok().filter(|seconds| (1..=MOST_SECONDS).contains(seconds));
+    let seconds = seconds.ok_or_else(|| bad(format!("seconds must be 1 to {MOST_SECONDS}")))?;
+    let profile = service.profiler.cpu(Duration::from_secs(seconds)).await?;
+    Ok(page(StatusCode::OK, "application/octet-stream", profile.into()))
 }
 
 /// A page in a browser on this host must not be able to ask by another name for it.
@@ -169,47 +303,8 @@ fn check_host(headers: &HeaderMap) -> Result<(), Refusal> {
     Err(Refusal::new(StatusCode::MISDIRECTED_REQUEST, problem))
 }
 
-/// The part of a URL behind the question mark.
-struct Query(Vec<(String, String)>);
-
-impl Query {
-    fn parse(text: &str) -> Result<Self, Refusal> {
-        let pairs: Vec<_> = url::form_urlencoded::parse(text.as_bytes()).into_owned().collect();
-        let mut names: Vec<_> = pairs.iter().map(|(name, _)| name).collect();
-        names.sort();
-        match names.windows(2).find(|pair| pair[0] == pair[1]) {
-            Some(pair) => Err(bad(format!("{} is given twice", pair[0]))),
-            None => Ok(Self(pairs)),
-        }
-    }
-
-    fn only(&self, known: &[&str]) -> Result<(), Refusal> {
-        match self.0.iter().find(|(name, _)| !known.contains(&name.as_str())) {
-            None => Ok(()),
-            Some((name, _)) if known.is_empty() => {
-                Err(bad(format!("{name:?} is no parameter here; there are none")))
-            }
-            Some((name, _)) => {
-                Err(bad(format!("{name:?} is no parameter here; there are {}", known.join(", "))))
-            }
-        }
-    }
-
-    fn get(&self, wanted: &str) -> Option<&str> {
-        self.0.iter().find(|(name, _)| name == wanted).map(|(_, value)| value.as_str())
-    }
-
-    fn switch(&self, name: &str, default: bool) -> Result<bool, Refusal> {
-        match self.get(name) {
-            None => Ok(default),
-            Some("true" | "1") => Ok(true),
-            Some("false" | "0") => Ok(false),
-            Some(other) => Err(bad(format!("{name} is {other:?}; it must be true or false"))),
-        }
-    }
-}
-
-fn bad(problem: String) -> Refusal {
+/// What is asked is wrong.
+pub fn bad(problem: String) -> Refusal {
     Refusal::new(StatusCode::BAD_REQUEST, problem)
 }
 
@@ -234,11 +329,15 @@ async fn flows(
     let missing = || bad("the key is missing: /api/v1/flows?key=PROTOCOL,END,END".into());
     let name: FlowName = query.get("key").ok_or_else(missing)?.parse().map_err(bad)?;
     let ask_store = query.switch("store", true)?;
-    let mut levels = work(sources, workers, move |sources| in_process(sources, &name)).await?;
+    let look = move |sources: &Sources| (in_process(sources, &name), reasons(sources, &name));
+    let (mut levels, reasons) = work(sources, workers, look).await?;
     if ask_store {
         levels.push(in_store(sources, &name).await);
     }
-    let found = FoundFlow { key: name.to_string(), levels, reasons: reasons(sources, &name) };
+    let (outcome, conclusion) = trace::conclude(sources, &name, &levels);
+    let steps = trace::steps(sources, &name, &levels);
+    let (key, outcome) = (name.to_string(), outcome.to_owned());
+    let found = FoundFlow { key, outcome, conclusion, steps, levels, reasons };
     Ok(json_page(StatusCode::OK, &found))
 }
 
@@ -277,30 +376,30 @@ fn either((good, page): (bool, Value)) -> Page {
     json_page(if good { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, &page)
 }
 
-fn metrics_page(families: Vec<metrics::Family>) -> Result<Page, Refusal> {
+fn metrics_page(families: Vec<metrics::Family>, form: metrics::Form) -> Result<Page, Refusal> {
     let failed =
         |_| Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "a metric cannot be written: a bug");
-    let text = metrics::encode(families).map_err(failed)?;
-    Ok(page(StatusCode::OK, metrics::CONTENT_TYPE, text))
+    let text = metrics::encode(families, form).map_err(failed)?;
+    Ok(page(StatusCode::OK, form.content_type(), text.into()))
 }
 
 fn json_page(status: StatusCode, value: &impl serde::Serialize) -> Page {
     match serde_json::to_string(value) {
         Ok(mut text) => {
             text.push('\n');
-            page(status, JSON, text)
+            page(status, JSON, text.into())
         }
         // Maps with keys of text and finite numbers always can.
         Err(error) => page(
             StatusCode::INTERNAL_SERVER_ERROR,
             JSON,
-            json!({ "error": error.to_string() }).to_string(),
+            json!({ "error": error.to_string() }).to_string().into(),
         ),
     }
 }
 
-fn page(status: StatusCode, kind: &'static str, text: String) -> Page {
-    let mut page = Response::new(Full::new(Bytes::from(text)));
+fn page(status: StatusCode, kind: &'static str, octets: Bytes) -> Page {
+    let mut page = Response::new(Full::new(octets));
     *page.status_mut() = status;
     let headers = page.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
@@ -326,16 +425,5 @@ mod tests {
             assert!(!check(host), "{host}");
         }
         assert!(check_host(&HeaderMap::new()).is_ok());
-    }
-
-    #[test]
-    fn parameters_are_known_and_given_once() {
-        let query = |text| Query::parse(text).map_err(|refusal| refusal.problem);
-        let good = query("key=tcp%2C1&store=false").expect("valid");
-        assert_eq!(good.get("key"), Some("tcp,1"));
-        assert!(good.only(&["key", "store"]).is_ok() && good.only(&["key"]).is_err());
-        assert!(good.switch("store", true).is_ok_and(|store| !store));
-        assert!(query("a=1&a=2").is_err_and(|problem| problem.contains("twice")));
-        assert!(query("store=perhaps").expect("pairs").switch("store", true).is_err());
     }
 }

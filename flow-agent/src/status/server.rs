@@ -1,27 +1,32 @@
 //! The server: a listener and a thread of its own, until it is dropped.
 //!
 //! It holds that a client can take no more than a connection, a small head, a small body and
-//! a few seconds.
+//! a few seconds. When all connections are taken, the oldest that has asked for nothing yet
+//! makes room for the next; if all have asked, the next is told to come later.
 
+use std::collections::VecDeque;
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, oneshot};
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::Instant;
 
-use super::respond::respond;
-use super::{Sources, StatusError};
-use crate::config::{DEFAULT_STATUS, StatusListen};
+use super::limits::RateLimit;
+use super::pprof::{MOST_SECONDS, Profiler};
+use super::respond::{Service, respond};
+use super::{Access, Sources, StatusError};
+use crate::config::{DEFAULT_STATUS, StatusAccess, StatusListen};
 
-/// Connections at one time; more wait to be accepted.
-const MAX_CONNECTIONS: usize = 128;
 /// Connections that may wait to be accepted.
 const BACKLOG: i32 = 1024;
 /// The largest request head, and the most headers in it.
@@ -31,6 +36,18 @@ const MAX_HEADERS: usize = 64;
 const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a connection may last: one request and its answer.
 const CONNECTION: Duration = Duration::from_secs(30);
+/// When all connections are taken: one that has asked for nothing for so long makes room, and if
+/// all have asked and none is done for so long, the next is sent away.
+const GRACE: Duration = Duration::from_millis(250);
+const PATIENCE: Duration = Duration::from_secs(1);
+/// Longer, if profiles may be asked for.
+const PROFILING: Duration = CONNECTION.saturating_add(Duration::from_secs(MOST_SECONDS));
+/// What a connection too many, and one whose head does not come, are told.
+const BUSY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\n\
+    retry-after: 5\r\nconnection: close\r\n\r\n\
+    {\"error\":\"all connections are taken; max_connections of [status] is the limit\"}\n";
+const LATE: &[u8] = b"HTTP/1.1 408 Request Timeout\r\ncontent-type: application/json\r\n\
+    connection: close\r\n\r\n{\"error\":\"the head of the request did not come within 5 s\"}\n";
 /// Questions that are worked on at one time, each in a thread.
 const WORKERS: usize = 4;
 
@@ -83,7 +100,20 @@ impl Bound {
     ///
     /// # Errors
     /// The system refuses a thread.
-    pub fn serve(self, sources: Sources) -> io::Result<Server> {
+    pub fn serve(
+        self,
+        sources: Sources,
+        access: Access,
+        config: &StatusAccess,
+    ) -> io::Result<Server> {
+        let service = Arc::new(Service {
+            sources: Arc::new(sources),
+            workers: Semaphore::new(WORKERS),
+            rates: RateLimit::new(config.requests_per_second),
+            access,
+            profiler: Profiler::new(config.pprof),
+        });
+        let most = config.max_connections;
         let (stop, stopped) = oneshot::channel();
         let runtime = tokio::runtime::Builder::new_current_thread()
             .max_blocking_threads(WORKERS)
@@ -95,7 +125,13 @@ impl Bound {
             tokio::net::TcpListener::from_std(self.listener)?
         };
         let thread = thread::Builder::new().name("status".into()).spawn(move || {
-            runtime.block_on(accept(listener, Arc::new(sources), stopped));
+            runtime.block_on(async {
+                tokio::select! {
+                    // Without a sender the agent is stopping.
+                    _ = stopped => {}
+                    () = accept(listener, service, most) => {}
+                }
+            });
             // A question that is being worked on ends by itself; nobody waits for it.
             runtime.shutdown_background();
         })?;
@@ -119,35 +155,129 @@ impl Drop for Server {
     }
 }
 
-async fn accept(
-    listener: tokio::net::TcpListener,
-    sources: Arc<Sources>,
-    mut stopped: oneshot::Receiver<()>,
-) {
-    let mut connections = JoinSet::new();
-    let workers = Arc::new(Semaphore::new(WORKERS));
+/// Takes connections for ever.
+async fn accept(listener: tokio::net::TcpListener, service: Arc<Service>, most: usize) {
+    let mut connections = Connections::default();
     loop {
+        connections.make_room(most).await;
         tokio::select! {
-            // Without a sender the agent is stopping.
-            _ = &mut stopped => return,
-            accepted = listener.accept(), if connections.len() < MAX_CONNECTIONS => match accepted {
-                Ok((stream, _)) => {
-                    connections.spawn(connection(stream, sources.clone(), workers.clone()));
-                }
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) if connections.tasks.len() >= most => refuse(&stream, &service),
+                Ok((stream, client)) => connections.begin(stream, client.ip(), service.clone()),
                 Err(error) => {
                     // Out of file descriptors, most often: others will close.
                     tracing::debug!(%error, "the status cannot accept a connection");
                     tokio::time::sleep(Duration::from_millis(100)).await;
                 }
             },
-            Some(_) = connections.join_next(), if !connections.is_empty() => {}
+            Some(_) = connections.tasks.join_next(), if !connections.tasks.is_empty() => {}
         }
     }
 }
 
-async fn connection(stream: TcpStream, sources: Arc<Sources>, workers: Arc<Semaphore>) {
-    let service = service_fn(move |request| respond(sources.clone(), workers.clone(), request));
-    let served = http1::Builder::new()
+/// Those that are open.
+#[derive(Default)]
+struct Connections {
+    tasks: JoinSet<()>,
+    /// The oldest first.
+    silent: VecDeque<Silent>,
+}
+
+/// A connection that had asked for nothing when it was last looked at.
+struct Silent {
+    task: AbortHandle,
+    asked: Arc<AtomicBool>,
+    since: Instant,
+}
+
+impl Silent {
+    fn is_so(&self) -> bool {
+        !self.task.is_finished() && !self.asked.load(Ordering::Relaxed)
+    }
+}
+
+impl Connections {
+    /// Waits until there is a place, and ends the oldest connection that has asked for nothing
+    /// for a while; gives up if all have asked and none is done soon.
+    async fn make_room(&mut self, most: usize) {
+        while self.tasks.len() >= most {
+            let Some(oldest) = self.silent.front() else {
+                if tokio::time::timeout(PATIENCE, self.tasks.join_next()).await.is_err() {
+                    return;
+                }
+                continue;
+            };
+            if oldest.is_so() {
+                tokio::select! {
+                    _ = self.tasks.join_next() => continue,
+                    () = tokio::time::sleep_until(oldest.since + GRACE) => {}
+                }
+                if oldest.is_so() {
+                    oldest.task.abort();
+                    // This one, or another that has ended by itself.
+                    self.tasks.join_next().await;
+                }
+            }
+            self.silent.pop_front();
+        }
+    }
+
+    fn begin(&mut self, stream: TcpStream, client: IpAddr, service: Arc<Service>) {
+        let asked = Arc::new(AtomicBool::new(false));
+        let task = self.tasks.spawn(connection(stream, client, service, asked.clone()));
+        self.silent.push_back(Silent { task, asked, since: Instant::now() });
+        if self.silent.len() > 2 * self.tasks.len() + 16 {
+            self.silent.retain(Silent::is_so);
+        }
+    }
+}
+
+/// Says that there is no place, if that can be said at once.
+fn refuse(stream: &TcpStream, service: &Service) {
+    tracing::debug!("all connections to the status are taken");
+    if service.access.tls.is_none() {
+        // What has come already is read, or closing would take the answer back.
+        let _ = stream.try_read(&mut [0; 4096]);
+        let _ = stream.try_write(BUSY);
+    }
+}
+
+async fn connection(
+    stream: TcpStream,
+    client: IpAddr,
+    service: Arc<Service>,
+    asked: Arc<AtomicBool>,
+) {
+    let limit = if service.profiler.is_on() { PROFILING } else { CONNECTION };
+    let served = async {
+        let Some(tls) = &service.access.tls else {
+            return serve(stream, client, service.clone(), asked).await;
+        };
+        let shaken = tokio::time::timeout(HEAD_TIMEOUT, tls.acceptor().accept(stream)).await;
+        match shaken {
+            Ok(Ok(stream)) => serve(stream, client, service.clone(), asked).await,
+            Ok(Err(error)) => {
+                tracing::debug!(%client, %error, "no TLS at the status");
+            }
+            Err(_) => tracing::debug!(%client, "TLS at the status took too long"),
+        }
+    };
+    if tokio::time::timeout(limit, served).await.is_err() {
+        tracing::debug!(%client, "a connection to the status lasted too long");
+    }
+}
+
+async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: S,
+    client: IpAddr,
+    service: Arc<Service>,
+    asked: Arc<AtomicBool>,
+) {
+    let answer = service_fn(move |request| {
+        asked.store(true, Ordering::Relaxed);
+        respond(service.clone(), client, request)
+    });
+    let mut served = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
         .max_buf_size(MAX_HEAD)
@@ -155,10 +285,13 @@ async fn connection(stream: TcpStream, sources: Arc<Sources>, workers: Arc<Semap
         .max_headers(MAX_HEADERS)
         // One request each: an idle client takes nobody's place.
         .keep_alive(false)
-        .serve_connection(TokioIo::new(stream), service);
-    match tokio::time::timeout(CONNECTION, served).await {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => tracing::debug!(%error, "a connection to the status ended"),
-        Err(_) => tracing::debug!("a connection to the status lasted too long"),
+        .serve_connection(TokioIo::new(stream), answer);
+    let Err(error) = (&mut served).await else { return };
+    tracing::debug!(%client, %error, "a connection to the status ended");
+    if error.is_timeout() {
+        let mut stream = served.into_parts().io.into_inner();
+        // It may be gone.
+        let _ = stream.write_all(LATE).await;
+        let _ = stream.shutdown().await;
     }
 }

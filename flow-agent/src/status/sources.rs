@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use flow_common::hash::HashKeys;
 
-use super::Vitals;
+use super::{History, Vitals};
 use crate::analytics::View;
 use crate::attach::{MeteredBook, TableSize};
 use crate::cache::CacheControl;
+use crate::config::ConfigBook;
 use crate::drain::Look;
 use crate::enrich::EnrichStats;
 use crate::filter::Rules;
@@ -16,6 +17,7 @@ use crate::latency::Latency;
 use crate::ledger::Ledger;
 use crate::names::NameBook;
 use crate::pressure::PressureBook;
+use crate::privileges::Privileges;
 use crate::sink::{DeliveryBook, Endpoints};
 use crate::spool::SpoolStatus;
 use crate::store::StoreRuns;
@@ -63,6 +65,8 @@ pub struct Sources {
     pub names: NameBook,
     /// Which interfaces are metered.
     pub metered: MeteredBook,
+    /// The configuration in force.
+    pub configuration: ConfigBook,
     /// What is metered of their packets.
     pub rules: RulesBook,
     /// Of the kernel's hashes: they decide which flows are in a sample. Never shown.
@@ -81,6 +85,10 @@ pub struct Sources {
     pub analytics: Option<View>,
     /// What the caches of the enrichment have done.
     pub enrich: EnrichStats,
+    /// Which capabilities are kept.
+    pub privileges: Privileges,
+    /// The last answers of the store about the past.
+    pub history: Arc<History>,
     /// This host's name in the rows.
     pub exporter: String,
     /// How long the cache may take to answer.

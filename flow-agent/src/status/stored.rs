@@ -13,6 +13,25 @@ use super::{FlowName, FlowSummary, Level, Sources};
 const HOURS: u32 = 24;
 const STORE: &str = "ClickHouse: the last rows of this exporter, frozen in the last 24 hours";
 
+/// Rows with these ends, either first.
+const ENDS: &str = "(f.src_ip = {a:IPv6} AND f.dst_ip = {b:IPv6} \
+    AND (empty({a_port:Array(UInt16)}) OR has({a_port:Array(UInt16)}, f.src_port)) \
+    AND (empty({b_port:Array(UInt16)}) OR has({b_port:Array(UInt16)}, f.dst_port)) \
+    OR f.src_ip = {b:IPv6} AND f.dst_ip = {a:IPv6} \
+    AND (empty({b_port:Array(UInt16)}) OR has({b_port:Array(UInt16)}, f.src_port)) \
+    AND (empty({a_port:Array(UInt16)}) OR has({a_port:Array(UInt16)}, f.dst_port)))";
+
+/// All rows together.
+#[derive(Debug, Default, Row, Deserialize)]
+struct Sum {
+    rows: u64,
+    packets: u64,
+    bytes: u64,
+    first: i64,
+    last: i64,
+    batches: Vec<String>,
+}
+
 /// A row of the table `flows`.
 #[derive(Debug, Row, Deserialize)]
 pub struct StoredFlow {
@@ -52,9 +71,26 @@ pub async fn in_store(sources: &Sources, name: &FlowName) -> Level {
                 flow_end_reason: Some(row.flow_end_reason),
                 sampling: Some(row.sampling),
             });
-            Level::new("store", STORE, flows.collect())
+            let mut level = Level::new("store", STORE, flows.collect());
+            if level.found {
+                match sum(sources, name).await {
+                    Ok(sum) => sum.complete(&mut level),
+                    Err(error) => level.error = Some(error.to_string()),
+                }
+            }
+            level
         }
         Err(error) => Level::failed("store", STORE, &error),
+    }
+}
+
+impl Sum {
+    fn complete(self, level: &mut Level) {
+        level.rows = Some(self.rows);
+        level.batches = self.batches;
+        (level.packets, level.bytes) = (self.packets, self.bytes);
+        level.first = time(self.first as u64);
+        level.last = time(self.last as u64);
     }
 }
 
@@ -72,25 +108,48 @@ async fn rows(
         toString(f.flow_end_reason) AS flow_end_reason, sampling FROM {table} AS f \
         WHERE f.exporter = {exporter:String} AND f.protocol = {protocol:UInt8} \
         AND f.exported_at >= now() - toIntervalHour({hours:UInt32}) \
-        AND (f.src_ip = {a:IPv6} AND f.dst_ip = {b:IPv6} \
-        AND f.src_port = {a_port:UInt16} AND f.dst_port = {b_port:UInt16} \
-        OR f.src_ip = {b:IPv6} AND f.dst_ip = {a:IPv6} \
-        AND f.src_port = {b_port:UInt16} AND f.dst_port = {a_port:UInt16}) \
-        ORDER BY f.flow_end DESC LIMIT {most:UInt32}";
+        AND WHERE_ENDS ORDER BY f.flow_end DESC LIMIT {most:UInt32}";
+    let sql = sql.replace("WHERE_ENDS", ENDS);
+    let target = sources.store.choose(Instant::now());
+    let rows = target.client.rows("flows", &sql, &parameters(sources, name)).await;
+    sources.store.report(&target, rows.as_ref().map(|_| ()), Instant::now());
+    rows
+}
+
+/// Number, sums, times and batches of all rows, not only of the newest.
+async fn sum(sources: &Sources, name: &FlowName) -> Result<Sum, crate::sink::SinkError> {
+    let sql = "\
+        SELECT count() AS rows, sum(packets + reverse_packets) AS packets, \
+        sum(bytes + reverse_bytes) AS bytes, \
+        toUnixTimestamp64Nano(min(f.flow_start)) AS first, \
+        toUnixTimestamp64Nano(max(f.flow_end)) AS last, \
+        arrayReverseSort(groupUniqArray(toString(f.batch_id))) AS batches FROM {table} AS f \
+        WHERE f.exporter = {exporter:String} AND f.protocol = {protocol:UInt8} \
+        AND f.exported_at >= now() - toIntervalHour({hours:UInt32}) AND WHERE_ENDS";
+    let sql = sql.replace("WHERE_ENDS", ENDS).replace("groupUniqArray(", "groupUniqArray(100)(");
+    let target = sources.store.choose(Instant::now());
+    let sums = target.client.rows("flows", &sql, &parameters(sources, name)).await;
+    sources.store.report(&target, sums.as_ref().map(|_| ()), Instant::now());
+    Ok(sums?.into_iter().next().unwrap_or_default())
+}
+
+fn parameters(sources: &Sources, name: &FlowName) -> [(&'static str, String); 8] {
     let [(a, a_port), (b, b_port)] = name.ends;
     let text = |address| std::net::Ipv6Addr::from(octets(address)).to_string();
-    let parameters = [
+    // ClickHouse reads a list: an empty one is any port.
+    let port = |port: Option<u16>| match (port, name.has_ports()) {
+        (Some(port), _) => format!("[{port}]"),
+        (None, true) => "[]".into(),
+        (None, false) => "[0]".into(),
+    };
+    [
         ("exporter", sources.exporter.clone()),
         ("protocol", name.protocol.to_string()),
         ("hours", HOURS.to_string()),
         ("a", text(a)),
         ("b", text(b)),
-        ("a_port", a_port.to_string()),
-        ("b_port", b_port.to_string()),
+        ("a_port", port(a_port)),
+        ("b_port", port(b_port)),
         ("most", (Level::MOST + 1).to_string()),
-    ];
-    let target = sources.store.choose(Instant::now());
-    let rows = target.client.rows("flows", sql, &parameters).await;
-    sources.store.report(&target, rows.as_ref().map(|_| ()), Instant::now());
-    rows
+    ]
 }

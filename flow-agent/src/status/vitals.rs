@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::traffic::TrafficBook;
 use crate::drain::{FillLevel, KernelClock};
 
 /// How far the agent is.
@@ -63,6 +64,7 @@ pub struct Vitals {
     last_drain_ns: AtomicU64,
     fill: [AtomicU32; 2],
     clock: Mutex<Option<KernelClock>>,
+    traffic: TrafficBook,
 }
 
 /// How long a drain may take, beyond three intervals, before the agent is called ill.
@@ -83,6 +85,7 @@ impl Vitals {
             last_drain_ns: AtomicU64::default(),
             fill: Default::default(),
             clock: Mutex::default(),
+            traffic: TrafficBook::new(now_ns),
         }
     }
 
@@ -158,6 +161,16 @@ impl Vitals {
     /// Time since the start.
     pub fn uptime(&self) -> Duration {
         self.started.elapsed()
+    }
+
+    /// What was metered lately, by direction.
+    pub fn traffic(&self) -> &TrafficBook {
+        &self.traffic
+    }
+
+    /// Unix ns, on a clock that never steps.
+    pub fn now_ns(&self) -> u64 {
+        self.started_ns + self.started.elapsed().as_nanos() as u64
     }
 
     /// Time between two drains.

@@ -2,7 +2,8 @@ use ratatui::crossterm::event::KeyEvent;
 use serde_json::json;
 
 use super::*;
-use crate::status::{Client, OpenFlow, OpenFlows};
+use crate::status::Client;
+use crate::top::flow::{OpenFlow, OpenFlows};
 use crate::top::history::Look;
 
 fn options() -> TopOptions {
@@ -23,15 +24,14 @@ fn look(at: u64, ports: impl Iterator<Item = u16>) -> Look {
         src_port: port,
         dst_port: 53,
         protocol: 17,
-        protocol_name: "udp".into(),
         packets: u64::from(port % 7),
         bytes: u64::from(port) * 100,
         ..OpenFlow::default()
     };
     let flows: Vec<_> = ports.map(flow).collect();
-    let status = json!({ "started": "then" });
+    let overview = json!({ "status": { "started": "then" } });
     let flows = OpenFlows { open: flows.len() as u64, flows };
-    Look { at: Duration::from_secs(at), status, ledger: json!({}), flows }
+    Look { at: Duration::from_secs(at), overview, flows }
 }
 
 fn press(app: &mut App, code: KeyCode) -> Next {

@@ -88,7 +88,7 @@ impl Column {
         match self {
             Self::Source => end(&flow.src_ip, flow.src_port),
             Self::Destination => end(&flow.dst_ip, flow.dst_port),
-            Self::Protocol => flow.protocol_name.clone(),
+            Self::Protocol => flow.protocol_name(),
             Self::Service if flow.service.is_empty() => "-".into(),
             Self::Service => flow.service.clone(),
             Self::Interface => flow.interface.clone(),
@@ -172,7 +172,7 @@ mod tests {
     #[test]
     fn addresses_are_sorted_as_numbers() {
         let row = |ip: &str| {
-            let flow = crate::status::OpenFlow { src_ip: ip.into(), ..Default::default() };
+            let flow = super::super::flow::OpenFlow { src_ip: ip.into(), ..Default::default() };
             Row { flow, bits_per_second: None }
         };
         let (nine, ten) = (row("10.0.0.9"), row("10.0.0.10"));

@@ -60,7 +60,7 @@ fn header(app: &App, width: usize) -> Text<'static> {
     let mut first =
         vec![Span::styled("flow-agent", title), Span::raw(format!(" at {}", app.agent))];
     if let Some(look) = app.history.last() {
-        let status = &look.status;
+        let status = look.status();
         first.push(Span::raw(format!(
             "  {} {}, {}, up {}",
             text(&status["exporter"]),
@@ -109,26 +109,18 @@ fn wrapped(text: &str, width: usize, style: Style) -> Vec<Line<'static>> {
 /// The lines of the header, and whether each is bad news.
 pub fn facts(app: &App) -> Vec<(String, bool)> {
     let Some(look) = app.history.last() else { return Vec::new() };
-    let (status, total) = (&look.status, &look.ledger["total"]);
+    let (status, total) = (look.status(), look.ledger());
     let rates = app.history.rates().map_or_else(
         || "metered: wait for the second look".to_owned(),
         |rates| {
-            format!(
-                "metered {} packets/s, {} bit/s",
-                units::rate(rates.packets),
-                units::rate(rates.bits)
-            )
+            let one = |packets: f64, bits: f64| {
+                format!("{} packets/s, {} bit/s", units::rate(packets), units::rate(bits))
+            };
+            let received = one(rates.received_packets, rates.received_bits);
+            format!("in {received}; out {}", one(rates.sent_packets, rates.sent_bits))
         },
     );
-    let directions = app.history.directions().map_or_else(String::new, |flows| {
-        let unknown = match flows.unknown {
-            0.0 => String::new(),
-            bits => format!(", no direction {}", units::rate(bits)),
-        };
-        let (received, sent) = (units::rate(flows.received), units::rate(flows.sent));
-        format!("; of the flows below in {received}, out {sent}{unknown} bit/s")
-    });
-    let mut lines = vec![(format!("{rates}{directions}"), false)];
+    let mut lines = vec![(rates, false)];
     let named = |stage: &str| -> Vec<String> {
         let named = |(reason, packets)| format!("{reason} {}", units::short(packets));
         reasons(&total[stage]).map(named).collect()
@@ -257,27 +249,21 @@ fn detail(row: &Row) -> Vec<Line<'static>> {
     let rate = row
         .bits_per_second
         .map_or_else(|| "-".into(), |rate| format!("{} bit/s", units::rate(rate)));
-    let rtt = match flow.handshake_rtt_ns {
-        0 => "not seen".into(),
-        ns => format!("{:.3} ms", ns as f64 / 1e6),
-    };
     let known = |time: &Option<String>| time.clone().unwrap_or_else(|| "-".into());
     [
         ("source", end(&flow.src_ip, flow.src_port)),
         ("destination", end(&flow.dst_ip, flow.dst_port)),
-        ("protocol", format!("{} {}", flow.protocol_name, flow.service)),
+        ("protocol", format!("{} {}", flow.protocol_name(), flow.service)),
         ("interface", format!("{} {}", flow.interface, flow.direction)),
         ("sent", format!("{} packets, {} octets", flow.packets, flow.bytes)),
         ("answered", format!("{} packets, {} octets", flow.reverse_packets, flow.reverse_bytes)),
         ("rate", rate),
-        ("TCP flags", format!("{:#04x} / {:#04x}", flow.tcp_flags, flow.reverse_tcp_flags)),
-        ("retransmits", flow.retransmits.to_string()),
-        ("handshake", rtt),
-        ("sampling", format!("1 in {}", flow.sampling.max(1))),
+        ("sampling", format!("1 in {}", flow.sampling.unwrap_or(1).max(1))),
         ("first", known(&flow.flow_start)),
         ("last", known(&flow.flow_end)),
     ]
     .into_iter()
+    .chain([("ask also", format!("flow-agent explain '{}'", flow.key))])
     .map(|(name, value)| Line::raw(format!("{name:<12} {value}")))
     .collect()
 }

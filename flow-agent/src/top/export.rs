@@ -69,8 +69,6 @@ fn csv(rows: &[Row]) -> String {
         "reverse_packets",
         "reverse_bytes",
         "bits_per_second",
-        "retransmits",
-        "handshake_rtt_ns",
         "flow_start",
         "flow_end",
     ];
@@ -80,7 +78,7 @@ fn csv(rows: &[Row]) -> String {
         text += &csv_line([
             flow.interface.clone(),
             flow.direction.clone(),
-            flow.protocol_name.clone(),
+            flow.protocol_name(),
             flow.service.clone(),
             flow.src_ip.clone(),
             flow.src_port.to_string(),
@@ -91,8 +89,6 @@ fn csv(rows: &[Row]) -> String {
             flow.reverse_packets.to_string(),
             flow.reverse_bytes.to_string(),
             row.bits_per_second.map(|rate| format!("{rate:.0}")).unwrap_or_default(),
-            flow.retransmits.to_string(),
-            flow.handshake_rtt_ns.to_string(),
             flow.flow_start.clone().unwrap_or_default(),
             flow.flow_end.clone().unwrap_or_default(),
         ]);

@@ -3,8 +3,8 @@
 use std::net::IpAddr;
 
 use super::column::end;
+use super::flow::OpenFlow;
 use crate::filter::Prefix;
-use crate::status::OpenFlow;
 
 /// One word of it.
 #[derive(Clone, Debug)]
@@ -58,7 +58,8 @@ impl Word {
             }),
             Self::Text(text) => {
                 let ends = [end(&flow.src_ip, flow.src_port), end(&flow.dst_ip, flow.dst_port)];
-                let others = [&flow.protocol_name, &flow.service, &flow.interface, &flow.direction];
+                let protocol = flow.protocol_name();
+                let others = [&protocol, &flow.service, &flow.interface, &flow.direction];
                 ends.iter().chain(others).any(|part| part.to_lowercase().contains(text))
             }
         }
@@ -76,7 +77,7 @@ mod tests {
             dst_ip: "10.77.2.9".into(),
             src_port: 40_000,
             dst_port: 443,
-            protocol_name: "tcp".into(),
+            key: "tcp,10.77.1.1:40000,10.77.2.9:443".into(),
             service: "https".into(),
             interface: "eth0".into(),
             direction: "egress".into(),

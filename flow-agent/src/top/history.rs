@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use super::flow::{OpenFlow, OpenFlows};
 use super::units;
-use crate::status::{OpenFlow, OpenFlows};
 
 /// Looks that are kept: rates are over as many intervals but one.
 const LOOKS: usize = 5;
@@ -19,12 +19,22 @@ const LOOKS: usize = 5;
 pub struct Look {
     /// Since the first look, on a clock that never goes back.
     pub at: Duration,
-    /// `/api/v1/status`.
-    pub status: Value,
-    /// `/api/v1/ledger`.
-    pub ledger: Value,
-    /// `/api/v1/cache/flows`.
+    /// `/api/v1/overview`.
+    pub overview: Value,
+    /// `/api/v1/flows/open`.
     pub flows: OpenFlows,
+}
+
+impl Look {
+    /// How the agent is.
+    pub fn status(&self) -> &Value {
+        &self.overview["status"]
+    }
+
+    /// What became of all packets.
+    pub fn ledger(&self) -> &Value {
+        &self.overview["ledger"]["total"]
+    }
 }
 
 /// A flow as it is shown.
@@ -53,50 +63,40 @@ impl Row {
     }
 }
 
-/// A second, by the ledger.
+/// What is metered a second, and what is lost.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Rates {
-    /// Packets metered.
-    pub packets: f64,
-    /// Bits metered (IP octets).
-    pub bits: f64,
+    /// Packets that came in.
+    pub received_packets: f64,
+    /// Their bits (IP octets).
+    pub received_bits: f64,
+    /// Packets that went out.
+    pub sent_packets: f64,
+    /// Their bits.
+    pub sent_bits: f64,
     /// Packets lost in the kernel.
     pub lost: f64,
 }
 
-/// Octets a second of the flows that are listed, by their direction at the interface.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Directions {
-    /// Towards this host, bits a second.
-    pub received: f64,
-    /// From it.
-    pub sent: f64,
-    /// At interfaces that do not tell.
-    pub unknown: f64,
-}
-
 type Key = (String, String, String, String, u16, u16, u8);
-/// Octets from the initiator and to it.
-type Sums = (u64, u64);
 
 /// The last looks.
 #[derive(Debug, Default)]
 pub struct History {
-    looks: VecDeque<(Look, HashMap<Key, Sums>)>,
+    looks: VecDeque<(Look, HashMap<Key, u64>)>,
 }
 
 impl History {
     /// Adds a look. Those of an agent that was there before are forgotten.
     pub fn add(&mut self, look: Look) {
-        let agent = |look: &Look| look.status["started"].clone();
+        let agent = |look: &Look| look.status()["started"].clone();
         if self.last().is_some_and(|last| agent(last) != agent(&look)) {
             self.looks.clear();
         }
-        let mut sums: HashMap<Key, Sums> = HashMap::with_capacity(look.flows.flows.len());
+        let mut sums: HashMap<Key, u64> = HashMap::with_capacity(look.flows.flows.len());
         for flow in &look.flows.flows {
-            let sum = sums.entry(key(flow)).or_default();
             // Tunnels and VLANs are not told apart here.
-            *sum = (sum.0 + flow.bytes, sum.1 + flow.reverse_bytes);
+            *sums.entry(key(flow)).or_default() += flow.bytes + flow.reverse_bytes;
         }
         self.looks.push_back((look, sums));
         while self.looks.len() > LOOKS {
@@ -113,68 +113,39 @@ impl History {
     pub fn rows(&self) -> Vec<Row> {
         let Some((last, sums)) = self.looks.back() else { return Vec::new() };
         let row = |flow: &OpenFlow| {
-            let rate = self.growth(&key(flow), last.at, sums).map(|(a, b)| (a + b) * 8.0);
+            let rate = self.growth(&key(flow), last.at, sums).map(|octets| octets * 8.0);
             Row { flow: flow.clone(), bits_per_second: rate }
         };
         last.flows.flows.iter().map(row).collect()
     }
 
-    /// Octets a second each way since the earliest look that has the flow. A record that was
-    /// renewed since then counts from zero, so only what it has now is certain.
-    fn growth(&self, key: &Key, now: Duration, sums: &HashMap<Key, Sums>) -> Option<(f64, f64)> {
-        let now_sums = *sums.get(key)?;
+    /// Octets a second since the earliest look that has the flow. A record that was renewed
+    /// since then counts from zero, so only what it has now is certain.
+    fn growth(&self, key: &Key, now: Duration, sums: &HashMap<Key, u64>) -> Option<f64> {
+        let octets = *sums.get(key)?;
         let earlier = self.looks.iter().take(self.looks.len() - 1);
         let (at, before) = earlier
             .filter_map(|(look, sums)| Some((look.at, *sums.get(key)?)))
-            .find(|(_, before)| before.0 <= now_sums.0 && before.1 <= now_sums.1)?;
+            .find(|(_, before)| *before <= octets)?;
         let seconds = (now.saturating_sub(at)).as_secs_f64();
-        let each = |now: u64, before: u64| (now - before) as f64 / seconds;
-        (seconds > 0.0).then(|| (each(now_sums.0, before.0), each(now_sums.1, before.1)))
+        (seconds > 0.0).then(|| (octets - before) as f64 / seconds)
     }
 
     /// Of all packets; none before the second look.
     pub fn rates(&self) -> Option<Rates> {
         let (first, last) = (&self.looks.front()?.0, self.last()?);
         let seconds = (last.at.saturating_sub(first.at)).as_secs_f64();
-        let total = |look: &Look, stage: &str, what: &str| {
-            let stage = &look.ledger["total"][stage];
-            match stage[what].as_u64() {
-                Some(count) => count,
-                // By reason.
-                None => reasons(stage).map(|(_, packets)| packets).sum(),
-            }
-        };
-        let rate = |stage, what| {
-            total(last, stage, what).saturating_sub(total(first, stage, what)) as f64 / seconds
+        let rate = |of: &dyn Fn(&Look) -> u64| of(last).saturating_sub(of(first)) as f64 / seconds;
+        let traffic = |direction: &str, what: &str| {
+            rate(&|look| look.overview["traffic"][direction][what].as_u64().unwrap_or(0))
         };
         (seconds > 0.0).then(|| Rates {
-            packets: rate("metered", "packets"),
-            bits: rate("metered", "octets") * 8.0,
-            lost: rate("lost", "packets"),
+            received_packets: traffic("received", "packets"),
+            received_bits: traffic("received", "octets") * 8.0,
+            sent_packets: traffic("sent", "packets"),
+            sent_bits: traffic("sent", "octets") * 8.0,
+            lost: rate(&|look| reasons(&look.ledger()["lost"]).map(|(_, packets)| packets).sum()),
         })
-    }
-
-    /// Of the flows that are listed.
-    pub fn directions(&self) -> Option<Directions> {
-        let (last, sums) = self.looks.back()?;
-        let mut found = Directions::default();
-        if self.looks.len() < 2 {
-            return None;
-        }
-        for key in sums.keys() {
-            let Some((forward, back)) = self.growth(key, last.at, sums) else { continue };
-            let (forward, back) = (forward * 8.0, back * 8.0);
-            match key.1.as_str() {
-                "ingress" => {
-                    (found.received, found.sent) = (found.received + forward, found.sent + back);
-                }
-                "egress" => {
-                    (found.received, found.sent) = (found.received + back, found.sent + forward);
-                }
-                _ => found.unknown += forward + back,
-            }
-        }
-        Some(found)
     }
 }
 
@@ -205,13 +176,14 @@ mod tests {
             reverse_bytes: reverse,
             ..OpenFlow::default()
         };
+        let count = |octets| json!({ "packets": octets / 100, "octets": octets });
         Look {
             at: Duration::from_secs(at),
-            status: json!({ "started": started }),
-            ledger: json!({ "total": {
-                "metered": { "packets": bytes / 100, "octets": bytes },
-                "lost": { "ring_full": { "packets": at, "octets": 0 } },
-            }}),
+            overview: json!({
+                "status": { "started": started },
+                "traffic": { "received": count(reverse), "sent": count(bytes) },
+                "ledger": { "total": { "lost": { "ring_full": { "packets": at } } } },
+            }),
             flows: OpenFlows { open: 1, flows: vec![flow] },
         }
     }
@@ -225,9 +197,14 @@ mod tests {
             assert!(history.looks.len() <= LOOKS);
         }
         assert_eq!(history.rows()[0].bits_per_second, Some(12_000.0));
-        assert_eq!(history.rates(), Some(Rates { packets: 10.0, bits: 8000.0, lost: 1.0 }));
-        let directions = history.directions().unwrap();
-        assert_eq!((directions.sent, directions.received), (8000.0, 4000.0));
+        let rates = Rates {
+            received_packets: 5.0,
+            received_bits: 4000.0,
+            sent_packets: 10.0,
+            sent_bits: 8000.0,
+            lost: 1.0,
+        };
+        assert_eq!(history.rates(), Some(rates));
     }
 
     #[test]

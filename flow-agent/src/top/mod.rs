@@ -1,16 +1,15 @@
 //! `flow-agent top`: looks at a running agent enter, a screen that is drawn anew leaves.
 //!
 //! A thread asks the agent; the screen never waits for it. What must hold: the terminal is as
-//! it was when this ends, however it ends, and memory is bounded by [`OpenFlows::MOST`] flows
-//! of the last few looks.
-//!
-//! [`OpenFlows::MOST`]: crate::status::OpenFlows::MOST
+//! it was when this ends, however it ends, and memory is bounded by the flows
+//! of the last few looks, of which the agent tells at most 200 each.
 
 mod app;
 mod column;
 mod draw;
 mod export;
 mod filter;
+mod flow;
 mod history;
 mod once;
 mod screen;

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::app::App;
 use super::column::Column;
+use super::history::Look;
 use super::watch::Watch;
 use super::{TopOptions, draw, export};
 use crate::Error;
@@ -15,9 +16,9 @@ use crate::Error;
 fn state(options: &TopOptions) -> Result<App, Error> {
     let mut app = App::new(options);
     // What is wrong is told at once.
-    let first = super::watch::look(options.client, options.limit, Instant::now());
+    let first = super::watch::look(&options.client, options.limit, Instant::now());
     first?;
-    let watch = Watch::start(options.client, options.interval, options.limit);
+    let watch = Watch::start(options.client.clone(), options.interval, options.limit);
     let watch = watch.map_err(Error::thread)?;
     for _ in 0..2 {
         let news = watch.news.recv().map_err(|_| Error::Stage { stage: "top" })?;
@@ -65,26 +66,20 @@ pub fn once_json(options: &TopOptions) -> Result<Value, Error> {
     let app = state(options)?;
     let rates = app.history.rates().map(|rates| {
         json!({
-            "packets_per_second": rates.packets,
-            "bits_per_second": rates.bits,
+            "received_packets_per_second": rates.received_packets,
+            "received_bits_per_second": rates.received_bits,
+            "sent_packets_per_second": rates.sent_packets,
+            "sent_bits_per_second": rates.sent_bits,
             "lost_packets_per_second": rates.lost,
-        })
-    });
-    let directions = app.history.directions().map(|flows| {
-        json!({
-            "received_bits_per_second": flows.received,
-            "sent_bits_per_second": flows.sent,
-            "unknown_bits_per_second": flows.unknown,
         })
     });
     let look = app.history.last();
     Ok(json!({
         "agent": app.agent,
         "metered": rates,
-        "listed_flows": directions,
         "open": look.map(|look| look.flows.open),
-        "status": look.map(|look| &look.status),
-        "ledger": look.map(|look| &look.ledger["total"]),
+        "status": look.map(Look::status),
+        "ledger": look.map(Look::ledger),
         "flows": export::json(&app.rows),
     }))
 }

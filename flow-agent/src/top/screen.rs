@@ -30,7 +30,7 @@ pub fn run(options: &TopOptions) -> Result<(), Error> {
         return Err(TopError::NoTerminal.into());
     }
     let stopped = signals().map_err(Error::thread)?;
-    let watch = Watch::start(options.client, options.interval, options.limit);
+    let watch = Watch::start(options.client.clone(), options.interval, options.limit);
     let watch = watch.map_err(Error::thread)?;
     // Its hook restores the terminal before a panic is told.
     let terminal = ratatui::try_init().map_err(TopError::from);

@@ -45,7 +45,7 @@ fn watch(
     let began = Instant::now();
     loop {
         let asked = Instant::now();
-        if sender.send(look(client, limit, began)).is_err() {
+        if sender.send(look(&client, limit, began)).is_err() {
             return;
         }
         // A slow agent is not asked more often for it.
@@ -60,9 +60,14 @@ fn watch(
 ///
 /// # Errors
 /// The agent is away or refuses.
-pub fn look(client: Client, limit: usize, began: Instant) -> News {
-    let flows = client.open_flows(limit)?;
+pub fn look(client: &Client, limit: usize, began: Instant) -> News {
+    let flows = client.page(&format!("/api/v1/flows/open?limit={limit}"))?;
     let at = began.elapsed();
-    let (status, ledger) = (client.page("/api/v1/status")?, client.page("/api/v1/ledger")?);
-    Ok(Look { at, status, ledger, flows })
+    let flows = serde_json::from_value(flows).map_err(|error| StatusError::NotUnderstood {
+        address: client.address(),
+        problem: error.to_string(),
+    })?;
+    // No samples of its own series: rates are taken from look to look.
+    let overview = client.page(&format!("/api/v1/overview?since={}", u64::MAX))?;
+    Ok(Look { at, overview, flows })
 }

@@ -56,7 +56,7 @@ pub struct Child {
 }
 
 /// A command that the kernel kills when the calling thread is gone.
-fn command(program: &Path) -> Command {
+pub(crate) fn command(program: &Path) -> Command {
     let mut command = Command::new("setpriv");
     command.arg("--pdeathsig=KILL").arg(program);
     command
@@ -64,7 +64,7 @@ fn command(program: &Path) -> Command {
 
 impl Child {
     /// Starts it; what it writes to standard error goes to `log`.
-    fn start(name: &'static str, command: &mut Command, log: &Path) -> Result<Self> {
+    pub(crate) fn start(name: &'static str, command: &mut Command, log: &Path) -> Result<Self> {
         let file = File::create(log).with_context(|| format!("cannot create {}", log.display()))?;
         let process = command
             .stdin(Stdio::null())
@@ -73,6 +73,11 @@ impl Child {
             .context("cannot start setpriv: run `cargo xtask setup`")?;
         cleanup::register(Leftover::Child(process.id()));
         Ok(Self { name, process, log: log.to_owned() })
+    }
+
+    /// What it writes to standard output, if that was asked for; once.
+    pub(crate) fn output(&mut self) -> Option<std::process::ChildStdout> {
+        self.process.stdout.take()
     }
 
     /// Its process id.

@@ -1,7 +1,7 @@
 //! `cargo xtask setup`: finds or installs what the build and the tests need.
 //!
-//! Debian packages first, then the eBPF compiler, `bpf-linker`, `libchdb` and
-//! (for the tests) a Python with `clickhouse-connect`. Each step says what it
+//! Debian packages first, then the eBPF compiler, `bpf-linker`, `libchdb` and (for the tests) a
+//! Python with `clickhouse-connect` and `openapi-spec-validator`, and axe-core. Each step says what it
 //! is for; a step whose result is already there costs milliseconds.
 
 use std::path::PathBuf;
@@ -12,6 +12,7 @@ use anyhow::Result;
 
 use crate::cache;
 
+mod axe_core;
 mod bpf_linker;
 mod debian;
 mod integrity;
@@ -48,6 +49,8 @@ pub struct Tools {
     libchdb: PathBuf,
     /// The Python that has `clickhouse-connect`; only for the tests.
     python: Option<PathBuf>,
+    /// The script of axe-core; only for the tests.
+    axe: Option<PathBuf>,
 }
 
 impl Tools {
@@ -56,6 +59,9 @@ impl Tools {
         command.env("FLOW_LIBCHDB", &self.libchdb);
         if let Some(python) = &self.python {
             command.env("FLOW_PYTHON", python);
+        }
+        if let Some(axe) = &self.axe {
+            command.env("FLOW_AXE", axe);
         }
         command
     }
@@ -77,6 +83,7 @@ pub fn run(purpose: For) -> Result<Tools> {
         For::Test => Some(python::ensure(&cache)?),
         For::Build | For::Measure => None,
     };
+    let axe = (purpose == For::Test).then(|| axe_core::ensure(&cache)).transpose()?;
     println!("setup done in {:.1} s\n", started.elapsed().as_secs_f64());
-    Ok(Tools { libchdb, python })
+    Ok(Tools { libchdb, python, axe })
 }

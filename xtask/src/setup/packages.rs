@@ -47,7 +47,14 @@ pub fn missing(purpose: For, route: Route) -> Vec<Missing> {
         let python = Path::new("/usr/bin/python3").exists();
         list.need(python, "python3", "the system calls that the agent's unit allows");
         list.need(program("dpkg"), "dpkg", "the test of the Debian package");
-        list.need(program("curl"), "curl", "the store's tests");
+        list.need(program("curl"), "curl", "the tests of the store and the status");
+        let prometheus = program("promtool") && program("prometheus");
+        list.need(prometheus, "prometheus", "the tests of metrics, rules and dashboards");
+        list.need(program("rpm"), "rpm", "the test of the RPM package");
+        list.need(program("cpio"), "cpio", "the test of the RPM package");
+        list.need(program("ansible-playbook"), "ansible-core", "the check of the playbooks");
+        list.need(program("chromium"), "chromium", "the tests of the page");
+        list.need(program("chromedriver"), "chromium-driver", "the tests of the page");
     }
     list.0
 }

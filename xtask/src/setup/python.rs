@@ -1,5 +1,5 @@
-//! A Python with `clickhouse-connect`, in a venv of its own: the tests of the
-//! store drive it with that client, unmodified.
+//! A Python with `clickhouse-connect` and `openapi-spec-validator`, in a venv of its own: the
+//! tests drive the store with that client, unmodified, and check the status with that validator.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,8 +10,9 @@ use anyhow::{Context, Result};
 use super::report::{Step, found};
 use crate::command;
 
-const REQUIREMENT: &str = "clickhouse-connect==1.12.0";
-const WHY: &str = "clickhouse-connect for the tests";
+/// With one space between the packages.
+const REQUIREMENT: &str = "clickhouse-connect==1.12.0 openapi-spec-validator==0.9.0";
+const WHY: &str = "clickhouse-connect and a validator for the tests";
 
 /// The system's Python before any other in PATH: the venv must outlive version managers.
 fn base() -> PathBuf {
@@ -37,8 +38,10 @@ pub fn ensure(cache: &Path) -> Result<PathBuf> {
     let step = Step::begin("python", WHY, format!("venv with {REQUIREMENT}"));
     command::quiet(Command::new(base()).args(["-m", "venv", "--clear"]).arg(&venv))
         .context("the venv cannot be made")?;
-    command::quiet(Command::new(&python).args(["-m", "pip", "install", "--quiet", REQUIREMENT]))
-        .context("pip cannot install the client: check the network and pip's settings")?;
+    let mut pip = Command::new(&python);
+    pip.args(["-m", "pip", "install", "--quiet"]).args(REQUIREMENT.split(' '));
+    command::quiet(&mut pip)
+        .context("pip cannot install them: check the network and pip's settings")?;
     fs::write(&stamp, REQUIREMENT)?;
     step.done(python.display());
     Ok(python)

@@ -9,6 +9,7 @@ use hdrhistogram::Histogram;
 #[allow(clippy::wildcard_imports, reason = "every metric is collected here")]
 use super::*;
 use crate::cache::Counter;
+use crate::clock::wall_clock;
 use crate::ledger::{Entry, InterfaceTotals};
 use crate::pressure::PressureState;
 use crate::sink::EndpointView;
@@ -49,6 +50,8 @@ fn agent(sources: &Sources, out: &mut Vec<Family>) {
     out.push(Family { metric: BUILD, samples: vec![Sample { labels, value: Value::Info }] });
     out.push(number(READY, u64::from(sources.vitals.phase() == Phase::Metering)));
     out.push(one(START, Value::Real(sources.vitals.started_ns() as f64 / 1e9)));
+    // Not the agent's own count of time: a clock that was set wrong is to be seen.
+    out.push(one(CLOCK, Value::Real(wall_clock() as f64 / 1e9)));
 }
 
 fn ledger(sources: &Sources, out: &mut Vec<Family>) {

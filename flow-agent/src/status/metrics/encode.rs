@@ -1,7 +1,8 @@
-//! Families become `OpenMetrics` text.
+//! Families become text: `OpenMetrics`, or that of Prometheus for clients that know no other.
 
 use std::fmt;
 
+use hyper::header::HeaderValue;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{
     DescriptorEncoder, EncodeLabelSet, MetricEncoder, NoLabelSet, text,
@@ -12,14 +13,47 @@ use prometheus_client::registry::{Registry, Unit};
 
 use super::{Family, Kind, PREFIX, Sample, Value};
 
-/// What the text is.
-pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+/// How the metrics are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// `OpenMetrics` 1.0.
+    OpenMetrics,
+    /// The text format of Prometheus, 0.0.4: what `promtool check metrics` reads.
+    Prometheus,
+}
 
-/// The text, with its end mark.
+impl Form {
+    /// What a client gets that sends this `Accept`: `OpenMetrics` if it names it or says
+    /// nothing, as Prometheus does; the older form if it would take anything, as curl does.
+    pub fn asked(accept: Option<&HeaderValue>) -> Self {
+        let Some(accept) = accept.and_then(|accept| accept.to_str().ok()) else {
+            return Self::OpenMetrics;
+        };
+        let open = accept.split(',').any(|kind| {
+            let mut parts = kind.split(';').map(str::trim);
+            parts.next() == Some("application/openmetrics-text")
+                && !parts.any(|part| part == "q=0" || part == "q=0.0")
+        });
+        if open { Self::OpenMetrics } else { Self::Prometheus }
+    }
+
+    /// The type of the text.
+    pub fn content_type(self) -> &'static str {
+        match self {
+            Self::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
+            Self::Prometheus => "text/plain; version=0.0.4; charset=utf-8",
+        }
+    }
+}
+
+/// The text.
 ///
 /// # Errors
 /// A family has samples of another kind than its own.
-pub fn encode(families: Vec<Family>) -> Result<String, fmt::Error> {
+pub fn encode(families: Vec<Family>, form: Form) -> Result<String, fmt::Error> {
+    if form == Form::Prometheus {
+        return super::text::encode(&families);
+    }
     let mut registry = Registry::with_prefix(PREFIX);
     registry.register_collector(Box::new(Families(families)));
     let mut out = String::new();
@@ -100,7 +134,7 @@ mod tests {
     fn each_kind_is_written_as_openmetrics_has_it() {
         let labels = vec![("interface", "a\"b\\c\nd".to_string()), ("reason", "crash".into())];
         let histogram = Value::Histogram { sum: 1.5, count: 3, buckets: vec![(0.5, 1), (1.0, 1)] };
-        let text = encode(vec![
+        let families = vec![
             Family {
                 metric: START,
                 samples: vec![Sample { labels: vec![], value: Value::Real(0.5) }],
@@ -110,8 +144,8 @@ mod tests {
                 metric: LATENCY,
                 samples: vec![Sample { labels: vec![("stage", "drain".into())], value: histogram }],
             },
-        ]);
-        let text = text.expect("all kinds agree");
+        ];
+        let text = encode(families, Form::OpenMetrics).expect("all kinds agree");
         for line in [
             "# TYPE flow_agent_start_time_seconds gauge",
             "# UNIT flow_agent_start_time_seconds seconds",
@@ -133,6 +167,19 @@ mod tests {
     fn a_value_of_another_kind_is_an_error() {
         let value = Value::Histogram { sum: 0.5, count: 1, buckets: vec![] };
         let sample = Sample { labels: vec![], value };
-        assert!(encode(vec![Family { metric: CACHE_HITS, samples: vec![sample] }]).is_err());
+        let family = Family { metric: CACHE_HITS, samples: vec![sample] };
+        assert!(encode(vec![family], Form::OpenMetrics).is_err());
+    }
+
+    #[test]
+    fn who_names_openmetrics_or_nothing_gets_it() {
+        let asked = |accept: &'static str| Form::asked(Some(&HeaderValue::from_static(accept)));
+        let prometheus =
+            "application/openmetrics-text;version=1.0.0;q=0.6,text/plain;q=0.3,*/*;q=0.1";
+        assert_eq!(Form::asked(None), Form::OpenMetrics);
+        assert_eq!(asked(prometheus), Form::OpenMetrics);
+        for accept in ["*/*", "text/plain;version=0.0.4", "", "application/openmetrics-text;q=0"] {
+            assert_eq!(asked(accept), Form::Prometheus, "{accept}");
+        }
     }
 }

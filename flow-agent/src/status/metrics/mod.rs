@@ -6,9 +6,10 @@
 mod collect;
 mod encode;
 mod findings;
+mod text;
 
 pub use collect::collect;
-pub use encode::{CONTENT_TYPE, encode};
+pub use encode::{Form, encode};
 
 /// What kind of metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -124,6 +125,7 @@ metrics! {
     BUILD = Info "build" [""] {"version, exporter"} "The agent's version, and this host's name in the rows.";
     READY = Gauge "ready" [""] {""} "1 while the agent meters, 0 while it starts or stops.";
     START = Gauge "start_time" ["seconds"] {""} "When the agent started, Unix time.";
+    CLOCK = Gauge "clock" ["seconds"] {""} "This host's clock, Unix time: compared with that of whoever asks, it tells whose is wrong.";
 
     SEEN = Counter "seen" ["packets"] {"interface"} "Packets that a hook was given.";
     SEEN_BYTES = Counter "seen" ["bytes"] {"interface"} "IP octets of those packets; behind the link header where they are not IP.";

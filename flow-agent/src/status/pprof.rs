@@ -1,0 +1,102 @@
+//! Profiles of the running agent, when the configuration switches them on.
+//!
+//! A time enters; stacks of what used the CPU leave, as pprof's protocol buffer, or what the
+//! allocator says. Nothing is measured while nobody asks.
+
+use std::time::Duration;
+
+use malloc_info::info::{AspaceType, SystemType, TotalType};
+use pprof::ProfilerGuardBuilder;
+use pprof::protos::Message;
+use serde_json::{Value, json};
+use tokio::sync::{Semaphore, TryAcquireError};
+
+use super::StatusError;
+
+/// Looks a second: no multiple of what timers have.
+const HERTZ: i32 = 99;
+/// The longest profile, and the usual one, in seconds.
+pub const MOST_SECONDS: u64 = 60;
+/// See [`MOST_SECONDS`].
+pub const USUAL_SECONDS: u64 = 10;
+
+/// Makes profiles, one at a time.
+pub struct Profiler {
+    switched_on: bool,
+    free: Semaphore,
+}
+
+impl Profiler {
+    /// One that may be asked if it is `switched_on`.
+    pub fn new(switched_on: bool) -> Self {
+        Self { switched_on, free: Semaphore::new(1) }
+    }
+
+    /// Whether it may be asked.
+    pub fn is_on(&self) -> bool {
+        self.switched_on
+    }
+
+    /// What used the CPU in the next `time`: pprof's protocol buffer.
+    ///
+    /// # Errors
+    /// Another profile is being made, or the system refuses.
+    pub async fn cpu(&self, time: Duration) -> Result<Vec<u8>, StatusError> {
+        let busy = |_: TryAcquireError| {
+            refused("a profile is being made already; ask again when it is done".into())
+        };
+        let _place = self.free.try_acquire().map_err(busy)?;
+        // Libraries that hold locks while they are looked at must not be unwound.
+        let guard = ProfilerGuardBuilder::default()
+            .frequency(HERTZ)
+            .blocklist(&["libc", "libgcc", "pthread", "vdso", "libchdb"])
+            .build()
+            .map_err(|error| refused(format!("the profiler does not start: {error}")))?;
+        // If the client goes away, so do this future and the guard, which ends the profiling.
+        tokio::time::sleep(time).await;
+        let encoded = tokio::task::spawn_blocking(move || {
+            let report = guard.report().build().map_err(|error| error.to_string())?;
+            drop(guard);
+            let profile = report.pprof().map_err(|error| error.to_string())?;
+            profile.write_to_bytes().map_err(|error| error.to_string())
+        });
+        let encoded = encoded.await.unwrap_or_else(|error| Err(error.to_string()));
+        encoded.map_err(|problem| refused(format!("the profile cannot be made: {problem}")))
+    }
+}
+
+/// What glibc's allocator says: of all arenas together, and how many they are.
+///
+/// # Errors
+/// It does not say.
+pub fn heap() -> Result<Value, StatusError> {
+    let info = malloc_info::malloc_info()
+        .map_err(|error| refused(format!("the allocator does not say: {error}")))?;
+    let total = |wanted: &TotalType| {
+        let found = info.total.iter().find(|total| total.r#type == *wanted);
+        found.map_or((0, 0), |total| (total.count, total.size))
+    };
+    let system = |wanted: &SystemType| {
+        info.system.iter().find(|system| system.r#type == *wanted).map_or(0, |system| system.size)
+    };
+    let mapped = info.aspace.iter().find(|space| space.r#type == AspaceType::Total);
+    let [(fast_chunks, fast), (free_chunks, free), (large, large_bytes)] =
+        [TotalType::Fast, TotalType::Rest, TotalType::Mmap].map(|wanted| total(&wanted));
+    let arenas_bytes = system(&SystemType::Current);
+    Ok(json!({
+        "allocator": "glibc",
+        "arenas": info.heaps.len(),
+        "arenas_bytes": arenas_bytes,
+        "arenas_most_bytes": system(&SystemType::Max),
+        "arenas_mapped_bytes": mapped.map_or(0, |space| space.size),
+        "free_chunks": fast_chunks + free_chunks,
+        "free_bytes": fast + free,
+        "large_blocks": large,
+        "large_bytes": large_bytes,
+        "in_use_bytes": (arenas_bytes + large_bytes).saturating_sub(fast + free),
+    }))
+}
+
+fn refused(problem: String) -> StatusError {
+    StatusError::Refused { problem, usage: false }
+}
