@@ -81,7 +81,7 @@ pub fn reconcile(args: &ReconcileArgs) -> Result<(), Error> {
 }
 
 /// Where the agent is: as typed, as in its configuration, or the usual place; and what it wants.
-fn client(args: &AgentArgs) -> Result<Client, Error> {
+pub fn client(args: &AgentArgs) -> Result<Client, Error> {
     let loaded = args.config.clone().map(|path| Source::here(Some(path), Vec::new()).load());
     let config = loaded.transpose()?.map(|loaded| loaded.config);
     let address = match (args.status, &config) {

@@ -17,6 +17,7 @@ mod config;
 mod look;
 mod quarantine;
 mod schema;
+mod watching;
 
 pub use access::AccessArgs;
 #[cfg(feature = "live")]
@@ -25,6 +26,9 @@ pub use config::{ConfigCommand, run as configure};
 pub use look::{CheckArgs, ExplainArgs, ReconcileArgs};
 pub use quarantine::{QuarantineArgs, QuarantineCommand};
 pub use schema::SchemaCommand;
+#[cfg(feature = "live")]
+pub use watching::TopArgs;
+pub use watching::{PlanArgs, ReportArgs};
 
 /// A network flow agent: meters packets in the kernel, stores flow records in ClickHouse.
 #[derive(Debug, Parser)]
@@ -47,6 +51,10 @@ pub enum Command {
     Store(StoreArgs),
     /// Ask a store in SQL
     Query(QueryArgs),
+    /// Who talks most, bandwidth, anomalies and more, from any store
+    Report(ReportArgs),
+    /// What a fleet takes: memory, CPU, rows, disk, by measured costs
+    Plan(PlanArgs),
     /// Save the tables of a store, also while it is in use
     Backup(BackupArgs),
     /// Bring saved tables back into a store
@@ -55,6 +63,9 @@ pub enum Command {
     #[cfg(feature = "live")]
     #[command(subcommand)]
     Cache(CacheCommand),
+    /// Watch the flows of the running agent on the terminal
+    #[cfg(feature = "live")]
+    Top(TopArgs),
     /// Say whether an agent would work here: kernel, privileges, interfaces, disks, clock, store
     #[cfg(feature = "live")]
     Check(CheckArgs),
@@ -346,7 +357,8 @@ pub struct AgentArgs {
 
 #[cfg(feature = "live")]
 fn status_address(text: &str) -> Result<SocketAddr, &'static str> {
-    text.parse().map_err(|_| "write IP:PORT, for example 127.0.0.1:9469")
+    let bare = text.strip_prefix("http://").unwrap_or(text).trim_end_matches('/');
+    bare.parse().map_err(|_| "write IP:PORT, for example 127.0.0.1:9469")
 }
 
 /// `flow-agent cache ...`.

@@ -63,6 +63,10 @@ pub enum Error {
     #[cfg(feature = "live")]
     #[error(transparent)]
     Drain(#[from] crate::drain::DrainError),
+    /// The terminal view.
+    #[cfg(feature = "live")]
+    #[error(transparent)]
+    Top(#[from] crate::top::TopError),
     /// The status, or asking for it.
     #[cfg(feature = "live")]
     #[error(transparent)]
@@ -157,9 +161,12 @@ impl Error {
             #[cfg(feature = "live")]
             Self::Checked { failures: 0, .. } => Exit::Warned,
             #[cfg(feature = "live")]
-            Self::Checked { .. } | Self::Unexplained { .. } | Self::Measurement { .. } => {
-                Exit::Failed
-            }
+            Self::Top(crate::top::TopError::NoTerminal) => Exit::Usage,
+            #[cfg(feature = "live")]
+            Self::Checked { .. }
+            | Self::Unexplained { .. }
+            | Self::Measurement { .. }
+            | Self::Top(_) => Exit::Failed,
             Self::Undelivered { source: None, .. }
             | Self::Differences { .. }
             | Self::Generate { .. }

@@ -36,6 +36,7 @@ pub mod logging;
 #[cfg(feature = "live")]
 mod mapped;
 pub mod names;
+pub mod plan;
 #[cfg(feature = "live")]
 pub mod pressure;
 #[cfg(feature = "live")]
@@ -46,6 +47,7 @@ pub mod record;
 #[cfg(feature = "live")]
 mod reload;
 pub mod replay;
+pub mod report;
 #[cfg(feature = "live")]
 pub mod run;
 pub mod schema;
@@ -60,6 +62,8 @@ pub mod state;
 pub mod status;
 pub mod store;
 pub mod target;
+#[cfg(feature = "live")]
+pub mod top;
 pub mod waiting;
 
 pub use error::{Error, Exit};

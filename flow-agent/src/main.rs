@@ -26,6 +26,7 @@ mod look;
 mod query;
 mod refused;
 mod standard_output;
+mod watching;
 
 use cli::{Cli, Command, ReplayArgs, SchemaCommand};
 use standard_output::StandardOutput;
@@ -56,6 +57,10 @@ fn run(command: Command) -> Result<(), Error> {
         Command::Replay(args) => replay(args),
         Command::Store(args) => serve_store(args),
         Command::Query(args) => query::query(args),
+        Command::Report(args) => watching::report(args),
+        Command::Plan(args) => watching::plan(&args),
+        #[cfg(feature = "live")]
+        Command::Top(args) => watching::top(args),
         Command::Backup(args) => backup(args),
         Command::Restore(args) => restore(args),
         #[cfg(feature = "live")]

@@ -177,26 +177,29 @@ impl Out {
 }
 
 /// A file that gets its name when it is whole.
-struct FileOutput {
+pub struct FileOutput {
     path: PathBuf,
     file: NamedTempFile,
     failure: Option<io::Error>,
 }
 
 impl FileOutput {
-    fn new(path: PathBuf) -> Result<Self, Error> {
+    /// A file to be; nothing is there yet.
+    pub fn new(path: PathBuf) -> Result<Self, Error> {
         let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty());
         let file = NamedTempFile::with_prefix_in(".query-", folder.unwrap_or(Path::new(".")))
             .map_err(|source| failed(&path, source))?;
         Ok(Self { path, file, failure: None })
     }
 
-    fn write(&mut self, bytes: &[u8]) -> bool {
+    /// Writes; false when there is no use in writing more.
+    pub fn write(&mut self, bytes: &[u8]) -> bool {
         self.failure = self.file.write_all(bytes).err();
         self.failure.is_none()
     }
 
-    fn finish(mut self) -> Result<(), Error> {
+    /// Gives it its name.
+    pub fn finish(mut self) -> Result<(), Error> {
         let path = self.path;
         let written = self.failure.take().map_or_else(|| self.file.as_file().sync_all(), Err);
         written.map_err(|source| failed(&path, source))?;

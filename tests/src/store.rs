@@ -154,6 +154,12 @@ impl Store {
         self.process.stop().unwrap()
     }
 
+    /// Stops it cleanly and keeps its folder.
+    pub fn stop_keeping(self) -> TempDir {
+        self.process.stop().unwrap();
+        self.dir
+    }
+
     /// Stops it cleanly.
     pub fn stop(self) {
         self.process.stop().unwrap();

@@ -50,6 +50,11 @@ impl Client {
         Self { tls: Some(config), ..self }
     }
 
+    /// Where it asks.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     /// The figures of the flow cache, and its details.
     ///
     /// # Errors
