@@ -62,7 +62,6 @@ pub fn run(
     let (watch, loaded) = begin(&source)?;
     let config = &loaded.config;
     let status = open_status(config)?;
-    raise_descriptor_limit();
     let privileges = privileges(config);
     let mut watcher = Watcher::new(config.selection.clone())?;
     let interfaces = first_look(&mut watcher)?;
@@ -82,10 +81,7 @@ pub fn run(
 
     let own = OwnConnections::new(drain::own_connections(&mut kernel)?);
     let store = privileges.without(|| open_store(config, own)?.kept_running())?;
-    let (port, hangups) = (store.address().port(), requests.reload.clone());
-    let reloader = privileges.without(|| {
-        Reloader::start(source, watch, &loaded, port, hangups).map_err(Error::thread)
-    })?;
+    let reloader = privileges.without(|| reload(source, watch, &loaded, &store, &requests))?;
     drain.install_rules(reloader.rules())?;
     let rules = RulesBook::new(reloader.rules());
     let vitals = Arc::new(Vitals::new(wall_clock(), config.drain_interval));
@@ -266,6 +262,7 @@ fn pin(config: &Config, kernel: &Kernel) -> Option<PinFolder> {
 
 /// Reads the configuration; from here on the log is as it is asked for.
 fn begin(source: &Source) -> Result<(Watch, Loaded), ConfigError> {
+    raise_descriptor_limit();
     let watch = Watch::new(source.file.as_deref());
     let loaded = source.load()?;
     logging::apply(&loaded.config.log).map_err(|error| ConfigError::no_journal(&error))?;
@@ -273,6 +270,18 @@ fn begin(source: &Source) -> Result<(Watch, Loaded), ConfigError> {
         tracing::warn!("{warning}");
     }
     Ok((watch, loaded))
+}
+
+/// Follows the configuration.
+fn reload(
+    source: Source,
+    watch: Watch,
+    loaded: &Loaded,
+    store: &Store,
+    requests: &Requests,
+) -> Result<Reloader, Error> {
+    let (port, hangups) = (store.address().port(), requests.reload.clone());
+    Reloader::start(source, watch, loaded, port, hangups).map_err(Error::thread)
 }
 
 /// The interfaces there are at start. What was asked for by name must be there; what a

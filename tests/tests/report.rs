@@ -4,7 +4,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::{Command, Output};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result, ensure};
 use flow_tests::bin_path::flow_agent;
@@ -90,7 +89,7 @@ fn filled() -> Result<Filled> {
         Command::new(flow_agent()).args(["schema", "apply", "--store", store.url()]).output()?;
     ensure!(applied.status.success(), "{}", String::from_utf8_lossy(&applied.stderr));
     // Rows of another year would be past their time.
-    let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
+    let now = flow_agent::clock::wall_clock() / 1_000_000_000;
     let base = now / HOUR * HOUR - 6 * HOUR;
     let rows = rows();
     for (batch, exporter) in ["client", "server"].into_iter().enumerate() {
