@@ -80,7 +80,7 @@ test -s /usr/share/zsh/vendor-completions/_flow-agent
 test -s /usr/share/fish/vendor_completions.d/flow-agent.fish
 grep -q '"CycloneDX"' /usr/share/doc/flow-agent/sbom.cdx.json
 # A changed configuration and the state outlive an upgrade and a removal.
-echo 'exporter = "mine"' >> /etc/flow-agent/flow-agent.toml
+sed -i '1i exporter = "mine"' /etc/flow-agent/flow-agent.toml
 touch /var/lib/flow-agent/state
 dpkg --install /tmp/new.deb
 test "$(dpkg-query -W -f '${Version}' flow-agent)" = 9.9.9
@@ -128,7 +128,7 @@ test "$(stat -c '%U %a' /var/lib/flow-agent/spool)" = 'flow-agent 750'
 test "$(stat -c '%U %a' /var/lib/flow-agent-store)" = 'flow-agent-store 700'
 flow-agent schema print | grep -q 'CREATE TABLE'
 # A changed configuration and the state outlive an upgrade and a removal.
-echo 'exporter = "mine"' >> /etc/flow-agent/flow-agent.toml
+sed -i '1i exporter = "mine"' /etc/flow-agent/flow-agent.toml
 touch /var/lib/flow-agent/state
 rpm --nodeps -U /tmp/new.rpm
 test "$(rpm -q --queryformat '%{VERSION}' flow-agent)" = 9.9.9

@@ -216,6 +216,8 @@ fn every_key_can_be_set_by_its_variable() {
             "sampling.rate" => &[("FLOW_AGENT__SAMPLING__MODE", "flow")],
             "delivery.client_cert_file" => &[("FLOW_AGENT__DELIVERY__CLIENT_KEY_FILE", "/k")],
             "delivery.client_key_file" => &[("FLOW_AGENT__DELIVERY__CLIENT_CERT_FILE", "/c")],
+            "status.tls_cert_file" => &[("FLOW_AGENT__STATUS__TLS_KEY_FILE", "/k")],
+            "status.tls_key_file" => &[("FLOW_AGENT__STATUS__TLS_CERT_FILE", "/c")],
             "spool.max_mib" => &[("FLOW_AGENT__SPOOL__SEGMENT_MIB", "1")],
             _ => &[],
         };

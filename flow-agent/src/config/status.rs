@@ -239,7 +239,7 @@ mod tests {
             ("tls_key_file = '/k'", "belong together"),
             ("tls_cert_file = 'c'\ntls_key_file = '/k'", "an absolute path"),
             ("token_file = 'credential:'", "credential:NAME"),
-            ("token = 'x'", "requests_per_second"),
+            ("token = 'x'", "did you mean token_file?"),
         ] {
             let error = config(text).expect_err(text);
             assert!(error.contains(words), "{text}: {error}");
