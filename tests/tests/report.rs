@@ -261,6 +261,11 @@ fn bandwidth_is_of_each_interface_in_tables_and_pictures() -> Result<()> {
     for window in WINDOWS {
         let seconds = (window.1 - window.0) as f64;
         let found = &filled.json("bandwidth", window)?["bandwidth"];
+        let ended = filled.rows.iter().filter(|row| (window.0..window.1).contains(&row.end));
+        let points: BTreeSet<_> = ended.map(|row| row.exporter).collect();
+        let told = found.iter().filter_map(|row| row["exporter"].as_str());
+        assert_eq!(told.collect::<BTreeSet<_>>(), points);
+        assert_eq!(found.len(), points.len());
         for row in found {
             let exporter = row["exporter"].as_str().context("a name")?;
             let rows = filled.rows.iter().filter(|row| row.exporter == exporter);

@@ -146,9 +146,37 @@ fn metered() -> Result<(Lab, Store, flow_tests::process::Agent, Status)> {
     Ok((lab, store, agent, status))
 }
 
+/// What is shown, in files for this user alone.
+fn exports(top: &mut Terminal, folder: &Path) -> Result<()> {
+    top.press("e")?;
+    top.wait("word of the export", |text| text.contains("1 flows are in ./flow-agent-top-"))?;
+    top.press("E")?;
+    top.wait("word of the other", |text| text.contains(".json"))?;
+    let mut found = 0;
+    for entry in std::fs::read_dir(folder)? {
+        use std::os::unix::fs::PermissionsExt as _;
+        let path = entry?.path();
+        assert_eq!(path.metadata()?.permissions().mode() & 0o777, 0o600);
+        let text = std::fs::read_to_string(&path)?;
+        if path.extension().is_some_and(|ending| ending == "json") {
+            let list: Value = serde_json::from_str(&text)?;
+            assert_eq!(list.as_array().map(Vec::len), Some(1));
+            assert_eq!((&list[0]["packets"], &list[0]["dst_port"]), (&7.into(), &123.into()));
+        } else {
+            let lines: Vec<_> = text.lines().collect();
+            assert_eq!(lines.len(), 2, "{text}");
+            assert!(lines[0].starts_with("interface,direction,protocol,service,src_ip"));
+            assert!(lines[1].contains("/veth-left,egress,udp,ntp,10.77.1.2,"), "{text}");
+        }
+        found += 1;
+    }
+    assert_eq!(found, 2);
+    Ok(())
+}
+
 #[test]
 fn the_screen_shows_what_the_api_says_and_obeys() -> Result<()> {
-    let (_lab, _store, agent, status) = metered()?;
+    let (lab, _store, agent, status) = metered()?;
     let folder = tempfile::tempdir()?;
     let arguments = ["top", "--status", status.address(), "--interval", "0.2"];
     let mut top = Terminal::start(&arguments, folder.path())?;
@@ -222,30 +250,7 @@ fn the_screen_shows_what_the_api_says_and_obeys() -> Result<()> {
     top.press("\u{1b}")?;
     top.wait("table", |text| !text.contains(wanted))?;
 
-    // What is shown, in files for this user alone.
-    top.press("e")?;
-    top.wait("word of the export", |text| text.contains("1 flows are in ./flow-agent-top-"))?;
-    top.press("E")?;
-    top.wait("word of the other", |text| text.contains(".json"))?;
-    let mut found = 0;
-    for entry in std::fs::read_dir(folder.path())? {
-        use std::os::unix::fs::PermissionsExt as _;
-        let path = entry?.path();
-        assert_eq!(path.metadata()?.permissions().mode() & 0o777, 0o600);
-        let text = std::fs::read_to_string(&path)?;
-        if path.extension().is_some_and(|ending| ending == "json") {
-            let list: Value = serde_json::from_str(&text)?;
-            assert_eq!(list.as_array().map(Vec::len), Some(1));
-            assert_eq!((&list[0]["packets"], &list[0]["dst_port"]), (&7.into(), &123.into()));
-        } else {
-            let lines: Vec<_> = text.lines().collect();
-            assert_eq!(lines.len(), 2, "{text}");
-            assert!(lines[0].starts_with("interface,direction,protocol,service,src_ip"));
-            assert!(lines[1].contains("/veth-left,egress,udp,ntp,10.77.1.2,"), "{text}");
-        }
-        found += 1;
-    }
-    assert_eq!(found, 2);
+    exports(&mut top, folder.path())?;
     top.press("\u{1b}")?;
     top.wait("all flows", |text| text.contains("4 flows shown"))?;
     top.press("?")?;
@@ -261,7 +266,7 @@ fn the_screen_shows_what_the_api_says_and_obeys() -> Result<()> {
     // A pause holds the screen, whatever the agent says meanwhile.
     top.press("p")?;
     top.wait("pause", |text| text.contains("PAUSED"))?;
-    traffic::ask(Ends::v4((&_lab.left, 2), (&_lab.right, 2), 53), 1, 3, 100, 100)?;
+    traffic::ask(Ends::v4((&lab.left, 2), (&lab.right, 2), 53), 1, 3, 100, 100)?;
     agent.wait_until("the new flow in the cache", PATIENCE, || {
         Ok(status.json("/api/v1/flows/open")?["matching"] == 6)
     })?;

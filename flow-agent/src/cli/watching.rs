@@ -112,11 +112,11 @@ pub struct PlanArgs {
     #[arg(long, value_name = "N", default_value_t = 1,
           value_parser = clap::value_parser!(u32).range(1..=9))]
     pub replicas: u32,
-    /// Age of a batch, age_ms of [batch]
+    /// Age of a batch, as the configuration has it
     #[arg(long, value_name = "MS", default_value_t = 1000,
           value_parser = clap::value_parser!(u32).range(10..=60_000))]
     pub batch_age_ms: u32,
-    /// Emit a flow after this long without a packet, idle_timeout_s
+    /// Emit a flow after this long without a packet, as the configuration has it
     #[arg(long, value_name = "SECONDS", default_value_t = 15,
           value_parser = clap::value_parser!(u32).range(1..=86_400))]
     pub idle_timeout: u32,

@@ -70,7 +70,7 @@ fn figures_are_the_sums_of_docs_scale() {
     is("rows_per_insert", 250.0);
     is("inserts_per_second", 200.0 + 200.0);
     is("parts_per_second", 600.0 + 200.0);
-    is("disk_flows", 50_000.0 * 23.0 * 86_400.0 * 15.0 * 2.0);
+    is("disk_flows", 50_000.0 * 18.5 * 86_400.0 * 15.0 * 2.0);
     is("clickhouse_cores", 0.29);
     assert!(plan.notes.iter().any(|note| note.contains("age_ms")));
 }

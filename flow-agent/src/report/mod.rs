@@ -1,6 +1,6 @@
 //! `flow-agent report`: a store, a kind and a window of time enter, a document leaves.
 //!
-//! Rows come from the rollups and views ([`questions`]), never more than the limit of each
+//! Rows come from the rollups and views (`questions`), never more than the limit of each
 //! section, so a report costs the store as little as a look at a dashboard. What must hold: a
 //! document says of which time it is and how each section is computed.
 
