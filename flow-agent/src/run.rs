@@ -80,8 +80,7 @@ pub fn run(
     // From here on the agent cannot be ended without removing its pins, but by a kill.
     let requests = privileges.without(shutdown).map_err(Error::thread)?;
     let mut pins = pin(config, &kernel);
-    let Legacy { folders, remains } = Legacy::find(config);
-    let kept = Kept { memory: pins.as_ref().and_then(estate), remains };
+    let (folders, kept) = look_back(config, pins.as_ref());
     let look = Look::new(&kernel)?;
     let mut drain = Drain::new(&mut kernel, 0)?;
     let kernel_log = KernelLog::new(&mut kernel);
@@ -97,9 +96,7 @@ pub fn run(
     let shards = Partition::even_parts(size, config.shards);
     let pipeline = privileges
         .without(|| Pipeline::start(config, shards, seed, &names, enricher, &store, kept))?;
-    for folder in &folders {
-        folder.forget_estate()?;
-    }
+    folders.iter().try_for_each(PinFolder::forget_estate)?;
     let keeper = privileges.without(|| warm_start(config, &pipeline, &enrichment))?;
     let most = (size.interfaces - 1) as u16; // number 0 is for packets of unknown interfaces
     let mut numbers = Numbers::new(most, cool_down(config), names.clone());
@@ -163,11 +160,8 @@ pub fn run(
     drop(intake); // the cache ends when nothing can come in any more
     let outcome = pipeline.finish(|| save_last(keeper));
     let stored = books::report(&ledger, outcome);
-    // Not before the last books are in the spool: until then the next agent would need them.
-    if drained.is_ok()
-        && let Some(Err(error)) = pins.map(PinFolder::remove)
-    {
-        tracing::warn!("{error}");
+    if drained.is_ok() {
+        unpin(pins); // not before the last books are in the spool: the next agent would need them
     }
     drop(status);
     let closed = store.close();
@@ -269,6 +263,19 @@ fn pin(config: &Config, kernel: &Kernel) -> Option<PinFolder> {
             None
         }
     }
+}
+
+/// Nothing is left for the next agent.
+fn unpin(pins: Option<PinFolder>) {
+    if let Some(Err(error)) = pins.map(PinFolder::remove) {
+        tracing::warn!("{error}");
+    }
+}
+
+/// What agents that were killed left: folders of tables, and what the books begin with.
+fn look_back(config: &Config, pins: Option<&PinFolder>) -> (Vec<PinFolder>, Kept) {
+    let Legacy { folders, remains } = Legacy::find(config);
+    (folders, Kept { memory: pins.and_then(estate), remains })
 }
 
 /// Where this agent's books outlive it.

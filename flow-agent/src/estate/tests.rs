@@ -62,7 +62,9 @@ impl Memory for Shared {
     }
 
     fn write(&mut self, page: u32, octets: &Page) -> io::Result<()> {
-        self.step(|world| drop(world.pages.insert(page, *octets)));
+        self.step(|world| {
+            world.pages.insert(page, *octets);
+        });
         Ok(())
     }
 }
@@ -120,7 +122,9 @@ fn live(shared: &Shared, acts: &[Act], beginning: Beginning) {
                 let cached = cache.entry(*number).or_default();
                 let (id, count) = (Uuid::now_v7(), *most.min(cached));
                 *cached -= count;
-                shared.step(|world| drop(world.flows.insert(id, (*number, count))));
+                shared.step(|world| {
+                    world.flows.insert(id, (*number, count));
+                });
             }
             Act::Deliver => {
                 let first = shared.world().flows.first_key_value().map(|(id, it)| (*id, *it));

@@ -228,7 +228,9 @@ impl Lane<'_> {
             // A batch that was split, of a spool in memory: there is no next agent.
             self.tell_stored(&stored);
             let mut counts = Counts::new();
-            stored.iter().for_each(|batch| add(&mut counts, batch, Entry::Acknowledged));
+            for batch in &stored {
+                add(&mut counts, batch, Entry::Acknowledged);
+            }
             self.counters.ledger.post(&counts, Witness::None, || ());
             let mut lost = Contents::default();
             for part in &rest {
