@@ -154,7 +154,7 @@ fn what_a_killed_agent_held_is_the_gap() -> Result<()> {
     let tallies = (Tally::start(&lab.left)?, Tally::start(&lab.right)?);
     for round in 0..rounds() {
         let agent = killed.agent()?;
-        for burst in 0..1 + dice.below(5) {
+        for burst in 0..=dice.below(5) {
             let port = 1_000 + (round % 1_000 * 10) as u16 + burst as u16;
             killed.burst(port)?;
             pause(500, &mut dice);
@@ -237,6 +237,7 @@ fn killed_at_every_stage_it_loses_what_it_held() -> Result<()> {
         let of = |side: &Side| Ledger::undelivered(url, side.interface, "crash");
         Ok([of(&lab.left)?, of(&lab.right)?])
     };
+    killed.agent()?.stop()?; // the tables are there
     let mut dumps = 0;
     for (number, (failpoint, dump)) in (0..).zip(FAILPOINTS) {
         let before = lost()?;
