@@ -9,8 +9,8 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use crate::Error;
 use crate::analytics::{Learned, NeighbourWatch};
 use crate::attach::{
-    AttachError, Attacher, Hooks, Interface, Kernel, Missing, Numbers, PinFolder, Scan, TableSize,
-    Watcher, has_tcx,
+    AttachError, Attacher, Hooks, Interface, Kernel, Missing, Numbers, PinFolder, ProgramBook,
+    STATISTICS_SYSCTL, Scan, TableSize, Watcher, has_tcx,
 };
 use crate::cache::Memory;
 use crate::clock::wall_clock;
@@ -72,6 +72,9 @@ pub fn run(
     let (cpus, memory) = (online_cpus(), config.table_memory_bytes);
     let size = TableSize::of_host(cpus, interfaces.len(), config.decapsulate, memory)?;
     let mut kernel = Kernel::load(size, seed)?;
+    if config.kernel_statistics {
+        count_cost(&kernel.programs());
+    }
     // From here on the agent cannot be ended without removing its pins, but by a kill.
     let requests = privileges.without(shutdown).map_err(Error::thread)?;
     let mut pins = pin(config, &kernel);
@@ -120,6 +123,7 @@ pub fn run(
         manager: Manager::new(sd_notify::watchdog_enabled()),
         rules: rules.clone(),
     };
+    let programs = kernel.programs();
     let hooks = Hooks::new(kernel, numbers);
     let observed = Observed {
         config,
@@ -127,6 +131,7 @@ pub fn run(
         vitals: vitals.clone(),
         rules,
         metered: hooks.book(),
+        programs,
         configuration: meter.reloader.book(),
         hash_keys: keys_from(seed),
         look,
@@ -307,6 +312,17 @@ fn cool_down(config: &Config) -> Duration {
     let timeouts = config.cache.limits.timeouts;
     let open = timeouts.longest() + timeouts.linger;
     open + 2 * config.drain_interval + config.batch.age + SLACK
+}
+
+/// Has the kernel count what programs cost, for as long as the agent runs.
+fn count_cost(programs: &ProgramBook) {
+    if let Err(error) = programs.switch_on() {
+        tracing::warn!(
+            "kernel_statistics of [run]: the kernel does not count what programs cost: {error}; it \
+             takes CAP_SYS_ADMIN: run `sysctl {STATISTICS_SYSCTL}=1` instead, and write it to \
+             /etc/sysctl.d for the next boot"
+        );
+    }
 }
 
 /// Each hook takes a descriptor: hundreds of interfaces need more than the usual 1024.

@@ -25,6 +25,7 @@ mod overview;
 mod page;
 mod pages;
 mod pprof;
+mod programs;
 mod query;
 mod reasons;
 mod report;
