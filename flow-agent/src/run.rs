@@ -32,6 +32,7 @@ mod books;
 mod kernel_log;
 mod manager;
 mod meter_loop;
+mod notify;
 mod observers;
 mod pipeline;
 mod recovery;

@@ -11,6 +11,7 @@ pub mod cleanup;
 pub mod corpus;
 pub mod counted;
 pub mod dashboards;
+pub mod documents;
 pub mod faulty;
 pub mod foreign;
 pub mod hooks;
