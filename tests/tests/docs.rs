@@ -84,6 +84,15 @@ impl Help {
         Ok(names.filter_map(|line| line.split_whitespace().next().map(str::to_owned)).collect())
     }
 
+    /// What the first argument may be; empty for anything.
+    fn positional(&mut self, path: &[String]) -> Result<BTreeSet<String>> {
+        let text = self.of(path)?;
+        let Some((_, list)) = text.split_once("Arguments:\n") else { return Ok(BTreeSet::new()) };
+        let (list, _) = list.split_once("Options:\n").unwrap_or((list, ""));
+        let values = list.lines().filter_map(|line| line.trim().strip_prefix("- "));
+        Ok(values.filter_map(|it| it.split(':').next().map(str::to_owned)).collect())
+    }
+
     fn flags(&mut self, path: &[String]) -> Result<BTreeSet<String>> {
         let is_name = |c: char| c.is_ascii_alphanumeric() || c == '-';
         let text = self.of(path)?;
@@ -103,11 +112,23 @@ impl Help {
                 break;
             }
             let names: Vec<_> = word.split('|').collect();
-            if let Some(name) = names.iter().find(|name| !below.contains(**name)) {
-                return Ok(Some(format!("{path:?} has no {name:?}, but {below:?}")));
+            for name in &names {
+                // Some are hidden, and there all the same.
+                let hidden = [&path[..], &[(*name).to_owned()]].concat();
+                if !below.contains(*name) && self.of(&hidden).is_err() {
+                    return Ok(Some(format!("{path:?} has no {name:?}, but {below:?}")));
+                }
             }
             path.push(names[0].to_owned());
             at += 1;
+        }
+        let known = self.positional(&path)?;
+        if let Some(word) = words.get(at).filter(|word| !word.starts_with('-') && !known.is_empty())
+        {
+            let mut names = word.split('|').filter(|name| name.chars().any(char::is_lowercase));
+            if let Some(name) = names.find(|name| !known.contains(*name)) {
+                return Ok(Some(format!("{path:?} does not take {name:?}, but {known:?}")));
+            }
         }
         let flags = self.flags(&path)?;
         let said = words.iter().filter(|word| word.starts_with("--"));
@@ -197,6 +218,7 @@ impl Host {
         let config = config.to_str().context("a path in UTF-8")?;
         let agent = Agent::start(&flow_agent(), &["--config", config])?;
         let host = Self { home, _store: store, agent };
+        host.run("flow-agent replay --output embedded:/var/lib/flow-agent/store office.pcap")?;
         let status = Status::at(STATUS);
         traffic::short(Ends::v4((&lab.left, 0), (&lab.right, 0), 443), 20, 200, 30_000)?;
         traffic::ask(Ends::v6((&lab.left, 0), (&lab.right, 0), 53), 10, 3, 40, 300)?;
@@ -234,6 +256,10 @@ impl Host {
 
     fn run_agent(&self, arguments: &[String]) -> Result<()> {
         let mut arguments = arguments.to_vec();
+        if !arguments.iter().any(|argument| argument == "--interface") {
+            // The default is hardware, which no laboratory has.
+            arguments.extend(["--interface".into(), "eth0".into()]);
+        }
         if !arguments.iter().any(|argument| argument == "--store") {
             // The default is a folder of the whole host.
             let store = self.home.path().join("var/of-agent");
@@ -269,6 +295,8 @@ impl Host {
             .current_dir(self.work())
             .env("PATH", path)
             .env("CURL_HOME", home)
+            // The hardware of this host.
+            .env("FLOW_AGENT__INTERFACES", "eth0")
             .env("PID", self.agent.id().to_string())
             .output()?;
         let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
@@ -391,9 +419,8 @@ fn columns_are_documented() -> Result<()> {
                 }
             }
             None => {
-                let first = names(section.trim_start().lines().next().unwrap_or_default());
-                let list = first.iter().take_while(|name| name.as_str() != ":");
-                documented.extend(list.cloned());
+                let list = section.split('`').nth(1).unwrap_or_default();
+                documented.extend(list.split(", ").map(str::to_owned));
             }
         }
         let query = format!(

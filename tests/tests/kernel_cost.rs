@@ -143,10 +143,10 @@ fn where_it_is_not_counted_doing_what_is_said_counts_it() -> Result<()> {
     }
     let how = said["switch_on"].as_str().context("how to have it counted")?;
     let top = String::from_utf8(status.command(&["top", "--once"])?.stdout)?;
-    ensure!(top.contains(&format!("kernel time not counted: {how}")), "{top}");
+    ensure!(top.contains(&format!("kernel time not counted: `{how}` does")), "{top}");
     assert_eq!(status.metrics()?["flow_agent_kernel_program_statistics"], 0.0);
 
-    // `sysctl NAME=VALUE ...`, as it is said.
+    // `sysctl NAME=VALUE`, as it is said.
     let setting = how.split_whitespace().nth(1).context("NAME=VALUE")?;
     let (name, value) = setting.split_once('=').context("NAME=VALUE")?;
     assert_eq!(Path::new("/proc/sys").join(name.replace('.', "/")), Path::new(SYSCTL));

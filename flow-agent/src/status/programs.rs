@@ -20,7 +20,7 @@ pub fn section(reading: &ProgramReading) -> Value {
         .collect();
     json!({
         "counted_for": counted.map(|why| why.label()),
-        "switch_on": counted.is_none().then(|| format!("sysctl {STATISTICS_SYSCTL}=1 counts it")),
+        "switch_on": counted.is_none().then(|| format!("sysctl {STATISTICS_SYSCTL}=1")),
         "ns_per_run": reading.mean_ns(),
         "cpu_share": reading.cpu_share(),
         "each": each,

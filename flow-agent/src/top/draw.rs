@@ -192,7 +192,7 @@ fn cache(status: &Value) -> (String, bool) {
 fn kernel(status: &Value) -> String {
     let programs = &status["programs"];
     if let Some(switch_on) = programs["switch_on"].as_str() {
-        return format!("kernel time not counted: {switch_on}");
+        return format!("kernel time not counted: `{switch_on}` does");
     }
     let share = programs["cpu_share"].as_f64().unwrap_or(0.0) * 100.0;
     match programs["ns_per_run"].as_f64() {

@@ -89,7 +89,7 @@ function tiles(page) {
 function kernel(programs) {
   const counted = programs.counted_for !== null;
   $("tile-kernel").title = programs.switch_on ?? "Mean time of a run of the agent's programs; a super-packet is one run";
-  set("kernel-ns", counted ? format.duration(programs.ns_per_run) : "not counted", programs.ns_per_run ?? "");
+  set("kernel-ns", counted ? format.duration(programs.ns_per_run) : "off", programs.ns_per_run ?? "");
   const share = programs.cpu_share;
   set("kernel-share", counted ? `${format.percent(share)} of a CPU` : programs.switch_on, share ?? "");
 }
