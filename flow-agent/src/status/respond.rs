@@ -26,7 +26,7 @@ use super::flow_search::{self, Search};
 use super::limits::RateLimit;
 use super::pprof::{MOST_SECONDS, Profiler, USUAL_SECONDS};
 use super::query::Query;
-use super::reasons::reasons;
+use super::reasons::{lost_meanwhile, reasons};
 use super::selection::InvalidateOrder;
 use super::stored::in_store;
 use super::{Access, FlowName, FoundFlow, Sources, StatusError};
@@ -330,10 +330,11 @@ async fn flows(
     let name: FlowName = query.get("key").ok_or_else(missing)?.parse().map_err(bad)?;
     let ask_store = query.switch("store", true)?;
     let look = move |sources: &Sources| (in_process(sources, &name), reasons(sources, &name));
-    let (mut levels, reasons) = work(sources, workers, look).await?;
+    let (mut levels, mut reasons) = work(sources, workers, look).await?;
     if ask_store {
         levels.push(in_store(sources, &name).await);
     }
+    reasons.extend(lost_meanwhile(sources, &levels));
     let (outcome, conclusion) = trace::conclude(sources, &name, &levels);
     let steps = trace::steps(sources, &name, &levels);
     let (key, outcome) = (name.to_string(), outcome.to_owned());
