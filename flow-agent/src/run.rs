@@ -9,7 +9,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use crate::Error;
 use crate::analytics::{Learned, NeighbourWatch};
 use crate::attach::{
-    AttachError, Attacher, Hooks, Interface, Kernel, Missing, Numbers, PinFolder, ProgramBook,
+    AttachError, Attacher, Hooks, Interface, Kernel, Missing, Numbers, PinFolder,
     STATISTICS_SYSCTL, Scan, TableSize, Watcher, has_tcx,
 };
 use crate::cache::Memory;
@@ -72,10 +72,7 @@ pub fn run(
     let seed = random_seed();
     let (cpus, memory) = (online_cpus(), config.table_memory_bytes);
     let size = TableSize::of_host(cpus, interfaces.len(), config.decapsulate, memory)?;
-    let mut kernel = Kernel::load(size, seed)?;
-    if config.kernel_statistics {
-        count_cost(&kernel.programs());
-    }
+    let mut kernel = load(config, size, seed)?;
     // From here on the agent cannot be ended without removing its pins, but by a kill.
     let requests = privileges.without(shutdown).map_err(Error::thread)?;
     let mut pins = pin(config, &kernel);
@@ -124,7 +121,6 @@ pub fn run(
         manager: Manager::new(sd_notify::watchdog_enabled()),
         rules: rules.clone(),
     };
-    let programs = kernel.programs();
     let hooks = Hooks::new(kernel, numbers);
     let observed = Observed {
         config,
@@ -132,7 +128,7 @@ pub fn run(
         vitals: vitals.clone(),
         rules,
         metered: hooks.book(),
-        programs,
+        programs: hooks.programs(),
         configuration: meter.reloader.book(),
         hash_keys: keys_from(seed),
         look,
@@ -315,15 +311,19 @@ fn cool_down(config: &Config) -> Duration {
     open + 2 * config.drain_interval + config.batch.age + SLACK
 }
 
-/// Has the kernel count what programs cost, for as long as the agent runs.
-fn count_cost(programs: &ProgramBook) {
-    if let Err(error) = programs.switch_on() {
+/// Loads the kernel side, and has the kernel count what it costs if that is asked for.
+fn load(config: &Config, size: TableSize, seed: u64) -> Result<Kernel, AttachError> {
+    let kernel = Kernel::load(size, seed)?;
+    if config.kernel_statistics
+        && let Err(error) = kernel.programs().switch_on()
+    {
         tracing::warn!(
             "kernel_statistics of [run]: the kernel does not count what programs cost: {error}; it \
              takes CAP_SYS_ADMIN: run `sysctl {STATISTICS_SYSCTL}=1` instead, and write it to \
              /etc/sysctl.d for the next boot"
         );
     }
+    Ok(kernel)
 }
 
 /// Each hook takes a descriptor: hundreds of interfaces need more than the usual 1024.

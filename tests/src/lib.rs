@@ -8,6 +8,7 @@ pub mod bin_path;
 pub mod browser;
 pub mod cgroup;
 pub mod cleanup;
+pub mod command_help;
 pub mod corpus;
 pub mod counted;
 pub mod dashboards;

@@ -88,7 +88,7 @@ impl Notifications {
 }
 
 fn text(states: &[NotifyState<'_>]) -> String {
-    states.iter().map(|state| format!("{state}\n")).collect()
+    states.iter().flat_map(|state| [state.to_string(), "\n".into()]).collect()
 }
 
 /// A socket that does not wait.

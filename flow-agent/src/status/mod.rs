@@ -32,6 +32,7 @@ mod report;
 mod respond;
 mod selection;
 mod server;
+mod service;
 mod sources;
 mod spool;
 mod stored;

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::attach::{ProgramReading, STATISTICS_SYSCTL};
+use crate::attach::{CountedFor, ProgramReading, STATISTICS_SYSCTL};
 
 /// What was read; where the kernel does not count, explicit nulls and how to have it count.
 pub fn section(reading: &ProgramReading) -> Value {
@@ -19,7 +19,7 @@ pub fn section(reading: &ProgramReading) -> Value {
         })
         .collect();
     json!({
-        "counted_for": counted.map(|why| why.label()),
+        "counted_for": counted.map(CountedFor::label),
         "switch_on": counted.is_none().then(|| format!("sysctl {STATISTICS_SYSCTL}=1")),
         "ns_per_run": reading.mean_ns(),
         "cpu_share": reading.cpu_share(),

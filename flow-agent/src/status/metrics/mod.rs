@@ -150,7 +150,7 @@ metrics! {
     INTERFACES = Gauge "metered" ["interfaces"] {""} "Interfaces that are metered.";
     REFUSED = Gauge "refused" ["interfaces"] {""} "Interfaces that were asked for and cannot be metered.";
 
-    PROGRAM_STATISTICS = Gauge "kernel_program_statistics" [""] {""} "1 while the kernel counts what eBPF programs cost (kernel.bpf_stats_enabled), else 0.";
+    PROGRAM_STATISTICS = Gauge "kernel_program_statistics" [""] {""} "1 while the kernel counts what eBPF programs cost, else 0.";
     PROGRAM_RUNS = Counter "kernel_program" ["runs"] {"program"} "Runs of the agent's programs in the kernel, a packet or super-packet each; only those that were counted.";
     PROGRAM_SECONDS = Counter "kernel_program_run" ["seconds"] {"program"} "Time that these runs took.";
 
