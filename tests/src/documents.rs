@@ -133,10 +133,9 @@ fn without_comment(line: &str) -> &str {
     for (at, c) in line.char_indices() {
         match quote {
             Some(open) if c == open => quote = None,
-            Some(_) => {}
             None if c == '\'' || c == '"' => quote = Some(c),
             None if c == '#' && before == ' ' => return &line[..at],
-            None => {}
+            Some(_) | None => {}
         }
         before = c;
     }
@@ -151,13 +150,12 @@ pub fn words(line: &str) -> Vec<String> {
     for c in line.chars() {
         match quote {
             Some(open) if c == open => quote = None,
-            Some(_) => word.get_or_insert_default().push(c),
             None if c == '\'' || c == '"' => {
                 quote = Some(c);
                 word.get_or_insert_default();
             }
             None if c.is_whitespace() => words.extend(word.take()),
-            None => word.get_or_insert_default().push(c),
+            Some(_) | None => word.get_or_insert_default().push(c),
         }
     }
     words.extend(word);
