@@ -335,16 +335,13 @@ fn columns_are_documented() -> Result<()> {
             let names = text.split('`').skip(1).step_by(2).flat_map(|list| list.split(", "));
             names.map(str::to_owned).collect()
         };
-        match section.split_once("\n| column |") {
-            Some((_, rows)) => {
-                for row in rows.lines().skip(2).take_while(|line| line.starts_with('|')) {
-                    documented.extend(names(row.split('|').nth(1).unwrap_or_default()));
-                }
+        if let Some((_, rows)) = section.split_once("\n| column |") {
+            for row in rows.lines().skip(2).take_while(|line| line.starts_with('|')) {
+                documented.extend(names(row.split('|').nth(1).unwrap_or_default()));
             }
-            None => {
-                let list = section.split('`').nth(1).unwrap_or_default();
-                documented.extend(list.split(", ").map(str::to_owned));
-            }
+        } else {
+            let list = section.split('`').nth(1).unwrap_or_default();
+            documented.extend(list.split(", ").map(str::to_owned));
         }
         let query = format!(
             "SELECT name FROM system.columns WHERE database = 'flow' AND table = '{table}'"

@@ -1,6 +1,8 @@
 //! What a packet costs in the kernel: it is counted when that is asked for, and where it is not,
 //! everybody is told how. Needs root, the agent's binary and libchdb.
 
+#![allow(clippy::float_cmp, reason = "samples are whole numbers here")]
+
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
