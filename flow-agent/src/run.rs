@@ -9,8 +9,8 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use crate::Error;
 use crate::analytics::{Learned, NeighbourWatch};
 use crate::attach::{
-    AttachError, Attacher, EstateMap, Hooks, Interface, Kernel, Missing, Numbers, PinFolder, Scan,
-    TableSize, Watcher, has_tcx,
+    AttachError, Attacher, EstateMap, Hooks, Interface, Kernel, Missing, Numbers, PinFolder,
+    STATISTICS_SYSCTL, Scan, TableSize, Watcher, has_tcx,
 };
 use crate::cache::Memory as Remembered;
 use crate::clock::wall_clock;
@@ -36,6 +36,7 @@ mod kernel_log;
 mod legacy;
 mod manager;
 mod meter_loop;
+mod notify;
 mod observers;
 mod pipeline;
 mod recovery;
@@ -77,7 +78,7 @@ pub fn run(
     let seed = random_seed();
     let (cpus, memory) = (online_cpus(), config.table_memory_bytes);
     let size = TableSize::of_host(cpus, interfaces.len(), config.decapsulate, memory)?;
-    let mut kernel = Kernel::load(size, seed)?;
+    let mut kernel = load(config, size, seed)?;
     // From here on the agent cannot be ended without removing its pins, but by a kill.
     let requests = privileges.without(shutdown).map_err(Error::thread)?;
     let mut pins = pin(config, &kernel);
@@ -137,6 +138,7 @@ pub fn run(
         vitals: vitals.clone(),
         rules,
         metered: hooks.book(),
+        programs: hooks.programs(),
         configuration: meter.reloader.book(),
         hash_keys: keys_from(seed),
         look,
@@ -340,6 +342,21 @@ fn cool_down(config: &Config) -> Duration {
     let timeouts = config.cache.limits.timeouts;
     let open = timeouts.longest() + timeouts.linger;
     open + 2 * config.drain_interval + config.batch.age + SLACK
+}
+
+/// Loads the kernel side, and has the kernel count what it costs if that is asked for.
+fn load(config: &Config, size: TableSize, seed: u64) -> Result<Kernel, AttachError> {
+    let kernel = Kernel::load(size, seed)?;
+    if config.kernel_statistics
+        && let Err(error) = kernel.programs().switch_on()
+    {
+        tracing::warn!(
+            "kernel_statistics of [run]: the kernel does not count what programs cost: {error}; it \
+             takes CAP_SYS_ADMIN: run `sysctl {STATISTICS_SYSCTL}=1` instead, and write it to \
+             /etc/sysctl.d for the next boot"
+        );
+    }
+    Ok(kernel)
 }
 
 /// Each hook takes a descriptor: hundreds of interfaces need more than the usual 1024.

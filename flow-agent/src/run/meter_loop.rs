@@ -83,7 +83,7 @@ impl MeterLoop {
                 None => {}
             }
             if let Some(Changes { rules, selection }) = self.reloader.changes() {
-                Manager::reloading();
+                self.manager.reloading();
                 if let Some(rules) = rules {
                     self.rules.set(rules.clone());
                     self.drain.set_rules(rules);
@@ -107,9 +107,9 @@ impl MeterLoop {
     }
 
     /// Says that the agent is about to detach, and how long it waits for the store then.
-    pub fn stopping(&self, patience: Duration) {
+    pub fn stopping(&mut self, patience: Duration) {
         self.vitals.set_phase(Phase::Stopping);
-        Manager::stopping();
+        self.manager.stopping();
         tracing::info!(
             "stopping: detaching, then everything goes to the store; waiting for it up to {} s",
             patience.as_secs()
@@ -128,6 +128,7 @@ impl MeterLoop {
 
     /// Drains when it is time.
     fn step(&mut self, pipeline: &Pipeline) -> Result<(), Error> {
+        self.manager.turn();
         // Tried again at each look; told, if need be, with the next drain.
         let looked = self.drain.look_at_clocks().map_err(Error::from);
         let now = Instant::now();

@@ -23,7 +23,8 @@ use tokio::time::Instant;
 
 use super::limits::RateLimit;
 use super::pprof::{MOST_SECONDS, Profiler};
-use super::respond::{Service, respond};
+use super::respond::respond;
+use super::service::Service;
 use super::{Access, Sources, StatusError};
 use crate::config::{DEFAULT_STATUS, StatusAccess, StatusListen};
 
