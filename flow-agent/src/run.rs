@@ -98,8 +98,7 @@ pub fn run(
     let shards = Partition::even_parts(size, config.shards);
     let pipeline = privileges
         .without(|| Pipeline::start(config, shards, seed, &names, enricher, &store, kept))?;
-    failpoint!("start::inherited");
-    folders.iter().try_for_each(PinFolder::forget_estate)?;
+    forget_estates(&folders)?;
     let keeper = privileges.without(|| warm_start(config, &pipeline, &enrichment))?;
     let most = (size.interfaces - 1) as u16; // number 0 is for packets of unknown interfaces
     let mut numbers = Numbers::new(most, cool_down(config), names.clone());
@@ -166,9 +165,7 @@ pub fn run(
     let outcome = pipeline.finish(|| save_last(keeper));
     let stored = books::report(&ledger, outcome);
     failpoint!("stop::stored");
-    if drained.is_ok() {
-        unpin(pins); // not before the last books are in the spool: the next agent would need them
-    }
+    unpin(pins.filter(|_| drained.is_ok()));
     drop(status);
     let closed = store.close();
     metered.and(detached).and(drained).and(stored).and(closed)
@@ -180,7 +177,6 @@ fn privileges(config: &Config) -> Privileges {
     Privileges::new(config.capabilities, &config.selection, system)
 }
 
-/// Opens the store; `own` hears of the connections to it.
 /// Takes the address of the status, if one was asked for, and reads what it needs, before
 /// anything is started.
 fn open_status(config: &Config) -> Result<(Option<Bound>, Access), Error> {
@@ -189,6 +185,7 @@ fn open_status(config: &Config) -> Result<(Option<Bound>, Access), Error> {
     Ok((Bound::asked(config.status)?, access))
 }
 
+/// Opens the store; `own` hears of the connections to it.
 fn open_store(config: &Config, own: OwnConnections) -> Result<Store, Error> {
     let opening = Opening {
         access: config.delivery.access.clone(),
@@ -271,7 +268,8 @@ fn pin(config: &Config, kernel: &Kernel) -> Option<PinFolder> {
     }
 }
 
-/// Nothing is left for the next agent.
+/// Nothing is left for the next agent: not before the last books are in the spool, else it would
+/// need them.
 fn unpin(pins: Option<PinFolder>) {
     if let Some(Err(error)) = pins.map(PinFolder::remove) {
         tracing::warn!("{error}");
@@ -282,6 +280,12 @@ fn unpin(pins: Option<PinFolder>) {
 fn look_back(config: &Config, pins: Option<&PinFolder>) -> (Vec<PinFolder>, Kept) {
     let Legacy { folders, remains } = Legacy::find(config);
     (folders, Kept { memory: pins.and_then(estate), remains })
+}
+
+/// This agent's own estate says now what was in theirs.
+fn forget_estates(folders: &[PinFolder]) -> Result<(), AttachError> {
+    failpoint!("start::inherited");
+    folders.iter().try_for_each(PinFolder::forget_estate)
 }
 
 /// Where this agent's books outlive it.

@@ -8,7 +8,7 @@
 //!
 //! Three states are kept apart, because three threads write them and none may wait for another:
 //! what came out of the kernel, what became of it, and what of both is in batches of the table
-//! `ledger`. Each has two slots: see [`slots`].
+//! `ledger`. Each has two slots: see [`Slots`].
 
 mod counts;
 mod memory;
