@@ -29,6 +29,7 @@ pub mod error;
 #[cfg(feature = "live")]
 pub mod filter;
 pub mod frozen;
+pub mod fuzz;
 pub mod host;
 pub mod latency;
 pub mod ledger;

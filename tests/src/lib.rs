@@ -13,6 +13,7 @@ pub mod counted;
 pub mod dashboards;
 pub mod faulty;
 pub mod foreign;
+pub mod fuzz;
 pub mod hooks;
 pub mod lab;
 pub mod ledger;

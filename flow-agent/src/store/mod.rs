@@ -17,6 +17,7 @@ mod failure;
 mod ffi;
 mod folder;
 mod framing;
+pub mod fuzz;
 mod job;
 mod keeper;
 mod layout;
