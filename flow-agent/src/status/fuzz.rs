@@ -80,8 +80,8 @@ async fn route(request: Request<Incoming>) -> Result<String, Refusal> {
         "/api/v1/cache/invalidate" => {
             let body = Limited::new(body, respond::MAX_BODY).collect().await;
             let body = body.map_err(|error| respond::bad(error.to_string()))?.to_bytes();
-            let order: InvalidateOrder = serde_json::from_slice(&body)
-                .map_err(|error| respond::bad(error.to_string()))?;
+            let order: InvalidateOrder =
+                serde_json::from_slice(&body).map_err(|error| respond::bad(error.to_string()))?;
             drop(order.check(&names)?);
         }
         _ => {}

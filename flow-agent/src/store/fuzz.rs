@@ -56,7 +56,8 @@ async fn read(request: HttpRequest<Incoming>) -> Result<Asked, String> {
     let (parts, body) = request.into_parts();
     let mut request = Request::read(&parts, None).map_err(|failure| failure.to_string())?;
     let body = Limited::new(body, MOST).collect().await.map_err(|error| error.to_string())?;
-    let mut body = decoded(&request, body.to_bytes().to_vec()).map_err(|error| error.to_string())?;
+    let mut body =
+        decoded(&request, body.to_bytes().to_vec()).map_err(|error| error.to_string())?;
     if let Some(boundary) = request.boundary.take() {
         let fields = multipart::fields(&body, &boundary).map_err(|failure| failure.to_string())?;
         body = Vec::new();

@@ -25,9 +25,7 @@ pub fn run(mut octets: &[u8]) {
     let (Some(packet), Some(reading)) = (packet, reading) else { return };
     let fragment = match packet.fragment {
         FragmentRole::Whole => None,
-        role => {
-            Some((role == FragmentRole::First, packet.fragment_id, packet.fragment_protocol))
-        }
+        role => Some((role == FragmentRole::First, packet.fragment_id, packet.fragment_protocol)),
     };
     let expected = reading.fragment.map(|one| (one.first, one.id, one.protocol));
     assert_eq!(fragment, expected);

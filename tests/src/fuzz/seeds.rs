@@ -11,8 +11,8 @@ use flow_agent::state::{State, encode};
 use flow_common::{Direction, FlowKey, Tunnel};
 use uuid::Uuid;
 
-use crate::wild::{self, Dice};
 use crate::packets;
+use crate::wild::{self, Dice};
 
 /// Frames of every kind, and some bent ones.
 pub fn parser() -> Vec<Vec<u8>> {
@@ -66,13 +66,12 @@ pub fn config() -> Vec<Vec<u8>> {
             lines.collect::<Vec<_>>().join("\n").into_bytes()
         })
         .into();
-    let parts: Vec<Vec<u8>> = texts[0]
-        .split(|octet| *octet == b'[')
-        .skip(1)
-        .map(|part| [b"[", part].concat())
-        .collect();
+    let parts: Vec<Vec<u8>> =
+        texts[0].split(|octet| *octet == b'[').skip(1).map(|part| [b"[", part].concat()).collect();
     texts.extend(parts);
-    texts.push(b"store = \"https://u:p@a:8443,http://b/db\"\n[services]\nmy-app = [\"tcp/80\"]\n".into());
+    texts.push(
+        b"store = \"https://u:p@a:8443,http://b/db\"\n[services]\nmy-app = [\"tcp/80\"]\n".into(),
+    );
     texts
 }
 

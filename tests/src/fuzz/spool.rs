@@ -36,7 +36,10 @@ fn real() -> Vec<FrozenBatch> {
             exported_at: 1_800_000_000 + number,
             rows: number + 1,
             counts: vec![("eth0".into(), Count { packets: 1 << number, octets: 60 << number })],
-            block: (0..40 * number + 9).map(|at| (at * 31 + number) as u8).collect::<Vec<_>>().into(),
+            block: (0..40 * number + 9)
+                .map(|at| (at * 31 + number) as u8)
+                .collect::<Vec<_>>()
+                .into(),
         })
         .collect()
 }
