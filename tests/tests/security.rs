@@ -387,6 +387,49 @@ fn whole_or_refused(answer: &Answer, place: &str, sql: &str) -> Result<()> {
     Ok(())
 }
 
+/// A text whose tokens are other ones for the engine than they seem, so that a statement hides.
+const HIDDEN: [&str; 11] = [
+    "SELECT 1 AS a$b$; DROP TABLE flow.canary; SELECT 2 AS c$b$",
+    "SELECT 1 AS $a$; DROP TABLE flow.canary",
+    "SELECT 1 a$b$ ; TRUNCATE TABLE flow.canary",
+    "SELECT 1$a$'$a$; DROP TABLE flow.canary; SELECT ''",
+    "SELECT 1\u{a0}AS x$a$'$a$; DROP TABLE flow.canary; SELECT ''",
+    "SELECT \u{2018}'\u{2019}; DROP TABLE flow.canary; SELECT \u{2018}'\u{2019}",
+    "SELECT 1 /* /* */ ' */; DROP TABLE flow.canary; SELECT ' '",
+    "SELECT x'\\'; DROP TABLE flow.canary; SELECT '",
+    "EXPLAIN SYNTAX SELECT 1 AS a$b$; DROP TABLE flow.canary",
+    "WITH 1 AS a$b$ INSERT INTO flow.canary SELECT 'red' AS c$b$",
+    ";DROP TABLE flow.canary",
+];
+
+/// Any page in a browser can send a GET, also to a store on loopback.
+#[test]
+fn no_statement_hides_behind_another_one() -> Result<()> {
+    let store = Store::start();
+    store.sql("CREATE DATABASE flow");
+    canary(&store);
+    for sql in HIDDEN {
+        let target = format!("/?query={}", escaped(sql));
+        let by_get = raw_http::send(store.url(), "GET", &target, &[], b"");
+        ensure!(by_get.status >= 400, "{sql}: {}", by_get.text());
+        sings(&store).with_context(|| sql.to_owned())?;
+        if !sql.contains("INSERT") {
+            let by_post = raw_http::post(store.url(), "/", sql.as_bytes());
+            ensure!(by_post.status >= 400, "{sql}: {}", by_post.text());
+            sings(&store).with_context(|| sql.to_owned())?;
+        }
+    }
+    let insert = "INSERT INTO flow.canary (name) SETTINGS a$b$; DROP TABLE flow.canary; \
+                  SELECT c$b$ VALUES ('red')";
+    ensure!(raw_http::post(store.url(), "/", insert.as_bytes()).status >= 400);
+    sings(&store)?;
+    // What is one statement for both goes on.
+    ensure!(store.sql("SELECT $a$ it's $a$;") == " it\\'s ");
+    ensure!(store.sql("SELECT 'ä;$' -- ; \n") == "ä;$");
+    store.stop();
+    Ok(())
+}
+
 #[test]
 fn paths_lead_nowhere_else() -> Result<()> {
     let rig = Rig::new()?;

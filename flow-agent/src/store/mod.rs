@@ -35,6 +35,7 @@ mod server;
 mod sessions;
 mod settings;
 mod signals;
+mod single;
 mod sql;
 mod state;
 

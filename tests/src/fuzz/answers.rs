@@ -9,9 +9,11 @@ use super::take;
 /// The first octet says in pieces of how many octets they come.
 pub fn run(mut octets: &[u8]) {
     let piece = 1 + usize::from(take(&mut octets));
-    let whole = answers([octets]);
-    let in_pieces = answers(octets.chunks(piece));
-    let by_octets = answers(octets.chunks(1));
+    // A head is looked at when one of its lines ends: the last one ends here.
+    let ended = [octets, b"\n"].concat();
+    let whole = answers([&ended[..]]);
+    let in_pieces = answers(ended.chunks(piece));
+    let by_octets = answers(ended.chunks(1));
     assert_eq!(whole, in_pieces, "in pieces of {piece} octets");
     assert_eq!(whole, by_octets, "octet by octet");
     if whole.is_ok() {
