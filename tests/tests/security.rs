@@ -423,6 +423,13 @@ fn no_statement_hides_behind_another_one() -> Result<()> {
                   SELECT c$b$ VALUES ('red')";
     ensure!(raw_http::post(store.url(), "/", insert.as_bytes()).status >= 400);
     sings(&store)?;
+    // What a page has a browser send says so.
+    for header in [("Origin", "https://example.org"), ("Sec-Fetch-Site", "cross-site")] {
+        let sql = b"DROP TABLE flow.canary";
+        let refused = raw_http::send(store.url(), "POST", "/", &[header], sql);
+        ensure!(refused.status == 403 && refused.text().contains("web page"), "{header:?}");
+    }
+    sings(&store)?;
     // What is one statement for both goes on.
     ensure!(store.sql("SELECT $a$ it's $a$;") == " it\\'s ");
     ensure!(store.sql("SELECT 'ä;$' -- ; \n") == "ä;$");
