@@ -15,7 +15,7 @@ fn runs(name: &str) {
         check(target, input);
     }
     let mut dice = Dice::new(7);
-    for _ in 0..setting("FLOW_FUZZ_INPUTS", 5_000) {
+    for _ in 0..setting("FLOW_FUZZ_INPUTS", 1_000) {
         check(target, &mutated(&mut dice, &inputs, target.most_octets));
     }
 }

@@ -73,16 +73,24 @@ async fn route(request: Request<Incoming>) -> Result<String, Refusal> {
             let search = query.get("search").unwrap_or_default();
             Search::parse(search, &names).map_err(respond::bad)?;
         }
-        "/api/v1/history" => drop(history::span(query.get("hours")).map_err(respond::bad)?),
-        "/api/v1/overview" => drop(query.number("since", 0, 0..=u64::MAX)?),
-        "/api/v1/latency" => drop(query.switch("buckets", false)?),
-        "/api/v1/cache" => drop(query.switch("details", false)?),
+        "/api/v1/history" => {
+            history::span(query.get("hours")).map_err(respond::bad)?;
+        }
+        "/api/v1/overview" => {
+            query.number("since", 0, 0..=u64::MAX)?;
+        }
+        "/api/v1/latency" => {
+            query.switch("buckets", false)?;
+        }
+        "/api/v1/cache" => {
+            query.switch("details", false)?;
+        }
         "/api/v1/cache/invalidate" => {
             let body = Limited::new(body, respond::MAX_BODY).collect().await;
             let body = body.map_err(|error| respond::bad(error.to_string()))?.to_bytes();
             let order: InvalidateOrder =
                 serde_json::from_slice(&body).map_err(|error| respond::bad(error.to_string()))?;
-            drop(order.check(&names)?);
+            order.check(&names)?;
         }
         _ => {}
     }

@@ -27,7 +27,7 @@ const MOST: usize = 1 << 20;
 pub struct Asked {
     /// Texts, each of which the engine must take for one statement.
     pub statements: Vec<Vec<u8>>,
-    /// Whether a client may have changed data by it, although it asked by GET.
+    /// It came by GET: nothing may change.
     pub readonly: bool,
 }
 
