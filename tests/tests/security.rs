@@ -304,7 +304,6 @@ fn sql_in_what_the_status_and_the_commands_take_stays_a_value() -> Result<()> {
             &["report", "top-talkers", "--last", sql][..],
             &["report", "conversations", "--from", sql],
             &["report", "services", "--limit", sql],
-            &["query", "SELECT {value:String}", "--param", &format!("value={sql}")],
         ] {
             let output =
                 Command::new(flow_agent()).args(command).args(["--store", &proxy.url()]).output();
@@ -314,6 +313,15 @@ fn sql_in_what_the_status_and_the_commands_take_stays_a_value() -> Result<()> {
                 ensure!(!text.contains("panicked"), "{command:?}: {text}");
             }
         }
+    }
+    for sql in INJECTIONS.iter().filter(|sql| !sql.contains(['\0', '\\', '\''])) {
+        let parameter = format!("value={sql}");
+        let output = Command::new(flow_agent())
+            .args(["query", "SELECT {value:String}", "--param", &parameter])
+            .args(["--store", rig.store.url()])
+            .output()?;
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        ensure!(text.trim_end() == *sql, "{sql}: {text}");
     }
     for statement in statements.lock().unwrap_or_else(PoisonError::into_inner).iter() {
         ensure!(!statement.contains("canary"), "a value became SQL: {statement}");
