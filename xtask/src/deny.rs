@@ -155,6 +155,11 @@ mod tests {
     }
 
     #[test]
+    fn the_workspace_keeps_to_its_policy() {
+        check().expect("deny.toml allows every dependency");
+    }
+
+    #[test]
     fn what_is_not_allowed_is_named() {
         let index = Some("registry+https://example.org/crates.io-index");
         assert!(said("a", Some("MIT OR GPL-3.0"), index).is_empty());

@@ -286,6 +286,9 @@ mod tests {
             ("", 62),
             (" -- nothing\n", 62),
             ("SELECT 1; SELECT 2", 62),
+            (";DROP TABLE t", 62),
+            ("SELECT 1 AS a$b$; DROP TABLE t; SELECT 2 AS c$b$", 62),
+            ("INSERT INTO t SETTINGS a$b$; DROP TABLE t; SELECT c$b$ VALUES (1)", 62),
             ("SELECT 1 INTO OUTFILE '/tmp/x'", 358),
             ("INSERT INTO t FROM INFILE '/etc/passwd' FORMAT CSV", 78),
         ] {
