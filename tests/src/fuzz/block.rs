@@ -38,7 +38,9 @@ pub fn run(octets: &[u8]) {
     // Interfaces have other numbers in a half.
     let plain = |records: &[flow_agent::record::FlowRecord]| {
         let mut records = records.to_vec();
-        records.iter_mut().for_each(|record| record.interface = 0);
+        for record in &mut records {
+            record.interface = 0;
+        }
         records
     };
     assert_eq!(plain(&records), plain(&decoded.records));

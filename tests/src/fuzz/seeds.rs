@@ -29,7 +29,9 @@ pub fn capture() -> Vec<Vec<u8>> {
     let mut dice = Dice::new(1);
     let short = |dice: &mut Dice, link, count| {
         let mut frames = wild::frames(dice, link, count);
-        frames.iter_mut().for_each(|(_, _, data)| data.truncate(60));
+        for (_, _, data) in &mut frames {
+            data.truncate(60);
+        }
         frames
     };
     let classic = wild::pcap(1, &short(&mut dice, 1, 4));
