@@ -27,6 +27,7 @@ pub mod drain;
 pub mod enrich;
 pub mod error;
 pub mod estate;
+pub mod failpoint;
 #[cfg(feature = "live")]
 pub mod filter;
 pub mod frozen;

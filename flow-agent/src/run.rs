@@ -18,6 +18,7 @@ use crate::config::{Config, ConfigError, Loaded, Source};
 use crate::drain::{self, Drain, Look, Partition};
 use crate::enrich::Enrichment;
 use crate::estate::Memory;
+use crate::failpoint::failpoint;
 use crate::filter::OwnConnections;
 use crate::host::online_cpus;
 use crate::logging;
@@ -96,6 +97,7 @@ pub fn run(
     let shards = Partition::even_parts(size, config.shards);
     let pipeline = privileges
         .without(|| Pipeline::start(config, shards, seed, &names, enricher, &store, kept))?;
+    failpoint!("start::inherited");
     folders.iter().try_for_each(PinFolder::forget_estate)?;
     let keeper = privileges.without(|| warm_start(config, &pipeline, &enrichment))?;
     let most = (size.interfaces - 1) as u16; // number 0 is for packets of unknown interfaces
@@ -109,6 +111,7 @@ pub fn run(
         ledger: &pipeline.ledger,
     }
     .run(folders);
+    failpoint!("start::recovered");
     let neighbours = privileges.without(|| watch_neighbours(config, &pipeline))?;
     let mut meter = MeterLoop {
         names,
@@ -160,6 +163,7 @@ pub fn run(
     drop(intake); // the cache ends when nothing can come in any more
     let outcome = pipeline.finish(|| save_last(keeper));
     let stored = books::report(&ledger, outcome);
+    failpoint!("stop::stored");
     if drained.is_ok() {
         unpin(pins); // not before the last books are in the spool: the next agent would need them
     }

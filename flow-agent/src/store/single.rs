@@ -1,5 +1,5 @@
 //! What only the engine can tell: enters a statement, leaves a refusal where it may be several, or
-//! write a file, if the engine's tokens are other ones than [`Lexer`]'s.
+//! write a file, if the engine's tokens are other ones than those of our lexer.
 //!
 //! The engine runs every statement that a text has, one after the other, so `;` must be found
 //! where the engine finds it. Where a text goes beyond what both surely read alike (`$`, octets
