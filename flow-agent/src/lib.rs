@@ -31,6 +31,7 @@ pub mod failpoint;
 #[cfg(feature = "live")]
 pub mod filter;
 pub mod frozen;
+pub mod fuzz;
 pub mod host;
 pub mod latency;
 pub mod ledger;

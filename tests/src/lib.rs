@@ -15,6 +15,7 @@ pub mod dashboards;
 pub mod documents;
 pub mod faulty;
 pub mod foreign;
+pub mod fuzz;
 pub mod hooks;
 pub mod lab;
 pub mod ledger;

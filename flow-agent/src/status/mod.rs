@@ -15,6 +15,7 @@ mod explain;
 mod find;
 mod findings;
 mod flow_search;
+pub mod fuzz;
 mod history;
 mod key;
 mod level;

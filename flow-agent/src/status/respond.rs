@@ -32,7 +32,7 @@ use super::{FlowName, FoundFlow, Sources, StatusError};
 use super::{findings, history, metrics, openapi, overview, page, pages, pprof, spool, trace};
 
 /// The largest body of a request.
-const MAX_BODY: usize = 16 << 10;
+pub const MAX_BODY: usize = 16 << 10;
 /// How long a client may take to send it.
 const BODY_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -146,15 +146,7 @@ async fn answer(
     }
     let path = known(parts)?;
     let query = Query::parse(parts.uri.query().unwrap_or_default())?;
-    match path {
-        "/api/v1/flows" => query.only(&["key", "store"])?,
-        "/api/v1/cache" => query.only(&["details"])?,
-        "/api/v1/flows/open" => query.only(&["search", "limit"])?,
-        "/api/v1/history" => query.only(&["hours"])?,
-        "/api/v1/overview" => query.only(&["since"])?,
-        "/api/v1/latency" => query.only(&["buckets"])?,
-        _ => query.only(&[])?,
-    }
+    check_parameters(path, &query)?;
     let page = match path {
         "/healthz" => either(pages::health(sources)),
         "/readyz" => either(pages::readiness(sources)),
@@ -205,8 +197,21 @@ async fn answer(
     Ok(page)
 }
 
-/// The path, if there is one for this method.
-fn known(parts: &Parts) -> Result<&str, Refusal> {
+/// Whether the page at this path takes such parameters.
+pub fn check_parameters(path: &str, query: &Query) -> Result<(), Refusal> {
+    query.only(match path {
+        "/api/v1/flows" => &["key", "store"],
+        "/api/v1/cache" => &["details"],
+        "/api/v1/flows/open" => &["search", "limit"],
+        "/api/v1/history" => &["hours"],
+        "/api/v1/overview" => &["since"],
+        "/api/v1/latency" => &["buckets"],
+        _ => &[],
+    })
+}
+
+/// The path, if there is a page for it and it takes the method.
+pub fn known(parts: &Parts) -> Result<&str, Refusal> {
     let path = parts.uri.path();
     let Some((_, methods)) = PATHS.iter().find(|(known, _)| *known == path) else {
         let known = PATHS.map(|(path, _)| path).join(", ");

@@ -61,7 +61,7 @@ impl Service {
 }
 
 /// A page in a browser on this host must not be able to ask by another name for it.
-fn check_host(headers: &HeaderMap) -> Result<(), Refusal> {
+pub(super) fn check_host(headers: &HeaderMap) -> Result<(), Refusal> {
     let Some(host) = headers.get(HOST) else { return Ok(()) };
     let text = host.to_str().unwrap_or_default();
     let name = match text.strip_prefix('[') {
