@@ -14,7 +14,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use super::flow_search::Search;
 use super::query::Query;
 use super::respond::{self, Refusal};
-use super::{FlowName, InvalidateOrder, history, page, server};
+use super::{FlowName, InvalidateOrder, history, page, server, service};
 use crate::names::Names;
 
 /// What became of a connection's octets.
