@@ -14,6 +14,7 @@ mod build;
 mod cache;
 mod command;
 mod dist;
+mod kernels;
 mod lab;
 mod setup;
 mod test;
@@ -58,6 +59,9 @@ enum Command {
         /// Far more packets in the tests that compare or count them: about a quarter of an hour more
         #[arg(long)]
         long: bool,
+        /// Instead: boot the oldest and the newest packaged kernel in qemu and test the meter there
+        #[arg(long, conflicts_with_all = ["filter", "long"])]
+        kernels: bool,
     },
 }
 
@@ -83,6 +87,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Dist { twice, package_version, .. } => {
             dist::run(twice, &package_version).map(|()| ExitCode::SUCCESS)
         }
-        Command::Test { filter, long } => test::run(filter.as_deref(), long),
+        Command::Test { kernels: true, .. } => kernels::run(),
+        Command::Test { filter, long, .. } => test::run(filter.as_deref(), long),
     }
 }

@@ -3,21 +3,18 @@
 use std::collections::HashMap;
 
 use aya::programs::links::FdLink;
-use aya::programs::tc::qdisc_add_clsact;
 use aya::programs::tc::{NlOptions, SchedClassifierLink, TcAttachOptions, TcAttachType};
 use aya::programs::{LinkOrder, ProgramError, SchedClassifier, XdpMode};
-use aya::util::KernelVersion;
 use flow_common::table::names;
 use rustix::io::Errno;
 use rustix::net::netdevice::name_to_index;
 use rustix::net::{AddressFamily, SocketType, socket};
 
+use super::clsact::Clsact;
 use super::features::strips_vlan_tags;
 use super::load::chain;
+use super::version::has_tcx;
 use super::{AttachError, AttachMode, Interface, Kernel, NEEDS_TO_LOAD, NetworkNamespace};
-
-/// TCX appeared in this kernel version; before, TC programs need a clsact qdisc.
-const TCX: KernelVersion = KernelVersion::new(6, 6, 0);
 
 /// The hook that meters an interface's incoming packets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,6 +59,8 @@ pub struct Links {
     pub ingress: IngressHook,
     descriptors: Vec<(u32, FdLink)>,
     filters: Vec<SchedClassifierLink>,
+    /// Behind the filters: it goes after them.
+    clsact: Option<Clsact>,
 }
 
 impl Links {
@@ -86,7 +85,8 @@ impl Links {
                     .into(),
             });
         }
-        let mut links = Self { ingress, descriptors: Vec::new(), filters: Vec::new() };
+        let mut links =
+            Self { ingress, descriptors: Vec::new(), filters: Vec::new(), clsact: None };
         match links.attach_ingress(kernel, plane, interface) {
             Err(error) if interface.mode == AttachMode::Auto && ingress != IngressHook::Tc => {
                 // A privilege that is missing here is missing there, which says so.
@@ -128,7 +128,7 @@ impl Links {
         }
         // Filters are removed by netlink, in their namespace; they go with a namespace
         // that has gone, and must not be looked for elsewhere.
-        let filters = std::sync::Mutex::new(Some(self.filters));
+        let filters = std::sync::Mutex::new(Some((self.filters, self.clsact)));
         let detached = namespace.run(|| {
             drop(filters.lock().map(|mut filters| filters.take()));
             Ok(())
@@ -175,8 +175,7 @@ impl Links {
             // First: what other programs drop or send elsewhere has been seen.
             TcAttachOptions::TcxOrder(LinkOrder::first())
         } else {
-            // It fails when it is there already, which is as good.
-            let _ = qdisc_add_clsact(&interface.name);
+            self.clsact = self.clsact.take().or_else(|| Clsact::make(interface));
             TcAttachOptions::Netlink(NlOptions::default())
         };
         let program = kernel.classifier_of(plane, name)?;
@@ -230,11 +229,6 @@ pub fn ifindexes() -> Option<HashMap<u32, u32>> {
 fn ifindex_of(name: &str) -> Option<u32> {
     let socket = socket(AddressFamily::UNIX, SocketType::DGRAM, None).ok()?;
     name_to_index(socket, name).ok()
-}
-
-/// True if the kernel detaches TC programs when their descriptors are closed.
-pub fn has_tcx() -> bool {
-    KernelVersion::current().is_ok_and(|version| version >= TCX)
 }
 
 /// Two agents at one interface would store each packet twice. XDP has room for

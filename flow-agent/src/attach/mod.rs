@@ -5,6 +5,7 @@
 //! `Selection -> Watcher -> Scan -> Hooks -> Links`, again whenever interfaces change.
 
 mod attacher;
+mod clsact;
 mod expedite;
 mod features;
 mod hooks;
@@ -23,13 +24,14 @@ mod spec;
 mod stale;
 mod survey;
 mod table_size;
+mod version;
 mod watch;
 
 pub use attacher::Attacher;
 pub use features::{Channels, VLAN_FEATURES, XdpFeatures};
 pub use hooks::Hooks;
 pub use interface::{Interface, Place};
-pub use link::{IngressHook, has_tcx};
+pub use link::IngressHook;
 pub use link_state::link_states;
 pub use load::Kernel;
 pub use metered::{MeteredBook, MeteredInterface, MeteredList, RefusedInterface};
@@ -41,6 +43,7 @@ pub use spec::{InterfaceSpec, NamespaceSpec, Selection};
 pub use stale::end_counting;
 pub use survey::{Attached, Counters, Survey, holders, link_counters};
 pub use table_size::TableSize;
+pub use version::{OLDEST, TCX, has_tcx};
 pub use watch::{Watch, Watcher};
 
 use crate::Exit;
@@ -107,6 +110,9 @@ pub enum AttachError {
     /// The kernel refused a program; its verifier says why.
     #[error("the kernel's verifier refused program {program} ({source}); its log:\n{log}")]
     Verifier { program: String, source: std::io::Error, log: String },
+    /// The programs were never tried on so old a kernel.
+    #[error("this is Linux {release}; Linux 6.1 is the oldest that flow-agent runs on")]
+    OldKernel { release: String },
     /// The kernel cannot load the programs or create the maps.
     #[error(
         "the kernel side cannot be loaded: {problem}; Linux 6.1 or later with BTF and BPF JIT is needed"
@@ -160,7 +166,10 @@ impl AttachError {
             | Self::TableMemory { .. }
             | Self::TooMany { .. } => Exit::Usage,
             Self::Several { first, .. } => first.exit(),
-            Self::Permission { .. } | Self::Verifier { .. } | Self::Load { .. } => Exit::Privilege,
+            Self::Permission { .. }
+            | Self::Verifier { .. }
+            | Self::OldKernel { .. }
+            | Self::Load { .. } => Exit::Privilege,
             Self::Attach { .. }
             | Self::AlreadyMetered { .. }
             | Self::Pin { .. }

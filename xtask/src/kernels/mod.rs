@@ -1,0 +1,102 @@
+//! `cargo xtask test --kernels`: the oldest and the newest kernel that Debian packages, booted in
+//! qemu without KVM, each with the real agent and the tests of the kernel side.
+//!
+//! Enters: the packages that apt knows, the agent and test programs of this workspace. Leaves: a
+//! table on standard output and the console of each kernel in `target/kernels`. It must hold that
+//! nothing is installed on this machine but what `setup` names: kernels are unpacked, not installed.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+
+use crate::setup::{self, For, Tools};
+use crate::{build, cache, command};
+
+mod initramfs;
+mod machine;
+mod package;
+
+use machine::{Machine, Outcome};
+use package::Package;
+
+/// What runs in each kernel, in this order: each builds on the ones before.
+const PROGRAMS: [(&str, &str); 4] = [
+    ("lab", "the wire and its independent count"),
+    ("kernel", "programs load, each hook meters, drains under load lose nothing"),
+    ("drain", "native XDP and TC, flow by flow, under traffic"),
+    ("any_kernel", "the real agent: exact, and nothing left behind"),
+];
+
+/// Boots each kernel and runs the programs in it.
+pub fn run() -> Result<ExitCode> {
+    if !command::is_root() {
+        bail!("the tests need root: `sudo -E env PATH=\"$PATH\" cargo xtask test --kernels`");
+    }
+    let tools = setup::run(For::Kernels)?;
+    let programs = programs(&tools)?;
+    let packages = Package::oldest_and_newest()?;
+    let cache = cache::dir()?.join("kernels");
+    let logs = build::target_dir().join("kernels");
+    fs::create_dir_all(&logs).with_context(|| format!("cannot create {}", logs.display()))?;
+    let (mut lines, mut good) = (Vec::new(), true);
+    for package in packages {
+        let kernel = package.unpack(&cache)?;
+        println!("booting {} in qemu, without KVM", kernel.release);
+        let image = logs.join("initramfs");
+        initramfs::write(&image, &kernel, &programs)?;
+        let begin = Instant::now();
+        let log = logs.join(format!("{}.log", kernel.release));
+        let outcomes = Machine { kernel: &kernel.image, initramfs: &image, log: &log }.run()?;
+        let _ = fs::remove_file(&image);
+        let took = begin.elapsed();
+        println!("{}: {:.0} s, console in {}", kernel.release, took.as_secs_f64(), log.display());
+        for (program, about) in PROGRAMS {
+            let outcome = outcomes.iter().find(|outcome| outcome.program == program);
+            good &= outcome.is_some_and(Outcome::is_good);
+            lines.push(line(&kernel.release, program, about, outcome));
+        }
+    }
+    println!("\n{:<28} {:<11} {:<26} {:>7}  what", "kernel", "ran", "result", "time");
+    for line in lines {
+        println!("{line}");
+    }
+    Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn line(release: &str, program: &str, about: &str, outcome: Option<&Outcome>) -> String {
+    let (result, took) = match outcome {
+        None => ("FAILED, did not run".to_owned(), Duration::ZERO),
+        Some(outcome) => (outcome.to_string(), outcome.took),
+    };
+    format!("{release:<28} {program:<11} {result:<26} {:>5.0} s  {about}", took.as_secs_f64())
+}
+
+/// Builds the agent and the test programs; each with the name that it gets in the machine.
+fn programs(tools: &Tools) -> Result<Vec<(String, PathBuf)>> {
+    let mut cargo = command::cargo();
+    // The features of common crates are those of the whole workspace's tests.
+    cargo.args(["build", "--workspace", "--exclude", "flow-ebpf", "--bins"]);
+    command::run(tools.apply(&mut cargo))?;
+    let mut cargo = command::cargo();
+    cargo.args(["test", "--package", "flow-tests", "--no-run", "--message-format=json"]);
+    cargo.args(PROGRAMS.iter().flat_map(|(program, _)| ["--test", program]));
+    let messages = command::quiet(tools.apply(&mut cargo))?;
+    let mut programs =
+        vec![("flow-agent".to_owned(), build::target_dir().join("debug/flow-agent"))];
+    for message in messages.lines() {
+        let message: serde_json::Value = serde_json::from_str(message)?;
+        let name = message["target"]["name"].as_str();
+        if let (Some(name), Some(path)) = (name, message["executable"].as_str())
+            && PROGRAMS.iter().any(|(program, _)| *program == name)
+        {
+            programs.push((name.to_owned(), PathBuf::from(path)));
+        }
+    }
+    if programs.len() != PROGRAMS.len() + 1 {
+        bail!("cargo built {programs:?}, not all of {PROGRAMS:?}");
+    }
+    Ok(programs)
+}
