@@ -9,8 +9,8 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use crate::Error;
 use crate::analytics::{Learned, NeighbourWatch};
 use crate::attach::{
-    AttachError, Attacher, Hooks, Interface, Kernel, Missing, Numbers, PinFolder, Scan, TableSize,
-    Watcher, has_tcx,
+    AttachError, Attacher, Handover, Hooks, Interface, Kernel, Missing, Numbers, PinFolder,
+    Predecessor, Scan, TableSize, Watcher, has_tcx,
 };
 use crate::cache::Memory;
 use crate::clock::wall_clock;
@@ -48,6 +48,15 @@ use recovery::Recovery;
 /// How long a stopping agent waits for the disk of its state file.
 const STATE_PATIENCE: Duration = Duration::from_secs(5);
 
+/// How an agent begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// Where nobody meters.
+    Alone,
+    /// Agents that run hand their hooks over, if there are any.
+    TakeOver,
+}
+
 /// Meters until told to stop; then everything that was metered is in the store,
 /// or the error says how much is not. `shutdown` is asked for once the programs
 /// are loaded, which must not be interrupted, and before anything is attached.
@@ -57,11 +66,19 @@ const STATE_PATIENCE: Duration = Duration::from_secs(5);
 /// not take everything at the end.
 pub fn run(
     source: Source,
+    start: Start,
     shutdown: impl FnOnce() -> std::io::Result<Requests> + Send,
 ) -> Result<(), Error> {
     let (watch, loaded) = begin(&source)?;
     let config = &loaded.config;
-    let status = open_status(config)?;
+    // Dropped at last: then a successor opens what this agent had open.
+    let _lock;
+    let predecessors = match start {
+        Start::TakeOver => Predecessor::all(config.pin_dir.as_deref())?,
+        Start::Alone => Vec::new(),
+    };
+    // Of an agent that runs it may have the address.
+    let early = predecessors.is_empty().then(|| open_status(config)).transpose()?;
     let privileges = privileges(config);
     let mut watcher = Watcher::new(config.selection.clone())?;
     let interfaces = first_look(&mut watcher)?;
@@ -80,9 +97,23 @@ pub fn run(
     let kernel_log = KernelLog::new(&mut kernel);
 
     let own = OwnConnections::new(drain::own_connections(&mut kernel)?);
+    let most = (size.interfaces - 1) as u16; // number 0 is for packets of unknown interfaces
+    let mut hooks = Hooks::new(kernel, Numbers::new(most, cool_down(config), names.clone()));
+    let relieved = !predecessors.is_empty();
+    if relieved {
+        // What is counted until the store is open meets all rules but that for the connections to it.
+        drain.install_rules(config.rules.clone())?;
+        pins.iter_mut().for_each(PinFolder::keep);
+        Predecessor::relieve(predecessors, &mut hooks, interfaces.clone())?;
+    }
+    let status = early.map_or_else(|| open_status(config), Ok)?;
     let store = privileges.without(|| open_store(config, own)?.kept_running())?;
     let reloader = privileges.without(|| reload(source, watch, &loaded, &store, &requests))?;
-    drain.install_rules(reloader.rules())?;
+    if relieved {
+        drain.set_rules(reloader.rules());
+    } else {
+        drain.install_rules(reloader.rules())?;
+    }
     let rules = RulesBook::new(reloader.rules());
     let vitals = Arc::new(Vitals::new(wall_clock(), config.drain_interval));
     vitals.set_clock(drain.clock(wall_clock)?);
@@ -91,14 +122,12 @@ pub fn run(
     let pipeline =
         privileges.without(|| Pipeline::start(config, shards, seed, &names, enricher, &store))?;
     let keeper = privileges.without(|| warm_start(config, &pipeline, &enrichment))?;
-    let most = (size.interfaces - 1) as u16; // number 0 is for packets of unknown interfaces
-    let mut numbers = Numbers::new(most, cool_down(config), names.clone());
     let mut intake = pipeline.cache.intake(drain.partition(shards));
     Recovery {
         interfaces: &interfaces,
         drain: &mut drain,
         intake: &mut intake,
-        numbers: &mut numbers,
+        numbers: hooks.numbers(),
         ledger: &pipeline.ledger,
     }
     .run(config.pin_dir.as_deref());
@@ -120,7 +149,6 @@ pub fn run(
         manager: Manager::new(sd_notify::watchdog_enabled()),
         rules: rules.clone(),
     };
-    let hooks = Hooks::new(kernel, numbers);
     let observed = Observed {
         config,
         status,
@@ -135,7 +163,8 @@ pub fn run(
         privileges,
     };
     let observers = privileges.without(|| observed.start(&meter, &pipeline))?;
-    let attacher = Attacher::start(hooks, interfaces, watcher, privileges);
+    let handover = Handover::new(pins.as_ref());
+    let attacher = Attacher::start(hooks, interfaces, watcher, privileges, handover);
     let mut attacher = attacher.map_err(Error::thread)?;
     privileges.give_up(); // the thread that attaches has its own
     pins.iter_mut().for_each(PinFolder::keep);
@@ -145,10 +174,12 @@ pub fn run(
     pipeline.begin_stopping();
     // Two passes, one for each generation: nothing fills them any more.
     let drained = meter.pass(&pipeline.cache).and_then(|()| meter.pass(&pipeline.cache));
-    if drained.is_ok()
-        && let Some(Err(error)) = pins.map(PinFolder::remove)
-    {
-        tracing::warn!("{error}");
+    if drained.is_ok() {
+        _lock = pins.map(PinFolder::remove).transpose().inspect_err(|error| {
+            tracing::warn!("{error}");
+        });
+    } else {
+        _lock = Ok(None);
     }
     if let Some(keeper) = &keeper {
         keeper.save(STATE_PATIENCE); // while the cache still knows what is open

@@ -21,6 +21,7 @@ pub mod mmdb;
 pub mod packets;
 pub mod pairs;
 pub mod peak;
+pub mod pins;
 pub mod process;
 pub mod proxy;
 pub mod python;

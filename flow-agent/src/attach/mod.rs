@@ -8,6 +8,7 @@ mod attacher;
 mod clsact;
 mod expedite;
 mod features;
+mod handover;
 mod hooks;
 mod interface;
 mod link;
@@ -18,6 +19,7 @@ mod namespace;
 mod netlink;
 mod numbers;
 mod pins;
+mod predecessor;
 mod scan;
 mod shared_maps;
 mod spec;
@@ -29,6 +31,7 @@ mod watch;
 
 pub use attacher::Attacher;
 pub use features::{Channels, VLAN_FEATURES, XdpFeatures};
+pub use handover::Handover;
 pub use hooks::Hooks;
 pub use interface::{Interface, Place};
 pub use link::IngressHook;
@@ -38,6 +41,7 @@ pub use metered::{MeteredBook, MeteredInterface, MeteredList, RefusedInterface};
 pub use namespace::{NamespaceId, NetworkNamespace};
 pub use numbers::Numbers;
 pub use pins::PinFolder;
+pub use predecessor::Predecessor;
 pub use scan::{Missing, Scan, Scanner};
 pub use spec::{InterfaceSpec, NamespaceSpec, Selection};
 pub use stale::end_counting;
@@ -124,10 +128,13 @@ pub enum AttachError {
     /// Tables cannot be kept for the next agent.
     #[error("{path}: {problem}")]
     Pin { path: String, problem: String },
+    /// The agent that runs cannot be relieved; it goes on.
+    #[error("{folder}: the hooks of the agent that runs cannot be taken over: {problem}")]
+    TakeOver { folder: String, problem: String },
     /// Another agent meters there.
     #[error(
         "{interface} is metered by another flow-agent already ({hook}); \
-         stop that one, or leave this interface out"
+         stop that one, take over from it (run --take-over), or leave this interface out"
     )]
     AlreadyMetered { interface: String, hook: &'static str },
     /// An attach point refused the program.
@@ -173,6 +180,7 @@ impl AttachError {
             Self::Attach { .. }
             | Self::AlreadyMetered { .. }
             | Self::Pin { .. }
+            | Self::TakeOver { .. }
             | Self::Io { .. } => Exit::Failed,
         }
     }

@@ -77,8 +77,7 @@ fn line(release: &str, program: &str, about: &str, outcome: Option<&Outcome>) ->
 /// Builds the agent and the test programs; each with the name that it gets in the machine.
 fn programs(tools: &Tools) -> Result<Vec<(String, PathBuf)>> {
     let mut cargo = command::cargo();
-    // The features of common crates are those of the whole workspace's tests.
-    cargo.args(["build", "--workspace", "--exclude", "flow-ebpf", "--bins"]);
+    cargo.args(["build", "--package", "flow-agent"]);
     command::run(tools.apply(&mut cargo))?;
     let mut cargo = command::cargo();
     cargo.args(["test", "--package", "flow-tests", "--no-run", "--message-format=json"]);
