@@ -35,9 +35,13 @@ impl Upgrades {
     }
 
     fn arguments(&self) -> Result<Vec<String>> {
+        self.arguments_at(self.pins.path())
+    }
+
+    fn arguments_at(&self, pins: &str) -> Result<Vec<String>> {
         let spool = self.folder.path().join("spool");
         let spool = spool.to_str().context("a path in UTF-8")?;
-        let words = ["--take-over", "--pin-dir", self.pins.path(), "--spool-dir", spool];
+        let words = ["--take-over", "--pin-dir", pins, "--spool-dir", spool];
         let times = ["--drain-interval", "100", "--idle-timeout", "1"];
         Ok(words.iter().chain(&times).map(|word| (*word).to_owned()).collect())
     }
@@ -50,11 +54,18 @@ impl Upgrades {
     }
 
     /// The next version, which is refused: its exit code and what it says.
-    fn refused(&self, interfaces: &[&str], more: &[&str]) -> Result<(Option<i32>, String)> {
-        let mut command = Command::new(flow_agent());
-        command.args(["run", "--state-file", "", "--store", self.rig.store.url()]);
+    fn refused(&self, interfaces: &[&str], arguments: &[String]) -> Result<(Option<i32>, String)> {
+        // One that is not refused would meter for ever.
+        let mut command = Command::new("timeout");
+        command.arg("60").arg(flow_agent()).args([
+            "run",
+            "--state-file",
+            "",
+            "--store",
+            self.rig.store.url(),
+        ]);
         command.args(interfaces.iter().flat_map(|interface| ["--interface", interface]));
-        let output = command.args(self.arguments()?).args(more).output()?;
+        let output = command.args(arguments).output()?;
         Ok((output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned()))
     }
 
@@ -141,18 +152,20 @@ fn a_new_version_that_is_refused_leaves_the_old_one_metering() -> Result<()> {
     let old = rig.next()?;
     rig.exact(|| {
         let bad = rig.folder.path().join("bad.toml");
-        std::fs::write(&bad, "drain_interval_ms = \"often\"\n")?;
-        let bad = ["--config", bad.to_str().context("a path in UTF-8")?];
+        std::fs::write(&bad, "[run]\ndrain_every = 3\n")?;
+        let bad = ["--config", bad.to_str().context("a path in UTF-8")?].map(str::to_owned);
+        let arguments = rig.arguments()?;
         let specs = [left.spec(ATTACH.0), right.spec(ATTACH.1)];
         let good = [specs[0].as_str(), specs[1].as_str()];
-        let (code, said) = rig.refused(&good, &bad)?;
-        ensure!(code == Some(2) && said.contains("drain_interval_ms"), "{code:?} {said}");
-        let (code, said) = rig.refused(&[good[0], &left.spec("tc").replace("veth", "eth")], &[])?;
+        let (code, said) = rig.refused(&good, &[&arguments[..], &bad].concat())?;
+        ensure!(code == Some(2) && said.contains("drain_every"), "{code:?} {said}");
+        let (code, said) =
+            rig.refused(&[good[0], &left.spec("tc").replace("veth", "eth")], &arguments)?;
         ensure!(code == Some(2) && said.contains("there is no interface"), "{code:?} {said}");
         ensure!(!old.log().contains("takes over"), "it was not even asked: {}", old.log());
 
         // The left end is taken over by then, and given back.
-        let (code, said) = rig.refused(&[good[0], &right.spec("tc")], &[])?;
+        let (code, said) = rig.refused(&[good[0], &right.spec("tc")], &arguments)?;
         ensure!(
             code == Some(1) && said.contains("to be relieved meters it by native XDP"),
             "{said}"
@@ -186,7 +199,7 @@ fn an_agent_at_other_interfaces_is_left_alone() -> Result<()> {
     second.stop()?;
     rig::exact(&rig.rig.lab, rig.rig.store.url(), &counts)?;
 
-    let (code, said) = rig.refused(&[&left.spec("tc")], &["--pin-dir", ""])?;
+    let (code, said) = rig.refused(&[&left.spec("tc")], &rig.arguments_at("")?)?;
     ensure!(code == Some(1) && said.contains("pin_dir"), "{code:?} {said}");
     Ok(())
 }

@@ -11,7 +11,6 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
-use super::PROGRAMS;
 use super::package::Kernel;
 use crate::command;
 
@@ -19,7 +18,7 @@ use crate::command;
 const INIT: &str = include_str!("init.sh");
 
 /// Programs of this machine that the tests call.
-const HOST: [&str; 3] = ["ip", "tc", "busybox"];
+const HOST: [&str; 4] = ["ip", "tc", "setpriv", "busybox"];
 
 /// Writes the archive to `image`.
 pub fn write(image: &Path, kernel: &Kernel, programs: &[(String, PathBuf)]) -> Result<()> {
@@ -53,7 +52,8 @@ pub fn write(image: &Path, kernel: &Kernel, programs: &[(String, PathBuf)]) -> R
         let module = module?;
         copy(&module.path(), &root.join("modules").join(module.file_name()))?;
     }
-    let names: Vec<&str> = PROGRAMS.iter().map(|(name, _)| *name).collect();
+    let names = programs.iter().map(|(name, _)| name.as_str()).filter(|name| *name != "flow-agent");
+    let names: Vec<&str> = names.collect();
     let init = root.join("init");
     fs::write(&init, INIT.replace("@PROGRAMS@", &names.join(" ")))?;
     fs::set_permissions(&init, fs::Permissions::from_mode(0o755))?;

@@ -22,21 +22,26 @@ mod package;
 use machine::{Machine, Outcome};
 use package::Package;
 
-/// What runs in each kernel, in this order: each builds on the ones before.
-const PROGRAMS: [(&str, &str); 4] = [
-    ("lab", "the wire and its independent count"),
+/// What can run in each kernel, in this order: each builds on the ones before.
+const PROGRAMS: [(&str, &str); 3] = [
     ("kernel", "programs load, each hook meters, drains under load lose nothing"),
     ("drain", "native XDP and TC, flow by flow, under traffic"),
     ("any_kernel", "the real agent: exact, and nothing left behind"),
 ];
 
 /// Boots each kernel and runs the programs in it.
-pub fn run() -> Result<ExitCode> {
+pub fn run(filter: Option<&str>) -> Result<ExitCode> {
     if !command::is_root() {
         bail!("the tests need root: `sudo -E env PATH=\"$PATH\" cargo xtask test --kernels`");
     }
     let tools = setup::run(For::Kernels)?;
-    let programs = programs(&tools)?;
+    let filter = filter.unwrap_or_default();
+    let chosen: Vec<_> = PROGRAMS.iter().filter(|(name, _)| name.contains(filter)).collect();
+    if chosen.is_empty() {
+        bail!("no test program for kernels has '{filter}' in its name: {PROGRAMS:?}");
+    }
+    let names: Vec<&str> = chosen.iter().map(|(name, _)| *name).collect();
+    let programs = programs(&tools, &names)?;
     let packages = Package::oldest_and_newest()?;
     let cache = cache::dir()?.join("kernels");
     let logs = build::target_dir().join("kernels");
@@ -53,8 +58,8 @@ pub fn run() -> Result<ExitCode> {
         let _ = fs::remove_file(&image);
         let took = begin.elapsed();
         println!("{}: {:.0} s, console in {}", kernel.release, took.as_secs_f64(), log.display());
-        for (program, about) in PROGRAMS {
-            let outcome = outcomes.iter().find(|outcome| outcome.program == program);
+        for (program, about) in &chosen {
+            let outcome = outcomes.iter().find(|outcome| outcome.program == *program);
             good &= outcome.is_some_and(Outcome::is_good);
             lines.push(line(&kernel.release, program, about, outcome));
         }
@@ -75,13 +80,13 @@ fn line(release: &str, program: &str, about: &str, outcome: Option<&Outcome>) ->
 }
 
 /// Builds the agent and the test programs; each with the name that it gets in the machine.
-fn programs(tools: &Tools) -> Result<Vec<(String, PathBuf)>> {
+fn programs(tools: &Tools, names: &[&str]) -> Result<Vec<(String, PathBuf)>> {
     let mut cargo = command::cargo();
     cargo.args(["build", "--package", "flow-agent"]);
     command::run(tools.apply(&mut cargo))?;
     let mut cargo = command::cargo();
     cargo.args(["test", "--package", "flow-tests", "--no-run", "--message-format=json"]);
-    cargo.args(PROGRAMS.iter().flat_map(|(program, _)| ["--test", program]));
+    cargo.args(names.iter().flat_map(|name| ["--test", name]));
     let messages = command::quiet(tools.apply(&mut cargo))?;
     let mut programs =
         vec![("flow-agent".to_owned(), build::target_dir().join("debug/flow-agent"))];
@@ -89,13 +94,13 @@ fn programs(tools: &Tools) -> Result<Vec<(String, PathBuf)>> {
         let message: serde_json::Value = serde_json::from_str(message)?;
         let name = message["target"]["name"].as_str();
         if let (Some(name), Some(path)) = (name, message["executable"].as_str())
-            && PROGRAMS.iter().any(|(program, _)| *program == name)
+            && names.contains(&name)
         {
             programs.push((name.to_owned(), PathBuf::from(path)));
         }
     }
-    if programs.len() != PROGRAMS.len() + 1 {
-        bail!("cargo built {programs:?}, not all of {PROGRAMS:?}");
+    if programs.len() != names.len() + 1 {
+        bail!("cargo built {programs:?}, not all of {names:?}");
     }
     Ok(programs)
 }
