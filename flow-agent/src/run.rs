@@ -1,5 +1,6 @@
 //! The live agent: every stage, from the hooks to the store, until it is told to stop.
 
+use std::fs::File;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -9,14 +10,15 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use crate::Error;
 use crate::analytics::{Learned, NeighbourWatch};
 use crate::attach::{
-    AttachError, Attacher, Handover, Hooks, Interface, Kernel, Missing, Numbers, PinFolder,
-    Predecessor, Scan, TableSize, Watcher, has_tcx,
+    AttachError, Attacher, EstateMap, Handover, Hooks, Interface, Kernel, Missing, Numbers,
+    PinFolder, Predecessor, Scan, TableSize, Watcher, has_tcx,
 };
-use crate::cache::Memory;
+use crate::cache::Memory as Remembered;
 use crate::clock::wall_clock;
 use crate::config::{Config, ConfigError, Loaded, Source};
 use crate::drain::{self, Drain, Look, Partition};
 use crate::enrich::Enrichment;
+use crate::estate::Memory;
 use crate::filter::OwnConnections;
 use crate::host::online_cpus;
 use crate::logging;
@@ -29,7 +31,9 @@ use crate::status::{Access, Bound, RulesBook, Vitals};
 use crate::target::{Opening, Store};
 
 mod books;
+mod kept;
 mod kernel_log;
+mod legacy;
 mod manager;
 mod meter_loop;
 mod observers;
@@ -38,7 +42,9 @@ mod recovery;
 
 pub(crate) use meter_loop::{LOOK, nearly_full};
 
+use kept::Kept;
 use kernel_log::KernelLog;
+use legacy::Legacy;
 use manager::Manager;
 use meter_loop::MeterLoop;
 use observers::Observed;
@@ -107,6 +113,8 @@ pub fn run(
         Predecessor::relieve(predecessors, &mut hooks, interfaces.clone())?;
     }
     let status = early.map_or_else(|| open_status(config), Ok)?;
+    // One that was relieved may have been killed before its end.
+    let (folders, kept) = look_back(config, pins.as_ref());
     let store = privileges.without(|| open_store(config, own)?.kept_running())?;
     let reloader = privileges.without(|| reload(source, watch, &loaded, &store, &requests))?;
     if relieved {
@@ -119,8 +127,9 @@ pub fn run(
     vitals.set_clock(drain.clock(wall_clock)?);
     let enricher = enrichment.enricher.take();
     let shards = Partition::even_parts(size, config.shards);
-    let pipeline =
-        privileges.without(|| Pipeline::start(config, shards, seed, &names, enricher, &store))?;
+    let pipeline = privileges
+        .without(|| Pipeline::start(config, shards, seed, &names, enricher, &store, kept))?;
+    folders.iter().try_for_each(PinFolder::forget_estate)?;
     let keeper = privileges.without(|| warm_start(config, &pipeline, &enrichment))?;
     let mut intake = pipeline.cache.intake(drain.partition(shards));
     Recovery {
@@ -130,7 +139,7 @@ pub fn run(
         numbers: hooks.numbers(),
         ledger: &pipeline.ledger,
     }
-    .run(config.pin_dir.as_deref());
+    .run(folders);
     let neighbours = privileges.without(|| watch_neighbours(config, &pipeline))?;
     let mut meter = MeterLoop {
         names,
@@ -174,13 +183,6 @@ pub fn run(
     pipeline.begin_stopping();
     // Two passes, one for each generation: nothing fills them any more.
     let drained = meter.pass(&pipeline.cache).and_then(|()| meter.pass(&pipeline.cache));
-    if drained.is_ok() {
-        _lock = pins.map(PinFolder::remove).transpose().inspect_err(|error| {
-            tracing::warn!("{error}");
-        });
-    } else {
-        _lock = Ok(None);
-    }
     if let Some(keeper) = &keeper {
         keeper.save(STATE_PATIENCE); // while the cache still knows what is open
     }
@@ -189,6 +191,12 @@ pub fn run(
     drop(intake); // the cache ends when nothing can come in any more
     let outcome = pipeline.finish(|| save_last(keeper));
     let stored = books::report(&ledger, outcome);
+    if drained.is_ok() {
+        // Not before the last books are in the spool: the next agent would need them.
+        _lock = unpin(pins);
+    } else {
+        _lock = None;
+    }
     drop(status);
     let closed = store.close();
     metered.and(detached).and(drained).and(stored).and(closed)
@@ -252,7 +260,7 @@ fn warm_start(
     /// flows.
     const PATIENCE: Duration = Duration::from_secs(1);
     let control = pipeline.cache.control();
-    let memory = Memory::new(enrichment.known_ports.clone());
+    let memory = Remembered::new(enrichment.known_ports.clone());
     if let Err(error) = control.remember(&memory, PATIENCE) {
         tracing::debug!("{error}");
     }
@@ -286,6 +294,29 @@ fn pin(config: &Config, kernel: &Kernel) -> Option<PinFolder> {
             tracing::warn!(
                 "{error}; if this agent is killed, the packets of its last interval are lost"
             );
+            None
+        }
+    }
+}
+
+/// Nothing is left for the next agent, but the lock that tells a successor of the end.
+fn unpin(pins: Option<PinFolder>) -> Option<File> {
+    let removed = pins.map(PinFolder::remove).transpose();
+    removed.inspect_err(|error| tracing::warn!("{error}")).ok().flatten()
+}
+
+/// What agents that were killed left: folders of tables, and what the books begin with.
+fn look_back(config: &Config, pins: Option<&PinFolder>) -> (Vec<PinFolder>, Kept) {
+    let Legacy { folders, remains } = Legacy::find(config);
+    (folders, Kept { memory: pins.and_then(estate), remains })
+}
+
+/// Where this agent's books outlive it.
+fn estate(pins: &PinFolder) -> Option<Box<dyn Memory>> {
+    match EstateMap::create(pins) {
+        Ok(map) => Some(Box::new(map)),
+        Err(error) => {
+            tracing::warn!("{error}; if this agent is killed, what it holds is lost uncounted");
             None
         }
     }

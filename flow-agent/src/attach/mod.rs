@@ -6,6 +6,7 @@
 
 mod attacher;
 mod clsact;
+mod estate_map;
 mod expedite;
 mod features;
 mod handover;
@@ -30,6 +31,7 @@ mod version;
 mod watch;
 
 pub use attacher::Attacher;
+pub use estate_map::EstateMap;
 pub use features::{Channels, VLAN_FEATURES, XdpFeatures};
 pub use handover::Handover;
 pub use hooks::Hooks;
