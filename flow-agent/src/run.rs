@@ -70,6 +70,7 @@ pub enum Start {
 /// # Errors
 /// Something is missing at start (nothing is left attached), or the store did
 /// not take everything at the end.
+#[allow(clippy::too_many_lines, reason = "all stages, in the order of their start and their end")]
 pub fn run(
     source: Source,
     start: Start,

@@ -63,7 +63,9 @@ impl Package {
         fs::create_dir_all(work.join("modules"))?;
         command::quiet(Command::new("apt-get").args(["download", &self.name]).current_dir(&work))
             .with_context(|| format!("apt-get cannot download {}", self.name))?;
-        let package = find(&work, |name| name.ends_with(".deb"))?.context("no package came")?;
+        let package =
+            find(&work, |name| Path::new(name).extension().is_some_and(|it| it == "deb"))?
+                .context("no package came")?;
         let tree = work.join("tree");
         command::quiet(Command::new("dpkg-deb").arg("--extract").arg(&package).arg(&tree))?;
         let image = find(&tree.join("boot"), |name| name.starts_with("vmlinuz"))?;
