@@ -1,5 +1,5 @@
 //! `cargo xtask test --kernels`: the oldest and the newest kernel that Debian packages, booted in
-//! qemu without KVM, each with the real agent and the tests of the kernel side.
+//! qemu without KVM, each with the tests of the kernel side.
 //!
 //! Enters: the packages that apt knows, the agent and test programs of this workspace. Leaves: a
 //! table on standard output and the console of each kernel in `target/kernels`. It must hold that
@@ -23,10 +23,9 @@ use machine::{Machine, Outcome};
 use package::Package;
 
 /// What can run in each kernel, in this order: each builds on the ones before.
-const PROGRAMS: [(&str, &str); 3] = [
+const PROGRAMS: [(&str, &str); 2] = [
     ("kernel", "programs load, each hook meters, drains under load lose nothing"),
     ("drain", "native XDP and TC, flow by flow, under traffic"),
-    ("any_kernel", "the real agent: exact, and nothing left behind"),
 ];
 
 /// Boots each kernel and runs the programs in it.
