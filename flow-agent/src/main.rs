@@ -92,7 +92,9 @@ fn run(command: Command) -> Result<(), Error> {
 
 #[cfg(feature = "live")]
 fn live(args: cli::RunArgs) -> Result<(), Error> {
-    flow_agent::run::run(args.source(), flow_agent::shutdown::on_signals)
+    use flow_agent::run::Start;
+    let start = if args.take_over { Start::TakeOver } else { Start::Alone };
+    flow_agent::run::run(args.source(), start, flow_agent::shutdown::on_signals)
 }
 
 fn replay(args: ReplayArgs) -> Result<(), Error> {

@@ -24,6 +24,7 @@ pub mod mmdb;
 pub mod packets;
 pub mod pairs;
 pub mod peak;
+pub mod pins;
 pub mod process;
 pub mod proxy;
 pub mod python;

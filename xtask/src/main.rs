@@ -16,6 +16,7 @@ mod command;
 mod deny;
 mod dist;
 mod fuzz;
+mod kernels;
 mod lab;
 mod setup;
 mod test;
@@ -62,6 +63,10 @@ enum Command {
         /// Far more packets in the tests that compare or count them: about a quarter of an hour more
         #[arg(long)]
         long: bool,
+        /// Instead: boot the oldest and the newest packaged kernel in qemu and test the meter there; the
+        /// filter picks test programs
+        #[arg(long, conflicts_with = "long")]
+        kernels: bool,
     },
 }
 
@@ -91,6 +96,7 @@ fn run(command: Command) -> Result<ExitCode> {
             dist::run(twice, &package_version).map(|()| ExitCode::SUCCESS)
         }
         Command::Fuzz(options) => fuzz::run(&options),
-        Command::Test { filter, long } => test::run(filter.as_deref(), long),
+        Command::Test { filter, kernels: true, .. } => kernels::run(filter.as_deref()),
+        Command::Test { filter, long, .. } => test::run(filter.as_deref(), long),
     }
 }
