@@ -74,7 +74,10 @@ impl Upgrades {
     fn exact(&self, changes: impl FnOnce() -> Result<Agent>) -> Result<()> {
         let mut last = None;
         let counts = rig::tally(&self.rig.lab, |lab| {
-            let sent = busy(lab, || Ok(last = Some(changes()?)))?;
+            let sent = busy(lab, || {
+                last = Some(changes()?);
+                Ok(())
+            })?;
             lab.wait_quiet()?;
             Ok(sent)
         })?;
