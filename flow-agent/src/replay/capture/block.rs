@@ -1,0 +1,46 @@
+//! Packets that follow each other, in the memory that they were read into: what one thread reads
+//! and another one parses.
+
+use super::Packet;
+use super::link::LinkType;
+
+/// Some of a capture's packets; its memory is used again.
+#[derive(Debug, Default)]
+pub struct Block {
+    pub(super) buffer: Vec<u8>,
+    pub(super) places: Vec<Place>,
+    /// What the packets of each interface begin with.
+    pub(super) links: Vec<LinkType>,
+}
+
+/// Where a packet is in the buffer, and what the capture says of it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Place {
+    pub(super) time_ns: u64,
+    pub(super) at: u32,
+    pub(super) octets: u32,
+    pub(super) wire_octets: u32,
+    pub(super) interface: u32,
+}
+
+impl Block {
+    /// The packets, in the order of the capture.
+    #[inline]
+    pub fn packets(&self) -> impl ExactSizeIterator<Item = Packet<'_>> {
+        self.places.iter().map(|place| {
+            let at = place.at as usize;
+            Packet {
+                time_ns: place.time_ns,
+                interface: place.interface,
+                link: self.links[place.interface as usize],
+                wire_octets: place.wire_octets,
+                data: &self.buffer[at..at + place.octets as usize],
+            }
+        })
+    }
+
+    /// Forgets the packets from this position on.
+    pub fn truncate(&mut self, packets: usize) {
+        self.places.truncate(packets);
+    }
+}
