@@ -1,5 +1,5 @@
 //! The project's own commands: `cargo xtask setup | build | demo | test | dist |
-//! bench-throughput | capture`.
+//! bench-throughput | bench-replay | capture`.
 //!
 //! All of them begin with `setup`, so each works on a fresh
 //! machine. Nothing here needs an answer.
@@ -17,6 +17,7 @@ mod capture;
 mod command;
 mod dist;
 mod lab;
+mod readers;
 mod setup;
 mod test;
 
@@ -38,6 +39,8 @@ enum Command {
     Demo,
     /// Set up, build, and measure TCP throughput with and without the agent (root)
     BenchThroughput,
+    /// Set up, build, and measure the replay of a capture beside other programs that read it
+    BenchReplay(readers::Arguments),
     /// Set up, and make a capture to measure readers with, e.g. --packets 5000000 --output FILE
     Capture {
         /// Arguments of `flow-capture`; --help lists them
@@ -85,6 +88,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Build => build::run(setup::For::Build).map(|_| ExitCode::SUCCESS),
         Command::Demo => lab::demo(),
         Command::BenchThroughput => lab::bench_throughput(),
+        Command::BenchReplay(arguments) => readers::run(&arguments),
         Command::Capture { arguments } => capture::run(&arguments),
         Command::Dist { binary: Some(binary), out: Some(out), package_version, .. } => {
             dist::package(&binary, &out, &package_version).map(|_| ExitCode::SUCCESS)

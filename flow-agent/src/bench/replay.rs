@@ -94,10 +94,8 @@ pub fn measure(
         let flow_set_s = started.elapsed().as_secs_f64();
         let ledger = Ledger::default();
         meter.post(&ledger);
-        let total = |wanted| {
-            let all = ledger.totals();
-            all.iter().find(|(entry, _)| *entry == wanted).map_or(0, |(_, count)| count.packets)
-        };
+        let totals = ledger.totals();
+        let total = |entry| totals.get(&entry).map_or(0, |count| count.packets);
         let in_records = records.iter().flatten().map(|record| record.total_packets()).sum::<u64>();
         if in_records != total(Entry::Drained) {
             return Err(failed(format!(

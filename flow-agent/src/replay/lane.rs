@@ -9,12 +9,15 @@ use flow_common::Tunnel;
 use super::metered::Metered;
 use super::parsed::Parsed;
 use super::sequences::Sequences;
-use crate::cache::{Chunk, Shard, low_key};
+use crate::cache::{Chunk, Shard, low_key, prefetch};
 use crate::delta::Delta;
 use crate::record::FlowRecord;
 
 /// Packets between the fetch of what tells retransmissions and its use.
 const AHEAD: usize = 8;
+
+/// Packets between the fetch of a packet and that.
+const FURTHER_AHEAD: usize = 12;
 
 /// Some of the flows.
 pub struct Lane {
@@ -41,6 +44,10 @@ impl Lane {
             let mut expiries = parsed.expiries.iter().peekable();
             let packets = &parsed.lanes[number];
             for (at, packet) in packets.iter().enumerate() {
+                if let Some(next) = packets.get(at + AHEAD + FURTHER_AHEAD) {
+                    prefetch(&next.time_ns);
+                    prefetch(&next.hash);
+                }
                 if let Some(next) = packets.get(at + AHEAD) {
                     self.sequences.prefetch(next.hash);
                 }

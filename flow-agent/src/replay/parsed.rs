@@ -5,8 +5,11 @@
 
 use std::sync::Arc;
 
-use flow_common::parse::FragmentRole;
-use flow_common::{Count, FragmentKey, FragmentPorts, Link, NotMetered, Options, Tunnel, parse};
+use flow_common::frame::Captured;
+use flow_common::parse::{FragmentRole, read};
+use flow_common::{
+    Count, Direction, FragmentKey, FragmentPorts, Link, NotMetered, Options, Packet, Tunnel,
+};
 
 use super::capture::Block;
 use super::fragments::Fragments;
@@ -15,6 +18,9 @@ use crate::cache::{FlowHasher, low_key, of_low};
 
 /// Flows are expired each time the capture's clock has moved this far.
 const EXPIRY_STEP_NS: u64 = 100_000_000;
+
+/// Packets between the fetch of a frame and its parsing.
+const AHEAD: usize = 6;
 
 /// A block and what was found in it; its memory is used again.
 #[derive(Default)]
@@ -117,12 +123,15 @@ impl Parsed {
         counts.clear();
         let numbers = interfaces.iter().map(|(number, _)| usize::from(*number)).max();
         counts.resize(numbers.unwrap_or_default(), Counts::default());
-        for packet in block.packets() {
+        let mut parsed = Packet::default();
+        for (at, packet) in block.packets().enumerate() {
+            block.prefetch(at + AHEAD);
             let (number, link) = interfaces[packet.interface as usize];
             let counts = &mut counts[usize::from(number) - 1];
-            match parse(packet.data, link, packet.wire_octets, None, parser.options) {
-                Ok(mut parsed) => {
-                    parsed.key.interface = number;
+            let frame = Captured { octets: packet.data, wire_octets: packet.wire_octets };
+            match read(&frame, link, None, parser.options, &mut parsed) {
+                Ok(()) => {
+                    parsed.key.observe(number, Direction::Unknown as u8);
                     let octets = u64::from(parsed.octets);
                     counts.seen.add(1, octets);
                     counts.metered.add(1, octets);

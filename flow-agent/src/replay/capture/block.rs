@@ -3,6 +3,7 @@
 
 use super::Packet;
 use super::link::LinkType;
+use crate::cache::prefetch;
 
 /// Some of a capture's packets; its memory is used again.
 #[derive(Debug, Default)]
@@ -37,6 +38,18 @@ impl Block {
                 data: &self.buffer[at..at + place.octets as usize],
             }
         })
+    }
+
+    /// Has the processor fetch the headers of the packet at this position, if there is one.
+    #[inline(always)]
+    pub fn prefetch(&self, position: usize) {
+        let Some(place) = self.places.get(position) else { return };
+        let start = place.at as usize;
+        for at in [start, start + 63] {
+            if let Some(octet) = self.buffer.get(at) {
+                prefetch(octet);
+            }
+        }
     }
 
     /// Forgets the packets from this position on.
