@@ -9,14 +9,16 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use crate::Error;
 use crate::analytics::{Learned, NeighbourWatch};
 use crate::attach::{
-    AttachError, Attacher, Hooks, Interface, Kernel, Missing, Numbers, PinFolder, Scan, TableSize,
-    Watcher, has_tcx,
+    AttachError, Attacher, EstateMap, Hooks, Interface, Kernel, Missing, Numbers, PinFolder,
+    STATISTICS_SYSCTL, Scan, TableSize, Watcher, has_tcx,
 };
-use crate::cache::Memory;
+use crate::cache::Memory as Remembered;
 use crate::clock::wall_clock;
 use crate::config::{Config, ConfigError, Loaded, Source};
 use crate::drain::{self, Drain, Look, Partition};
 use crate::enrich::Enrichment;
+use crate::estate::Memory;
+use crate::failpoint::failpoint;
 use crate::filter::OwnConnections;
 use crate::host::online_cpus;
 use crate::logging;
@@ -29,16 +31,21 @@ use crate::status::{Access, Bound, RulesBook, Vitals};
 use crate::target::{Opening, Store};
 
 mod books;
+mod kept;
 mod kernel_log;
+mod legacy;
 mod manager;
 mod meter_loop;
+mod notify;
 mod observers;
 mod pipeline;
 mod recovery;
 
 pub(crate) use meter_loop::{LOOK, nearly_full};
 
+use kept::Kept;
 use kernel_log::KernelLog;
+use legacy::Legacy;
 use manager::Manager;
 use meter_loop::MeterLoop;
 use observers::Observed;
@@ -71,10 +78,11 @@ pub fn run(
     let seed = random_seed();
     let (cpus, memory) = (online_cpus(), config.table_memory_bytes);
     let size = TableSize::of_host(cpus, interfaces.len(), config.decapsulate, memory)?;
-    let mut kernel = Kernel::load(size, seed)?;
+    let mut kernel = load(config, size, seed)?;
     // From here on the agent cannot be ended without removing its pins, but by a kill.
     let requests = privileges.without(shutdown).map_err(Error::thread)?;
     let mut pins = pin(config, &kernel);
+    let (folders, kept) = look_back(config, pins.as_ref());
     let look = Look::new(&kernel)?;
     let mut drain = Drain::new(&mut kernel, 0)?;
     let kernel_log = KernelLog::new(&mut kernel);
@@ -88,8 +96,9 @@ pub fn run(
     vitals.set_clock(drain.clock(wall_clock)?);
     let enricher = enrichment.enricher.take();
     let shards = Partition::even_parts(size, config.shards);
-    let pipeline =
-        privileges.without(|| Pipeline::start(config, shards, seed, &names, enricher, &store))?;
+    let pipeline = privileges
+        .without(|| Pipeline::start(config, shards, seed, &names, enricher, &store, kept))?;
+    forget_estates(&folders)?;
     let keeper = privileges.without(|| warm_start(config, &pipeline, &enrichment))?;
     let most = (size.interfaces - 1) as u16; // number 0 is for packets of unknown interfaces
     let mut numbers = Numbers::new(most, cool_down(config), names.clone());
@@ -101,7 +110,8 @@ pub fn run(
         numbers: &mut numbers,
         ledger: &pipeline.ledger,
     }
-    .run(config.pin_dir.as_deref());
+    .run(folders);
+    failpoint!("start::recovered");
     let neighbours = privileges.without(|| watch_neighbours(config, &pipeline))?;
     let mut meter = MeterLoop {
         names,
@@ -127,6 +137,7 @@ pub fn run(
         vitals: vitals.clone(),
         rules,
         metered: hooks.book(),
+        programs: hooks.programs(),
         configuration: meter.reloader.book(),
         hash_keys: keys_from(seed),
         look,
@@ -145,11 +156,6 @@ pub fn run(
     pipeline.begin_stopping();
     // Two passes, one for each generation: nothing fills them any more.
     let drained = meter.pass(&pipeline.cache).and_then(|()| meter.pass(&pipeline.cache));
-    if drained.is_ok()
-        && let Some(Err(error)) = pins.map(PinFolder::remove)
-    {
-        tracing::warn!("{error}");
-    }
     if let Some(keeper) = &keeper {
         keeper.save(STATE_PATIENCE); // while the cache still knows what is open
     }
@@ -158,6 +164,8 @@ pub fn run(
     drop(intake); // the cache ends when nothing can come in any more
     let outcome = pipeline.finish(|| save_last(keeper));
     let stored = books::report(&ledger, outcome);
+    failpoint!("stop::stored");
+    unpin(pins.filter(|_| drained.is_ok()));
     drop(status);
     let closed = store.close();
     metered.and(detached).and(drained).and(stored).and(closed)
@@ -169,7 +177,6 @@ fn privileges(config: &Config) -> Privileges {
     Privileges::new(config.capabilities, &config.selection, system)
 }
 
-/// Opens the store; `own` hears of the connections to it.
 /// Takes the address of the status, if one was asked for, and reads what it needs, before
 /// anything is started.
 fn open_status(config: &Config) -> Result<(Option<Bound>, Access), Error> {
@@ -178,6 +185,7 @@ fn open_status(config: &Config) -> Result<(Option<Bound>, Access), Error> {
     Ok((Bound::asked(config.status)?, access))
 }
 
+/// Opens the store; `own` hears of the connections to it.
 fn open_store(config: &Config, own: OwnConnections) -> Result<Store, Error> {
     let opening = Opening {
         access: config.delivery.access.clone(),
@@ -221,7 +229,7 @@ fn warm_start(
     /// flows.
     const PATIENCE: Duration = Duration::from_secs(1);
     let control = pipeline.cache.control();
-    let memory = Memory::new(enrichment.known_ports.clone());
+    let memory = Remembered::new(enrichment.known_ports.clone());
     if let Err(error) = control.remember(&memory, PATIENCE) {
         tracing::debug!("{error}");
     }
@@ -255,6 +263,37 @@ fn pin(config: &Config, kernel: &Kernel) -> Option<PinFolder> {
             tracing::warn!(
                 "{error}; if this agent is killed, the packets of its last interval are lost"
             );
+            None
+        }
+    }
+}
+
+/// Nothing is left for the next agent: not before the last books are in the spool, else it would
+/// need them.
+fn unpin(pins: Option<PinFolder>) {
+    if let Some(Err(error)) = pins.map(PinFolder::remove) {
+        tracing::warn!("{error}");
+    }
+}
+
+/// What agents that were killed left: folders of tables, and what the books begin with.
+fn look_back(config: &Config, pins: Option<&PinFolder>) -> (Vec<PinFolder>, Kept) {
+    let Legacy { folders, remains } = Legacy::find(config);
+    (folders, Kept { memory: pins.and_then(estate), remains })
+}
+
+/// This agent's own estate says now what was in theirs.
+fn forget_estates(folders: &[PinFolder]) -> Result<(), AttachError> {
+    failpoint!("start::inherited");
+    folders.iter().try_for_each(PinFolder::forget_estate)
+}
+
+/// Where this agent's books outlive it.
+fn estate(pins: &PinFolder) -> Option<Box<dyn Memory>> {
+    match EstateMap::create(pins) {
+        Ok(map) => Some(Box::new(map)),
+        Err(error) => {
+            tracing::warn!("{error}; if this agent is killed, what it holds is lost uncounted");
             None
         }
     }
@@ -307,6 +346,21 @@ fn cool_down(config: &Config) -> Duration {
     let timeouts = config.cache.limits.timeouts;
     let open = timeouts.longest() + timeouts.linger;
     open + 2 * config.drain_interval + config.batch.age + SLACK
+}
+
+/// Loads the kernel side, and has the kernel count what it costs if that is asked for.
+fn load(config: &Config, size: TableSize, seed: u64) -> Result<Kernel, AttachError> {
+    let kernel = Kernel::load(size, seed)?;
+    if config.kernel_statistics
+        && let Err(error) = kernel.programs().switch_on()
+    {
+        tracing::warn!(
+            "kernel_statistics of [run]: the kernel does not count what programs cost: {error}; it \
+             takes CAP_SYS_ADMIN: run `sysctl {STATISTICS_SYSCTL}=1` instead, and write it to \
+             /etc/sysctl.d for the next boot"
+        );
+    }
+    Ok(kernel)
 }
 
 /// Each hook takes a descriptor: hundreds of interfaces need more than the usual 1024.

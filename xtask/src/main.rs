@@ -1,4 +1,4 @@
-//! The project's own commands: `cargo xtask setup | build | demo | test | dist |
+//! The project's own commands: `cargo xtask setup | build | demo | test | fuzz | dist |
 //! bench-throughput | bench-replay | capture`.
 //!
 //! All of them begin with `setup`, so each works on a fresh
@@ -15,7 +15,9 @@ mod build;
 mod cache;
 mod capture;
 mod command;
+mod deny;
 mod dist;
+mod fuzz;
 mod lab;
 mod readers;
 mod setup;
@@ -62,6 +64,8 @@ enum Command {
         #[arg(long, value_name = "VERSION", default_value = env!("CARGO_PKG_VERSION"))]
         package_version: String,
     },
+    /// Set up, and fuzz what reads octets that others wrote, guided by coverage
+    Fuzz(fuzz::Options),
     /// Set up, then run everything CI runs (root)
     Test {
         /// Run only the tests whose names contain this; lints are skipped
@@ -73,6 +77,9 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    if let Some(code) = fuzz::as_compiler() {
+        return code;
+    }
     match run(Cli::parse().command) {
         Ok(code) => code,
         Err(error) => {
@@ -96,6 +103,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Dist { twice, package_version, .. } => {
             dist::run(twice, &package_version).map(|()| ExitCode::SUCCESS)
         }
+        Command::Fuzz(options) => fuzz::run(&options),
         Command::Test { filter, long } => test::run(filter.as_deref(), long),
     }
 }

@@ -5,6 +5,7 @@
 //! `Selection -> Watcher -> Scan -> Hooks -> Links`, again whenever interfaces change.
 
 mod attacher;
+mod estate_map;
 mod expedite;
 mod features;
 mod hooks;
@@ -17,6 +18,7 @@ mod namespace;
 mod netlink;
 mod numbers;
 mod pins;
+mod program_runs;
 mod scan;
 mod shared_maps;
 mod spec;
@@ -26,6 +28,7 @@ mod table_size;
 mod watch;
 
 pub use attacher::Attacher;
+pub use estate_map::EstateMap;
 pub use features::{Channels, VLAN_FEATURES, XdpFeatures};
 pub use hooks::Hooks;
 pub use interface::{Interface, Place};
@@ -36,6 +39,7 @@ pub use metered::{MeteredBook, MeteredInterface, MeteredList, RefusedInterface};
 pub use namespace::{NamespaceId, NetworkNamespace};
 pub use numbers::Numbers;
 pub use pins::PinFolder;
+pub use program_runs::{CountedFor, ProgramBook, ProgramReading, Runs, STATISTICS_SYSCTL};
 pub use scan::{Missing, Scan, Scanner};
 pub use spec::{InterfaceSpec, NamespaceSpec, Selection};
 pub use stale::end_counting;
