@@ -11,6 +11,7 @@ use super::{Spread, failed, rounded};
 use crate::Error;
 use crate::cache::Timeouts;
 use crate::ledger::{Entry, Ledger};
+use crate::record::FlowRecord;
 use crate::replay::CaptureMeter;
 use crate::replay::capture::{Block, Capture};
 
@@ -96,7 +97,7 @@ pub fn measure(
         meter.post(&ledger);
         let totals = ledger.totals();
         let total = |entry| totals.get(&entry).map_or(0, |count| count.packets);
-        let in_records = records.iter().flatten().map(|record| record.total_packets()).sum::<u64>();
+        let in_records = records.iter().flatten().map(FlowRecord::total_packets).sum::<u64>();
         if in_records != total(Entry::Drained) {
             return Err(failed(format!(
                 "{in_records} packets are in records, {} were metered",
