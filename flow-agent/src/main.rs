@@ -79,9 +79,9 @@ fn run(command: Command) -> Result<(), Error> {
         #[cfg(feature = "live")]
         Command::Config(command) => cli::configure(command),
         #[cfg(feature = "live")]
-        Command::Bench(cli::BenchArgs { stage, flows, rows, rollups, json }) => {
+        Command::Bench(cli::BenchArgs { stage, flows, rows, rollups, file, threads, json }) => {
             let rows = rows as usize;
-            flow_agent::bench::Bench { stage, flows, rows, rollups, json }.run()
+            flow_agent::bench::Bench { stage, flows, rows, rollups, file, threads, json }.run()
         }
         Command::Quarantine(command) => refused::run(command),
         Command::Schema(command) => schema(command),
@@ -112,6 +112,7 @@ fn replay(args: ReplayArgs) -> Result<(), Error> {
             ..Timeouts::default()
         },
         geoip: GeoFiles { country: args.geoip_country, asn: args.geoip_asn },
+        threads: args.threads,
     };
     replay.run()
 }
