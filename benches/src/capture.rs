@@ -158,7 +158,7 @@ impl FiveTuple {
         let checksum_at = if self.protocol == protocol::TCP {
             let (seq, flags) = next_seq.map_or((self.first_seq, SYN), |seq| (seq, ACK));
             frame.extend(seq.to_be_bytes());
-            frame.extend([0, 0, 0, if flags == ACK { 1 } else { 0 }, 0x50, flags, 0xff, 0xff]);
+            frame.extend([0, 0, 0, u8::from(flags == ACK), 0x50, flags, 0xff, 0xff]);
             transport + 16
         } else {
             frame.extend(((octets - transport) as u16).to_be_bytes());

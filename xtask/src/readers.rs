@@ -154,7 +154,7 @@ fn readers(agent: &Path, capture: &Path, folder: &Path) -> Result<Vec<Reader>> {
     for (name, program, debian, arguments) in peers {
         match command::find(program) {
             Some(path) => {
-                readers.push(Reader::new(name, package(debian), of(&path, arguments, capture)))
+                readers.push(Reader::new(name, package(debian), of(&path, arguments, capture)));
             }
             None => missing(debian),
         }
@@ -174,15 +174,14 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     let built = build::run(For::Build)?;
     let folder = build::target_dir().join("bench");
     std::fs::create_dir_all(&folder)?;
-    let capture = match &arguments.file {
-        Some(file) => file.clone(),
-        None => {
-            let file = folder.join("zipf.pcap");
-            if !file.exists() {
-                crate::capture::run(&["--output".into(), file.clone().into()])?;
-            }
-            file
+    let capture = if let Some(file) = &arguments.file {
+        file.clone()
+    } else {
+        let file = folder.join("zipf.pcap");
+        if !file.exists() {
+            crate::capture::run(&["--output".into(), file.clone().into()])?;
         }
+        file
     };
     let readers = measure(&built.agent, &capture, &folder, arguments.runs)?;
     for reader in &readers {
