@@ -136,7 +136,7 @@ fn loaded(agent: &Agent, there: &Namespace, prefix: &str, spaces: u8) -> Result<
         let namespace = Namespace::create(&format!("{prefix}{number}"))?;
         let far = format!("other{number}");
         let end = End { namespace: &namespace, name: "same1", index: 301 };
-        let pair = Pair::new(10 + number, end, End::new(there, &far))?;
+        let pair = Pair::new(u16::from(10 + number), end, End::new(there, &far))?;
         agent.wait_log(&format!("metering {prefix}{number}/same1 by TC"), SOON)?;
         sent.push(pair.send(u64::from(number) + 5)?);
         namespaces.push(namespace);
