@@ -14,6 +14,7 @@ mod build;
 mod cache;
 mod command;
 mod dist;
+mod guard;
 mod lab;
 mod setup;
 mod test;
@@ -51,6 +52,12 @@ enum Command {
         #[arg(long, value_name = "VERSION", default_value = env!("CARGO_PKG_VERSION"))]
         package_version: String,
     },
+    /// Set up, and compare instruction counts with benches/baseline.toml (root)
+    Guard {
+        /// Write the new figures instead
+        #[arg(long)]
+        accept: bool,
+    },
     /// Set up, then run everything CI runs (root)
     Test {
         /// Run only the tests whose names contain this; lints are skipped
@@ -83,6 +90,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Dist { twice, package_version, .. } => {
             dist::run(twice, &package_version).map(|()| ExitCode::SUCCESS)
         }
+        Command::Guard { accept } => guard::run(&setup::run(setup::For::Test)?, accept),
         Command::Test { filter, long } => test::run(filter.as_deref(), long),
     }
 }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 
 use crate::setup::{self, For, Tools};
-use crate::{build, command};
+use crate::{build, command, guard};
 
 /// Members that are tested: not flow-ebpf, which only compiles for the BPF target.
 const HOST: [&str; 3] = ["--workspace", "--exclude", "flow-ebpf"];
@@ -46,6 +46,9 @@ pub fn run(filter: Option<&str>, long: bool) -> Result<ExitCode> {
         return Ok(steps.summary());
     }
     let agent = build::target_dir().join("debug/flow-agent");
+    if filter.is_none() {
+        steps.guard();
+    }
     let names = filter.unwrap_or_default();
     steps.cargo("unit", &words(&TEST, &["--lib", "--bins", "--", names]), |_| {});
     // One test at a time: they meter real traffic, and another test's load would
@@ -111,6 +114,18 @@ impl Steps {
         println!("== {name}: {} in {:.1} s\n", verdict(good), took.as_secs_f64());
         self.done.push((name, good, took));
         good
+    }
+
+    /// Instruction counts against the baseline.
+    fn guard(&mut self) {
+        let started = Instant::now();
+        println!("== guard: cargo xtask guard");
+        let good = guard::run(&self.tools, false)
+            .inspect_err(|error| eprintln!("cargo xtask guard: {error:#}"))
+            .is_ok_and(|code| code == ExitCode::SUCCESS);
+        let took = started.elapsed();
+        println!("== guard: {} in {:.1} s\n", verdict(good), took.as_secs_f64());
+        self.done.push(("guard", good, took));
     }
 
     fn failed(&self) -> bool {

@@ -15,7 +15,7 @@ use super::shared_maps::SharedMaps;
 use super::{AttachError, NEEDS_TO_JOIN, NEEDS_TO_LOAD, TableSize};
 
 /// The compiled `flow-ebpf`.
-const OBJECT: &[u8] = include_bytes_aligned!(env!("FLOW_EBPF_OBJECT"));
+pub const OBJECT: &[u8] = include_bytes_aligned!(env!("FLOW_EBPF_OBJECT"));
 
 /// Verdicts of XDP programs (`enum xdp_action` in `linux/bpf.h`).
 const XDP_DROP: u32 = 1;
