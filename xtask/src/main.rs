@@ -1,5 +1,5 @@
-//! The project's own commands: `cargo xtask setup | build | demo | test | dist |
-//! bench-throughput`.
+//! The project's own commands: `cargo xtask setup | build | demo | test | dist | bench | load |
+//! guard | bench-throughput`.
 //!
 //! All of them begin with `setup`, so each works on a fresh
 //! machine. Nothing here needs an answer.
@@ -10,6 +10,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
+mod bench;
 mod build;
 mod cache;
 mod command;
@@ -35,6 +36,10 @@ enum Command {
     Build,
     /// Set up, build, and watch real traffic being metered into ClickHouse (root)
     Demo,
+    /// Set up, build, and measure every stage; as JSON, table and chart (root)
+    Bench(bench::BenchArgs),
+    /// Set up, build, and put load on a real agent; fails if that misses its limits (root)
+    Load(bench::LoadArgs),
     /// Set up, build, and measure TCP throughput with and without the agent (root)
     BenchThroughput,
     /// Set up, and make a tarball, a Debian and an RPM package in target/dist/out
@@ -83,6 +88,8 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Setup => setup::run(setup::For::Build).map(|_| ExitCode::SUCCESS),
         Command::Build => build::run(setup::For::Build).map(|_| ExitCode::SUCCESS),
         Command::Demo => lab::demo(),
+        Command::Bench(arguments) => bench::run(arguments),
+        Command::Load(arguments) => bench::load(&arguments),
         Command::BenchThroughput => lab::bench_throughput(),
         Command::Dist { binary: Some(binary), out: Some(out), package_version, .. } => {
             dist::package(&binary, &out, &package_version).map(|_| ExitCode::SUCCESS)

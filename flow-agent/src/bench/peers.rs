@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use aya::maps::{HashMap, MapData, PerCpuHashMap};
 use aya::programs::{Program, ProgramFd, Xdp};
 use aya::{Ebpf, EbpfLoader, include_bytes_aligned};
 use serde::Serialize;
@@ -17,13 +18,20 @@ use crate::Error;
 /// The compiled `flow-peers`.
 const OBJECT: &[u8] = include_bytes_aligned!(env!("FLOW_PEERS_OBJECT"));
 
-/// Programs of that object, and the map of each.
-const PEERS: [(&str, &str); 4] = [
-    ("percpu_hash", "PER_CPU_HASH"),
-    ("hash", "HASH"),
-    ("lru_hash", "LRU_HASH"),
-    ("lru_percpu_hash", "LRU_PER_CPU_HASH"),
+/// Programs of that object, and the map of each; true where each CPU has values of its own.
+const PEERS: [(&str, &str, bool); 4] = [
+    ("percpu_hash", "PER_CPU_HASH", true),
+    ("hash", "HASH", false),
+    ("lru_hash", "LRU_HASH", false),
+    ("lru_percpu_hash", "LRU_PER_CPU_HASH", true),
 ];
+
+/// Key and value, as in `flow-ebpf/src/peers.rs`.
+type Key = [u32; 10];
+type Value = [u64; 5];
+
+/// Beyond so many flows the maps are not read: that takes longer than measuring.
+const MOST_READ: u32 = 100_000;
 
 /// Working sets, in flows.
 pub const WORKING_SETS: [u32; 3] = [1_000, 65_536, 1 << 20];
@@ -79,7 +87,7 @@ pub fn measure(flows: u32, mut report: impl FnMut(PeerResult)) -> Result<(), Err
         // New maps: flows of the other distribution are no part of this one.
         let peers = load(flows)?;
         let mut programs = vec![("flow-agent", rig.program(Hook::Xdp)?)];
-        for (name, _) in PEERS {
+        for (name, ..) in PEERS {
             let fd = program::<Xdp>(&peers, name)?.fd().map_err(failed)?;
             programs.push((name, fd.try_clone().map_err(failed)?));
         }
@@ -87,6 +95,10 @@ pub fn measure(flows: u32, mut report: impl FnMut(PeerResult)) -> Result<(), Err
         for used in used {
             let on = &cpus[cpus.len() - used..];
             let results = turns(&mut generator, &mut rig, &programs, &frame.octets, on)?;
+            // Where CPUs share a value, they lose some of what they add at once.
+            if used == 1 && flows <= MOST_READ {
+                all_metered(&peers)?;
+            }
             for ((name, _), over_floor) in programs.iter().zip(results) {
                 report(PeerResult {
                     bench: "peers",
@@ -157,7 +169,7 @@ fn load(flows: u32) -> Result<Ebpf, Error> {
     // LRU maps keep some of their entries free for each CPU.
     let entries = flows.saturating_mul(2).max(1 << 16);
     let mut loader = EbpfLoader::new();
-    for (_, map) in PEERS {
+    for (_, map, _) in PEERS {
         loader.map_max_entries(map, entries);
     }
     let mut ebpf = loader.load(OBJECT).map_err(failed)?;
@@ -167,4 +179,28 @@ fn load(flows: u32) -> Result<Ebpf, Error> {
         }
     }
     Ok(ebpf)
+}
+
+/// An error unless each has counted every packet of the runs: else it measured something else.
+fn all_metered(peers: &Ebpf) -> Result<(), Error> {
+    let expected = 2 * u64::from(TIMED) * RUNS as u64;
+    for (name, map, per_cpu) in PEERS {
+        let map = peers.map(map).ok_or_else(|| failed(format!("no {map}")))?;
+        let mut counted = 0;
+        if per_cpu {
+            let map: PerCpuHashMap<&MapData, Key, Value> = map.try_into().map_err(failed)?;
+            for entry in map.iter() {
+                counted += entry.map_err(failed)?.1.iter().map(|value| value[0]).sum::<u64>();
+            }
+        } else {
+            let map: HashMap<&MapData, Key, Value> = map.try_into().map_err(failed)?;
+            for entry in map.iter() {
+                counted += entry.map_err(failed)?.1[0];
+            }
+        }
+        if counted != expected {
+            return Err(failed(format!("{expected} packets ran, {name} counted {counted}")));
+        }
+    }
+    Ok(())
 }

@@ -80,9 +80,10 @@ fn stack(object: &Object, name: &str) -> Result<u32, Error> {
     let entry = object.functions.get(&program.function_key());
     let entry = entry.ok_or_else(|| failed(format!("{name} has no function")))?;
     let deepest = depth(&entry.instructions);
-    let calls = entry.instructions.iter().any(|instruction| {
-        instruction.code == CALL && instruction.src_reg() == CALL_OF_FUNCTION
-    });
+    let calls = entry
+        .instructions
+        .iter()
+        .any(|instruction| instruction.code == CALL && instruction.src_reg() == CALL_OF_FUNCTION);
     let entries: Vec<_> = object.programs.values().map(|other| other.function_key()).collect();
     let called = object.functions.iter().filter(|(key, _)| calls && !entries.contains(key));
     let called = called.map(|(_, function)| depth(&function.instructions)).max();

@@ -10,7 +10,7 @@ use crate::{build, command};
 
 /// What is counted is what the function of this name calls, and each time it returns the counts
 /// are written and begin again.
-const COLLECTED: &str = "*flow_guard*collected*";
+const COLLECTED: &str = "flow_guard::collected";
 
 /// Instructions a unit of work, by name.
 pub fn count(program: &Path) -> Result<Figures> {
@@ -37,7 +37,7 @@ pub fn count(program: &Path) -> Result<Figures> {
         let text = std::fs::read_to_string(&path)
             .with_context(|| format!("callgrind wrote no counts of \"{line}\" ({path})"))?;
         let (name, units) = line.split_once(' ').context("a line is a name and a number")?;
-        let total = text.lines().find_map(|line| line.strip_prefix("totals: "));
+        let total = text.lines().find_map(|line| line.strip_prefix("summary: "));
         let total: f64 = total.context("the counts have no sum")?.trim().parse()?;
         let units: f64 = units.parse()?;
         ensure!(total > units, "{name}: {total} instructions for {units} units are none");

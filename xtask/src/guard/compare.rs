@@ -40,10 +40,7 @@ pub fn changes(old: &Baseline, new: &Baseline) -> Vec<Change> {
 }
 
 /// Tools whose versions differ: name, old and new.
-pub fn other_tools<'a>(
-    old: &'a Baseline,
-    new: &'a Baseline,
-) -> Vec<(&'a str, &'a str, &'a str)> {
+pub fn other_tools<'a>(old: &'a Baseline, new: &'a Baseline) -> Vec<(&'a str, &'a str, &'a str)> {
     let other = |(tool, new): (&'a String, &'a String)| {
         let old = old.made_with.get(tool).map_or("unknown", String::as_str);
         (old != new).then_some((tool.as_str(), old, new.as_str()))

@@ -66,7 +66,9 @@ pub fn run(tools: &Tools, accept: bool) -> Result<ExitCode> {
         println!("  {what:<44} {words}");
     }
     for (tool, old, new) in compare::other_tools(&accepted, &counted) {
-        println!("  note: the baseline was made with {tool} {old}, this is {tool} {new}: that alone may be why");
+        println!(
+            "  note: the baseline was made with {tool} {old}, this is {tool} {new}: that alone may be why"
+        );
     }
     println!(
         "If that is meant, `cargo xtask guard --accept` writes the new figures; commit them with \

@@ -39,8 +39,7 @@ pub fn measure(
 ) -> Result<Figures> {
     let lab = Lab::new()?;
     let folder = TempDir::with_prefix("flow-load-")?;
-    let store =
-        Store::start(agent, &folder.path().join("data"), &folder.path().join("store.log"))?;
+    let store = Store::start(agent, &folder.path().join("data"), &folder.path().join("store.log"))?;
     let interface = lab.left.spec("xdp");
     let mut arguments = vec!["--interface", &interface, "--store", store.url()];
     arguments.extend(ANY_PORT);

@@ -68,8 +68,7 @@ fn generator(lab: &Lab, flows: Flows) -> Result<Generator> {
         Ok(name_to_index(&socket, lab.right.interface)?)
     })?;
     let churn = if flows == Flows::New { PACKETS } else { 0 };
-    let mut generator =
-        Generator::load(Plan { flow_offset: FLOW_OFFSET, churn, output_ifindex })?;
+    let mut generator = Generator::load(Plan { flow_offset: FLOW_OFFSET, churn, output_ifindex })?;
     let flow_of: Vec<u32> = match flows {
         Flows::New => (0..PACKETS).collect(),
         Flows::Same(0) => bail!("no flows to send packets of"),
