@@ -189,12 +189,12 @@ fn all_metered(peers: &Ebpf) -> Result<(), Error> {
         let mut counted = 0;
         if per_cpu {
             let map: PerCpuHashMap<&MapData, Key, Value> = map.try_into().map_err(failed)?;
-            for entry in map.iter() {
+            for entry in &map {
                 counted += entry.map_err(failed)?.1.iter().map(|value| value[0]).sum::<u64>();
             }
         } else {
             let map: HashMap<&MapData, Key, Value> = map.try_into().map_err(failed)?;
-            for entry in map.iter() {
+            for entry in &map {
                 counted += entry.map_err(failed)?.1[0];
             }
         }

@@ -84,7 +84,7 @@ fn stack(object: &Object, name: &str) -> Result<u32, Error> {
         .instructions
         .iter()
         .any(|instruction| instruction.code == CALL && instruction.src_reg() == CALL_OF_FUNCTION);
-    let entries: Vec<_> = object.programs.values().map(|other| other.function_key()).collect();
+    let entries: Vec<_> = object.programs.values().map(aya_obj::Program::function_key).collect();
     let called = object.functions.iter().filter(|(key, _)| calls && !entries.contains(key));
     let called = called.map(|(_, function)| depth(&function.instructions)).max();
     Ok(deepest + called.unwrap_or(0))
