@@ -149,25 +149,25 @@ macro_rules! meter {
 }
 
 /// A per-CPU hash map.
-#[xdp]
+#[xdp(frags)]
 pub fn percpu_hash(ctx: XdpContext) -> u32 {
     meter!(ctx, PER_CPU_HASH)
 }
 
 /// A hash map for all CPUs.
-#[xdp]
+#[xdp(frags)]
 pub fn hash(ctx: XdpContext) -> u32 {
     meter!(ctx, HASH)
 }
 
 /// An LRU hash map for all CPUs.
-#[xdp]
+#[xdp(frags)]
 pub fn lru_hash(ctx: XdpContext) -> u32 {
     meter!(ctx, LRU_HASH)
 }
 
 /// A per-CPU LRU hash map.
-#[xdp]
+#[xdp(frags)]
 pub fn lru_percpu_hash(ctx: XdpContext) -> u32 {
     meter!(ctx, LRU_PER_CPU_HASH)
 }

@@ -8,6 +8,7 @@ use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
 use crate::command;
+use crate::setup::Tools;
 
 /// Name to figure.
 pub type Figures = BTreeMap<String, f64>;
@@ -70,7 +71,7 @@ pub fn write(baseline: &Baseline) -> Result<PathBuf> {
 }
 
 /// The versions of what figures depend on besides the sources.
-pub fn made_with() -> Result<BTreeMap<String, String>> {
+pub fn made_with(tools: &Tools) -> Result<BTreeMap<String, String>> {
     let rustc = command::probe("rustc", &["-vV"]).context("cannot ask rustc for its version")?;
     let of = |name: &str| {
         let line = rustc.lines().find_map(|line| line.strip_prefix(name));
@@ -83,6 +84,7 @@ pub fn made_with() -> Result<BTreeMap<String, String>> {
     Ok([
         ("rustc", of("release:")),
         ("LLVM", of("LLVM version:")),
+        ("LLVM_of_eBPF", tools.bpf_llvm.to_string()),
         ("valgrind", valgrind.trim().trim_start_matches("valgrind-").to_owned()),
         ("kernel", kernel.join(".")),
         ("architecture", std::env::consts::ARCH.to_owned()),

@@ -45,7 +45,7 @@ pub fn run(tools: &Tools, accept: bool) -> Result<ExitCode> {
     command::run(tools.apply(&mut cargo))?;
     let programs = build::target_dir().join("debug");
     let counted = Baseline {
-        made_with: baseline::made_with()?,
+        made_with: baseline::made_with(tools)?,
         instructions: callgrind::count(&programs.join("flow-guard"))?,
         ebpf: verifier::ask(&programs.join("flow-agent"))?,
     };
