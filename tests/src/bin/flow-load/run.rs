@@ -17,7 +17,7 @@ use tempfile::TempDir;
 
 use crate::cpu::Cpu;
 use crate::figures::Figures;
-use crate::sender;
+use crate::sender::Sender;
 use crate::shape::{Shape, Work};
 
 /// What is looked at when measuring begins and when it ends.
@@ -38,6 +38,7 @@ pub fn measure(
     more: &[String],
 ) -> Result<Figures> {
     let lab = Lab::new()?;
+    let sender = Sender::new(&lab, work)?;
     let folder = TempDir::with_prefix("flow-load-")?;
     let store = Store::start(agent, &folder.path().join("data"), &folder.path().join("store.log"))?;
     let interface = lab.left.spec("xdp");
@@ -60,9 +61,9 @@ pub fn measure(
     let peak = Peak::of(agent.id());
     let measured = thread::scope(|scope| {
         let (ended, has_ended) = mpsc::channel();
-        let (lab, stop) = (&lab, &stop);
+        let (lab, stop, sender) = (&lab, &stop, &sender);
         let sending = scope.spawn(move || {
-            let sent = sender::send(lab, work, stop);
+            let sent = sender.send(lab, stop);
             // It is still waited for, unless what waits has failed.
             let _ = ended.send(());
             sent

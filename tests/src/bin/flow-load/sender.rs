@@ -24,41 +24,54 @@ const CONNECTIONS: u64 = 100;
 /// Where in the frame the flow's number goes: the source address.
 const FLOW_OFFSET: u32 = 26;
 
-/// Loads the generator's programs and tables, then sends until `stop` is set.
-pub fn send(lab: &Lab, work: Work, stop: &AtomicBool) -> Result<()> {
-    match work {
-        Work::Connections => {
+/// What is sent, ready to be.
+pub struct Sender {
+    work: Work,
+    /// None for connections, which the kernel makes.
+    packets: Option<(Generator, Vec<u8>)>,
+}
+
+impl Sender {
+    /// Loads programs and tables, which takes a second.
+    pub fn new(lab: &Lab, work: Work) -> Result<Self> {
+        let packets = match work {
+            Work::Connections => None,
+            Work::Packets { flows, .. } => Some((generator(lab, flows)?, frame(lab))),
+        };
+        Ok(Self { work, packets })
+    }
+
+    /// Sends until `stop` is set.
+    pub fn send(&self, lab: &Lab, stop: &AtomicBool) -> Result<()> {
+        let (Some((generator, frame)), Work::Packets { rate, .. }) = (&self.packets, self.work)
+        else {
             let ends = Ends::v4((&lab.right, 0), (&lab.left, 0), 8080);
             while !stop.load(Ordering::Relaxed) {
                 traffic::short(ends, CONNECTIONS, 200, 1000)?;
             }
-            Ok(())
-        }
-        Work::Packets { flows, rate } => {
-            let generator = generator(lab, flows)?;
-            let frame = frame(lab);
-            lab.right.namespace.enter(|| {
-                // Sending and the receiving softirq have one CPU, the agent what is left.
-                pin(allowed_cpus()?.last().copied().unwrap_or(0))?;
-                let send = |packets| generator.send(Traffic::Workload, &frame, packets);
-                let (started, mut sent) = (Instant::now(), 0);
-                while !stop.load(Ordering::Relaxed) {
-                    let Some(rate) = rate else {
-                        send(BURST)?;
-                        continue;
-                    };
-                    let due = (started.elapsed().as_secs_f64() * f64::from(rate)) as u64;
-                    // What could not be sent in time is sent later, but never in one flood.
-                    let now = due.saturating_sub(sent).min(u64::from(BURST));
-                    if now > 0 {
-                        send(now as u32)?;
-                        sent += now;
-                    }
-                    thread::park_timeout(TICK);
+            return Ok(());
+        };
+        lab.right.namespace.enter(|| {
+            // Sending and the receiving softirq have one CPU, the agent what is left.
+            pin(allowed_cpus()?.last().copied().unwrap_or(0))?;
+            let send = |packets| generator.send(Traffic::Workload, frame, packets);
+            let (started, mut sent) = (Instant::now(), 0);
+            while !stop.load(Ordering::Relaxed) {
+                let Some(rate) = rate else {
+                    send(BURST)?;
+                    continue;
+                };
+                let due = (started.elapsed().as_secs_f64() * f64::from(rate)) as u64;
+                // What could not be sent in time is sent later, but never in one flood.
+                let now = due.saturating_sub(sent).min(u64::from(BURST));
+                if now > 0 {
+                    send(now as u32)?;
+                    sent += now;
                 }
-                Ok(())
-            })
-        }
+                thread::park_timeout(TICK);
+            }
+            Ok(())
+        })
     }
 }
 
