@@ -115,8 +115,11 @@ pub fn pipeline(run: &Run<'_>) -> Result<Vec<Figure>> {
         let words = [&[shape, "--seconds", seconds][..], more].concat();
         let lines: Vec<Value> = (0..run.runs).map(|_| ask(run, &words)).collect::<Result<_>>()?;
         let command = format!("flow-load flow-agent {}", words.join(" "));
-        // What has a goal of its own is told once.
-        let always = ALWAYS.iter().filter(|always| kept.iter().all(|kept| kept.0 != always.0));
+        // What has a goal of its own is told once; packets say nothing of connections.
+        let of_rows = |key: &str| key == "unaccounted" || key == "rows_per_s";
+        let always = ALWAYS.iter().filter(|always| {
+            kept.iter().all(|kept| kept.0 != always.0) && (shape != "latency" || of_rows(always.0))
+        });
         for (key, name, unit, goal) in always.chain(kept) {
             let runs: Vec<f64> = lines.iter().map(|line| number(&line[*key])).collect();
             let figure =

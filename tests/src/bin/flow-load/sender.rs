@@ -21,6 +21,9 @@ const TICK: Duration = Duration::from_millis(2);
 const BURST: u32 = 1 << 16;
 /// Connections between two looks whether it is time to stop.
 const CONNECTIONS: u64 = 100;
+/// Servers' ports.
+const FIRST_PORT: u16 = 8000;
+const LAST_PORT: u16 = 8999;
 /// Where in the frame the flow's number goes: the source address.
 const FLOW_OFFSET: u32 = 26;
 
@@ -45,8 +48,12 @@ impl Sender {
     pub fn send(&self, lab: &Lab, stop: &AtomicBool) -> Result<()> {
         let (Some((generator, frame)), Work::Packets { rate, .. }) = (&self.packets, self.work)
         else {
-            let ends = Ends::v4((&lab.right, 0), (&lab.left, 0), 8080);
-            while !stop.load(Ordering::Relaxed) {
+            // Ports of connections that have just ended are not free yet: others each time.
+            for port in (FIRST_PORT..=LAST_PORT).cycle() {
+                if stop.load(Ordering::Relaxed) {
+                    break;
+                }
+                let ends = Ends::v4((&lab.right, 0), (&lab.left, 0), port);
                 traffic::short(ends, CONNECTIONS, 200, 1000)?;
             }
             return Ok(());
