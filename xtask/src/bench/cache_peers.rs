@@ -38,7 +38,8 @@ fn figures(said: &str) -> Vec<Figure> {
             let words: Vec<&str> = names.iter().map(|(_, name)| name.as_str()).collect();
             let flows = words.iter().find_map(|word| word.parse().ok());
             let threads = words.iter().find_map(|word| word.strip_prefix("t="));
-            let program = words.iter().find(|word| **word != "update").copied().unwrap_or("");
+            let is_program = |word: &&&str| word.parse::<u32>().is_err() && !word.starts_with("t=");
+            let program = words.iter().rfind(is_program).copied().unwrap_or_default();
             let of_threads = threads.map_or(String::new(), |n| format!(", {n} threads"));
             figures.push(Figure {
                 stage: "cache-peers".into(),

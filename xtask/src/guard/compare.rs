@@ -23,7 +23,7 @@ pub fn changes(old: &Baseline, new: &Baseline) -> Vec<Change> {
     let change = |name: &&String| {
         let words = match (old.get(*name), new.get(*name)) {
             (Some(old), Some(new)) => {
-                let percent = if *old > 0.0 { (new / old - 1.0) * 100.0 } else { f64::INFINITY };
+                let percent = if *old > 0.0 { (new - old) / old * 100.0 } else { f64::INFINITY };
                 // A figure that was 0 and is 0 has not grown.
                 if old.total_cmp(new).is_eq() || percent.abs() <= LIMIT_PERCENT {
                     return None;
