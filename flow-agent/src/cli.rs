@@ -138,6 +138,10 @@ pub struct RunArgs {
     /// in a BPF file system, or '' for none [default: /sys/fs/bpf/flow-agent]
     #[arg(long, value_name = "DIR")]
     pub pin_dir: Option<String>,
+    /// Take the hooks over from the agents that run with the same --pin-dir, without a gap; they
+    /// end. If this one cannot start, they go on. Where none runs it starts as usual
+    #[arg(long)]
+    pub take_over: bool,
     /// Where to serve the status over HTTP: IP:PORT of this host, or '' for nowhere
     /// [default: 127.0.0.1:9469, if it is free]
     #[arg(long, value_name = "ADDR")]

@@ -34,6 +34,11 @@ use standard_output::StandardOutput;
 fn main() -> ExitCode {
     let cli = Cli::parse();
     logging::start();
+    #[cfg(feature = "failpoints")]
+    if let Err(problem) = flow_agent::failpoint::arm() {
+        say(&format_args!("flow-agent: {problem}"));
+        return ExitCode::FAILURE;
+    }
     let outcome = run(cli.command);
     logging::finish();
     match outcome {
@@ -87,7 +92,9 @@ fn run(command: Command) -> Result<(), Error> {
 
 #[cfg(feature = "live")]
 fn live(args: cli::RunArgs) -> Result<(), Error> {
-    flow_agent::run::run(args.source(), flow_agent::shutdown::on_signals)
+    use flow_agent::run::Start;
+    let start = if args.take_over { Start::TakeOver } else { Start::Alone };
+    flow_agent::run::run(args.source(), start, flow_agent::shutdown::on_signals)
 }
 
 fn replay(args: ReplayArgs) -> Result<(), Error> {

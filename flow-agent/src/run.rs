@@ -1,5 +1,6 @@
 //! The live agent: every stage, from the hooks to the store, until it is told to stop.
 
+use std::fs::File;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -9,14 +10,16 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use crate::Error;
 use crate::analytics::{Learned, NeighbourWatch};
 use crate::attach::{
-    AttachError, Attacher, Hooks, Interface, Kernel, Missing, Numbers, PinFolder, Scan, TableSize,
-    Watcher, has_tcx,
+    AttachError, Attacher, EstateMap, Handover, Hooks, Interface, Kernel, Missing, Numbers,
+    PinFolder, Predecessor, STATISTICS_SYSCTL, Scan, TableSize, Watcher, has_tcx,
 };
-use crate::cache::Memory;
+use crate::cache::Memory as Remembered;
 use crate::clock::wall_clock;
 use crate::config::{Config, ConfigError, Loaded, Source};
 use crate::drain::{self, Drain, Look, Partition};
 use crate::enrich::Enrichment;
+use crate::estate::Memory;
+use crate::failpoint::failpoint;
 use crate::filter::OwnConnections;
 use crate::host::online_cpus;
 use crate::logging;
@@ -29,16 +32,21 @@ use crate::status::{Access, Bound, RulesBook, Vitals};
 use crate::target::{Opening, Store};
 
 mod books;
+mod kept;
 mod kernel_log;
+mod legacy;
 mod manager;
 mod meter_loop;
+mod notify;
 mod observers;
 mod pipeline;
 mod recovery;
 
 pub(crate) use meter_loop::{LOOK, nearly_full};
 
+use kept::Kept;
 use kernel_log::KernelLog;
+use legacy::Legacy;
 use manager::Manager;
 use meter_loop::MeterLoop;
 use observers::Observed;
@@ -48,6 +56,15 @@ use recovery::Recovery;
 /// How long a stopping agent waits for the disk of its state file.
 const STATE_PATIENCE: Duration = Duration::from_secs(5);
 
+/// How an agent begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// Where nobody meters.
+    Alone,
+    /// Agents that run hand their hooks over, if there are any.
+    TakeOver,
+}
+
 /// Meters until told to stop; then everything that was metered is in the store,
 /// or the error says how much is not. `shutdown` is asked for once the programs
 /// are loaded, which must not be interrupted, and before anything is attached.
@@ -55,13 +72,22 @@ const STATE_PATIENCE: Duration = Duration::from_secs(5);
 /// # Errors
 /// Something is missing at start (nothing is left attached), or the store did
 /// not take everything at the end.
+#[allow(clippy::too_many_lines, reason = "all stages, in the order of their start and their end")]
 pub fn run(
     source: Source,
+    start: Start,
     shutdown: impl FnOnce() -> std::io::Result<Requests> + Send,
 ) -> Result<(), Error> {
     let (watch, loaded) = begin(&source)?;
     let config = &loaded.config;
-    let status = open_status(config)?;
+    // Dropped at last: then a successor opens what this agent had open.
+    let _lock;
+    let predecessors = match start {
+        Start::TakeOver => Predecessor::all(config.pin_dir.as_deref())?,
+        Start::Alone => Vec::new(),
+    };
+    // Of an agent that runs it may have the address.
+    let early = predecessors.is_empty().then(|| open_status(config)).transpose()?;
     let privileges = privileges(config);
     let mut watcher = Watcher::new(config.selection.clone())?;
     let interfaces = first_look(&mut watcher)?;
@@ -71,7 +97,7 @@ pub fn run(
     let seed = random_seed();
     let (cpus, memory) = (online_cpus(), config.table_memory_bytes);
     let size = TableSize::of_host(cpus, interfaces.len(), config.decapsulate, memory)?;
-    let mut kernel = Kernel::load(size, seed)?;
+    let mut kernel = load(config, size, seed)?;
     // From here on the agent cannot be ended without removing its pins, but by a kill.
     let requests = privileges.without(shutdown).map_err(Error::thread)?;
     let mut pins = pin(config, &kernel);
@@ -80,28 +106,44 @@ pub fn run(
     let kernel_log = KernelLog::new(&mut kernel);
 
     let own = OwnConnections::new(drain::own_connections(&mut kernel)?);
+    let most = (size.interfaces - 1) as u16; // number 0 is for packets of unknown interfaces
+    let mut hooks = Hooks::new(kernel, Numbers::new(most, cool_down(config), names.clone()));
+    let relieved = !predecessors.is_empty();
+    if relieved {
+        // What is counted until the store is open meets all rules but that for the connections to it.
+        drain.install_rules(config.rules.clone())?;
+        pins.iter_mut().for_each(PinFolder::keep);
+        Predecessor::relieve(predecessors, &mut hooks, interfaces.clone())?;
+    }
+    let status = early.map_or_else(|| open_status(config), Ok)?;
+    // One that was relieved may have been killed before its end.
+    let (folders, kept) = look_back(config, pins.as_ref());
     let store = privileges.without(|| open_store(config, own)?.kept_running())?;
     let reloader = privileges.without(|| reload(source, watch, &loaded, &store, &requests))?;
-    drain.install_rules(reloader.rules())?;
+    if relieved {
+        drain.set_rules(reloader.rules());
+    } else {
+        drain.install_rules(reloader.rules())?;
+    }
     let rules = RulesBook::new(reloader.rules());
     let vitals = Arc::new(Vitals::new(wall_clock(), config.drain_interval));
     vitals.set_clock(drain.clock(wall_clock)?);
     let enricher = enrichment.enricher.take();
     let shards = Partition::even_parts(size, config.shards);
-    let pipeline =
-        privileges.without(|| Pipeline::start(config, shards, seed, &names, enricher, &store))?;
+    let pipeline = privileges
+        .without(|| Pipeline::start(config, shards, seed, &names, enricher, &store, kept))?;
+    forget_estates(&folders)?;
     let keeper = privileges.without(|| warm_start(config, &pipeline, &enrichment))?;
-    let most = (size.interfaces - 1) as u16; // number 0 is for packets of unknown interfaces
-    let mut numbers = Numbers::new(most, cool_down(config), names.clone());
     let mut intake = pipeline.cache.intake(drain.partition(shards));
     Recovery {
         interfaces: &interfaces,
         drain: &mut drain,
         intake: &mut intake,
-        numbers: &mut numbers,
+        numbers: hooks.numbers(),
         ledger: &pipeline.ledger,
     }
-    .run(config.pin_dir.as_deref());
+    .run(folders);
+    failpoint!("start::recovered");
     let neighbours = privileges.without(|| watch_neighbours(config, &pipeline))?;
     let mut meter = MeterLoop {
         names,
@@ -120,13 +162,13 @@ pub fn run(
         manager: Manager::new(sd_notify::watchdog_enabled()),
         rules: rules.clone(),
     };
-    let hooks = Hooks::new(kernel, numbers);
     let observed = Observed {
         config,
         status,
         vitals: vitals.clone(),
         rules,
         metered: hooks.book(),
+        programs: hooks.programs(),
         configuration: meter.reloader.book(),
         hash_keys: keys_from(seed),
         look,
@@ -135,7 +177,8 @@ pub fn run(
         privileges,
     };
     let observers = privileges.without(|| observed.start(&meter, &pipeline))?;
-    let attacher = Attacher::start(hooks, interfaces, watcher, privileges);
+    let handover = Handover::new(pins.as_ref());
+    let attacher = Attacher::start(hooks, interfaces, watcher, privileges, handover);
     let mut attacher = attacher.map_err(Error::thread)?;
     privileges.give_up(); // the thread that attaches has its own
     pins.iter_mut().for_each(PinFolder::keep);
@@ -145,11 +188,6 @@ pub fn run(
     pipeline.begin_stopping();
     // Two passes, one for each generation: nothing fills them any more.
     let drained = meter.pass(&pipeline.cache).and_then(|()| meter.pass(&pipeline.cache));
-    if drained.is_ok()
-        && let Some(Err(error)) = pins.map(PinFolder::remove)
-    {
-        tracing::warn!("{error}");
-    }
     if let Some(keeper) = &keeper {
         keeper.save(STATE_PATIENCE); // while the cache still knows what is open
     }
@@ -158,6 +196,8 @@ pub fn run(
     drop(intake); // the cache ends when nothing can come in any more
     let outcome = pipeline.finish(|| save_last(keeper));
     let stored = books::report(&ledger, outcome);
+    failpoint!("stop::stored");
+    _lock = unpin(pins.filter(|_| drained.is_ok()));
     drop(status);
     let closed = store.close();
     metered.and(detached).and(drained).and(stored).and(closed)
@@ -169,7 +209,6 @@ fn privileges(config: &Config) -> Privileges {
     Privileges::new(config.capabilities, &config.selection, system)
 }
 
-/// Opens the store; `own` hears of the connections to it.
 /// Takes the address of the status, if one was asked for, and reads what it needs, before
 /// anything is started.
 fn open_status(config: &Config) -> Result<(Option<Bound>, Access), Error> {
@@ -178,6 +217,7 @@ fn open_status(config: &Config) -> Result<(Option<Bound>, Access), Error> {
     Ok((Bound::asked(config.status)?, access))
 }
 
+/// Opens the store; `own` hears of the connections to it.
 fn open_store(config: &Config, own: OwnConnections) -> Result<Store, Error> {
     let opening = Opening {
         access: config.delivery.access.clone(),
@@ -221,7 +261,7 @@ fn warm_start(
     /// flows.
     const PATIENCE: Duration = Duration::from_secs(1);
     let control = pipeline.cache.control();
-    let memory = Memory::new(enrichment.known_ports.clone());
+    let memory = Remembered::new(enrichment.known_ports.clone());
     if let Err(error) = control.remember(&memory, PATIENCE) {
         tracing::debug!("{error}");
     }
@@ -255,6 +295,36 @@ fn pin(config: &Config, kernel: &Kernel) -> Option<PinFolder> {
             tracing::warn!(
                 "{error}; if this agent is killed, the packets of its last interval are lost"
             );
+            None
+        }
+    }
+}
+
+/// Nothing is left for the next agent: not before the last books are in the spool, else it would
+/// need them. What is left is the lock that tells a successor of the end.
+fn unpin(pins: Option<PinFolder>) -> Option<File> {
+    let removed = pins.map(PinFolder::remove).transpose();
+    removed.inspect_err(|error| tracing::warn!("{error}")).ok().flatten()
+}
+
+/// What agents that were killed left: folders of tables, and what the books begin with.
+fn look_back(config: &Config, pins: Option<&PinFolder>) -> (Vec<PinFolder>, Kept) {
+    let Legacy { folders, remains } = Legacy::find(config);
+    (folders, Kept { memory: pins.and_then(estate), remains })
+}
+
+/// This agent's own estate says now what was in theirs.
+fn forget_estates(folders: &[PinFolder]) -> Result<(), AttachError> {
+    failpoint!("start::inherited");
+    folders.iter().try_for_each(PinFolder::forget_estate)
+}
+
+/// Where this agent's books outlive it.
+fn estate(pins: &PinFolder) -> Option<Box<dyn Memory>> {
+    match EstateMap::create(pins) {
+        Ok(map) => Some(Box::new(map)),
+        Err(error) => {
+            tracing::warn!("{error}; if this agent is killed, what it holds is lost uncounted");
             None
         }
     }
@@ -307,6 +377,21 @@ fn cool_down(config: &Config) -> Duration {
     let timeouts = config.cache.limits.timeouts;
     let open = timeouts.longest() + timeouts.linger;
     open + 2 * config.drain_interval + config.batch.age + SLACK
+}
+
+/// Loads the kernel side, and has the kernel count what it costs if that is asked for.
+fn load(config: &Config, size: TableSize, seed: u64) -> Result<Kernel, AttachError> {
+    let kernel = Kernel::load(size, seed)?;
+    if config.kernel_statistics
+        && let Err(error) = kernel.programs().switch_on()
+    {
+        tracing::warn!(
+            "kernel_statistics of [run]: the kernel does not count what programs cost: {error}; it \
+             takes CAP_SYS_ADMIN: run `sysctl {STATISTICS_SYSCTL}=1` instead, and write it to \
+             /etc/sysctl.d for the next boot"
+        );
+    }
+    Ok(kernel)
 }
 
 /// Each hook takes a descriptor: hundreds of interfaces need more than the usual 1024.

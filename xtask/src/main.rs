@@ -1,5 +1,5 @@
-//! The project's own commands: `cargo xtask setup | build | demo | test | dist | bench | load |
-//! guard | bench-throughput`.
+//! The project's own commands: `cargo xtask setup | build | demo | test | fuzz | dist | bench |
+//! load | guard | bench-throughput`.
 //!
 //! All of them begin with `setup`, so each works on a fresh
 //! machine. Nothing here needs an answer.
@@ -14,8 +14,11 @@ mod bench;
 mod build;
 mod cache;
 mod command;
+mod deny;
 mod dist;
+mod fuzz;
 mod guard;
+mod kernels;
 mod lab;
 mod setup;
 mod test;
@@ -63,6 +66,8 @@ enum Command {
         #[arg(long)]
         accept: bool,
     },
+    /// Set up, and fuzz what reads octets that others wrote, guided by coverage
+    Fuzz(fuzz::Options),
     /// Set up, then run everything CI runs (root)
     Test {
         /// Run only the tests whose names contain this; lints are skipped
@@ -70,10 +75,17 @@ enum Command {
         /// Far more packets in the tests that compare or count them: about a quarter of an hour more
         #[arg(long)]
         long: bool,
+        /// Instead: boot the oldest and the newest packaged kernel in qemu and test the meter there; the
+        /// filter picks test programs
+        #[arg(long, conflicts_with = "long")]
+        kernels: bool,
     },
 }
 
 fn main() -> ExitCode {
+    if let Some(code) = fuzz::as_compiler() {
+        return code;
+    }
     match run(Cli::parse().command) {
         Ok(code) => code,
         Err(error) => {
@@ -97,7 +109,11 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Dist { twice, package_version, .. } => {
             dist::run(twice, &package_version).map(|()| ExitCode::SUCCESS)
         }
-        Command::Guard { accept } => guard::run(&setup::run(setup::For::Test)?, accept),
-        Command::Test { filter, long } => test::run(filter.as_deref(), long),
+        Command::Guard { accept } => {
+            guard::run(&setup::run(setup::For::Test)?, accept).map(|()| ExitCode::SUCCESS)
+        }
+        Command::Fuzz(options) => fuzz::run(&options),
+        Command::Test { filter, kernels: true, .. } => kernels::run(filter.as_deref()),
+        Command::Test { filter, long, .. } => test::run(filter.as_deref(), long),
     }
 }

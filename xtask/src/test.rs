@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 
 use crate::setup::{self, For, Tools};
-use crate::{build, command, guard};
+use crate::{build, command, deny, guard};
 
 /// Members that are tested: not flow-ebpf, which only compiles for the BPF target.
 const HOST: [&str; 3] = ["--workspace", "--exclude", "flow-ebpf"];
@@ -47,7 +47,7 @@ pub fn run(filter: Option<&str>, long: bool) -> Result<ExitCode> {
     }
     let agent = build::target_dir().join("debug/flow-agent");
     if filter.is_none() {
-        steps.guard();
+        steps.own("guard", |tools| guard::run(tools, false));
     }
     let names = filter.unwrap_or_default();
     steps.cargo("unit", &words(&TEST, &["--lib", "--bins", "--", names]), |_| {});
@@ -83,6 +83,7 @@ fn lints(steps: &mut Steps) {
     steps.cargo("clippy", &clippy, |_| {});
     let replay_only = ["check", "--package", "flow-agent", "--no-default-features"];
     steps.cargo("replay-only", &replay_only, |_| {});
+    steps.own("dependencies", |_| deny::check());
 }
 
 /// The steps so far: a failed one does not keep the others from being run.
@@ -116,16 +117,17 @@ impl Steps {
         good
     }
 
-    /// Instruction counts against the baseline.
-    fn guard(&mut self) {
+    /// The same with what this program does itself.
+    fn own(&mut self, name: &'static str, check: impl FnOnce(&Tools) -> Result<()>) {
+        println!("== {name}");
         let started = Instant::now();
-        println!("== guard: cargo xtask guard");
-        let good = guard::run(&self.tools, false)
-            .inspect_err(|error| eprintln!("cargo xtask guard: {error:#}"))
-            .is_ok_and(|code| code == ExitCode::SUCCESS);
-        let took = started.elapsed();
-        println!("== guard: {} in {:.1} s\n", verdict(good), took.as_secs_f64());
-        self.done.push(("guard", good, took));
+        let checked = check(&self.tools);
+        if let Err(error) = &checked {
+            println!("{error:#}");
+        }
+        let (good, took) = (checked.is_ok(), started.elapsed());
+        println!("== {name}: {} in {:.1} s\n", verdict(good), took.as_secs_f64());
+        self.done.push((name, good, took));
     }
 
     fn failed(&self) -> bool {

@@ -2,17 +2,19 @@
 
 use std::io::ErrorKind;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use aya::maps::{Array, Map, MapData, MapError};
 use aya::programs::{Program, ProgramError, SchedClassifier, Xdp};
+use aya::util::KernelVersion;
 use aya::{Ebpf, EbpfError, EbpfLoader, include_bytes_aligned};
 use crossbeam::channel::{Receiver, RecvTimeoutError, bounded, never};
 use flow_common::hash::keys_from;
 use flow_common::table::{GENERATIONS, InterfaceEntry, NAME_OCTETS, index_base, names};
 
 use super::shared_maps::SharedMaps;
-use super::{AttachError, NEEDS_TO_JOIN, NEEDS_TO_LOAD, TableSize};
+use super::version::refuse_old;
+use super::{AttachError, NEEDS_TO_JOIN, NEEDS_TO_LOAD, ProgramBook, TableSize};
 
 /// The compiled `flow-ebpf`.
 pub const OBJECT: &[u8] = include_bytes_aligned!(env!("FLOW_EBPF_OBJECT"));
@@ -40,9 +42,15 @@ pub struct Kernel {
     pub clock: Option<Ebpf>,
     /// Held while the generation flips.
     pub flips: Arc<Mutex<()>>,
+    programs: ProgramBook,
 }
 
 impl Kernel {
+    /// Tells these tables from those of other agents; never 0.
+    pub fn instance(&self) -> u32 {
+        self.seed as u32 | 1
+    }
+
     /// Loads programs and tables. Senders of packets must not know the `seed` of the hashes.
     ///
     /// # Errors
@@ -61,6 +69,8 @@ impl Kernel {
     }
 
     fn load_with(size: TableSize, seed: u64, verdict: u32) -> Result<Self, AttachError> {
+        // An unreadable version is no old one: what fails then says why.
+        KernelVersion::current().map_or(Ok(()), refuse_old)?;
         refuse_real_time()?;
         let ebpf = Self::load_object(size, seed, verdict, 0, None)?;
         let shared = SharedMaps::new(&ebpf)
@@ -69,8 +79,10 @@ impl Kernel {
             .ok();
         let clock = Some(load_clock()?);
         let (planes, loading, flips) = (Vec::new(), None, Arc::default());
-        let mut kernel = Self { ebpf, size, seed, planes, loading, shared, clock, flips };
+        let programs = ProgramBook::new(Instant::now());
+        let mut kernel = Self { ebpf, size, seed, planes, loading, shared, clock, flips, programs };
         load_programs(&mut kernel.ebpf)?;
+        kernel.show(&kernel.ebpf);
         Ok(kernel)
     }
 
@@ -152,8 +164,22 @@ impl Kernel {
             }
         };
         self.loading = None;
-        self.planes.push(loaded?);
+        let loaded = loaded?;
+        self.show(&loaded);
+        self.planes.push(loaded);
         Ok(true)
+    }
+
+    /// What the programs cost.
+    pub fn programs(&self) -> ProgramBook {
+        self.programs.clone()
+    }
+
+    /// Nothing is metered less when the cost of a load is not seen.
+    fn show(&self, ebpf: &Ebpf) {
+        if let Err(error) = self.programs.add(ebpf) {
+            tracing::warn!("what the programs cost is not shown: {error}");
+        }
     }
 
     /// The generation that is being filled, as the programs see it.

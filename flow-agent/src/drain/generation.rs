@@ -50,6 +50,7 @@ pub struct Flipped {
 /// Reads and clears the tables, one generation at a time.
 pub struct Drain {
     interfaces: usize,
+    instance: u32,
     size: TableSize,
     /// Of the programs' hashes.
     seed: u64,
@@ -85,6 +86,7 @@ impl Drain {
         let numbers = interfaces + 1; // number 0 is for packets of unknown interfaces
         Ok(Self {
             interfaces: numbers,
+            instance: kernel.instance(),
             size,
             seed: kernel.seed,
             filling: 0,
@@ -170,6 +172,7 @@ impl Drain {
             self.prepare(generation)?;
             self.journal.set_sampling(generation, self.rules.weight(generation))?;
         }
+        self.rules.installed();
         Ok(())
     }
 
@@ -231,6 +234,11 @@ impl Drain {
     /// [`Partition::even_parts`] says.
     pub fn partition(&self, parts: usize) -> Partition {
         Partition::new(self.size, self.seed, parts)
+    }
+
+    /// Tells these tables from those of other agents.
+    pub fn instance(&self) -> u32 {
+        self.instance
     }
 
     /// How full the tables are that are being filled.
