@@ -70,6 +70,7 @@ fn main() {
     }
     let objects = target_dir.join(TARGET).join("release");
     println!("cargo:rustc-env=FLOW_EBPF_OBJECT={}", objects.join("flow-ebpf").display());
+    println!("cargo:rustc-env=FLOW_PEERS_OBJECT={}", objects.join("flow-peers").display());
     println!("cargo:rustc-env=FLOW_BENCH_OBJECT={}", objects.join("flow-bench").display());
 }
 

@@ -53,6 +53,30 @@ pub fn tcp_frame(tags: usize) -> Vec<u8> {
     frame
 }
 
+/// An Ethernet frame of 64 octets with an IPv4 header and a UDP header.
+pub fn ipv4_udp_frame() -> Vec<u8> {
+    let mut frame = vec![2; 12];
+    frame.extend([0x08, 0x00]);
+    frame.extend([0x45, 0, 0, 50, 0, 0, 0x40, 0, 64, protocol::UDP, 0, 0]);
+    frame.extend([10, 0, 0, 1, 10, 0, 0, 2]);
+    frame.extend([0x9c, 0x40, 0x01, 0xbb, 0, 30, 0, 0]);
+    frame.resize(64, 0);
+    frame
+}
+
+/// An Ethernet frame with `tags` VLAN tags, an IPv6 header and a UDP header.
+pub fn ipv6_udp_frame(tags: usize) -> Vec<u8> {
+    let mut frame = vec![2; 12];
+    for tag in 0..tags {
+        frame.extend([0x81, 0x00, 0, tag as u8]);
+    }
+    frame.extend([0x86, 0xdd, 0x60, 0, 0, 0, 0, 8, protocol::UDP, 64]);
+    frame.extend([0xfd; 16]);
+    frame.extend([0xfc; 16]);
+    frame.extend([0x9c, 0x40, 0x01, 0xbb, 0, 8, 0, 0]);
+    frame
+}
+
 /// Records of TCP connections from 65,536 clients to 16 servers; two of a hundred get no answer.
 pub fn records(count: usize) -> Vec<FlowRecord> {
     let mut random = SplitMix64::new(5);

@@ -164,7 +164,8 @@ fn the_engine_reads_what_json_lines_say() {
         let stored = parse(&sql::text(store.url(), SELECT).expect("an answer"));
 
         let mut lines = Vec::new();
-        write_json_lines(&mut lines, &records, Some(&labels), &names).expect("in memory");
+        write_json_lines(&mut lines, records.iter().enumerate(), Some(&labels), &names)
+            .expect("in memory");
         let lines = parse(std::str::from_utf8(&lines).expect("text"));
         assert_eq!(stored.len(), lines.len());
         for (at, (stored, mut line)) in stored.into_iter().zip(lines).enumerate() {

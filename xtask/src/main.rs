@@ -1,5 +1,5 @@
-//! The project's own commands: `cargo xtask setup | build | demo | test | fuzz | dist |
-//! bench-throughput | bench-replay | capture`.
+//! The project's own commands: `cargo xtask setup | build | demo | test | fuzz | dist | bench |
+//! bench-replay | bench-throughput | capture | load | guard`.
 //!
 //! All of them begin with `setup`, so each works on a fresh
 //! machine. Nothing here needs an answer.
@@ -11,6 +11,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
+mod bench;
 mod build;
 mod cache;
 mod capture;
@@ -18,6 +19,7 @@ mod command;
 mod deny;
 mod dist;
 mod fuzz;
+mod guard;
 mod kernels;
 mod lab;
 mod readers;
@@ -40,6 +42,10 @@ enum Command {
     Build,
     /// Set up, build, and watch real traffic being metered into ClickHouse (root)
     Demo,
+    /// Set up, build, and measure every stage; as JSON, table and chart (root)
+    Bench(bench::BenchArgs),
+    /// Set up, build, and put load on a real agent; fails if that misses its limits (root)
+    Load(bench::LoadArgs),
     /// Set up, build, and measure TCP throughput with and without the agent (root)
     BenchThroughput,
     /// Set up, build, and measure the replay of a capture beside other programs that read it
@@ -64,6 +70,12 @@ enum Command {
         /// The packages' version [default: that of the workspace]
         #[arg(long, value_name = "VERSION", default_value = env!("CARGO_PKG_VERSION"))]
         package_version: String,
+    },
+    /// Set up, and compare instruction counts with benches/baseline.toml (root)
+    Guard {
+        /// Write the new figures instead
+        #[arg(long)]
+        accept: bool,
     },
     /// Set up, and fuzz what reads octets that others wrote, guided by coverage
     Fuzz(fuzz::Options),
@@ -99,6 +111,8 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Setup => setup::run(setup::For::Build).map(|_| ExitCode::SUCCESS),
         Command::Build => build::run(setup::For::Build).map(|_| ExitCode::SUCCESS),
         Command::Demo => lab::demo(),
+        Command::Bench(arguments) => bench::run(arguments),
+        Command::Load(arguments) => bench::load(&arguments),
         Command::BenchThroughput => lab::bench_throughput(),
         Command::BenchReplay(arguments) => readers::run(&arguments),
         Command::Capture { arguments } => capture::run(&arguments),
@@ -107,6 +121,9 @@ fn run(command: Command) -> Result<ExitCode> {
         }
         Command::Dist { twice, package_version, .. } => {
             dist::run(twice, &package_version).map(|()| ExitCode::SUCCESS)
+        }
+        Command::Guard { accept } => {
+            guard::run(&setup::run(setup::For::Test)?, accept).map(|()| ExitCode::SUCCESS)
         }
         Command::Fuzz(options) => fuzz::run(&options),
         Command::Test { filter, kernels: true, .. } => kernels::run(filter.as_deref()),

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 
 use crate::setup::{self, For, Tools};
-use crate::{build, command, deny};
+use crate::{build, command, deny, guard};
 
 /// Members that are tested: not flow-ebpf, which only compiles for the BPF target.
 const HOST: [&str; 3] = ["--workspace", "--exclude", "flow-ebpf"];
@@ -46,6 +46,9 @@ pub fn run(filter: Option<&str>, long: bool) -> Result<ExitCode> {
         return Ok(steps.summary());
     }
     let agent = build::target_dir().join("debug/flow-agent");
+    if filter.is_none() {
+        steps.own("guard", |tools| guard::run(tools, false));
+    }
     let names = filter.unwrap_or_default();
     steps.cargo("unit", &words(&TEST, &["--lib", "--bins", "--", names]), |_| {});
     // One test at a time: they meter real traffic, and another test's load would
@@ -80,7 +83,7 @@ fn lints(steps: &mut Steps) {
     steps.cargo("clippy", &clippy, |_| {});
     let replay_only = ["check", "--package", "flow-agent", "--no-default-features"];
     steps.cargo("replay-only", &replay_only, |_| {});
-    steps.own("dependencies", deny::check);
+    steps.own("dependencies", |_| deny::check());
 }
 
 /// The steps so far: a failed one does not keep the others from being run.
@@ -115,10 +118,10 @@ impl Steps {
     }
 
     /// The same with what this program does itself.
-    fn own(&mut self, name: &'static str, check: impl FnOnce() -> Result<()>) {
+    fn own(&mut self, name: &'static str, check: impl FnOnce(&Tools) -> Result<()>) {
         println!("== {name}");
         let started = Instant::now();
-        let checked = check();
+        let checked = check(&self.tools);
         if let Err(error) = &checked {
             println!("{error:#}");
         }

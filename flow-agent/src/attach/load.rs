@@ -17,7 +17,7 @@ use super::version::refuse_old;
 use super::{AttachError, NEEDS_TO_JOIN, NEEDS_TO_LOAD, ProgramBook, TableSize};
 
 /// The compiled `flow-ebpf`.
-const OBJECT: &[u8] = include_bytes_aligned!(env!("FLOW_EBPF_OBJECT"));
+pub const OBJECT: &[u8] = include_bytes_aligned!(env!("FLOW_EBPF_OBJECT"));
 
 /// Verdicts of XDP programs (`enum xdp_action` in `linux/bpf.h`).
 const XDP_DROP: u32 = 1;

@@ -39,7 +39,7 @@ pub use hooks::Hooks;
 pub use interface::{Interface, Place};
 pub use link::IngressHook;
 pub use link_state::link_states;
-pub use load::Kernel;
+pub use load::{Kernel, OBJECT};
 pub use metered::{MeteredBook, MeteredInterface, MeteredList, RefusedInterface};
 pub use namespace::{NamespaceId, NetworkNamespace};
 pub use numbers::Numbers;

@@ -11,10 +11,12 @@ pub mod generator;
 mod insert;
 mod kernel;
 mod live;
+mod peers;
 mod replay;
 pub mod rig;
 pub mod rows;
 pub mod updates;
+mod verifier;
 pub mod workload;
 
 use std::io::Write;
@@ -40,7 +42,11 @@ pub enum Stage {
     Insert,
     /// Seconds from a capture to its flow records; needs --file and no privilege.
     Replay,
-    /// Everything but the inserts and replay.
+    /// ns a packet, beside hash-map programs as other agents have them; also on all CPUs at once.
+    Peers,
+    /// What the eBPF programs are to the verifier: instructions and stack.
+    Verifier,
+    /// Kernel, drain, cache and live.
     All,
 }
 
@@ -98,6 +104,14 @@ impl Bench {
         if wanted(Stage::Live) {
             let flows = self.flows.unwrap_or(LIVE_FLOWS);
             live::measure(flows, |result| self.print(&result, &result.line()))?;
+        }
+        if self.stage == Stage::Peers {
+            for flows in &self.flows.map_or(peers::WORKING_SETS.to_vec(), |flows| vec![flows]) {
+                peers::measure(*flows, |result| self.print(&result, &result.line()))?;
+            }
+        }
+        if self.stage == Stage::Verifier {
+            verifier::measure(|result| self.print(&result, &result.line()))?;
         }
         if self.stage == Stage::Insert {
             insert::measure(self.rows, self.rollups, |result| self.print(&result, &result.line()))?;

@@ -25,7 +25,7 @@ use crate::host::online_cpus;
 const TEST_RUN_IFINDEX: u32 = 1;
 
 /// Seed of the flow hash: the same at each measurement.
-const SEED: u64 = 7;
+pub(super) const SEED: u64 = 7;
 
 /// Shipped programs with private tables.
 pub struct Rig {

@@ -48,6 +48,8 @@ impl For {
 
 /// What setup found or installed.
 pub struct Tools {
+    /// The major version of LLVM that compiles the kernel programs.
+    pub bpf_llvm: u32,
     /// `libchdb.so`, the embedded ClickHouse engine.
     libchdb: PathBuf,
     /// The Python that has `clickhouse-connect`; only for the tests.
@@ -88,5 +90,5 @@ pub fn run(purpose: For) -> Result<Tools> {
     };
     let axe = (purpose == For::Test).then(|| axe_core::ensure(&cache)).transpose()?;
     println!("setup done in {:.1} s\n", started.elapsed().as_secs_f64());
-    Ok(Tools { libchdb, python, axe })
+    Ok(Tools { bpf_llvm: compiler.llvm, libchdb, python, axe })
 }

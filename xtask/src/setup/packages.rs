@@ -58,6 +58,7 @@ pub fn missing(purpose: For, route: Route) -> Vec<Missing> {
         list.need(program("curl"), "curl", "the tests of the store and the status");
         let prometheus = program("promtool") && program("prometheus");
         list.need(prometheus, "prometheus", "the tests of metrics, rules and dashboards");
+        list.need(program("valgrind"), "valgrind", "counts instructions (cargo xtask guard)");
         list.need(program("rpm"), "rpm", "the test of the RPM package");
         list.need(program("cpio"), "cpio", "the test of the RPM package");
         list.need(program("ansible-playbook"), "ansible-core", "the check of the playbooks");
