@@ -1,4 +1,4 @@
-//! The project's own commands: `cargo xtask setup | build | demo | test | dist |
+//! The project's own commands: `cargo xtask setup | build | demo | test | dist | soak |
 //! bench-throughput`.
 //!
 //! All of them begin with `setup`, so each works on a fresh
@@ -14,6 +14,7 @@ mod build;
 mod cache;
 mod command;
 mod dist;
+mod faults;
 mod lab;
 mod setup;
 mod test;
@@ -58,6 +59,18 @@ enum Command {
         /// Far more packets in the tests that compare or count them: about a quarter of an hour more
         #[arg(long)]
         long: bool,
+        /// Run the whole fault suite alone, and write docs/faults.md of it
+        #[arg(long, conflicts_with_all = ["filter", "long"])]
+        faults: bool,
+    },
+    /// Set up, build, and meter a fixed load amid random faults for as long as told (root)
+    Soak {
+        /// How long
+        #[arg(long, default_value_t = 20)]
+        minutes: u64,
+        /// Of the faults: the same seed, the same faults
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
     },
 }
 
@@ -83,6 +96,8 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Dist { twice, package_version, .. } => {
             dist::run(twice, &package_version).map(|()| ExitCode::SUCCESS)
         }
-        Command::Test { filter, long } => test::run(filter.as_deref(), long),
+        Command::Soak { minutes, seed } => lab::soak(minutes, seed),
+        Command::Test { faults: true, .. } => faults::run(),
+        Command::Test { filter, long, .. } => test::run(filter.as_deref(), long),
     }
 }
