@@ -1,5 +1,5 @@
-//! A disk that fails: an ext2 file system on a loop device whose own disk has no room, so that
-//! what the page cache has taken cannot be written, and syncs end with an I/O error.
+//! A disk that fails late: an ext2 file system on a loop device whose own disk has no room, so that
+//! what the page cache has taken cannot be written, and syncs fail.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -101,9 +101,11 @@ impl Faulty {
         let (left, store) = (self.lab.left.spec("tc"), self.proxy.url());
         self.before.set(self.wire.total.packets);
         let spool = spool.to_str().context("a path in UTF-8")?;
-        let arguments =
-            ["--interface", &left, "--store", &store, "--spool-dir", spool, "--config", path];
-        Agent::start_after(words, &flow_agent(), &[&arguments[..], &ANY_PORT, more].concat())
+        let arguments = ["--interface", &left, "--store", &store, "--config", path];
+        let usual = ["--spool-dir", spool];
+        let spool = if more.contains(&"--spool-dir") { &[][..] } else { &usual[..] };
+        let arguments = [&arguments[..], spool, &ANY_PORT, more].concat();
+        Agent::start_after(words, &flow_agent(), &arguments)
     }
 
     /// Where rows are put that the store refuses.

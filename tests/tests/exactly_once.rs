@@ -157,15 +157,13 @@ fn every_token_is_known_and_no_part() -> Result<()> {
 
 #[test]
 fn only_the_table_has_lost_its_part() -> Result<()> {
-    let outcome =
-        lost_in_the_store(&[("flows", Lost::Parts)])?;
+    let outcome = lost_in_the_store(&[("flows", Lost::Parts)])?;
     faults::record("table_part_lost", FOLDERS, outcome)
 }
 
 #[test]
 fn only_a_rollup_has_lost_its_part() -> Result<()> {
-    let outcome =
-        lost_in_the_store(&[(ROLLUPS[1], Lost::Parts)])?;
+    let outcome = lost_in_the_store(&[(ROLLUPS[1], Lost::Parts)])?;
     faults::record("rollup_part_lost", FOLDERS, outcome)
 }
 

@@ -35,7 +35,9 @@ fn an_agent_killed_in_an_outage_leaves_everything_to_the_next() -> Result<()> {
     let agent = faulty.agent(&batches(ROWS))?;
     faulty.talk(FLOWS, 1)?;
     faulty.settle_again(agent)?;
-    faulty.happened("agent_killed_in_an_outage", "all rows were frozen, the process ended by SIGKILL").map(drop)
+    faulty
+        .happened("agent_killed_in_an_outage", "all rows were frozen, the process ended by SIGKILL")
+        .map(drop)
 }
 
 /// Some inserts are half sent, some are committed and nobody knows.
@@ -101,7 +103,9 @@ fn an_engine_that_remembers_a_token_without_its_rows_gets_them_again() -> Result
         faulty.wait_acknowledged(&agent, PATIENCE)?;
     }
     faulty.settle(agent)?;
-    faulty.happened("token_without_rows", "the folders of the parts were found and removed").map(drop)
+    faulty
+        .happened("token_without_rows", "the folders of the parts were found and removed")
+        .map(drop)
 }
 
 /// A batch with rows that the store refuses is split; the agent is killed in the midst of that.

@@ -55,13 +55,15 @@ fn a_connection_that_is_reset_before_the_insert_loses_nothing() -> Result<()> {
 fn an_insert_cut_at_any_octet_is_stored_once() -> Result<()> {
     // The beginning octet by octet, the rest in steps that grow, the end.
     let ends = [0, 1, 2, 3, 5, 9, 17, 100, 500, 1_000, 2_000, 3_000, 4_000, 5_000, u64::MAX];
-    at_first_tries(move |batch| Fault::CutRequest { after: ends[batch as usize] })?.fired("insert_cut")
+    at_first_tries(move |batch| Fault::CutRequest { after: ends[batch as usize] })?
+        .fired("insert_cut")
 }
 
 #[test]
 fn an_answer_cut_at_any_octet_does_not_store_twice() -> Result<()> {
     let ends = [0, 1, 8, 9, 12, 13, 15, 20, 40, 80, 120, 160, 200, 300, u64::MAX];
-    at_first_tries(move |batch| Fault::CutAnswer { after: ends[batch as usize] })?.fired("answer_cut")
+    at_first_tries(move |batch| Fault::CutAnswer { after: ends[batch as usize] })?
+        .fired("answer_cut")
 }
 
 #[test]

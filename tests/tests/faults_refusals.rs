@@ -105,5 +105,7 @@ fn a_missing_table_keeps_its_own_batches_back_alone() -> Result<()> {
     faulty.wait_acknowledged(&agent, PATIENCE)?;
     faulty.store.sql("RENAME TABLE flow.away TO flow.latency");
     faulty.settle(agent)?;
-    faulty.happened("other_table_missing", "more batches of it were under way than there are slots").map(drop)
+    faulty
+        .happened("other_table_missing", "more batches of it were under way than there are slots")
+        .map(drop)
 }

@@ -87,7 +87,11 @@ fn recorded(name: &str, rig: &Rig, sent: Count) -> Result<()> {
 }
 
 /// Sends a flood to an agent with this configuration; the books are compared with the counter.
-fn flood(attach: &str, counter: Counter, settings: &str) -> Result<(Generator, Rig, Ledger, Count)> {
+fn flood(
+    attach: &str,
+    counter: Counter,
+    settings: &str,
+) -> Result<(Generator, Rig, Ledger, Count)> {
     let packets = setting("FLOW_FLOOD_PACKETS", PACKETS);
     let rig = Rig::new()?;
     let (left, right) = (&rig.lab.left, &rig.lab.right);

@@ -19,15 +19,14 @@ use flow_common::table::{GenerationState, Journal, names};
 use flow_common::{Lost, NotMetered};
 use flow_tests::bin_path::flow_agent;
 use flow_tests::damage;
-use flow_tests::failing_disk::FailingDisk;
 use flow_tests::faketime;
 use flow_tests::faulty::{Faulty, PATIENCE, batches};
 use flow_tests::hooks;
 use flow_tests::lab::Lab;
 use flow_tests::process::{Agent, Store};
-use flow_tests::proxy::Fault;
 use flow_tests::rig::Rig;
 use flow_tests::sql;
+use flow_tests::status::Status;
 use flow_tests::tally::PacketSocket;
 use flow_tests::traffic::{self, Ends};
 use rustix::process::Signal;
@@ -54,7 +53,7 @@ enum Scene {
     FullOldest,
     /// The same, and the newest have to go.
     FullNewest,
-    /// A disk that fails, and a full memory.
+    /// A spool whose folder is gone, and a full memory.
     Disk,
     /// A segment with flipped bits.
     Flipped,
@@ -196,8 +195,9 @@ const FLOWS: u64 = 200;
 
 fn given_up() -> Result<Raised> {
     let faulty = Faulty::new()?;
-    let agent = faulty.agent_after(&[], "spool.dir = ''\n", &[])?;
-    faulty.proxy.on_flows(|_| Some(Fault::Reset));
+    let agent = faulty.agent_after(&[], "", &["--spool-dir", ""])?;
+    // The books can be stored.
+    faulty.store.sql("DETACH TABLE flow.flows");
     ask(&faulty.lab, FLOWS)?;
     agent.signal(Signal::TERM)?;
     let (code, log) = agent.ended(PATIENCE)?;
@@ -215,13 +215,15 @@ const FRAMES: u8 = 20;
 
 fn frames() -> Result<Raised> {
     let faulty = Faulty::new()?;
-    let agent = faulty.agent("filter.exclude_ports = [514]\nsampling = { mode = 'flow', rate = 2 }\n")?;
+    let agent =
+        faulty.agent("filter.exclude_ports = [514]\nsampling = { mode = 'flow', rate = 2 }\n")?;
     let (left, right) = (&faulty.lab.left, &faulty.lab.right);
     // Half of many flows are not in the sample.
     ask(&faulty.lab, FLOWS)?;
     traffic::stream(Ends::v4((left, 0), (right, 0), 514), 10, 100)?;
     let to = [left.mac(), right.mac()].concat();
-    let frame = |ethertype: u16, payload: &[u8]| [&to, &ethertype.to_be_bytes()[..], payload].concat();
+    let frame =
+        |ethertype: u16, payload: &[u8]| [&to, &ethertype.to_be_bytes()[..], payload].concat();
     let (IpAddr::V4(from), IpAddr::V4(there)) = (right.v4(1), left.v4(1)) else { unreachable!() };
     let mut ip = vec![0x45, 0, 0, 120, 0, 0, 0, 0, 64, 17, 0, 0];
     ip.extend(from.octets());
@@ -237,7 +239,7 @@ fn frames() -> Result<Raised> {
             socket.send(&frame(0x88b5, &[0; 46]))?;
             socket.send(&frame(0x0800, &ip[..10]))?;
             socket.send(&frame(0x0800, &malformed))?;
-            socket.send(&frame(0x8100, &[&tags, &[0, 1, 8, 0], &ip[..]].concat()))?;
+            socket.send(&frame(0x8100, &[&tags[..], &[0, 1, 8, 0], &ip[..]].concat()))?;
             // A later fragment whose first nobody has seen, of another host each.
             let mut orphan = ip.clone();
             (orphan[5], orphan[7], orphan[15]) = (number, 9, 100 + number);
@@ -260,8 +262,14 @@ fn own_traffic() -> Result<Raised> {
         lab.left.namespace.enter(|| {
             let interface = format!("{}:tc", lab.left.interface);
             let arguments = ["--interface", &interface, "--store", store.url()];
-            let agent = Agent::start(&flow_agent(), &arguments)?;
-            ask(&lab, FLOWS)?;
+            let hasty = ["--drain-interval", "50", "--idle-timeout", "1"];
+            let agent = Agent::start(&flow_agent(), &[&arguments[..], &hasty].concat())?;
+            // What it says to the store is counted from the next drain on.
+            for rows in [0, FLOWS] {
+                ask(&lab, FLOWS)?;
+                let count = || sql::number(store.url(), "SELECT count() FROM flow.flows");
+                agent.wait_until("rows are stored", PATIENCE, || Ok(count()? > rows))?;
+            }
             agent.stop()?;
             of_ledger(store.url())
         })
@@ -340,35 +348,54 @@ fn killed() -> Result<Raised> {
 
 fn full(policy: &str) -> Result<Raised> {
     let faulty = Faulty::new()?;
-    let config = format!("{HALF_EMPTY}spool.memory_mib = 1\nspool.full = '{policy}'\n");
-    lose(&faulty, &config, &["--spool-dir", ""], || Ok(()))
+    let config = format!("{}spool.memory_mib = 1\nspool.full = '{policy}'\n", batches(500));
+    let reason =
+        if policy == "drop_oldest" { LossReason::FullOldest } else { LossReason::FullNewest };
+    lose(&faulty, &config, &["--spool-dir", ""], reason, || Ok(()))
 }
 
-/// A store that is away until something is lost.
+/// A store that is away until something is lost for this reason.
 fn lose(
     faulty: &Faulty,
     config: &str,
     more: &[&str],
+    reason: LossReason,
     before: impl FnOnce() -> Result<()>,
 ) -> Result<Raised> {
     let agent = faulty.agent_after(&[], config, more)?;
     faulty.proxy.refuse()?;
     before()?;
     spread(faulty)?;
-    agent.wait_log("rows are lost so far", PATIENCE)?;
+    let wanted = ("undelivered".to_owned(), reason.label().to_owned());
+    let mut raised = Raised::new();
+    agent.wait_until("something is lost", PATIENCE, || {
+        raised = of_metrics(&agent)?;
+        Ok(raised.contains_key(&wanted))
+    })?;
     faulty.proxy.accept()?;
     faulty.end(agent)?;
-    of_ledger(faulty.store.url())
+    Ok(raised)
+}
+
+/// Packets that could not be delivered, by reason, as the running agent says.
+fn of_metrics(agent: &Agent) -> Result<Raised> {
+    let mut raised = Raised::new();
+    for (name, packets) in Status::of(agent)?.metrics()? {
+        let labels = name.strip_prefix("flow_agent_undelivered_packets_total{");
+        if let Some((_, reason)) = labels.and_then(|labels| labels.split_once("reason=\"")) {
+            let reason = reason.split('"').next().unwrap_or_default().to_owned();
+            *raised.entry(("undelivered".to_owned(), reason)).or_default() += packets as u64;
+        }
+    }
+    Ok(raised)
 }
 
 fn disk() -> Result<Raised> {
-    let disk = FailingDisk::new()?;
-    let mut faulty = Faulty::new()?;
-    faulty.folder = TempDir::with_prefix_in("flow-reasons-", disk.path())?;
-    let config = [HALF_EMPTY, "spool.memory_mib = 1\nspool.fsync = 'always'\n"].concat();
-    let raised = lose(&faulty, &config, &[], || disk.fail());
-    drop(disk.heal());
-    raised
+    let faulty = Faulty::new()?;
+    let config = [&batches(500), "spool.memory_mib = 1\nspool.segment_mib = 1\n"].concat();
+    // No further segment can be made where there is no folder.
+    let remove = || Ok(fs::remove_dir_all(faulty.spool())?);
+    lose(&faulty, &config, &[], LossReason::Error, remove)
 }
 
 fn damaged(damage: fn(&Path) -> Result<String>) -> Result<Raised> {

@@ -87,7 +87,7 @@ pub const CATALOGUE: &[Named] = faults! {
         "spool_indices_lost" = "all index files are removed",
         "spool_disk_full" = "the disk under the spool is filled while the store is away",
         "spool_disk_full_for_long" = "the same until the memory is full as well",
-        "spool_disk_fails" = "a loop device whose backing disk is full: writes and syncs fail with I/O errors",
+        "spool_disk_fails" = "ext2 on a loop device whose own disk is full: what the page cache took cannot be written, syncs fail",
         "spool_folder_removed" = "the spool's folder is removed under the running agent",
     }
     Flood {

@@ -104,6 +104,13 @@ impl Agent {
         }
     }
 
+    /// Reads what it has said so far, as systemd does.
+    pub fn hear(&self) -> Result<()> {
+        self.news.set_nonblocking(true)?;
+        while self.news.recv(&mut [0; 1024]).is_ok() {}
+        Ok(self.news.set_nonblocking(false)?)
+    }
+
     /// Its process id.
     pub fn id(&self) -> u32 {
         self.child.id()

@@ -121,9 +121,8 @@ fn an_impostor_gets_no_batch_and_the_store_gets_all_of_them() -> Result<()> {
         let tally = Tally::start(&lab.left)?;
         let talk = || traffic::ask(Ends::v4((&lab.left, 0), (&lab.right, 0), 53), 50, 2, 40, 200);
         talk()?;
-        let packets = || -> Result<u64> {
-            Ok(stored::sums(store.url(), "flows")?.iter().step_by(2).sum())
-        };
+        let packets =
+            || -> Result<u64> { Ok(stored::sums(store.url(), "flows")?.iter().step_by(2).sum()) };
         agent.wait_until("the first flows are stored", LIMIT, || Ok(packets()? == 200))?;
 
         drop(door);

@@ -51,12 +51,7 @@ impl Fault {
     }
 
     /// Begins it.
-    pub fn begin(
-        self,
-        faulty: Faulty,
-        agent: &Agent,
-        dice: &mut Dice,
-    ) -> Result<(Faulty, During)> {
+    pub fn begin(self, faulty: Faulty, agent: &Agent, dice: &mut Dice) -> Result<(Faulty, During)> {
         const STILL: Duration = Duration::from_secs(1);
         let mut faulty = faulty;
         match self {

@@ -59,6 +59,7 @@ fn run(cli: &Cli) -> Result<()> {
         faulty = back;
         load(&mut faulty)?;
         faulty = during.end(faulty)?;
+        agent.hear()?;
         rounds += 1;
         if started.elapsed() >= MINUTE * (samples.len() as u32 + 1) {
             let sample = Sample::of(&agent, &faulty, started.elapsed())?;
