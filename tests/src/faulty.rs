@@ -218,7 +218,7 @@ impl Faulty {
 
     /// Waits until nothing waits for the store, stops the agent, and leaves what it said; packets
     /// may be lost.
-    pub fn end(&self, agent: Agent) -> Result<String> {
+    pub fn end(agent: Agent) -> Result<String> {
         let status = Status::of(&agent)?;
         agent.wait_until("nothing waits for the store", LONG_PATIENCE, || {
             let now = status.json("/api/v1/status")?;

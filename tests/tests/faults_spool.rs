@@ -49,7 +49,7 @@ fn a_damaged_spool_is_delivered_but_for_what_is_damaged() -> Result<()> {
         let done = (damage.act)(&faulty.spool()).context(damage.name)?;
         let agent = faulty.agent(&config)?;
         faulty.talk(FLOWS, 1)?;
-        let log = faulty.end(agent)?;
+        let log = Faulty::end(agent)?;
         ensure!(!log.contains("panicked"), "{}: {log}", damage.name);
         let outcome = faulty.happened(damage.name, &done);
         let outcome = outcome.inspect_err(|_| println!("the agent said:\n{log}"))?;
@@ -141,7 +141,7 @@ fn a_disk_that_stays_full_loses_the_oldest_by_name() -> Result<()> {
     let proof = "the log: the spool is full; its files did not grow";
     disk.empty()?;
     faulty.proxy.accept()?;
-    let log = faulty.end(agent)?;
+    let log = Faulty::end(agent)?;
     let outcome = faulty.happened("spool_disk_full_for_long", proof);
     let outcome = outcome.inspect_err(|_| println!("the agent said:\n{log}"))?;
     ensure!(!outcome.lost.is_empty(), "nothing was lost: {log}");

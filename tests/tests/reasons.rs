@@ -201,7 +201,7 @@ fn given_up() -> Result<Raised> {
     ask(&faulty.lab, FLOWS)?;
     agent.signal(Signal::TERM)?;
     let (code, log) = agent.ended(PATIENCE)?;
-    ensure!(code == Some(4), "{code:?}: {log}");
+    ensure!(code == Some(1), "{code:?}: {log}");
     of_ledger(faulty.store.url())
 }
 
@@ -373,7 +373,7 @@ fn lose(
         Ok(raised.contains_key(&wanted))
     })?;
     faulty.proxy.accept()?;
-    faulty.end(agent)?;
+    Faulty::end(agent)?;
     Ok(raised)
 }
 
@@ -403,7 +403,7 @@ fn damaged(damage: fn(&Path) -> Result<String>) -> Result<Raised> {
     let config = batches(20);
     faulty.leave_spool(FLOWS, FLOWS, &config)?;
     damage(&faulty.spool())?;
-    faulty.end(faulty.agent(&config)?)?;
+    Faulty::end(faulty.agent(&config)?)?;
     of_ledger(faulty.store.url())
 }
 
@@ -419,7 +419,7 @@ fn refused() -> Result<Raised> {
         200,
     )?;
     faulty.wait_quarantined(&agent, 5)?;
-    faulty.end(agent)?;
+    Faulty::end(agent)?;
     of_ledger(faulty.store.url())
 }
 
@@ -433,6 +433,6 @@ fn late() -> Result<Raised> {
     fs::write(&clock, format!("+{}\n", MONTH.as_secs()))?;
     let words = faketime::clocked(&clock)?;
     let agent = faulty.agent_after(&words.each_ref().map(String::as_str), &config, &[])?;
-    faulty.end(agent)?;
+    Faulty::end(agent)?;
     of_ledger(faulty.store.url())
 }

@@ -54,7 +54,7 @@ pub const CATALOGUE: &[Named] = faults! {
         "errors_that_pass" = "codes 252, 241, 202, 159, 242, 243 instead of and after the insert",
         "errors_of_a_gateway" = "status 500 to 504, 404, 429 instead of and after the insert",
     }
-    RowRefused {
+    Refused {
         "row_refused" = "a CHECK constraint refuses one row at each end, then is dropped",
         "halved_and_welcome_again" = "the agent gets SIGKILL while it halves a refused batch, and the constraint is gone before the next one",
     }

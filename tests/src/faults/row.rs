@@ -10,7 +10,7 @@ pub enum Row {
     /// The store cannot take more.
     StoreFull,
     /// The store refuses a row.
-    RowRefused,
+    Refused,
     /// The store's tables are not as they were.
     Tables,
     /// Who answers is not the store.
@@ -45,7 +45,7 @@ impl Row {
         Self::StoreAway,
         Self::MidInsert,
         Self::StoreFull,
-        Self::RowRefused,
+        Self::Refused,
         Self::Tables,
         Self::Impostor,
         Self::Killed,
@@ -67,7 +67,7 @@ impl Row {
             Self::StoreAway => "ClickHouse down, slow, hung, restarting",
             Self::MidInsert => "Killed in mid-insert, answer lost, body cut",
             Self::StoreFull => "Server out of disk, too many parts, read-only",
-            Self::RowRefused => "Server rejects a row",
+            Self::Refused => "Server rejects a row",
             Self::Tables => "Table missing or changed",
             Self::Impostor => "TLS wrong; an answer that is not ClickHouse's",
             Self::Killed => "SIGKILL of the agent",
@@ -90,7 +90,7 @@ impl Row {
             Self::StoreAway => "spool, pauses that grow, bounded memory, catches up",
             Self::MidInsert => "the same token, exactly the rows",
             Self::StoreFull => "tried again, then compared",
-            Self::RowRefused => "found by halving, put into the quarantine, counted",
+            Self::Refused => "found by halving, put into the quarantine, counted",
             Self::Tables => "held, told, goes on after the DDL",
             Self::Impostor => "nothing is acknowledged, everything is held, bounded reading",
             Self::Killed => "what was frozen is stored once, the gap is lost{crash}",
