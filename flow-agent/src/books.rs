@@ -54,10 +54,11 @@ impl Books {
     /// What was counted since the last call, in the interval that ends now (Unix ns).
     pub fn freeze(&mut self, now_ns: u64) -> Vec<FrozenBatch> {
         let ts = (now_ns / 1_000_000_000) as u32;
-        let (counts, buckets) = (self.ledger.take(), self.latency.take());
+        let id = Uuid::now_v7();
+        let (counts, buckets) = (self.ledger.take(id), self.latency.take());
         let mut batches = Vec::new();
         if !counts.is_empty() {
-            batches.push(FrozenBatch::of_ledger(&counts, &self.exporter, Uuid::now_v7(), ts));
+            batches.push(FrozenBatch::of_ledger(&counts, &self.exporter, id, ts));
         }
         if !buckets.is_empty() {
             batches.push(FrozenBatch::of_latency(&buckets, &self.exporter, Uuid::now_v7(), ts));

@@ -4,10 +4,12 @@
 //! `drained + recovered = in the cache + in batches + in the spool + acknowledged + undelivered`.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use flow_common::{Count, Lost, NotMetered};
+use uuid::Uuid;
 
+use crate::estate::{Estate, Witness};
 use crate::record::FlowRecord;
 use crate::sink::quarantine::Reason;
 use crate::spool::{LossReason, Losses};
@@ -21,9 +23,24 @@ pub enum LostRecord {
     Quarantined,
     /// They are in the quarantine folder, and some or all of them may be in the store.
     Uncertain,
+    /// An agent that was killed held them.
+    Crash,
 }
 
 impl LostRecord {
+    /// Every reason.
+    pub const ALL: [Self; LossReason::ALL.len() + 3] = {
+        let mut all = [Self::Crash; LossReason::ALL.len() + 3];
+        let mut at = 0;
+        while at < LossReason::ALL.len() {
+            all[at] = Self::Spool(LossReason::ALL[at]);
+            at += 1;
+        }
+        all[at] = Self::Quarantined;
+        all[at + 1] = Self::Uncertain;
+        all
+    };
+
     /// For what is put aside.
     pub const fn aside(reason: Reason) -> Self {
         match reason {
@@ -38,6 +55,7 @@ impl LostRecord {
             Self::Spool(reason) => reason.label(),
             Self::Quarantined => "quarantined",
             Self::Uncertain => "uncertain",
+            Self::Crash => "crash",
         }
     }
 }
@@ -86,6 +104,66 @@ impl Entry {
             Self::LostRecord(reason) => ("undelivered", reason.label()),
             Self::Resent(reason) => ("resent", reason.label()),
             Self::FragmentWithoutPorts => ("note", "fragment_without_ports"),
+        }
+    }
+
+    /// Every entry there is.
+    pub fn all() -> impl Iterator<Item = Self> {
+        let not_metered = (0..NotMetered::COUNT).map(|reason| Self::NotMetered(reason as u8));
+        let lost = (0..Lost::COUNT).map(|reason| Self::Lost(reason as u8));
+        let records = LostRecord::ALL.into_iter().map(Self::LostRecord);
+        // Only what was put aside can be sent again.
+        let resent = [LostRecord::Quarantined, LostRecord::Uncertain].map(Self::Resent);
+        [
+            Self::Seen,
+            Self::Metered,
+            Self::Drained,
+            Self::Recovered,
+            Self::Spooled,
+            Self::Acknowledged,
+            Self::FragmentWithoutPorts,
+        ]
+        .into_iter()
+        .chain(not_metered)
+        .chain(lost)
+        .chain(records)
+        .chain(resent)
+    }
+
+    /// Its number in an estate; the next version of the agent must read it, too.
+    pub fn code(self) -> u8 {
+        const NOT_METERED: u8 = 16;
+        const LOST: u8 = 64;
+        const LOST_RECORD: u8 = 96;
+        const RESENT: u8 = 128;
+        let record =
+            |wanted| LostRecord::ALL.iter().position(|it| *it == wanted).unwrap_or(0) as u8;
+        match self {
+            Self::Seen => 0,
+            Self::Metered => 1,
+            Self::Drained => 2,
+            Self::Recovered => 3,
+            Self::Spooled => 4,
+            Self::Acknowledged => 5,
+            Self::FragmentWithoutPorts => 6,
+            Self::NotMetered(reason) => NOT_METERED + reason,
+            Self::Lost(reason) => LOST + reason,
+            Self::LostRecord(reason) => LOST_RECORD + record(reason),
+            Self::Resent(reason) => RESENT + record(reason),
+        }
+    }
+
+    /// The entry with this number; none if this version knows none.
+    pub fn from_code(code: u8) -> Option<Self> {
+        Self::all().find(|entry| entry.code() == code)
+    }
+
+    /// 1 for what an agent takes over, -1 for what leaves it, 0 for all else.
+    pub fn in_flight(self) -> i64 {
+        match self {
+            Self::Drained | Self::Recovered => 1,
+            Self::Acknowledged | Self::Spooled | Self::LostRecord(_) => -1,
+            _ => 0,
         }
     }
 }
@@ -146,15 +224,48 @@ impl Books {
 #[derive(Clone, Debug, Default)]
 pub struct Ledger {
     books: Arc<Mutex<Books>>,
+    /// Where they outlive this agent, should it be killed.
+    estate: Arc<OnceLock<Estate>>,
 }
 
 impl Ledger {
+    /// From now on the books outlive this agent. Once; the estate has what was posted before.
+    pub fn keep(&self, estate: Estate) {
+        // A second one would know nothing of the first.
+        let _ = self.estate.set(estate);
+    }
+
+    /// What another agent had counted and not written down: this one writes it, and does not count
+    /// it as its own.
+    pub fn inherit(&self, counts: &Counts) {
+        let interval = &mut self.books().interval;
+        for (line, count) in counts {
+            interval.entry(line.clone()).or_default().merge(*count);
+        }
+    }
+
     /// Adds to one entry of an interface.
     pub fn add(&self, interface: &Arc<str>, entry: Entry, count: Count) {
-        if count == Count::default() {
-            return;
+        if count != Count::default() {
+            let counts = Counts::from([((interface.clone(), entry), count)]);
+            self.post(&counts, Witness::None, || ());
         }
-        self.books().add(interface, entry, count);
+    }
+
+    /// Adds all of these, which `act` makes true: should the agent be killed meanwhile, `witness`
+    /// tells the next one whether it was done. They are all from the kernel, or none is.
+    pub fn post<R>(&self, counts: &Counts, witness: Witness, act: impl FnOnce() -> R) -> R {
+        let done = match self.estate.get() {
+            Some(estate) => estate.post(counts, witness, act),
+            None => act(),
+        };
+        let mut books = self.books();
+        for ((interface, entry), count) in counts {
+            if *count != Count::default() {
+                books.add(interface, *entry, *count);
+            }
+        }
+        done
     }
 
     /// Adds all packets of records to one entry, by their interfaces; `name` names one.
@@ -176,16 +287,19 @@ impl Ledger {
 
     /// Adds what a spool lost.
     pub fn add_losses(&self, losses: &Losses) {
-        for (reason, lost) in losses.iter() {
-            for (interface, count) in &lost.counts {
-                self.add(interface, Entry::LostRecord(LostRecord::Spool(reason)), *count);
-            }
+        let counts = losses.counts();
+        if !counts.is_empty() {
+            self.post(&counts, Witness::None, || ());
         }
     }
 
-    /// What was added since the last call.
-    pub fn take(&self) -> Counts {
-        std::mem::take(&mut self.books().interval)
+    /// What was added since the last call, which is in this batch from now on.
+    pub fn take(&self, batch: Uuid) -> Counts {
+        let counts = std::mem::take(&mut self.books().interval);
+        if let Some(estate) = self.estate.get().filter(|_| !counts.is_empty()) {
+            estate.write(&counts, batch);
+        }
+        counts
     }
 
     /// What was added since the start, over all interfaces.
@@ -227,11 +341,7 @@ pub fn unaccounted(totals: &InterfaceTotals) -> (i64, i64) {
 
 /// Packets and octets of these totals that are in open flows or on their way to the store.
 pub fn in_flight(totals: &InterfaceTotals) -> (i64, i64) {
-    difference(totals, |entry| match entry {
-        Entry::Drained | Entry::Recovered => 1,
-        Entry::Acknowledged | Entry::Spooled | Entry::LostRecord(_) => -1,
-        _ => 0,
-    })
+    difference(totals, |entry| entry.in_flight())
 }
 
 fn difference(totals: &InterfaceTotals, sign: impl Fn(&Entry) -> i64) -> (i64, i64) {
@@ -262,8 +372,8 @@ mod tests {
     fn an_interval_is_taken_once_and_the_total_stays() {
         let ledger = Ledger::default();
         ledger.add(&"eth0".into(), Entry::Seen, Count { packets: 1, octets: 60 });
-        assert_eq!(ledger.take().len(), 1);
-        assert!(ledger.take().is_empty());
+        assert_eq!(ledger.take(Uuid::nil()).len(), 1);
+        assert!(ledger.take(Uuid::nil()).is_empty());
         assert_eq!(ledger.totals()[&Entry::Seen].packets, 1);
     }
 

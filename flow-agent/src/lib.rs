@@ -26,6 +26,7 @@ pub mod delta;
 pub mod drain;
 pub mod enrich;
 pub mod error;
+pub mod estate;
 #[cfg(feature = "live")]
 pub mod filter;
 pub mod frozen;

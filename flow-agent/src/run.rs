@@ -9,14 +9,15 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use crate::Error;
 use crate::analytics::{Learned, NeighbourWatch};
 use crate::attach::{
-    AttachError, Attacher, Hooks, Interface, Kernel, Missing, Numbers, PinFolder, Scan, TableSize,
-    Watcher, has_tcx,
+    AttachError, Attacher, EstateMap, Hooks, Interface, Kernel, Missing, Numbers, PinFolder, Scan,
+    TableSize, Watcher, has_tcx,
 };
-use crate::cache::Memory;
+use crate::cache::Memory as Remembered;
 use crate::clock::wall_clock;
 use crate::config::{Config, ConfigError, Loaded, Source};
 use crate::drain::{self, Drain, Look, Partition};
 use crate::enrich::Enrichment;
+use crate::estate::Memory;
 use crate::filter::OwnConnections;
 use crate::host::online_cpus;
 use crate::logging;
@@ -29,7 +30,9 @@ use crate::status::{Access, Bound, RulesBook, Vitals};
 use crate::target::{Opening, Store};
 
 mod books;
+mod kept;
 mod kernel_log;
+mod legacy;
 mod manager;
 mod meter_loop;
 mod observers;
@@ -38,7 +41,9 @@ mod recovery;
 
 pub(crate) use meter_loop::{LOOK, nearly_full};
 
+use kept::Kept;
 use kernel_log::KernelLog;
+use legacy::Legacy;
 use manager::Manager;
 use meter_loop::MeterLoop;
 use observers::Observed;
@@ -75,6 +80,7 @@ pub fn run(
     // From here on the agent cannot be ended without removing its pins, but by a kill.
     let requests = privileges.without(shutdown).map_err(Error::thread)?;
     let mut pins = pin(config, &kernel);
+    let (folders, kept) = look_back(config, pins.as_ref());
     let look = Look::new(&kernel)?;
     let mut drain = Drain::new(&mut kernel, 0)?;
     let kernel_log = KernelLog::new(&mut kernel);
@@ -88,8 +94,9 @@ pub fn run(
     vitals.set_clock(drain.clock(wall_clock)?);
     let enricher = enrichment.enricher.take();
     let shards = Partition::even_parts(size, config.shards);
-    let pipeline =
-        privileges.without(|| Pipeline::start(config, shards, seed, &names, enricher, &store))?;
+    let pipeline = privileges
+        .without(|| Pipeline::start(config, shards, seed, &names, enricher, &store, kept))?;
+    folders.iter().try_for_each(PinFolder::forget_estate)?;
     let keeper = privileges.without(|| warm_start(config, &pipeline, &enrichment))?;
     let most = (size.interfaces - 1) as u16; // number 0 is for packets of unknown interfaces
     let mut numbers = Numbers::new(most, cool_down(config), names.clone());
@@ -101,7 +108,7 @@ pub fn run(
         numbers: &mut numbers,
         ledger: &pipeline.ledger,
     }
-    .run(config.pin_dir.as_deref());
+    .run(folders);
     let neighbours = privileges.without(|| watch_neighbours(config, &pipeline))?;
     let mut meter = MeterLoop {
         names,
@@ -145,11 +152,6 @@ pub fn run(
     pipeline.begin_stopping();
     // Two passes, one for each generation: nothing fills them any more.
     let drained = meter.pass(&pipeline.cache).and_then(|()| meter.pass(&pipeline.cache));
-    if drained.is_ok()
-        && let Some(Err(error)) = pins.map(PinFolder::remove)
-    {
-        tracing::warn!("{error}");
-    }
     if let Some(keeper) = &keeper {
         keeper.save(STATE_PATIENCE); // while the cache still knows what is open
     }
@@ -158,6 +160,9 @@ pub fn run(
     drop(intake); // the cache ends when nothing can come in any more
     let outcome = pipeline.finish(|| save_last(keeper));
     let stored = books::report(&ledger, outcome);
+    if drained.is_ok() {
+        unpin(pins); // not before the last books are in the spool: the next agent would need them
+    }
     drop(status);
     let closed = store.close();
     metered.and(detached).and(drained).and(stored).and(closed)
@@ -221,7 +226,7 @@ fn warm_start(
     /// flows.
     const PATIENCE: Duration = Duration::from_secs(1);
     let control = pipeline.cache.control();
-    let memory = Memory::new(enrichment.known_ports.clone());
+    let memory = Remembered::new(enrichment.known_ports.clone());
     if let Err(error) = control.remember(&memory, PATIENCE) {
         tracing::debug!("{error}");
     }
@@ -255,6 +260,30 @@ fn pin(config: &Config, kernel: &Kernel) -> Option<PinFolder> {
             tracing::warn!(
                 "{error}; if this agent is killed, the packets of its last interval are lost"
             );
+            None
+        }
+    }
+}
+
+/// Nothing is left for the next agent.
+fn unpin(pins: Option<PinFolder>) {
+    if let Some(Err(error)) = pins.map(PinFolder::remove) {
+        tracing::warn!("{error}");
+    }
+}
+
+/// What agents that were killed left: folders of tables, and what the books begin with.
+fn look_back(config: &Config, pins: Option<&PinFolder>) -> (Vec<PinFolder>, Kept) {
+    let Legacy { folders, remains } = Legacy::find(config);
+    (folders, Kept { memory: pins.and_then(estate), remains })
+}
+
+/// Where this agent's books outlive it.
+fn estate(pins: &PinFolder) -> Option<Box<dyn Memory>> {
+    match EstateMap::create(pins) {
+        Ok(map) => Some(Box::new(map)),
+        Err(error) => {
+            tracing::warn!("{error}; if this agent is killed, what it holds is lost uncounted");
             None
         }
     }

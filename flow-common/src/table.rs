@@ -198,8 +198,8 @@ pub struct Journal {
     pub interfaces: u32,
     /// 1 if there are tables of tunnels, 0 if not.
     pub tunnels: u32,
-    /// Pads to eight octets.
-    pub reserved: u32,
+    /// Tells the tables of one agent from those of others; 0: an earlier version made them.
+    pub instance: u32,
     /// A [`GenerationState`] for each generation.
     pub states: [u32; GENERATIONS as usize],
     /// How many packets each metered one of a generation stands for.

@@ -44,6 +44,11 @@ pub struct Kernel {
 }
 
 impl Kernel {
+    /// Tells these tables from those of other agents; never 0.
+    pub fn instance(&self) -> u32 {
+        self.seed as u32 | 1
+    }
+
     /// Loads programs and tables. Senders of packets must not know the `seed` of the hashes.
     ///
     /// # Errors

@@ -5,6 +5,7 @@
 //! `Selection -> Watcher -> Scan -> Hooks -> Links`, again whenever interfaces change.
 
 mod attacher;
+mod estate_map;
 mod expedite;
 mod features;
 mod hooks;
@@ -26,6 +27,7 @@ mod table_size;
 mod watch;
 
 pub use attacher::Attacher;
+pub use estate_map::EstateMap;
 pub use features::{Channels, VLAN_FEATURES, XdpFeatures};
 pub use hooks::Hooks;
 pub use interface::{Interface, Place};

@@ -41,6 +41,9 @@ pub(crate) const PINNED: [&str; 12] = [
     names::NAMES,
 ];
 
+/// What the next agent needs besides: see [`EstateMap`](super::EstateMap).
+const ESTATE: &str = "ESTATE";
+
 /// A folder with pinned tables, locked.
 #[derive(Debug)]
 pub struct PinFolder {
@@ -128,6 +131,24 @@ impl PinFolder {
         self.path.join(name)
     }
 
+    /// The books of the dead agent have been taken over.
+    ///
+    /// # Errors
+    /// The file cannot be removed.
+    pub fn forget_estate(&self) -> Result<(), AttachError> {
+        match fs::remove_file(self.estate()) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(pin_error(&self.path, &error))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Where the estate is pinned.
+    pub(super) fn estate(&self) -> PathBuf {
+        self.table(ESTATE)
+    }
+
     /// Its path, for messages.
     pub fn path(&self) -> &Path {
         &self.path
@@ -171,7 +192,7 @@ impl PinFolder {
     }
 
     fn unlink(&self) -> Result<(), AttachError> {
-        for name in PINNED {
+        for name in PINNED.into_iter().chain([ESTATE]) {
             match fs::remove_file(self.table(name)) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
                     return Err(pin_error(&self.path, &error));

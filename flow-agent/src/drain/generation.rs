@@ -50,6 +50,7 @@ pub struct Flipped {
 /// Reads and clears the tables, one generation at a time.
 pub struct Drain {
     interfaces: usize,
+    instance: u32,
     size: TableSize,
     /// Of the programs' hashes.
     seed: u64,
@@ -85,6 +86,7 @@ impl Drain {
         let numbers = interfaces + 1; // number 0 is for packets of unknown interfaces
         Ok(Self {
             interfaces: numbers,
+            instance: kernel.instance(),
             size,
             seed: kernel.seed,
             filling: 0,
@@ -231,6 +233,11 @@ impl Drain {
     /// [`Partition::even_parts`] says.
     pub fn partition(&self, parts: usize) -> Partition {
         Partition::new(self.size, self.seed, parts)
+    }
+
+    /// Tells these tables from those of other agents.
+    pub fn instance(&self) -> u32 {
+        self.instance
     }
 
     /// How full the tables are that are being filled.

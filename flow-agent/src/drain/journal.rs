@@ -28,7 +28,7 @@ impl JournalWriter {
             sets_per_region,
             interfaces,
             tunnels: tunnels.into(),
-            reserved: 0,
+            instance: kernel.instance(),
             states,
             sampling: [1; 2],
         };

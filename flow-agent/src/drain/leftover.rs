@@ -32,6 +32,26 @@ impl Leftover {
         Ok(map.get(&0, 0).map_err(DrainError::map)? == [0; 10])
     }
 
+    /// The instance whose tables are in a folder if it was killed while it drained them; none if
+    /// it was not, or if nothing is to be taken there any more.
+    ///
+    /// # Errors
+    /// It cannot be looked at.
+    pub fn draining(folder: &PinFolder) -> Result<Option<u32>, DrainError> {
+        if Self::is_unused(folder)? {
+            return Ok(None);
+        }
+        let map: Array<MapData, [u32; 10]> = pinned(folder, names::JOURNAL)?;
+        let journal: Journal = bytemuck::cast(map.get(&0, 0).map_err(DrainError::map)?);
+        let draining = journal.states.contains(&(GenerationState::Draining as u32));
+        Ok(draining.then_some(journal.instance))
+    }
+
+    /// The instance that made these tables.
+    pub fn instance(&self) -> u32 {
+        self.journal.instance
+    }
+
     /// Opens the tables in a folder that a dead agent left. Programs of it that still count
     /// are detached from `interfaces`.
     ///

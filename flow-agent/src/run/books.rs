@@ -6,27 +6,32 @@ use flow_common::{Count, Lost};
 
 use crate::Error;
 use crate::drain::Balance;
-use crate::ledger::{Entry, Ledger, LostRecord};
+use crate::ledger::{Counts, Entry, Ledger, LostRecord};
 use crate::sink::Outcome;
 use crate::spool::LossReason;
 
-/// Writes one interface's kernel balance into the ledger, and says what was lost.
-pub fn post(ledger: &Ledger, interface: &Arc<str>, balance: &Balance) {
+/// Enters one interface's kernel balance, and says what was lost.
+pub fn enter(counts: &mut Counts, interface: &Arc<str>, balance: &Balance) {
     warn_of_loss(interface, balance);
-    ledger.add(interface, Entry::Seen, balance.seen);
-    ledger.add(interface, Entry::Metered, balance.metered);
+    let mut add = |entry, count: Count| {
+        if count != Count::default() {
+            counts.entry((interface.clone(), entry)).or_default().merge(count);
+        }
+    };
+    add(Entry::Seen, balance.seen);
+    add(Entry::Metered, balance.metered);
     // Overflow rows are drained, too: packets without addresses instead of none.
     let mut drained = balance.metered;
     drained.merge(balance.lost[Lost::RingFull as usize]);
-    ledger.add(interface, Entry::Drained, drained);
+    add(Entry::Drained, drained);
     for (reason, count) in balance.not_metered.iter().enumerate() {
-        ledger.add(interface, Entry::NotMetered(reason as u8), *count);
+        add(Entry::NotMetered(reason as u8), *count);
     }
     for (reason, count) in balance.lost.iter().enumerate() {
-        ledger.add(interface, Entry::Lost(reason as u8), *count);
+        add(Entry::Lost(reason as u8), *count);
     }
     let fragments = Count { packets: balance.fragments_without_ports, octets: 0 };
-    ledger.add(interface, Entry::FragmentWithoutPorts, fragments);
+    add(Entry::FragmentWithoutPorts, fragments);
     let (packets, octets) = balance.unaccounted();
     if (packets, octets) != (0, 0) {
         tracing::error!(%interface, packets, octets, "the ledger does not balance: this is a bug");

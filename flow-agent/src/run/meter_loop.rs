@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use crossbeam::channel::RecvTimeoutError;
 
 use super::announce;
-use super::books::post;
+use super::books::enter;
 use super::kernel_log::KernelLog;
 use super::manager::Manager;
 use super::pipeline::Pipeline;
@@ -16,8 +16,9 @@ use crate::attach::{Attacher, TableSize};
 use crate::cache::{Cache, Intake};
 use crate::clock::wall_clock;
 use crate::drain::{Drain, FillLevel};
+use crate::estate::Witness;
 use crate::latency::{Latency, Stage};
-use crate::ledger::Ledger;
+use crate::ledger::{Counts, Ledger};
 use crate::logging;
 use crate::names::NameBook;
 use crate::reload::{Changes, Reloader};
@@ -163,13 +164,15 @@ impl MeterLoop {
         let names = self.names.current();
         self.drain.cover(names.highest());
         let drained = self.drain.read(flipped, &mut self.intake);
+        let mut counts = Counts::new();
+        for (number, balance) in drained.balances.iter().enumerate() {
+            enter(&mut counts, names.interface(number as u16), balance);
+        }
         // Its flows have gone on, so it is in the books even if it cannot be closed.
-        let closed = self.drain.close(&drained);
+        let witness = Witness::Tables(self.drain.instance());
+        let closed = self.ledger.post(&counts, witness, || self.drain.close(&drained));
         self.latency.record(Stage::Drain, started.elapsed());
         cache.expire(drained.clock.now_ns(), drained.clock.drift_ns());
-        for (number, balance) in drained.balances.iter().enumerate() {
-            post(&self.ledger, names.interface(number as u16), balance);
-        }
         self.vitals.drained(drained.evicted, drained.clock);
         self.vitals.traffic().add(&drained.balances, self.vitals.now_ns());
         if drained.evicted > 0 {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use crossbeam::channel::bounded;
 use tokio::sync::watch;
 
+use super::kept::Kept;
 use crate::Error;
 use crate::analytics::{Analytics, Tap};
 use crate::batch::{BatchSize, Batching};
@@ -15,7 +16,7 @@ use crate::clock::wall_clock;
 use crate::config::Config;
 use crate::enrich::Enricher;
 use crate::latency::Latency;
-use crate::ledger::{Entry, Ledger};
+use crate::ledger::Ledger;
 use crate::names::NameBook;
 use crate::sink::quarantine::Quarantine;
 use crate::sink::{Delivery, DeliveryBook, FindingsDelivery, Limits, Outcome};
@@ -69,6 +70,7 @@ impl Pipeline {
         names: &NameBook,
         enricher: Option<Enricher>,
         store: &Store,
+        kept: Kept,
     ) -> Result<Self, Error> {
         let (ledger, latency) = (Ledger::default(), Latency::default());
         let (record_sender, record_receiver) = bounded(RECORD_QUEUE);
@@ -89,7 +91,8 @@ impl Pipeline {
         let waits = Waits { stopping: stopping.clone(), patience: config.stop_patience };
         let (writer, reader, recovered) =
             Spool::open_for(&config.spool, waits, &config.store.shard_names())?;
-        tell_recovered(&ledger, &recovered);
+        kept.open(&ledger, &recovered, config.spool.dir.clone());
+        tell_recovered(&recovered);
         let spool = reader.status();
         let waiting = Waiting::new(spool.clone());
         let size = BatchSize::new(config.batch);
@@ -184,16 +187,9 @@ impl Pipeline {
     }
 }
 
-/// Writes down what the agent before this one left.
-fn tell_recovered(ledger: &Ledger, recovered: &Recovered) {
-    let Recovered { waiting, lost, held, held_for, foreign } = recovered;
-    // What was lost was in the spool, too.
-    for contents in [waiting, &lost.total()] {
-        for (interface, count) in &contents.counts {
-            ledger.add(interface, Entry::Recovered, *count);
-        }
-    }
-    ledger.add_losses(lost);
+/// Says what the agent before this one left in the spool.
+fn tell_recovered(recovered: &Recovered) {
+    let Recovered { waiting, lost, held, held_for, foreign, .. } = recovered;
     if !waiting.is_empty() {
         tracing::info!(
             "{} rows in {} batches of an agent before this one are in the spool; the store is \

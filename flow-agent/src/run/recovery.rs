@@ -1,15 +1,15 @@
 //! Recovery: what agents that were killed had counted becomes records of this one.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::books::post;
+use super::books::enter;
 use crate::attach::{Interface, Numbers, PinFolder};
 use crate::cache::Intake;
 use crate::clock::wall_clock;
 use crate::drain::{Destination, Drain, DrainError, FlowEntry, Interval, Leftover};
-use crate::ledger::Ledger;
+use crate::estate::Witness;
+use crate::ledger::{Counts, Ledger};
 
 /// What recovery works with.
 pub struct Recovery<'a> {
@@ -22,27 +22,14 @@ pub struct Recovery<'a> {
 }
 
 impl Recovery<'_> {
-    /// Takes over every folder of a dead agent under `parent`, if there is one. What cannot be
-    /// read stays and is named.
-    pub fn run(&mut self, parent: Option<&Path>) {
-        let Some(parent) = parent else { return };
-        let folders = match PinFolder::abandoned(parent) {
-            Ok(folders) => folders,
-            Err(error) => {
-                tracing::warn!("what a killed agent had counted cannot be read: {error}");
-                return;
-            }
-        };
+    /// Takes over the folders of dead agents. What cannot be read stays and is named.
+    pub fn run(&mut self, folders: Vec<PinFolder>) {
         for folder in folders {
             let path = folder.path().display().to_string();
-            match self.take_over(&folder) {
-                Ok(packets) => {
-                    if let Some(packets) = packets {
-                        tracing::info!("{path}: {packets} packets of an agent that was killed");
-                    }
-                    if let Err(error) = folder.remove() {
-                        tracing::warn!("{error}");
-                    }
+            match self.take_over(folder) {
+                Ok(None) => {}
+                Ok(Some(packets)) => {
+                    tracing::info!("{path}: {packets} packets of an agent that was killed");
                 }
                 Err(error) => tracing::warn!(
                     "{path}: what a killed agent had counted cannot be read: {error}; \
@@ -53,11 +40,12 @@ impl Recovery<'_> {
     }
 
     /// Packets that were seen and are now in the books; none if nothing was metered.
-    fn take_over(&mut self, folder: &PinFolder) -> Result<Option<u64>, DrainError> {
-        if Leftover::is_unused(folder)? {
+    fn take_over(&mut self, folder: PinFolder) -> Result<Option<u64>, DrainError> {
+        if Leftover::is_unused(&folder)? {
+            remove(folder);
             return Ok(None);
         }
-        let mut leftover = Leftover::open(folder, self.interfaces)?;
+        let mut leftover = Leftover::open(&folder, self.interfaces)?;
         let clock = self.drain.clock(wall_clock)?;
         let mut translation = Translation::new(leftover.names()?, self.numbers);
         let (intake, mut last) = (&mut *self.intake, None::<Interval>);
@@ -75,13 +63,22 @@ impl Recovery<'_> {
             intake.flush(&interval);
         }
         translation.give_back();
-        let mut packets = 0;
+        let (mut packets, mut counts) = (0, Counts::new());
         for (name, balance) in books? {
             packets += balance.seen.packets;
             let name: Arc<str> = if name.is_empty() { "unknown".into() } else { name.into() };
-            post(self.ledger, &name, &balance);
+            enter(&mut counts, &name, &balance);
         }
+        // Gone with its tables: nobody takes them once more.
+        let witness = Witness::Tables(leftover.instance());
+        self.ledger.post(&counts, witness, || remove(folder));
         Ok(Some(packets))
+    }
+}
+
+fn remove(folder: PinFolder) {
+    if let Err(error) = folder.remove() {
+        tracing::warn!("{error}");
     }
 }
 

@@ -21,9 +21,10 @@ use super::quarantine::Quarantine;
 use super::{DeliveryBook, Endpoints, SinkError};
 use crate::batch::BatchSize;
 use crate::books::Books;
+use crate::estate::Witness;
 use crate::frozen::{FrozenBatch, Table};
 use crate::latency::{Latency, Stage};
-use crate::ledger::{Entry, Ledger, LostRecord};
+use crate::ledger::{Counts, Entry, Ledger, LostRecord};
 use crate::schema::Schema;
 use crate::spool::{Contents, Losses, Pending, SpoolReader, SpoolWriter};
 
@@ -225,7 +226,12 @@ impl Lane<'_> {
                 return;
             }
             // A batch that was split, of a spool in memory: there is no next agent.
-            self.count_stored(&stored);
+            self.tell_stored(&stored);
+            let mut counts = Counts::new();
+            for batch in &stored {
+                add(&mut counts, batch, Entry::Acknowledged);
+            }
+            self.counters.ledger.post(&counts, Witness::None, || ());
             let mut lost = Contents::default();
             for part in &rest {
                 lost.add(part.rows, &part.counts);
@@ -233,23 +239,34 @@ impl Lane<'_> {
             pending.lost(&lost);
             return;
         }
-        self.count_stored(&stored);
+        self.tell_stored(&stored);
+        let mut counts = Counts::new();
+        for batch in &stored {
+            add(&mut counts, batch, Entry::Acknowledged);
+        }
         for (batch, reason) in &quarantined {
-            self.counters.add(batch, Entry::LostRecord(LostRecord::aside(*reason)));
+            add(&mut counts, batch, Entry::LostRecord(LostRecord::aside(*reason)));
             book.quarantined(u64::from(batch.rows));
         }
         self.counters.latency.record(Stage::Insert, started.elapsed());
-        if quarantined.is_empty() {
-            pending.acknowledge();
-        } else {
-            pending.quarantined();
-        }
+        let witness = match pending.batch.table {
+            Table::Ledger => Witness::Books(pending.batch.id),
+            Table::Flows | Table::Latency => Witness::Batch(pending.batch.id),
+        };
+        self.counters.ledger.post(&counts, witness, || {
+            if quarantined.is_empty() {
+                pending.acknowledge();
+            } else {
+                pending.quarantined();
+            }
+        });
     }
 
-    fn count_stored(&mut self, stored: &[Arc<FrozenBatch>]) {
+    fn tell_stored(&mut self, stored: &[Arc<FrozenBatch>]) {
         let now_ns = (self.counters.wall_clock)();
         for batch in stored {
-            self.counters.stored(batch, now_ns);
+            let ages = batch.flow_ends().map(|end| now_ns.saturating_sub(end));
+            self.counters.latency.record_ns(Stage::PacketToAcknowledged, ages);
             self.courier.book.acknowledged(u64::from(batch.rows), now_ns);
             if batch.table == Table::Flows {
                 self.outcome.rows += u64::from(batch.rows);
@@ -277,18 +294,6 @@ struct Counters {
 }
 
 impl Counters {
-    fn stored(&self, batch: &FrozenBatch, now_ns: u64) {
-        self.add(batch, Entry::Acknowledged);
-        let ages = batch.flow_ends().map(|end| now_ns.saturating_sub(end));
-        self.latency.record_ns(Stage::PacketToAcknowledged, ages);
-    }
-
-    fn add(&self, batch: &FrozenBatch, entry: Entry) {
-        for (interface, count) in &batch.counts {
-            self.ledger.add(interface, entry, *count);
-        }
-    }
-
     fn note_losses(&self, losses: &Losses) {
         self.ledger.add_losses(losses);
     }
@@ -297,5 +302,11 @@ impl Counters {
         for (interface, count) in &left.counts {
             self.ledger.add(interface, Entry::Spooled, *count);
         }
+    }
+}
+
+fn add(counts: &mut Counts, batch: &FrozenBatch, entry: Entry) {
+    for (interface, count) in &batch.counts {
+        counts.entry((interface.clone(), entry)).or_default().merge(*count);
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use flow_common::Count;
 
 use crate::frozen::FrozenBatch;
-use crate::ledger::FORMER_INTERFACES;
+use crate::ledger::{Counts, Entry, FORMER_INTERFACES, LostRecord};
 
 /// Batches, their rows, and the packets and octets of their flows by interface.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -146,6 +146,18 @@ impl Losses {
     /// By reason.
     pub fn iter(&self) -> impl Iterator<Item = (LossReason, &Contents)> {
         self.0.iter().map(|(reason, lost)| (*reason, lost))
+    }
+
+    /// As the ledger has them.
+    pub fn counts(&self) -> Counts {
+        let mut counts = Counts::new();
+        for (reason, lost) in self.iter() {
+            for (interface, count) in &lost.counts {
+                let entry = Entry::LostRecord(LostRecord::Spool(reason));
+                counts.entry((interface.clone(), entry)).or_default().merge(*count);
+            }
+        }
+        counts
     }
 
     /// For this reason.

@@ -36,6 +36,8 @@ use super::writer::SpoolWriter;
 pub struct Recovered {
     /// Batches that wait; all are in doubt.
     pub waiting: Contents,
+    /// The ids of those.
+    pub ids: BTreeSet<Uuid>,
     /// What cannot be read back, by reason. More may come when blocks are read.
     pub lost: Losses,
     /// Of those that wait, what is held back: it may be on shards that are not named any more.
@@ -276,6 +278,7 @@ impl Recovery {
             } else {
                 let RecordHeader { rows, counts, .. } = &found.header;
                 recovered.waiting.add(*rows, counts);
+                recovered.ids.insert(id);
                 // The first, and so before all that are not held.
                 let held = found.segments[0] < elsewhere.below;
                 if held {

@@ -194,21 +194,8 @@ mod tests {
 
     #[test]
     fn every_reason_of_the_ledger_has_its_meaning_on_the_page() {
-        use flow_common::{Lost, NotMetered};
-
-        use crate::ledger::{Entry, LostRecord};
-        use crate::spool::LossReason;
-
         let script = include_str!("assets/js/ledger.js");
-        let spool = LossReason::ALL.map(LostRecord::Spool).into_iter();
-        let records = spool.chain([LostRecord::Quarantined, LostRecord::Uncertain]);
-        let not_metered = (0..NotMetered::COUNT as u8).map(Entry::NotMetered);
-        let lost = (0..Lost::COUNT as u8).map(Entry::Lost);
-        let others =
-            [Entry::Seen, Entry::Metered, Entry::Drained, Entry::Recovered, Entry::Spooled];
-        let others = others.into_iter().chain([Entry::Acknowledged, Entry::FragmentWithoutPorts]);
-        let all = not_metered.chain(lost).chain(records.map(Entry::LostRecord)).chain(others);
-        for entry in all {
+        for entry in crate::ledger::Entry::all() {
             let (stage, reason) = entry.labels();
             let line = format!("[\"{stage}\", \"{reason}\", \"");
             let (_, meaning) = script.split_once(&line).unwrap_or_else(|| panic!("no {line}"));

@@ -32,6 +32,7 @@ const ENTRIES = [
   ["undelivered", "undelivered", "In memory alone when the agent had to stop."],
   ["undelivered", "quarantined", "The store refuses the rows: flow-agent quarantine list."],
   ["undelivered", "uncertain", "In the quarantine, and some of it may be stored."],
+  ["undelivered", "crash", "An agent that was killed had it in its cache or in a batch."],
   ["resent", "quarantined", "Was put aside, and somebody has sent it again."],
   ["resent", "uncertain", "Was put aside, and somebody has sent it again."],
   ["note", "fragment_without_ports", "A later fragment whose first was not seen: metered with ports 0."],
