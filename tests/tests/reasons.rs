@@ -26,7 +26,7 @@ use flow_tests::lab::Lab;
 use flow_tests::process::{Agent, Store};
 use flow_tests::rig::Rig;
 use flow_tests::sql;
-use flow_tests::status::Status;
+use flow_tests::status::{ANY_PORT, Status};
 use flow_tests::tally::PacketSocket;
 use flow_tests::traffic::{self, Ends};
 use rustix::process::Signal;
@@ -49,6 +49,8 @@ enum Scene {
     Stranger,
     /// SIGKILL in the midst of a drain.
     Killed,
+    /// SIGKILL with flows in the cache.
+    Held,
     /// A spool in memory that is full.
     FullOldest,
     /// The same, and the newest have to go.
@@ -94,6 +96,7 @@ fn scene(entry: Entry) -> Option<Scene> {
             LostRecord::Spool(LossReason::Undelivered) => Scene::GivenUp,
             LostRecord::Quarantined => Scene::Refused,
             LostRecord::Uncertain => Scene::Late,
+            LostRecord::Crash => Scene::Held,
         },
         Entry::FragmentWithoutPorts => Scene::Frames,
         Entry::Seen
@@ -110,13 +113,10 @@ fn scene(entry: Entry) -> Option<Scene> {
 /// Every entry that has a reason.
 fn reasons() -> Vec<Entry> {
     let numbers = |count: usize| 0..u8::try_from(count).expect("few");
-    let spool = LossReason::ALL.map(|reason| Entry::LostRecord(LostRecord::Spool(reason)));
-    let aside = [LostRecord::Quarantined, LostRecord::Uncertain].map(Entry::LostRecord);
     numbers(NotMetered::COUNT)
         .map(Entry::NotMetered)
         .chain(numbers(Lost::COUNT).map(Entry::Lost))
-        .chain(spool)
-        .chain(aside)
+        .chain(LostRecord::ALL.map(Entry::LostRecord))
         .chain([Entry::FragmentWithoutPorts])
         .collect()
 }
@@ -181,6 +181,7 @@ fn play(scene: Scene) -> Result<Raised> {
         Scene::Cpu => cpu(),
         Scene::Stranger => stranger(),
         Scene::Killed => killed(),
+        Scene::Held => held(),
         Scene::FullOldest => full("drop_oldest"),
         Scene::FullNewest => full("drop_newest"),
         Scene::Disk => disk(),
@@ -341,6 +342,26 @@ fn killed() -> Result<Raised> {
         journal.states = [GenerationState::Draining as u32; 2];
         map.set(0, bytemuck::cast::<_, [u32; size_of::<Journal>() / 4]>(journal), 0)?;
     }
+    rig.agent_with(("tc", "tc"), &arguments)?.stop()?;
+    drop(fs::remove_dir_all(&pins));
+    of_ledger(rig.store.url())
+}
+
+/// What was drained and in no batch yet is gone with the agent.
+fn held() -> Result<Raised> {
+    let pins = PathBuf::from(format!("/sys/fs/bpf/flow-test-{}-held", std::process::id()));
+    let (rig, folder) = (Rig::new()?, TempDir::new()?);
+    let spool = folder.path().join("spool");
+    let (path, spool) = (pins.to_str().context("UTF-8")?, spool.to_str().context("UTF-8")?);
+    let arguments = ["--pin-dir", path, "--spool-dir", spool, "--drain-interval", "50"];
+    let agent = rig.agent_with(("tc", "tc"), &[&arguments[..], &ANY_PORT].concat())?;
+    ask(&rig.lab, FLOWS)?;
+    let status = Status::of(&agent)?;
+    agent.wait_until("all is drained", PATIENCE, || {
+        Ok(status.json("/api/v1/ledger")?["total"]["drained"]["packets"] == 4 * FLOWS)
+    })?;
+    agent.signal(Signal::KILL)?;
+    agent.ended(PATIENCE)?;
     rig.agent_with(("tc", "tc"), &arguments)?.stop()?;
     drop(fs::remove_dir_all(&pins));
     of_ledger(rig.store.url())
