@@ -25,6 +25,7 @@ use flow_tests::hooks;
 use flow_tests::lab::Lab;
 use flow_tests::process::{Agent, Store};
 use flow_tests::rig::Rig;
+use flow_tests::small_disk::SmallDisk;
 use flow_tests::sql;
 use flow_tests::status::{ANY_PORT, Status};
 use flow_tests::tally::PacketSocket;
@@ -51,9 +52,9 @@ enum Scene {
     Killed,
     /// SIGKILL with flows in the cache.
     Held,
-    /// A spool in memory that is full.
+    /// A disk without room.
     FullOldest,
-    /// The same, and the newest have to go.
+    /// A spool in memory that is full, and the newest have to go.
     FullNewest,
     /// A spool whose folder is gone, and a full memory.
     Disk,
@@ -182,8 +183,8 @@ fn play(scene: Scene) -> Result<Raised> {
         Scene::Stranger => stranger(),
         Scene::Killed => killed(),
         Scene::Held => held(),
-        Scene::FullOldest => full("drop_oldest"),
-        Scene::FullNewest => full("drop_newest"),
+        Scene::FullOldest => full_oldest(),
+        Scene::FullNewest => full_newest(),
         Scene::Disk => disk(),
         Scene::Flipped => damaged(damage::flip),
         Scene::Cut => damaged(damage::truncate),
@@ -197,13 +198,17 @@ const FLOWS: u64 = 200;
 fn given_up() -> Result<Raised> {
     let faulty = Faulty::new()?;
     let agent = faulty.agent_after(&[], "", &["--spool-dir", ""])?;
-    // The books can be stored.
     faulty.store.sql("DETACH TABLE flow.flows");
     ask(&faulty.lab, FLOWS)?;
     agent.signal(Signal::TERM)?;
     let (code, log) = agent.ended(PATIENCE)?;
     ensure!(code == Some(1), "{code:?}: {log}");
-    of_ledger(faulty.store.url())
+    // Its books are given up with the rest: what it lost is in the last line of its log.
+    let number = log.rsplit_once(" undelivered=").and_then(|(_, rest)| rest.split(' ').next());
+    let packets = number.context("the log ends with the sums")?.parse()?;
+    ensure!(packets == 2 * FLOWS, "{packets} packets: {log}");
+    let reason = LostRecord::Spool(LossReason::Undelivered).label().to_owned();
+    Ok([(("undelivered".to_owned(), reason), packets)].into())
 }
 
 fn ask(lab: &Lab, flows: u64) -> Result<()> {
@@ -367,12 +372,21 @@ fn held() -> Result<Raised> {
     of_ledger(rig.store.url())
 }
 
-fn full(policy: &str) -> Result<Raised> {
+fn full_newest() -> Result<Raised> {
     let faulty = Faulty::new()?;
-    let config = format!("{}spool.memory_mib = 1\nspool.full = '{policy}'\n", batches(500));
-    let reason =
-        if policy == "drop_oldest" { LossReason::FullOldest } else { LossReason::FullNewest };
-    lose(&faulty, &config, &["--spool-dir", ""], reason, || Ok(()))
+    let config = [&batches(500), "spool.memory_mib = 1\nspool.full = 'drop_newest'\n"].concat();
+    lose(&faulty, &config, &["--spool-dir", ""], LossReason::FullNewest, || Ok(()))
+}
+
+/// On a disk without room the oldest segment goes.
+fn full_oldest() -> Result<Raised> {
+    let disk = SmallDisk::new(6)?;
+    let mut faulty = Faulty::new()?;
+    faulty.folder = TempDir::with_prefix_in("flow-reasons-", disk.path())?;
+    let config = [&batches(500), "spool.memory_mib = 1\nspool.segment_mib = 1\n"].concat();
+    let raised = lose(&faulty, &config, &[], LossReason::FullOldest, || Ok(()));
+    drop(faulty);
+    raised
 }
 
 /// A store that is away until something is lost for this reason.
