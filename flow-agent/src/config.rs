@@ -207,6 +207,8 @@ pub struct Config {
     pub exclude_own_traffic: bool,
     /// Which capabilities are kept.
     pub capabilities: CapabilityChoice,
+    /// The kernel is to count what programs cost.
+    pub kernel_statistics: bool,
     /// Where the status is served.
     pub status: StatusListen,
     /// Who may ask for it, over what, and how much.
@@ -283,6 +285,7 @@ impl Settings {
             capabilities: self
                 .capabilities
                 .map_or(Ok(CapabilityChoice::default()), capabilities)?,
+            kernel_statistics: self.kernel_statistics.is_some_and(|said| said.value),
             memory: memory::check(self.memory)?,
             retention: self.retention.check()?,
             enrich: self.enrich.check()?,

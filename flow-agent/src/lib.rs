@@ -27,9 +27,11 @@ pub mod drain;
 pub mod enrich;
 pub mod error;
 pub mod estate;
+pub mod failpoint;
 #[cfg(feature = "live")]
 pub mod filter;
 pub mod frozen;
+pub mod fuzz;
 pub mod host;
 pub mod latency;
 pub mod ledger;

@@ -34,6 +34,11 @@ use standard_output::StandardOutput;
 fn main() -> ExitCode {
     let cli = Cli::parse();
     logging::start();
+    #[cfg(feature = "failpoints")]
+    if let Err(problem) = flow_agent::failpoint::arm() {
+        say(&format_args!("flow-agent: {problem}"));
+        return ExitCode::FAILURE;
+    }
     let outcome = run(cli.command);
     logging::finish();
     match outcome {

@@ -9,8 +9,8 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use crate::Error;
 use crate::analytics::{Learned, NeighbourWatch};
 use crate::attach::{
-    AttachError, Attacher, EstateMap, Hooks, Interface, Kernel, Missing, Numbers, PinFolder, Scan,
-    TableSize, Watcher, has_tcx,
+    AttachError, Attacher, EstateMap, Hooks, Interface, Kernel, Missing, Numbers, PinFolder,
+    STATISTICS_SYSCTL, Scan, TableSize, Watcher, has_tcx,
 };
 use crate::cache::Memory as Remembered;
 use crate::clock::wall_clock;
@@ -18,6 +18,7 @@ use crate::config::{Config, ConfigError, Loaded, Source};
 use crate::drain::{self, Drain, Look, Partition};
 use crate::enrich::Enrichment;
 use crate::estate::Memory;
+use crate::failpoint::failpoint;
 use crate::filter::OwnConnections;
 use crate::host::online_cpus;
 use crate::logging;
@@ -35,6 +36,7 @@ mod kernel_log;
 mod legacy;
 mod manager;
 mod meter_loop;
+mod notify;
 mod observers;
 mod pipeline;
 mod recovery;
@@ -76,7 +78,7 @@ pub fn run(
     let seed = random_seed();
     let (cpus, memory) = (online_cpus(), config.table_memory_bytes);
     let size = TableSize::of_host(cpus, interfaces.len(), config.decapsulate, memory)?;
-    let mut kernel = Kernel::load(size, seed)?;
+    let mut kernel = load(config, size, seed)?;
     // From here on the agent cannot be ended without removing its pins, but by a kill.
     let requests = privileges.without(shutdown).map_err(Error::thread)?;
     let mut pins = pin(config, &kernel);
@@ -96,7 +98,7 @@ pub fn run(
     let shards = Partition::even_parts(size, config.shards);
     let pipeline = privileges
         .without(|| Pipeline::start(config, shards, seed, &names, enricher, &store, kept))?;
-    folders.iter().try_for_each(PinFolder::forget_estate)?;
+    forget_estates(&folders)?;
     let keeper = privileges.without(|| warm_start(config, &pipeline, &enrichment))?;
     let most = (size.interfaces - 1) as u16; // number 0 is for packets of unknown interfaces
     let mut numbers = Numbers::new(most, cool_down(config), names.clone());
@@ -109,6 +111,7 @@ pub fn run(
         ledger: &pipeline.ledger,
     }
     .run(folders);
+    failpoint!("start::recovered");
     let neighbours = privileges.without(|| watch_neighbours(config, &pipeline))?;
     let mut meter = MeterLoop {
         names,
@@ -134,6 +137,7 @@ pub fn run(
         vitals: vitals.clone(),
         rules,
         metered: hooks.book(),
+        programs: hooks.programs(),
         configuration: meter.reloader.book(),
         hash_keys: keys_from(seed),
         look,
@@ -160,9 +164,8 @@ pub fn run(
     drop(intake); // the cache ends when nothing can come in any more
     let outcome = pipeline.finish(|| save_last(keeper));
     let stored = books::report(&ledger, outcome);
-    if drained.is_ok() {
-        unpin(pins); // not before the last books are in the spool: the next agent would need them
-    }
+    failpoint!("stop::stored");
+    unpin(pins.filter(|_| drained.is_ok()));
     drop(status);
     let closed = store.close();
     metered.and(detached).and(drained).and(stored).and(closed)
@@ -174,7 +177,6 @@ fn privileges(config: &Config) -> Privileges {
     Privileges::new(config.capabilities, &config.selection, system)
 }
 
-/// Opens the store; `own` hears of the connections to it.
 /// Takes the address of the status, if one was asked for, and reads what it needs, before
 /// anything is started.
 fn open_status(config: &Config) -> Result<(Option<Bound>, Access), Error> {
@@ -183,6 +185,7 @@ fn open_status(config: &Config) -> Result<(Option<Bound>, Access), Error> {
     Ok((Bound::asked(config.status)?, access))
 }
 
+/// Opens the store; `own` hears of the connections to it.
 fn open_store(config: &Config, own: OwnConnections) -> Result<Store, Error> {
     let opening = Opening {
         access: config.delivery.access.clone(),
@@ -265,7 +268,8 @@ fn pin(config: &Config, kernel: &Kernel) -> Option<PinFolder> {
     }
 }
 
-/// Nothing is left for the next agent.
+/// Nothing is left for the next agent: not before the last books are in the spool, else it would
+/// need them.
 fn unpin(pins: Option<PinFolder>) {
     if let Some(Err(error)) = pins.map(PinFolder::remove) {
         tracing::warn!("{error}");
@@ -276,6 +280,12 @@ fn unpin(pins: Option<PinFolder>) {
 fn look_back(config: &Config, pins: Option<&PinFolder>) -> (Vec<PinFolder>, Kept) {
     let Legacy { folders, remains } = Legacy::find(config);
     (folders, Kept { memory: pins.and_then(estate), remains })
+}
+
+/// This agent's own estate says now what was in theirs.
+fn forget_estates(folders: &[PinFolder]) -> Result<(), AttachError> {
+    failpoint!("start::inherited");
+    folders.iter().try_for_each(PinFolder::forget_estate)
 }
 
 /// Where this agent's books outlive it.
@@ -336,6 +346,21 @@ fn cool_down(config: &Config) -> Duration {
     let timeouts = config.cache.limits.timeouts;
     let open = timeouts.longest() + timeouts.linger;
     open + 2 * config.drain_interval + config.batch.age + SLACK
+}
+
+/// Loads the kernel side, and has the kernel count what it costs if that is asked for.
+fn load(config: &Config, size: TableSize, seed: u64) -> Result<Kernel, AttachError> {
+    let kernel = Kernel::load(size, seed)?;
+    if config.kernel_statistics
+        && let Err(error) = kernel.programs().switch_on()
+    {
+        tracing::warn!(
+            "kernel_statistics of [run]: the kernel does not count what programs cost: {error}; it \
+             takes CAP_SYS_ADMIN: run `sysctl {STATISTICS_SYSCTL}=1` instead, and write it to \
+             /etc/sysctl.d for the next boot"
+        );
+    }
+    Ok(kernel)
 }
 
 /// Each hook takes a descriptor: hundreds of interfaces need more than the usual 1024.

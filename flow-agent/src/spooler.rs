@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::batch::Frozen;
 use crate::books::{Books, BooksClock};
+use crate::failpoint::failpoint;
 use crate::frozen::FrozenBatch;
 use crate::sink::LastBooks;
 use crate::spool::{LossReason, Losses, SpoolWriter};
@@ -84,6 +85,7 @@ impl Frozen for Spooler {
     fn tick(&mut self) {
         if self.clock.is_due(Instant::now()) {
             for batch in self.books.freeze((self.wall_clock)()) {
+                failpoint!("books::frozen");
                 self.append(Arc::new(batch));
             }
         }

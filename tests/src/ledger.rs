@@ -79,6 +79,11 @@ impl Ledger {
         Self::of_reason(url, interface, "lost", reason)
     }
 
+    /// What the agent lost at an interface for one reason.
+    pub fn undelivered(url: &str, interface: &str, reason: &str) -> Result<Count> {
+        Self::of_reason(url, interface, "undelivered", reason)
+    }
+
     fn of_reason(url: &str, interface: &str, stage: &str, reason: &str) -> Result<Count> {
         let query = format!(
             "SELECT sum(packets), sum(octets) FROM flow.ledger WHERE stage = '{stage}' \

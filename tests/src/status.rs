@@ -35,7 +35,10 @@ impl Status {
         agent.wait_log(words, Duration::from_secs(10))?;
         let log = agent.log();
         let (_, rest) = log.split_once(words).context("just seen")?;
-        let url = rest.split_whitespace().next().context("an address follows")?;
+        let url = rest
+            .split(|c: char| c.is_whitespace() || c == '"')
+            .next()
+            .context("an address follows")?;
         Ok(Self { url: url.to_owned() })
     }
 

@@ -256,8 +256,10 @@ fn what_may_come_later_and_the_setting_decide_what_is_kept() -> Result<()> {
             })?;
         }
         side.namespace.enter(|| {
-            let config = "[run]\ncapabilities = \"keep\"\n";
+            let config = "[run]\ncapabilities = \"keep\"\nkernel_statistics = true\n";
             let agent = home.start(&[side.interface], config, store.url())?;
+            // That takes one more; what to do instead is said.
+            agent.wait_log("run `sysctl kernel.bpf_stats_enabled=1` instead", SOON)?;
             let all = left(&agent)?;
             ensure!(all.len() > 5 && all.values().all(|bits| *bits == ALL), "{all:?}");
             agent.stop().map(drop)

@@ -221,3 +221,28 @@ fn large_packets_and_offloads_are_judged_by_what_the_driver_can() -> Result<()> 
     says(&report, "mtu", "ok", &[&tap, "9000"])?;
     says(&report, "offloads", "ok", &[&veth])
 }
+
+/// What the kernel says of the clock, as programs of the host pass it on; here they are ours.
+#[test]
+fn a_clock_that_nobody_keeps_right_is_told() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let path = format!("{}:/usr/bin:/bin", folder.path().display());
+    let chronyc = "echo A29FC801,162.159.200.1,3,1763690000.0,0.000120,0.0,0.0,0.0,0.0,0.0,\
+                   0.004000,0.001000,64.2,Normal";
+    for (timedatectl, chronyc, verdict, words) in [
+        ("echo yes", chronyc, "ok", "as synchronised; its error is at most 3.120 ms"),
+        ("echo no", chronyc, "warn", "timedatectl set-ntp true"),
+        ("exit 1", chronyc, "ok", "chronyd has synchronised"),
+    ] {
+        for (name, script) in [("timedatectl", timedatectl), ("chronyc", chronyc)] {
+            let file = folder.path().join(name);
+            std::fs::write(&file, format!("#!/bin/sh\n{script}\n"))?;
+            std::fs::set_permissions(&file, Permissions::from_mode(0o755))?;
+        }
+        let mut command = Command::new(flow_agent());
+        command.args(["check", "--json", "--interface", "lo", "--store", "http://127.0.0.1:9"]);
+        let report = parsed(&command.env("PATH", &path).output()?)?;
+        says(&report, "time_sync", verdict, &[words])?;
+    }
+    Ok(())
+}

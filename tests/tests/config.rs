@@ -250,7 +250,7 @@ fn a_changed_file_is_followed_without_losing_a_packet() -> Result<()> {
         // As editors do it.
         fs::write(at("new"), "shards = 7\n[filter]\nexclude_ports = [514]\n")?;
         fs::rename(at("new"), at("one/agent.toml"))?;
-        agent.wait_times("are in force\n", 2, PATIENCE)?;
+        agent.wait_times("are in force\n", 1, PATIENCE)?;
         sent.add(traffic::stream(Ends::v4((right, 1), (left, 1), 514), 200, 900)?);
         let page = status.json("/api/v1/config")?;
         let ports = &page["keys"]["filter.exclude_ports"];
@@ -269,7 +269,7 @@ fn a_changed_file_is_followed_without_losing_a_packet() -> Result<()> {
         // As Kubernetes does it.
         symlink("two", at("swap"))?;
         fs::rename(at("swap"), at("data"))?;
-        agent.wait_times("are in force\n", 3, PATIENCE)?;
+        agent.wait_times("are in force\n", 2, PATIENCE)?;
         sent.add(traffic::stream(Ends::v4((right, 1), (left, 1), 514), 200, 900)?);
         sent.add(traffic::stream(Ends::v4((right, 1), (left, 1), 516), 200, 900)?);
         let page = status.json("/api/v1/status")?;

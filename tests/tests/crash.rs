@@ -2,19 +2,22 @@
 //! Needs root, a BPF file system at /sys/fs/bpf, the agent's binary and libchdb.
 //! `FLOW_KILLS=100` for more rounds.
 
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use flow_agent::clock::wall_clock;
+use flow_tests::bin_path::flow_agent;
 use flow_tests::lab::Side;
 use flow_tests::ledger::Ledger;
 use flow_tests::process::Agent;
-use flow_tests::rig::Rig;
+use flow_tests::rig::{self, Rig};
 use flow_tests::sql;
-use flow_tests::tally::{Counts, Tally};
+use flow_tests::tally::{Count, Counts, Tally};
 use flow_tests::traffic::{self, Ends};
 use flow_tests::wild::Dice;
 use rustix::process::Signal;
@@ -34,23 +37,65 @@ impl Killed {
         Ok(Self { rig: Rig::new()?, folder: tempfile::tempdir()?, pins })
     }
 
-    /// Flows leave the cache after parts of a second, so every stage has something to lose.
     fn agent(&self) -> Result<Agent> {
+        self.agent_of(&flow_agent())
+    }
+
+    /// One that dies at a failpoint once [`Killed::arm`] was called.
+    fn mortal(&self, failpoint: &str) -> Result<Agent> {
+        let wrapper = self.folder.path().join("agent.sh");
+        let script = format!(
+            "#!/bin/sh\nexport FLOW_FAILPOINT={failpoint} FLOW_FAILPOINT_FOLDER={}\nexec {} \"$@\"\n",
+            self.folder.path().display(),
+            flow_agent().display()
+        );
+        fs::write(&wrapper, script)?;
+        fs::set_permissions(&wrapper, fs::Permissions::from_mode(0o755))?;
+        self.agent_of(&wrapper)
+    }
+
+    fn arm(&self) -> Result<()> {
+        Ok(fs::write(self.folder.path().join("armed"), "")?)
+    }
+
+    /// What the agent that died at a failpoint held at an interface.
+    fn held(&self, interface: &str) -> Result<Count> {
+        let text = fs::read_to_string(self.folder.path().join("held"))?;
+        let line = text.lines().find(|line| line.contains(interface));
+        let Some(line) = line else { return Ok(Count::default()) };
+        let [_, packets, octets] = line.split(' ').collect::<Vec<_>>()[..] else { bail!("{text}") };
+        Ok(Count { packets: packets.parse()?, octets: octets.parse()? })
+    }
+
+    fn disarm(&self) {
+        for name in ["armed", "held"] {
+            drop(fs::remove_file(self.folder.path().join(name)));
+        }
+    }
+
+    fn burst(&self, port: u16) -> Result<()> {
+        let (left, right) = (&self.rig.lab.left, &self.rig.lab.right);
+        traffic::ask(Ends::v4((left, 0), (right, 0), port), 50, 3, 40, 200)?;
+        self.rig.lab.wait_quiet()
+    }
+
+    /// Flows leave the cache after parts of a second, so every stage has something to lose.
+    fn agent_of(&self, binary: &Path) -> Result<Agent> {
         let file = self.folder.path().join("agent.toml");
         let text = "drain_interval_ms = 20\nidle_timeout_s = 1\nactive_timeout_s = 1\n[batch]\nage_ms = 200\n\
             min_rows = 10\n";
-        std::fs::write(&file, text)?;
+        fs::write(&file, text)?;
         let spool = self.folder.path().join("spool");
         let path = |path: &Path| path.to_str().map(str::to_owned).context("a path in UTF-8");
         let (file, spool, pins) = (path(&file)?, path(&spool)?, path(&self.pins)?);
         let more = ["--config", &file, "--spool-dir", &spool, "--pin-dir", &pins];
-        self.rig.agent_with(("tc", "xdp"), &more)
+        rig::agent_of(binary, &self.rig.lab, ("tc", "xdp"), self.rig.store.url(), &more)
     }
 }
 
 impl Drop for Killed {
     fn drop(&mut self) {
-        drop(std::fs::remove_dir_all(&self.pins));
+        drop(fs::remove_dir_all(&self.pins));
     }
 }
 
@@ -109,10 +154,9 @@ fn what_a_killed_agent_held_is_the_gap() -> Result<()> {
     let tallies = (Tally::start(&lab.left)?, Tally::start(&lab.right)?);
     for round in 0..rounds() {
         let agent = killed.agent()?;
-        for burst in 0..1 + dice.below(5) {
+        for burst in 0..=dice.below(5) {
             let port = 1_000 + (round % 1_000 * 10) as u16 + burst as u16;
-            traffic::ask(Ends::v4((&lab.left, 0), (&lab.right, 0), port), 50, 3, 40, 200)?;
-            lab.wait_quiet()?;
+            killed.burst(port)?;
             pause(500, &mut dice);
         }
         agent.signal(Signal::KILL)?;
@@ -161,5 +205,100 @@ fn killed_under_load_what_was_seen_is_explained() -> Result<()> {
         let lost = check(killed.rig.store.url(), side, None)?;
         println!("{}: {lost} packets were lost by {} kills", side.interface, rounds());
     }
+    Ok(())
+}
+
+/// Where an agent dies, and whether what it held there is all that is lost by name `crash` after
+/// the drain. It is not where a batch is between two stages: the next agent finds that batch in
+/// the spool, or its torn end.
+const FAILPOINTS: [(&str, bool); 12] = [
+    ("drain::flipped", true),
+    ("drain::read", true),
+    ("drain::closed", true),
+    ("batch::arrived", true),
+    ("batch::frozen", true),
+    ("spool::begun", false),
+    ("spool::written", false),
+    ("delivery::taken", true),
+    ("delivery::carried", true),
+    ("estate::prepared", true),
+    ("estate::done", false),
+    ("books::frozen", true),
+];
+
+/// Each failpoint twice: when nothing is on the wire, and while something is.
+#[test]
+fn killed_at_every_stage_it_loses_what_it_held() -> Result<()> {
+    const UNTIL_BOOKS: Duration = Duration::from_secs(20);
+    let killed = Killed::new("stages")?;
+    let lab = &killed.rig.lab;
+    let url = killed.rig.store.url();
+    let lost = || -> Result<[Count; 2]> {
+        let of = |side: &Side| Ledger::undelivered(url, side.interface, "crash");
+        Ok([of(&lab.left)?, of(&lab.right)?])
+    };
+    killed.agent()?.stop()?; // the tables are there
+    let mut dumps = 0;
+    for (number, (failpoint, dump)) in (0..).zip(FAILPOINTS) {
+        let before = lost()?;
+        let agent = killed.mortal(failpoint)?;
+        killed.burst(2_000 + number)?;
+        if number % 2 == 0 {
+            killed.arm()?;
+            killed.burst(3_000 + number)?;
+        } else {
+            killed.burst(3_000 + number)?;
+            killed.arm()?;
+        }
+        let (code, log) = agent.ended(UNTIL_BOOKS).context(failpoint)?;
+        ensure!(code.is_none(), "{failpoint}: it ended by itself, {code:?}:\n{log}");
+        let held = [killed.held(lab.left.interface)?, killed.held(lab.right.interface)?];
+        killed.disarm();
+        let log = killed.agent()?.stop()?;
+        for (side, (held, (before, after))) in [&lab.left, &lab.right]
+            .into_iter()
+            .zip(held.into_iter().zip(before.into_iter().zip(lost()?)))
+        {
+            check(url, side, None).with_context(|| format!("{failpoint}:\n{log}"))?;
+            let told = Count {
+                packets: after.packets - before.packets,
+                octets: after.octets - before.octets,
+            };
+            println!("{failpoint} {}: held {held:?}, told {told:?}", side.interface);
+            ensure!(!dump || told == held, "{failpoint}: {held:?} were held, {told:?} are told");
+            dumps += held.packets;
+        }
+    }
+    ensure!(dumps > 0, "nothing was ever held");
+    Ok(())
+}
+
+/// The heirs of a dead agent die themselves while they take over: nothing is taken twice.
+#[test]
+fn killed_while_it_takes_over_nothing_is_taken_twice() -> Result<()> {
+    let killed = Killed::new("heirs")?;
+    let lab = &killed.rig.lab;
+    let tallies = (Tally::start(&lab.left)?, Tally::start(&lab.right)?);
+    let first = killed.agent()?;
+    killed.burst(4_000)?;
+    first.signal(Signal::KILL)?;
+    first.ended(AT_ONCE)?;
+    for failpoint in ["start::inherited", "start::taken", "start::recovered"] {
+        killed.arm()?;
+        let agent = killed.mortal(failpoint);
+        ensure!(agent.is_err(), "{failpoint}: it lives");
+        killed.disarm();
+    }
+    let last = killed.mortal("stop::stored")?;
+    killed.burst(4_001)?;
+    killed.arm()?;
+    last.signal(Signal::TERM)?;
+    let (code, log) = last.ended(AT_ONCE)?;
+    ensure!(code.is_none(), "it ended by itself, {code:?}:\n{log}");
+    killed.disarm();
+    killed.agent()?.stop()?;
+    let counts = (tallies.0.stop()?, tallies.1.stop()?);
+    check(killed.rig.store.url(), &lab.left, Some(&counts.0))?;
+    check(killed.rig.store.url(), &lab.right, Some(&counts.1))?;
     Ok(())
 }

@@ -11,6 +11,7 @@ use anyhow::{Context, Result, ensure};
 use flow_tests::bin_path::flow_agent;
 use flow_tests::rig::Rig;
 use flow_tests::status::{ANY_PORT, Status};
+use flow_tests::tally::PacketSocket;
 use rustix::process::Signal;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -178,5 +179,40 @@ fn repeats_are_counted_and_told_and_the_log_changes_at_a_reload() -> Result<()> 
     assert!(levels.iter().any(|level| level == "DEBUG"), "{log}");
     let last = log.lines().next_back().context("a log")?;
     assert!(last.starts_with('{'), "{last}");
+    Ok(())
+}
+
+/// The programs in the kernel speak at the level `debug` alone, and only when it is asked for.
+#[test]
+fn lines_of_the_kernel_side_come_with_their_level() -> Result<()> {
+    const WORDS: &str = "packets of unknown ethertype in this interval";
+    let (rig, folder) = (Rig::new()?, TempDir::with_prefix("flow-logs-")?);
+    let file = folder.path().join("agent.toml");
+    let config = file.to_str().context("a path in UTF-8")?;
+    // No ethertype of anything: for local experiments.
+    let frame = [&[0xff; 6][..], &[2, 0, 0, 0, 0, 1], &[0x88, 0xb5], &[0; 50]].concat();
+    for (level, says) in [("debug", true), ("info", false)] {
+        fs::write(&file, format!("[log]\nformat = 'json'\nlevel = '{level}'\n"))?;
+        let arguments = [&ANY_PORT[..], &["--config", config, "--drain-interval", "100"]].concat();
+        let agent = rig.agent_with(("tc", "tc"), &arguments)?;
+        let status = Status::of(&agent)?;
+        rig.lab
+            .left
+            .namespace
+            .enter(|| Ok(PacketSocket::open(rig.lab.left.interface)?.send(&frame)?))?;
+        // Sent at one end, received at the other.
+        agent.wait_until("both ends have seen it", PATIENCE, || {
+            let ledger = status.json("/api/v1/ledger")?;
+            Ok(ledger["total"]["not_metered"]["other"]["packets"].as_u64() == Some(2))
+        })?;
+        if says {
+            agent.wait_log(WORDS, PATIENCE)?;
+        }
+        let log = agent.stop()?;
+        let lines = log.lines().filter(|line| line.contains(WORDS));
+        let events: Vec<Value> = lines.map(serde_json::from_str).collect::<Result<_, _>>()?;
+        assert_eq!(events.len(), if says { 2 } else { 0 }, "{log}");
+        assert!(events.iter().all(|event| event["level"] == "DEBUG"), "{events:?}");
+    }
     Ok(())
 }

@@ -1,6 +1,8 @@
 //! Every way to attach, and packets that the two hooks meet in different shapes: what is
 //! stored is what was on the wire. Needs root, the agent's binary and libchdb.
 
+use std::time::Duration;
+
 use anyhow::Result;
 use etherparse::{PacketBuilder, PacketBuilderStep, VlanHeader, VlanId};
 use flow_tests::bin_path::flow_agent;
@@ -10,8 +12,10 @@ use flow_tests::ledger::Ledger;
 use flow_tests::process::Agent;
 use flow_tests::rig::{self, Rig};
 use flow_tests::sql;
+use flow_tests::status::{ANY_PORT, Status};
 use flow_tests::tally::{Counts, PacketSocket, Tally};
 use flow_tests::traffic::{self, Ends, Sent};
+use serde_json::json;
 
 /// Frames of each kind.
 const FRAMES: u64 = 5;
@@ -36,13 +40,34 @@ fn loopback_is_metered_once() -> Result<()> {
     let rig = Rig::new()?;
     let (left, url) = (&rig.lab.left, rig.store.url());
     let interface = format!("{}/lo", left.namespace.name());
-    let agent = Agent::start(&flow_agent(), &["--interface", &interface, "--store", url])?;
+    let arguments = ["--interface", &interface, "--store", url, "--drain-interval", "100"];
+    let agent = Agent::start(&flow_agent(), &[&arguments[..], &ANY_PORT].concat())?;
+    let status = Status::of(&agent)?;
     let tally = Tally::start_on(&left.namespace, "lo")?;
     traffic::short(Ends::v4((left, 0), (left, 1), 80), 100, 200, 5_000)?;
     traffic::bulk(Ends::v6((left, 0), (left, 1), 5201), 10 << 20, 50 << 20)?;
     traffic::ask(Ends::v6((left, 1), (left, 2), 53), 100, 2, 40, 1_200)?;
     traffic::ping(Ends::v4((left, 0), (left, 1), 0), 20, 56)?;
     let counts = tally.stop()?.ingress();
+    // It has no direction there; the page shows it as received, live and in the past.
+    let patience = Duration::from_secs(30);
+    let (packets, octets) = (counts.total.packets, counts.total.octets);
+    agent.wait_until("all is drained", patience, || {
+        let traffic = status.json("/api/v1/overview")?["traffic"].take();
+        let said =
+            |side: &str| (traffic[side]["packets"].as_u64(), traffic[side]["octets"].as_u64());
+        Ok(said("received") == (Some(packets), Some(octets)) && said("sent").0 == Some(0))
+    })?;
+    agent.wait_until("all is stored", patience, || {
+        status.invalidate(&json!({ "all": true }))?;
+        Ok(status.json("/api/v1/status")?["packets"]["in_flight"] == 0)
+    })?;
+    let past = status.json("/api/v1/history?hours=1")?;
+    let sum = |column: usize| -> u64 {
+        let points = past["points"].as_array().into_iter().flatten();
+        points.filter_map(|point| point[column].as_u64()).sum()
+    };
+    assert_eq!([sum(1), sum(2), sum(3), sum(4)], [packets, octets, 0, 0], "{past}");
     agent.stop()?;
     rig::exact_at(url, "/lo", &counts)
 }

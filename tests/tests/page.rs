@@ -26,12 +26,14 @@ active_timeout_s = 600
 [analytics]
 learning_s = 0
 ";
+/// The kernel counts what a packet costs.
+const COUNTED: &str = "[run]\nkernel_statistics = true\n";
 /// What a browser may have to fetch, all of it.
 const MOST_OCTETS: u64 = 300_000;
 
-fn agent(rig: &Rig, folder: &TempDir) -> Result<(Agent, Status)> {
+fn agent(rig: &Rig, folder: &TempDir, more: &str) -> Result<(Agent, Status)> {
     let file = folder.path().join("agent.toml");
-    std::fs::write(&file, CONFIG)?;
+    std::fs::write(&file, format!("{CONFIG}{more}"))?;
     let file = file.to_str().context("a path in UTF-8")?;
     let agent = rig.agent_with(("tc", "tc"), &[&ANY_PORT[..], &["--config", file]].concat())?;
     let status = Status::of(&agent)?;
@@ -103,6 +105,7 @@ fn said(status: &Status) -> Result<Value> {
         "cache-bytes": main["cache"]["bytes"],
         "lost": number(&packets["lost"]) + number(&packets["undelivered"]),
         "seen": packets["seen"],
+        "kernel-ns": main["programs"]["ns_per_run"],
         "card-tables Memory": main["tables"]["bytes"],
         "card-tables Left full sets": main["tables"]["evicted_flows"],
         "card-drain Every": main["drains"]["interval_ms"],
@@ -184,7 +187,7 @@ fn looks_well(browser: &Browser, name: &str) -> Result<()> {
 #[test]
 fn the_page_shows_what_the_agent_says() -> Result<()> {
     let (rig, folder) = (Rig::new()?, TempDir::new()?);
-    let (agent, status) = agent(&rig, &folder)?;
+    let (agent, status) = agent(&rig, &folder, COUNTED)?;
     let browser = Browser::start()?;
     talk(&rig)?;
     // What the history is made of.
@@ -315,11 +318,16 @@ fn the_flows_are_those_of_the_api(browser: &Browser, status: &Status) -> Result<
 #[test]
 fn trouble_is_told_with_what_to_do() -> Result<()> {
     let (rig, folder) = (Rig::new()?, TempDir::new()?);
-    let (agent, status) = agent(&rig, &folder)?;
+    let (agent, status) = agent(&rig, &folder, "")?;
     let browser = Browser::start()?;
     browser.look(1440, 900, true)?;
     open(&browser, &status)?;
     browser.wait("return document.querySelector('#alerts .calm') !== null", PATIENCE)?;
+    // What a packet costs is not counted unless that is asked for; the page says how.
+    if status.json("/api/v1/status")?["programs"]["counted_for"].is_null() {
+        let said = browser.run("return document.getElementById('tile-kernel').textContent")?;
+        assert!(said.as_str().is_some_and(|said| said.contains("kernel.bpf_stats_enabled=1")));
+    }
     let Rig { lab, store } = rig;
     let killed = store.kill();
     traffic::ask(Ends::v4((&lab.left, 3), (&lab.right, 2), 53), 10, 2, 40, 200)?;
@@ -342,7 +350,7 @@ fn trouble_is_told_with_what_to_do() -> Result<()> {
 #[test]
 fn a_token_is_asked_for_and_kept() -> Result<()> {
     let (rig, folder) = (Rig::new()?, TempDir::new()?);
-    let (agent, status) = agent(&rig, &folder)?;
+    let (agent, status) = agent(&rig, &folder, "")?;
     let gate = Gate::start(status.address(), "the-token")?;
     let browser = Browser::start()?;
     browser.open(&gate.url())?;

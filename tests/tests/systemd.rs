@@ -10,12 +10,15 @@ use std::net::SocketAddr;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use flow_tests::bin_path::flow_agent;
 use flow_tests::lab::Lab;
 use flow_tests::process::{Agent, Store};
+use flow_tests::rig::{self, Rig};
 use flow_tests::rows;
+use flow_tests::status::Status;
 use flow_tests::tally::{Flows, Key, Tally};
 use flow_tests::traffic::{self, Ends};
 use tempfile::TempDir;
@@ -218,6 +221,48 @@ fn the_agent_meters_with_what_its_unit_leaves_it() -> Result<()> {
     })
 }
 
+/// A program that starts the agent as systemd starts a service with a watchdog of so many us;
+/// without a process id it is for anyone.
+fn watched(folder: &TempDir, us: u32) -> Result<PathBuf> {
+    let program = folder.path().join("agent");
+    let agent = flow_agent().display().to_string();
+    fs::write(&program, format!("#!/bin/sh\nWATCHDOG_USEC={us} exec {agent} \"$@\"\n"))?;
+    fs::set_permissions(&program, Permissions::from_mode(0o755))?;
+    Ok(program)
+}
+
+#[test]
+fn a_manager_that_does_not_listen_does_not_stop_the_metering() -> Result<()> {
+    const PATIENCE: Duration = Duration::from_secs(30);
+    let (rig, folder) = (Rig::new()?, TempDir::with_prefix("flow-watchdog-")?);
+    // So many signs of life that the kernel soon has no room for them: nobody takes them out.
+    let program = watched(&folder, 30_000)?;
+    let more = ["--drain-interval", "50", "--status", "127.0.0.1:0"];
+    let (lab, url) = (&rig.lab, rig.store.url());
+    let mut agent = rig::agent_of(&program, lab, ("tc", "tc"), url, &more)?;
+    let words = "the service manager cannot be told";
+    agent.wait_log(words, PATIENCE)?;
+    let status = Status::of(&agent)?;
+    let drains = || -> Result<u64> {
+        let page = status.json("/api/v1/status")?;
+        page["drains"]["count"].as_u64().context("a number")
+    };
+    let before = drains()?;
+    let counts = rig::tally(lab, |lab| {
+        traffic::ask(Ends::v4((&lab.left, 0), (&lab.right, 0), 53), 20, 2, 40, 300)
+    })?;
+    agent.wait_until("many drains", PATIENCE, || Ok(drains()? > before + 20))?;
+    ensure!(agent.log().matches(words).count() == 1, "it is said once:\n{}", agent.log());
+    // Asked to read its configuration again, it says so as soon as somebody listens.
+    agent.signal(rustix::process::Signal::HUP)?;
+    agent.wait_log("configuration", PATIENCE)?;
+    for state in ["WATCHDOG=1", "RELOADING=1", "READY=1", "WATCHDOG=1"] {
+        agent.wait_for(state)?;
+    }
+    let log = agent.stop()?;
+    rig::exact(lab, url, &counts).with_context(|| log)
+}
+
 #[test]
 fn the_agent_gives_signs_of_life_and_says_how_it_is() -> Result<()> {
     let lab = Lab::new()?;
@@ -226,11 +271,7 @@ fn the_agent_gives_signs_of_life_and_says_how_it_is() -> Result<()> {
     let config = folder.path().join("agent.toml");
     fs::write(&config, "")?;
     let store = Store::start(&flow_agent(), &data, &log)?;
-    // As systemd says it to a service with WatchdogSec=3; without a process id it is for anyone.
-    let program = folder.path().join("agent");
-    let agent = flow_agent().display().to_string();
-    fs::write(&program, format!("#!/bin/sh\nWATCHDOG_USEC=3000000 exec {agent} \"$@\"\n"))?;
-    fs::set_permissions(&program, Permissions::from_mode(0o755))?;
+    let program = watched(&folder, 3_000_000)?;
     let (interface, config) = (lab.left.spec("tc"), config.display().to_string());
     let arguments = ["--interface", &interface, "--store", store.url(), "--config", &config];
     let mut agent = Agent::start(&program, &[&arguments[..], &["--spool-dir", ""]].concat())?;

@@ -1,5 +1,5 @@
-//! The project's own commands: `cargo xtask setup | build | demo | test | dist | soak |
-//! bench-throughput`.
+//! The project's own commands: `cargo xtask setup | build | demo | test | fuzz | soak |
+//! dist | bench-throughput`.
 //!
 //! All of them begin with `setup`, so each works on a fresh
 //! machine. Nothing here needs an answer.
@@ -13,8 +13,10 @@ use clap::{Parser, Subcommand};
 mod build;
 mod cache;
 mod command;
+mod deny;
 mod dist;
 mod faults;
+mod fuzz;
 mod lab;
 mod setup;
 mod test;
@@ -52,6 +54,8 @@ enum Command {
         #[arg(long, value_name = "VERSION", default_value = env!("CARGO_PKG_VERSION"))]
         package_version: String,
     },
+    /// Set up, and fuzz what reads octets that others wrote, guided by coverage
+    Fuzz(fuzz::Options),
     /// Set up, then run everything CI runs (root)
     Test {
         /// Run only the tests whose names contain this; lints are skipped
@@ -75,6 +79,9 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    if let Some(code) = fuzz::as_compiler() {
+        return code;
+    }
     match run(Cli::parse().command) {
         Ok(code) => code,
         Err(error) => {
@@ -96,6 +103,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Dist { twice, package_version, .. } => {
             dist::run(twice, &package_version).map(|()| ExitCode::SUCCESS)
         }
+        Command::Fuzz(options) => fuzz::run(&options),
         Command::Soak { minutes, seed } => lab::soak(minutes, seed),
         Command::Test { faults: true, .. } => faults::run(),
         Command::Test { filter, long, .. } => test::run(filter.as_deref(), long),

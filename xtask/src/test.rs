@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 
 use crate::setup::{self, For, Tools};
-use crate::{build, command};
+use crate::{build, command, deny};
 
 /// Members that are tested: not flow-ebpf, which only compiles for the BPF target.
 const HOST: [&str; 3] = ["--workspace", "--exclude", "flow-ebpf"];
@@ -86,6 +86,7 @@ fn lints(steps: &mut Steps) {
     steps.cargo("clippy", &clippy, |_| {});
     let replay_only = ["check", "--package", "flow-agent", "--no-default-features"];
     steps.cargo("replay-only", &replay_only, |_| {});
+    steps.own("dependencies", deny::check);
 }
 
 /// The steps so far: a failed one does not keep the others from being run.
@@ -118,6 +119,19 @@ impl Steps {
         println!("== {name}: {} in {:.1} s\n", verdict(good), took.as_secs_f64());
         self.done.push((name, good, took));
         good
+    }
+
+    /// The same with what this program does itself.
+    fn own(&mut self, name: &'static str, check: impl FnOnce() -> Result<()>) {
+        println!("== {name}");
+        let started = Instant::now();
+        let checked = check();
+        if let Err(error) = &checked {
+            println!("{error:#}");
+        }
+        let (good, took) = (checked.is_ok(), started.elapsed());
+        println!("== {name}: {} in {:.1} s\n", verdict(good), took.as_secs_f64());
+        self.done.push((name, good, took));
     }
 
     fn failed(&self) -> bool {

@@ -13,7 +13,7 @@ use flow_common::table::{InterfaceEntry, MAX_IFINDEX, PLANE_IFINDEXES, PLANES, i
 use super::expedite::Expedited;
 use super::link::{Links, ifindexes};
 use super::metered::{MeteredBook, MeteredInterface, MeteredList, RefusedInterface};
-use super::{AttachError, Interface, Kernel, Numbers, Place};
+use super::{AttachError, Interface, Kernel, Numbers, Place, ProgramBook};
 
 /// Before an interface that has refused is asked again.
 const ASK_AGAIN: Duration = Duration::from_secs(10);
@@ -81,6 +81,11 @@ impl Hooks {
     /// What is metered, up to date whenever there is nothing to attach or to detach.
     pub fn book(&self) -> MeteredBook {
         self.book.clone()
+    }
+
+    /// What the programs cost.
+    pub fn programs(&self) -> ProgramBook {
+        self.kernel.programs()
     }
 
     fn write_book(&self) {

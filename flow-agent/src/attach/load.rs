@@ -2,7 +2,7 @@
 
 use std::io::ErrorKind;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use aya::maps::{Array, Map, MapData, MapError};
 use aya::programs::{Program, ProgramError, SchedClassifier, Xdp};
@@ -13,7 +13,7 @@ use flow_common::table::{GENERATIONS, InterfaceEntry, NAME_OCTETS, index_base, n
 use rustix::thread::CapabilitySet;
 
 use super::shared_maps::SharedMaps;
-use super::{AttachError, NEEDS_TO_JOIN, NEEDS_TO_LOAD, TableSize};
+use super::{AttachError, NEEDS_TO_JOIN, NEEDS_TO_LOAD, ProgramBook, TableSize};
 
 /// The compiled `flow-ebpf`.
 const OBJECT: &[u8] = include_bytes_aligned!(env!("FLOW_EBPF_OBJECT"));
@@ -41,6 +41,7 @@ pub struct Kernel {
     pub clock: Option<Ebpf>,
     /// Held while the generation flips.
     pub flips: Arc<Mutex<()>>,
+    programs: ProgramBook,
 }
 
 impl Kernel {
@@ -75,8 +76,10 @@ impl Kernel {
             .ok();
         let clock = Some(load_clock()?);
         let (planes, loading, flips) = (Vec::new(), None, Arc::default());
-        let mut kernel = Self { ebpf, size, seed, planes, loading, shared, clock, flips };
+        let programs = ProgramBook::new(Instant::now());
+        let mut kernel = Self { ebpf, size, seed, planes, loading, shared, clock, flips, programs };
         load_programs(&mut kernel.ebpf)?;
+        kernel.show(&kernel.ebpf);
         Ok(kernel)
     }
 
@@ -158,8 +161,22 @@ impl Kernel {
             }
         };
         self.loading = None;
-        self.planes.push(loaded?);
+        let loaded = loaded?;
+        self.show(&loaded);
+        self.planes.push(loaded);
         Ok(true)
+    }
+
+    /// What the programs cost.
+    pub fn programs(&self) -> ProgramBook {
+        self.programs.clone()
+    }
+
+    /// Nothing is metered less when the cost of a load is not seen.
+    fn show(&self, ebpf: &Ebpf) {
+        if let Err(error) = self.programs.add(ebpf) {
+            tracing::warn!("what the programs cost is not shown: {error}");
+        }
     }
 
     /// The generation that is being filled, as the programs see it.

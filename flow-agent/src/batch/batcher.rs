@@ -14,6 +14,7 @@ use uuid::Uuid;
 use super::{BatchSize, MOST_OCTETS};
 use crate::analytics::Tap;
 use crate::enrich::{BatchLabels, Enricher};
+use crate::failpoint::failpoint;
 use crate::frozen::FrozenBatch;
 use crate::latency::{Latency, Stage};
 use crate::names::NameBook;
@@ -73,7 +74,10 @@ impl Batcher {
         loop {
             let age = self.arrived.map_or(Duration::ZERO, |arrived| arrived.elapsed());
             match records.recv_timeout(self.age.saturating_sub(age)) {
-                Ok(records) => self.add(records),
+                Ok(records) => {
+                    failpoint!("batch::arrived");
+                    self.add(records);
+                }
                 Err(RecvTimeoutError::Timeout) if self.arrived.is_some() => self.freeze(),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
@@ -120,6 +124,7 @@ impl Batcher {
             within(MOST_OCTETS, FrozenBatch::of_flows(records, &labels, &names, id, exported_at))
         });
         for batch in batches {
+            failpoint!("batch::frozen");
             frozen.put(batch);
         }
     }

@@ -61,6 +61,8 @@ pub struct Settings {
     pub status_listen: Option<Said<String>>,
     /// `auto`, `drop` or `keep`.
     pub capabilities: Option<Said<String>>,
+    /// The kernel is to count what programs cost.
+    pub kernel_statistics: Option<Said<bool>>,
     /// The rest of the section `status`.
     pub status: StatusSettings,
     /// The section `memory`.
@@ -194,6 +196,7 @@ impl Settings {
             "sampling.mode" => self.sampling_mode = Some(text(place, value)?),
             "sampling.rate" => self.sampling_rate = Some(whole_number(place, value)?),
             "run.capabilities" => self.capabilities = Some(text(place, value)?),
+            "run.kernel_statistics" => self.kernel_statistics = Some(yes_or_no(place, value)?),
             "status.listen" => self.status_listen = Some(text(place, value)?),
             "log.format" => self.log.format = Some(text(place, value)?),
             "log.level" => self.log.level = Some(text(place, value)?),

@@ -50,13 +50,27 @@ impl Source {
     /// # Errors
     /// Everything that is wrong: the file cannot be read, or says what is not allowed.
     pub fn load(&self) -> Result<Loaded, ConfigError> {
-        let (from_file, mut problems) = match &self.file {
+        match &self.file {
             Some(path) => match layers::read(path) {
-                Ok(text) => layers::parse(&text, &path.display().to_string()),
-                Err(error) => (Vec::new(), vec![error]),
+                Ok(text) => self.check(layers::parse(&text, &path.display().to_string())),
+                Err(error) => self.check((Vec::new(), vec![error])),
             },
-            None => (Vec::new(), Vec::new()),
-        };
+            None => self.check((Vec::new(), Vec::new())),
+        }
+    }
+
+    /// The same with this text instead of what is in the file.
+    ///
+    /// # Errors
+    /// As [`Source::load`].
+    pub fn load_text(&self, text: &str) -> Result<Loaded, ConfigError> {
+        self.check(layers::parse(text, "text"))
+    }
+
+    fn check(
+        &self,
+        (from_file, mut problems): (Vec<Given>, Vec<ConfigError>),
+    ) -> Result<Loaded, ConfigError> {
         let (mut from_environment, wrong) = environment::given(&self.environment);
         problems.extend(wrong);
         from_environment.extend(logging::from_rust_log(&self.environment).map(|level| Given {

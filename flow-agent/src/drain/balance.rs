@@ -9,7 +9,7 @@ pub struct Balance {
     pub seen: Count,
     /// The packets of the rows that were drained, summed here.
     pub metered: Count,
-    /// Those of them that the interface received; it sent the others.
+    /// Those of them that the interface received, all of those of `lo`; it sent the others.
     pub received: Count,
     /// Packets without a flow, by [`NotMetered`].
     pub not_metered: [Count; NotMetered::COUNT],

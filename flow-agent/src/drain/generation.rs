@@ -172,6 +172,7 @@ impl Drain {
             self.prepare(generation)?;
             self.journal.set_sampling(generation, self.rules.weight(generation))?;
         }
+        self.rules.installed();
         Ok(())
     }
 

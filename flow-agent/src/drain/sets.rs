@@ -184,7 +184,8 @@ impl Part {
             self.read_region(region, &mut used, |entry| {
                 let key = &entry.hot.key;
                 if let Some(counts) = metered.get_mut(usize::from(key.interface)) {
-                    let received = key.direction == Direction::Ingress as u8;
+                    // At lo, which has no direction, a packet is metered where it enters.
+                    let received = key.direction != Direction::Egress as u8;
                     counts[usize::from(received)]
                         .add(u64::from(entry.hot.packets), entry.hot.octets);
                     flow(entry, &self.interval);

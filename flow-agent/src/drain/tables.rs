@@ -141,7 +141,7 @@ impl Tables {
             let tunnel = tunnels.get(position).unwrap_or(&Tunnel::NONE);
             if let Some(balance) = balances.get_mut(usize::from(hot.key.interface)) {
                 balance.metered.add(u64::from(hot.packets), hot.octets);
-                if hot.key.direction == Direction::Ingress as u8 {
+                if hot.key.direction != Direction::Egress as u8 {
                     balance.received.add(u64::from(hot.packets), hot.octets);
                 }
                 to.flow(FlowEntry { hot, first_ns: *first_ns, tcp, tunnel }, interval);

@@ -8,7 +8,7 @@
 //!
 //! Three states are kept apart, because three threads write them and none may wait for another:
 //! what came out of the kernel, what became of it, and what of both is in batches of the table
-//! `ledger`. Each has two slots: see [`slots`].
+//! `ledger`. Each has two slots: see [`Slots`].
 
 mod counts;
 mod memory;
@@ -26,6 +26,7 @@ pub use memory::{Memory, PAGE, Page};
 pub use slots::Slots;
 pub use will::{Remains, Will};
 
+use crate::failpoint::failpoint;
 use crate::ledger::{Counts, Entry};
 
 /// Who can tell the next agent whether a posting was done, should this one be killed meanwhile.
@@ -154,7 +155,9 @@ impl Estate {
             return act();
         }
         kept.prepare(witness);
+        failpoint!("estate::prepared");
         let done = act();
+        failpoint!("estate::done");
         kept.commit();
         done
     }

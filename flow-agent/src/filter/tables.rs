@@ -45,8 +45,15 @@ impl RuleTables {
 
     /// From the next flip on these count.
     pub fn set(&mut self, rules: Rules) {
-        self.in_force = false;
-        self.wanted = rules;
+        if rules != self.wanted {
+            self.in_force = false;
+            self.wanted = rules;
+        }
+    }
+
+    /// Both generations have them, and nothing was filled with others: no news.
+    pub fn installed(&mut self) {
+        self.in_force = true;
     }
 
     /// Before a flip: gives the generation that will be filled the wanted rules,

@@ -48,7 +48,11 @@ pub fn report(ledger: &Ledger, outcome: Outcome) -> Result<(), Error> {
         use LostRecord::{Quarantined, Uncertain};
         matches!(entry, Entry::LostRecord(Quarantined | Uncertain))
     };
-    let lost_in_spool = |entry: &Entry| matches!(entry, Entry::LostRecord(LostRecord::Spool(_)));
+    // A torn batch was lost with the agent before, as what is lost by name `crash`.
+    let lost_in_spool = |entry: &Entry| {
+        use LostRecord::Spool;
+        matches!(entry, Entry::LostRecord(Spool(reason)) if *reason != LossReason::Torn)
+    };
     let undelivered = |entry: &Entry| *entry == Entry::LostRecord(UNDELIVERED);
     let (undelivered, lost) = (sum(undelivered), sum(lost_in_spool));
     tracing::info!(

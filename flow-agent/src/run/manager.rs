@@ -1,13 +1,15 @@
 //! What systemd is told: ready, reloading, stopping, a line of status, and signs of life.
 //!
-//! Enters: what the drain loop does. Leaves: datagrams on systemd's notification socket, if
-//! there is one. It must hold that a sign of life is given only by a loop that drains: one
-//! that hangs, or fails to drain, says nothing, and systemd starts another agent in time.
+//! Enters: what the drain loop does. Leaves: [`Notifications`], if there is a socket for them.
+//! It must hold that the loop never waits for who reads them, and that a sign of life is given
+//! only by a loop that drains: one that hangs, or fails to drain, says nothing, and systemd starts
+//! another agent in time.
 
 use std::time::{Duration, Instant};
 
 use sd_notify::NotifyState;
 
+use super::notify::Notifications;
 use crate::status::Vitals;
 
 /// Between two lines of status.
@@ -21,61 +23,71 @@ pub struct Manager {
     alive_at: Option<Instant>,
     status_at: Option<Instant>,
     interfaces: Option<usize>,
+    notifications: Notifications,
 }
 
 impl Manager {
     /// The one that waits for signs of life for `watchdog`, or not for any.
     pub fn new(watchdog: Option<Duration>) -> Self {
         let alive_every = watchdog.map(|wait| wait / 3);
-        Self { alive_every, alive_at: None, status_at: None, interfaces: None }
+        let notifications = Notifications::of_environment();
+        Self { alive_every, alive_at: None, status_at: None, interfaces: None, notifications }
+    }
+
+    /// A turn of the loop: says what could not be said before.
+    pub fn turn(&mut self) {
+        self.notifications.flush();
     }
 
     /// All interfaces that there are, so many, are metered.
     pub fn metering(&mut self, interfaces: usize) {
         self.interfaces = Some(interfaces);
         let status = format!("metering {interfaces} interfaces");
-        tell(&[NotifyState::Ready, NotifyState::Status(&status)]);
+        self.notifications.say(&[NotifyState::Ready, NotifyState::Status(&status)]);
     }
 
     /// The configuration is going to be read again; [`Manager::reloaded`] follows.
-    pub fn reloading() {
+    pub fn reloading(&mut self) {
         match NotifyState::monotonic_usec_now() {
-            Ok(now) => tell(&[NotifyState::Reloading, now]),
+            Ok(now) => self.notifications.say(&[NotifyState::Reloading, now]),
             Err(error) => tracing::debug!("systemd is not told of the reload: {error}"),
         }
     }
 
     /// The configuration was read again.
-    pub fn reloaded(&self) {
+    pub fn reloaded(&mut self) {
         // What was not ready before is not made ready by this.
         if self.interfaces.is_some() {
-            tell(&[NotifyState::Ready]);
+            self.notifications.say(&[NotifyState::Ready]);
         }
     }
 
     /// It detaches, drains and delivers for the last time.
-    pub fn stopping() {
+    pub fn stopping(&mut self) {
         let status = "stopping: everything goes to the store";
-        tell(&[NotifyState::Stopping, NotifyState::Status(status)]);
+        self.notifications.say(&[NotifyState::Stopping, NotifyState::Status(status)]);
     }
 
     /// The loop has come round at `now`, and its last drain did not fail.
     pub fn alive(&mut self, now: Instant, vitals: &Vitals) {
-        if due(self.alive_every, self.alive_at, now) {
+        if due(self.alive_every, self.alive_at, now)
+            && self.notifications.mention(&[NotifyState::Watchdog])
+        {
             self.alive_at = Some(now);
-            tell(&[NotifyState::Watchdog]);
         }
         if let Some(interfaces) = self.interfaces
             && due(Some(STATUS_EVERY), self.status_at, now)
         {
-            self.status_at = Some(now);
             let figures = vitals.figures();
             let (drains, failed) = (figures.drains, figures.failed);
             let fill = figures.fill.flows * 100.0;
-            tell(&[NotifyState::Status(&format!(
+            let status = format!(
                 "metering {interfaces} interfaces; {drains} drains, {failed} failed; \
                  kernel tables {fill:.0} % full"
-            ))]);
+            );
+            if self.notifications.mention(&[NotifyState::Status(&status)]) {
+                self.status_at = Some(now);
+            }
         }
     }
 }
@@ -83,13 +95,6 @@ impl Manager {
 /// True if what happens `every` so often is to happen now.
 fn due(every: Option<Duration>, last: Option<Instant>, now: Instant) -> bool {
     every.is_some_and(|every| last.is_none_or(|last| now.duration_since(last) >= every))
-}
-
-/// Tells systemd, if it started the agent.
-fn tell(states: &[NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(states) {
-        tracing::warn!("the service manager cannot be told: {error}");
-    }
 }
 
 #[cfg(test)]

@@ -17,6 +17,7 @@ use crate::cache::{Cache, Intake};
 use crate::clock::wall_clock;
 use crate::drain::{Drain, FillLevel};
 use crate::estate::Witness;
+use crate::failpoint::failpoint;
 use crate::latency::{Latency, Stage};
 use crate::ledger::{Counts, Ledger};
 use crate::logging;
@@ -82,7 +83,7 @@ impl MeterLoop {
                 None => {}
             }
             if let Some(Changes { rules, selection }) = self.reloader.changes() {
-                Manager::reloading();
+                self.manager.reloading();
                 if let Some(rules) = rules {
                     self.rules.set(rules.clone());
                     self.drain.set_rules(rules);
@@ -106,9 +107,9 @@ impl MeterLoop {
     }
 
     /// Says that the agent is about to detach, and how long it waits for the store then.
-    pub fn stopping(&self, patience: Duration) {
+    pub fn stopping(&mut self, patience: Duration) {
         self.vitals.set_phase(Phase::Stopping);
-        Manager::stopping();
+        self.manager.stopping();
         tracing::info!(
             "stopping: detaching, then everything goes to the store; waiting for it up to {} s",
             patience.as_secs()
@@ -127,6 +128,7 @@ impl MeterLoop {
 
     /// Drains when it is time.
     fn step(&mut self, pipeline: &Pipeline) -> Result<(), Error> {
+        self.manager.turn();
         // Tried again at each look; told, if need be, with the next drain.
         let looked = self.drain.look_at_clocks().map_err(Error::from);
         let now = Instant::now();
@@ -160,10 +162,12 @@ impl MeterLoop {
     pub fn pass(&mut self, cache: &Cache) -> Result<(), Error> {
         let started = Instant::now();
         let flipped = self.drain.flip(wall_clock)?;
+        failpoint!("drain::flipped");
         // A number has a name before its interface is attached, so before its first packet.
         let names = self.names.current();
         self.drain.cover(names.highest());
         let drained = self.drain.read(flipped, &mut self.intake);
+        failpoint!("drain::read");
         let mut counts = Counts::new();
         for (number, balance) in drained.balances.iter().enumerate() {
             enter(&mut counts, names.interface(number as u16), balance);
@@ -171,6 +175,7 @@ impl MeterLoop {
         // Its flows have gone on, so it is in the books even if it cannot be closed.
         let witness = Witness::Tables(self.drain.instance());
         let closed = self.ledger.post(&counts, witness, || self.drain.close(&drained));
+        failpoint!("drain::closed");
         self.latency.record(Stage::Drain, started.elapsed());
         cache.expire(drained.clock.now_ns(), drained.clock.drift_ns());
         self.vitals.drained(drained.evicted, drained.clock);

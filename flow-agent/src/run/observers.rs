@@ -9,7 +9,7 @@ use super::meter_loop::MeterLoop;
 use super::pipeline::Pipeline;
 use crate::Error;
 use crate::analytics::Analytics;
-use crate::attach::{MeteredBook, TableSize};
+use crate::attach::{MeteredBook, ProgramBook, TableSize};
 use crate::cache::{CacheControl, Invalidated, Mode, Selection};
 use crate::config::{Config, ConfigBook};
 use crate::drain::Look;
@@ -29,6 +29,7 @@ pub struct Observed<'a> {
     pub vitals: Arc<Vitals>,
     pub rules: RulesBook,
     pub metered: MeteredBook,
+    pub programs: ProgramBook,
     pub configuration: ConfigBook,
     pub hash_keys: HashKeys,
     pub look: Look,
@@ -67,6 +68,7 @@ impl Observed<'_> {
             cache,
             names: meter.names.clone(),
             metered: self.metered,
+            programs: self.programs,
             configuration: self.configuration,
             rules: self.rules,
             hash_keys: self.hash_keys,

@@ -15,6 +15,7 @@ use crate::cache::{Cache, CacheConfig};
 use crate::clock::wall_clock;
 use crate::config::Config;
 use crate::enrich::Enricher;
+use crate::failpoint;
 use crate::latency::Latency;
 use crate::ledger::Ledger;
 use crate::names::NameBook;
@@ -94,6 +95,7 @@ impl Pipeline {
         kept.open(&ledger, &recovered, config.spool.dir.clone());
         tell_recovered(&recovered);
         let spool = reader.status();
+        failpoint::watch(&ledger, &spool);
         let waiting = Waiting::new(spool.clone());
         let size = BatchSize::new(config.batch);
         let exporter = config.exporter.clone();

@@ -9,6 +9,7 @@ use crate::cache::Intake;
 use crate::clock::wall_clock;
 use crate::drain::{Destination, Drain, DrainError, FlowEntry, Interval, Leftover};
 use crate::estate::Witness;
+use crate::failpoint::failpoint;
 use crate::ledger::{Counts, Ledger};
 
 /// What recovery works with.
@@ -63,6 +64,7 @@ impl Recovery<'_> {
             intake.flush(&interval);
         }
         translation.give_back();
+        failpoint!("start::taken");
         let (mut packets, mut counts) = (0, Counts::new());
         for (name, balance) in books? {
             packets += balance.seen.packets;

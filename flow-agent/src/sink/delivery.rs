@@ -22,6 +22,7 @@ use super::{DeliveryBook, Endpoints, SinkError};
 use crate::batch::BatchSize;
 use crate::books::Books;
 use crate::estate::Witness;
+use crate::failpoint::failpoint;
 use crate::frozen::{FrozenBatch, Table};
 use crate::latency::{Latency, Stage};
 use crate::ledger::{Counts, Entry, Ledger, LostRecord};
@@ -215,6 +216,7 @@ impl Lane<'_> {
     }
 
     fn settle(&mut self, (pending, started, carried): (Pending, Instant, Carried)) {
+        failpoint!("delivery::carried");
         let Carried { stored, quarantined, given_up, rest } = carried;
         let book = &self.courier.book;
         book.ended();
@@ -278,6 +280,7 @@ impl Lane<'_> {
 async fn carry(courier: &Courier, pending: Pending) -> (Pending, Instant, Carried) {
     courier.book.began();
     let started = Instant::now();
+    failpoint!("delivery::taken");
     // While others wait, that one more is tried is no sign that the store takes any.
     if courier.aside.is_empty() {
         courier.patience.progress(started);

@@ -17,6 +17,7 @@ mod endpoints;
 mod error;
 mod family;
 mod findings;
+pub mod fuzz;
 mod json;
 mod migrate;
 mod patience;

@@ -17,6 +17,7 @@ use super::index::Note;
 use super::record::RecordHeader;
 use super::segment::{self, DAMAGED, RECORDS, SPENT, Sums, index_name, segment_name};
 use super::settings::Fsync;
+use crate::failpoint::failpoint;
 use crate::frozen::FrozenBatch;
 
 /// So much of a disk is left to others: one part of so many,
@@ -350,7 +351,10 @@ impl Active {
         (sums.end, sums.last) = (offset + batch.block.len() as u64, batch.id);
         let written = append_all(&**index, &note)
             .and_then(|()| write_all_at(&**file, self.end, &octets))
-            .and_then(|()| write_all_at(&**file, offset, &batch.block))
+            .and_then(|()| {
+                failpoint!("spool::begun");
+                write_all_at(&**file, offset, &batch.block)
+            })
             .and_then(|()| {
                 let (at, octets) = sums.encode();
                 write_all_at(&**file, at, &octets)

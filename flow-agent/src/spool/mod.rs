@@ -46,6 +46,7 @@
 //! for at most 262,144 batches. Up to 8 closed segments may wait to be synced.
 
 pub mod file_system;
+pub mod fuzz;
 
 mod book;
 mod codec;

@@ -13,6 +13,7 @@ use super::core::{Entry, Place};
 use super::disk::{Changes, Disk, DiskState, need};
 use super::index::Note;
 use super::shared::{NoRoom, Shared};
+use crate::failpoint::failpoint;
 use crate::frozen::FrozenBatch;
 
 impl Shared {
@@ -29,6 +30,7 @@ impl Shared {
             self.check_room(disk, batch)?;
             match self.write(disk, state, batch, tainted) {
                 Ok(place) => {
+                    failpoint!("spool::written");
                     let mut places = vec![place];
                     places.append(tainted);
                     self.core().insert(Entry::new(batch, places), Some(batch), false);

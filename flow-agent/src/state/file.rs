@@ -104,7 +104,7 @@ impl StateFile {
         Ok(Some(state))
     }
 
-    fn parse(&self, octets: &[u8]) -> Result<State, StateError> {
+    pub(super) fn parse(&self, octets: &[u8]) -> Result<State, StateError> {
         let path = || self.name();
         let damaged = |problem: &str| StateError::Damaged { path: path(), problem: problem.into() };
         if !octets.starts_with(&MAGIC) {
@@ -160,7 +160,7 @@ fn open_regular(path: &Path) -> io::Result<File> {
     File::open(path)
 }
 
-fn serialize(state: &State) -> Vec<u8> {
+pub(super) fn serialize(state: &State) -> Vec<u8> {
     let state = encode(state).unwrap_or_default();
     let mut octets = Vec::with_capacity(HEADER + state.len() + CHECKSUM);
     octets.extend(MAGIC);

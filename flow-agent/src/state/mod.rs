@@ -6,6 +6,7 @@
 //! ever ends the agent.
 
 mod file;
+pub mod fuzz;
 mod keeper;
 mod part;
 mod parts;

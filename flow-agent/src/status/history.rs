@@ -141,11 +141,12 @@ fn begin(span: &Span, now_s: u32) -> u32 {
     now_s.saturating_sub(span.hours * 3_600) / span.step_s * span.step_s
 }
 
+/// What has no direction is that of `lo`, where everything is received: as in the live series.
 async fn points(sources: &Sources, span: &Span, now_s: u32) -> Result<Vec<Point>, SinkError> {
     let sql = "\
         SELECT toUnixTimestamp(toStartOfInterval(r.bucket, toIntervalSecond({step:UInt32}))) AS at, \
-        sum(multiIf(r.direction = 'ingress', r.packets, r.direction = 'egress', r.reverse_packets, 0) * r.sampling) AS received_packets, \
-        sum(multiIf(r.direction = 'ingress', r.bytes, r.direction = 'egress', r.reverse_bytes, 0) * r.sampling) AS received_octets, \
+        sum(multiIf(r.direction = 'ingress', r.packets, r.direction = 'egress', r.reverse_packets, r.packets + r.reverse_packets) * r.sampling) AS received_packets, \
+        sum(multiIf(r.direction = 'ingress', r.bytes, r.direction = 'egress', r.reverse_bytes, r.bytes + r.reverse_bytes) * r.sampling) AS received_octets, \
         sum(multiIf(r.direction = 'egress', r.packets, r.direction = 'ingress', r.reverse_packets, 0) * r.sampling) AS sent_packets, \
         sum(multiIf(r.direction = 'egress', r.bytes, r.direction = 'ingress', r.reverse_bytes, 0) * r.sampling) AS sent_octets, \
         sum(r.flows) AS flows \

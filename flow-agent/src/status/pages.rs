@@ -1,6 +1,7 @@
 //! The JSON documents, but for those of single flows.
 
 use std::collections::BTreeMap;
+use std::time::Instant;
 
 use flow_common::Count;
 use hdrhistogram::Histogram;
@@ -48,6 +49,7 @@ pub fn status(sources: &Sources) -> Value {
             "evicted_fill": figures.fill.evicted,
             "evicted_flows": figures.evicted,
         },
+        "programs": super::programs::section(&sources.programs.read(Instant::now())),
         "drains": {
             "interval_ms": vitals.interval().as_millis() as u64,
             "count": figures.drains,

@@ -2,7 +2,7 @@
 
 use flow_common::NotMetered;
 
-use super::{FlowName, Phase, Sources};
+use super::{FlowName, Level, Phase, Sources};
 use crate::attach::{MeteredList, link_counters};
 use crate::filter::{LeftOut, Sampling};
 use crate::ledger::Entry;
@@ -85,6 +85,34 @@ fn rules(sources: &Sources, name: &FlowName, reasons: &mut Vec<String>) {
                 .into(),
         });
     }
+}
+
+/// Whether packets were lost in the kernel while the flow was seen; nothing to say if none were
+/// lost since the start, or nobody has the flow.
+pub fn lost_meanwhile(sources: &Sources, levels: &[Level]) -> Option<String> {
+    let totals = sources.ledger.totals();
+    totals.iter().find(|(entry, count)| matches!(entry, Entry::Lost(_)) && count.packets > 0)?;
+    let first = levels.iter().filter_map(|level| level.first.as_deref()).min()?;
+    let last = levels.iter().filter_map(|level| level.last.as_deref()).max()?;
+    let ns = |time: &str| {
+        let time: jiff::Timestamp = time.parse().ok()?;
+        u64::try_from(time.as_nanosecond()).ok()
+    };
+    let lost = sources.vitals.traffic().lost_between(ns(first)?, ns(last)?);
+    Some(match lost {
+        None => {
+            "what was lost in the kernel while it was seen is not known any more: that is kept \
+                 for a quarter of an hour"
+                .into()
+        }
+        Some(0) => {
+            format!("no packet was lost in the kernel while it was seen ({first} to {last})")
+        }
+        Some(packets) => format!(
+            "{packets} packets, of this flow or others, were lost in the kernel in the drains \
+             around the time in which it was seen ({first} to {last})"
+        ),
+    })
 }
 
 /// What the ledger has of packets without a flow: they have no key any more.

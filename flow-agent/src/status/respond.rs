@@ -12,8 +12,7 @@ use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;
 use hyper::header::{
-    ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue,
-    RETRY_AFTER, WWW_AUTHENTICATE,
+    ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue,
 };
 use hyper::http::request::Parts;
 use hyper::{Request, Response, StatusCode};
@@ -23,17 +22,17 @@ use tokio::sync::Semaphore;
 use super::access_log::{X_REQUEST_ID, request_id};
 use super::find::in_process;
 use super::flow_search::{self, Search};
-use super::limits::RateLimit;
-use super::pprof::{MOST_SECONDS, Profiler, USUAL_SECONDS};
+use super::pprof::{MOST_SECONDS, USUAL_SECONDS};
 use super::query::Query;
-use super::reasons::reasons;
+use super::reasons::{lost_meanwhile, reasons};
 use super::selection::InvalidateOrder;
+use super::service::Service;
 use super::stored::in_store;
-use super::{Access, FlowName, FoundFlow, Sources, StatusError};
+use super::{FlowName, FoundFlow, Sources, StatusError};
 use super::{findings, history, metrics, openapi, overview, page, pages, pprof, spool, trace};
 
 /// The largest body of a request.
-const MAX_BODY: usize = 16 << 10;
+pub const MAX_BODY: usize = 16 << 10;
 /// How long a client may take to send it.
 const BODY_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -96,20 +95,6 @@ pub const PATHS: [(&str, &str); 23] = [
     ("/debug/pprof/heap", "GET, HEAD"),
 ];
 
-/// What all connections share.
-pub struct Service {
-    /// What is shown.
-    pub sources: Arc<Sources>,
-    /// Places for what may take long.
-    pub workers: Semaphore,
-    /// How often a client may ask.
-    pub rates: RateLimit,
-    /// Who may ask.
-    pub access: Access,
-    /// Makes profiles.
-    pub profiler: Profiler,
-}
-
 /// Answers a request.
 pub async fn respond(
     service: Arc<Service>,
@@ -150,35 +135,6 @@ pub async fn respond(
     Ok(page)
 }
 
-impl Service {
-    /// Whether this client may ask now.
-    fn admit(&self, client: IpAddr, parts: &Parts, now: Instant) -> Result<(), Refusal> {
-        if let Err(wait) = self.rates.take(client, now) {
-            let most = self.rates.per_second();
-            let problem = format!(
-                "{client} asks more than {most} times a second; requests_per_second of [status] \
-                 is the limit"
-            );
-            let wait = HeaderValue::from(wait.as_secs() + 1);
-            let refusal = Refusal::new(StatusCode::TOO_MANY_REQUESTS, problem);
-            return Err(Refusal { hint: Some((RETRY_AFTER, wait)), ..refusal });
-        }
-        if !self.access.needs_token() {
-            return check_host(&parts.headers);
-        }
-        // Whether it is alive, and a page that has nothing in it, are all that these say.
-        let path = parts.uri.path();
-        if path == "/healthz" || page::is_page(path) || self.access.allows(&parts.headers, now) {
-            return Ok(());
-        }
-        let problem = "a token is needed: send Authorization: Bearer TOKEN with what token_file of \
-                       [status] holds";
-        let schemes = "Bearer realm=\"flow-agent\", Basic realm=\"flow-agent\"";
-        let hint = Some((WWW_AUTHENTICATE, HeaderValue::from_static(schemes)));
-        Err(Refusal { hint, ..Refusal::new(StatusCode::UNAUTHORIZED, problem) })
-    }
-}
-
 async fn answer(
     sources: &Arc<Sources>,
     workers: &Semaphore,
@@ -190,15 +146,7 @@ async fn answer(
     }
     let path = known(parts)?;
     let query = Query::parse(parts.uri.query().unwrap_or_default())?;
-    match path {
-        "/api/v1/flows" => query.only(&["key", "store"])?,
-        "/api/v1/cache" => query.only(&["details"])?,
-        "/api/v1/flows/open" => query.only(&["search", "limit"])?,
-        "/api/v1/history" => query.only(&["hours"])?,
-        "/api/v1/overview" => query.only(&["since"])?,
-        "/api/v1/latency" => query.only(&["buckets"])?,
-        _ => query.only(&[])?,
-    }
+    check_parameters(path, &query)?;
     let page = match path {
         "/healthz" => either(pages::health(sources)),
         "/readyz" => either(pages::readiness(sources)),
@@ -249,8 +197,21 @@ async fn answer(
     Ok(page)
 }
 
-/// The path, if there is one for this method.
-fn known(parts: &Parts) -> Result<&str, Refusal> {
+/// Whether the page at this path takes such parameters.
+pub fn check_parameters(path: &str, query: &Query) -> Result<(), Refusal> {
+    query.only(match path {
+        "/api/v1/flows" => &["key", "store"],
+        "/api/v1/cache" => &["details"],
+        "/api/v1/flows/open" => &["search", "limit"],
+        "/api/v1/history" => &["hours"],
+        "/api/v1/overview" => &["since"],
+        "/api/v1/latency" => &["buckets"],
+        _ => &[],
+    })
+}
+
+/// The path, if there is a page for it and it takes the method.
+pub fn known(parts: &Parts) -> Result<&str, Refusal> {
     let path = parts.uri.path();
     let Some((_, methods)) = PATHS.iter().find(|(known, _)| *known == path) else {
         let known = PATHS.map(|(path, _)| path).join(", ");
@@ -287,22 +248,6 @@ async fn profile(service: &Service, path: &str, parts: &Parts) -> Result<Page, R
     Ok(page(StatusCode::OK, "application/octet-stream", profile.into()))
 }
 
-/// A page in a browser on this host must not be able to ask by another name for it.
-fn check_host(headers: &HeaderMap) -> Result<(), Refusal> {
-    let Some(host) = headers.get(HOST) else { return Ok(()) };
-    let text = host.to_str().unwrap_or_default();
-    let name = match text.strip_prefix('[') {
-        Some(rest) => rest.split(']').next().unwrap_or_default(),
-        None => text.split(':').next().unwrap_or_default(),
-    };
-    let local = name.parse::<IpAddr>().is_ok_and(|address| address.to_canonical().is_loopback());
-    if local || name.eq_ignore_ascii_case("localhost") {
-        return Ok(());
-    }
-    let problem = format!("the host is {text:?}; ask by a loopback address or as localhost");
-    Err(Refusal::new(StatusCode::MISDIRECTED_REQUEST, problem))
-}
-
 /// What is asked is wrong.
 pub fn bad(problem: String) -> Refusal {
     Refusal::new(StatusCode::BAD_REQUEST, problem)
@@ -330,10 +275,11 @@ async fn flows(
     let name: FlowName = query.get("key").ok_or_else(missing)?.parse().map_err(bad)?;
     let ask_store = query.switch("store", true)?;
     let look = move |sources: &Sources| (in_process(sources, &name), reasons(sources, &name));
-    let (mut levels, reasons) = work(sources, workers, look).await?;
+    let (mut levels, mut reasons) = work(sources, workers, look).await?;
     if ask_store {
         levels.push(in_store(sources, &name).await);
     }
+    reasons.extend(lost_meanwhile(sources, &levels));
     let (outcome, conclusion) = trace::conclude(sources, &name, &levels);
     let steps = trace::steps(sources, &name, &levels);
     let (key, outcome) = (name.to_string(), outcome.to_owned());
@@ -406,24 +352,4 @@ fn page(status: StatusCode, kind: &'static str, octets: Bytes) -> Page {
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert("x-content-type-options", HeaderValue::from_static("nosniff"));
     page
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_names_of_this_host_are_answered() {
-        let check = |host: &'static str| {
-            let headers = [(HOST, HeaderValue::from_static(host))].into_iter().collect();
-            check_host(&headers).is_ok()
-        };
-        for host in ["127.0.0.1:9469", "127.0.0.1", "localhost:9469", "[::1]:9469", "LocalHost"] {
-            assert!(check(host), "{host}");
-        }
-        for host in ["example.org", "10.0.0.1:9469", "", "127.0.0.1.example.org", "[2001:db8::1]"] {
-            assert!(!check(host), "{host}");
-        }
-        assert!(check_host(&HeaderMap::new()).is_ok());
-    }
 }

@@ -23,7 +23,8 @@ use tokio::time::Instant;
 
 use super::limits::RateLimit;
 use super::pprof::{MOST_SECONDS, Profiler};
-use super::respond::{Service, respond};
+use super::respond::respond;
+use super::service::Service;
 use super::{Access, Sources, StatusError};
 use crate::config::{DEFAULT_STATUS, StatusAccess, StatusListen};
 
@@ -267,6 +268,20 @@ async fn connection(
     }
 }
 
+/// How requests are read, from whatever connection.
+pub(super) fn protocol() -> http1::Builder {
+    let mut protocol = http1::Builder::new();
+    protocol
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .max_buf_size(MAX_HEAD)
+        .max_header_size(MAX_HEAD)
+        .max_headers(MAX_HEADERS)
+        // One request each: an idle client takes nobody's place.
+        .keep_alive(false);
+    protocol
+}
+
 async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
     stream: S,
     client: IpAddr,
@@ -277,15 +292,7 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
         asked.store(true, Ordering::Relaxed);
         respond(service.clone(), client, request)
     });
-    let mut served = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIMEOUT)
-        .max_buf_size(MAX_HEAD)
-        .max_header_size(MAX_HEAD)
-        .max_headers(MAX_HEADERS)
-        // One request each: an idle client takes nobody's place.
-        .keep_alive(false)
-        .serve_connection(TokioIo::new(stream), answer);
+    let mut served = protocol().serve_connection(TokioIo::new(stream), answer);
     let Err(error) = (&mut served).await else { return };
     tracing::debug!(%client, %error, "a connection to the status ended");
     if error.is_timeout() {

@@ -7,7 +7,7 @@ use flow_common::hash::HashKeys;
 
 use super::{History, Vitals};
 use crate::analytics::View;
-use crate::attach::{MeteredBook, TableSize};
+use crate::attach::{MeteredBook, ProgramBook, TableSize};
 use crate::cache::CacheControl;
 use crate::config::ConfigBook;
 use crate::drain::Look;
@@ -65,6 +65,8 @@ pub struct Sources {
     pub names: NameBook,
     /// Which interfaces are metered.
     pub metered: MeteredBook,
+    /// What the programs cost in the kernel.
+    pub programs: ProgramBook,
     /// The configuration in force.
     pub configuration: ConfigBook,
     /// What is metered of their packets.

@@ -88,6 +88,20 @@ impl TrafficBook {
         recent.map(|sample| sample.lost_packets).sum::<u64>() + series.open.lost_packets
     }
 
+    /// Packets whose flow was lost in the kernel in the drains that touch the time from
+    /// `begin_ns` to `end_ns`, Unix ns; none if that is longer ago than is kept.
+    pub fn lost_between(&self, begin_ns: u64, end_ns: u64) -> Option<u64> {
+        let series = self.series();
+        let oldest = series.done.front().unwrap_or(&series.open);
+        if series.done.len() == SAMPLES && oldest.begin_ns > begin_ns {
+            return None;
+        }
+        let open = std::iter::once(&series.open).filter(|open| open.begin_ns <= end_ns);
+        let done = series.done.iter();
+        let touched = done.filter(|it| it.begin_ns <= end_ns && it.end_ns >= begin_ns).chain(open);
+        Some(touched.map(|sample| sample.lost_packets).sum())
+    }
+
     /// As JSON: totals, and the samples that ended later than `since_ms`, Unix ms.
     pub fn page(&self, since_ms: u64) -> Value {
         let count = |count: Count| json!({ "packets": count.packets, "octets": count.octets });
@@ -136,6 +150,25 @@ mod tests {
     use super::*;
 
     const MS: u64 = 1_000_000;
+
+    #[test]
+    fn losses_are_those_of_the_drains_around_a_time() {
+        let book = TrafficBook::new(0);
+        let second = 1_000 * MS;
+        // One packet is lost in each drain.
+        for drain in 1..=10 {
+            book.add(&[balance(1, 1)], drain * second);
+        }
+        assert_eq!(book.lost_between(0, 10 * second), Some(10));
+        assert_eq!(book.lost_between(2 * second + 1, 3 * second - 1), Some(1));
+        assert_eq!(book.lost_between(2 * second + 1, 4 * second - 1), Some(2));
+        assert_eq!(book.lost_between(20 * second, 30 * second), Some(0));
+        for drain in 11..=SAMPLES as u64 + 10 {
+            book.add(&[balance(1, 1)], drain * second);
+        }
+        assert_eq!(book.lost_between(2 * second, 3 * second), None, "that is not kept any more");
+        assert_eq!(book.lost_between(50 * second + 1, 51 * second - 1), Some(1));
+    }
 
     fn balance(received: u64, sent: u64) -> Balance {
         let mut balance = Balance::default();

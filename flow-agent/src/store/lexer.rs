@@ -47,12 +47,19 @@ impl Token {
 pub struct Lexer<'t> {
     text: &'t [u8],
     at: usize,
+    /// Where a comment begins that has the beginning of another one in it.
+    nested: Option<usize>,
 }
 
 impl<'t> Lexer<'t> {
     /// Starts at the beginning of a text.
     pub fn new(text: &'t [u8]) -> Self {
-        Self { text, at: 0 }
+        Self { text, at: 0, nested: None }
+    }
+
+    /// Where, in what was read, a comment begins that has the beginning of another one in it.
+    pub fn nested_comment(&self) -> Option<usize> {
+        self.nested
     }
 
     fn rest(&self) -> &'t [u8] {
@@ -72,7 +79,14 @@ impl<'t> Lexer<'t> {
             match rest {
                 [b, ..] if b.is_ascii_whitespace() || *b == 0x0b => self.at += 1,
                 [b'-', b'-', ..] | [b'#', b' ' | b'!', ..] => self.skip_past(2, b"\n"),
-                [b'/', b'*', ..] => self.skip_past(2, b"*/"),
+                [b'/', b'*', ..] => {
+                    let start = self.at;
+                    self.skip_past(2, b"*/");
+                    let inside = &self.text[start + 2..self.at];
+                    if inside.windows(2).any(|window| window == b"/*") {
+                        self.nested.get_or_insert(start);
+                    }
+                }
                 _ => return,
             }
         }

@@ -17,6 +17,7 @@ mod failure;
 mod ffi;
 mod folder;
 mod framing;
+pub mod fuzz;
 mod job;
 mod keeper;
 mod layout;
@@ -34,6 +35,7 @@ mod server;
 mod sessions;
 mod settings;
 mod signals;
+mod single;
 mod sql;
 mod state;
 

@@ -14,7 +14,7 @@ use futures_util::FutureExt as _;
 use futures_util::future::{Fuse, FusedFuture as _};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
-use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderValue};
+use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue, ORIGIN};
 use hyper::{Method, Request as HttpRequest, Response, StatusCode};
 use tempfile::SpooledTempFile;
 use tokio::io::AsyncReadExt as _;
@@ -61,6 +61,11 @@ pub async fn respond(
             return Ok(text(StatusCode::NOT_FOUND, message));
         }
     }
+    if is_from_a_page(&parts.headers) {
+        let message =
+            "A web page has sent this, and the store serves none: ask by a client of ClickHouse\n";
+        return Ok(text(StatusCode::FORBIDDEN, message.to_owned()));
+    }
     if !reads && parts.method != Method::POST && parts.method != Method::PUT {
         let message = format!("The method {} is not served; use GET or POST\n", parts.method);
         return Ok(text(StatusCode::METHOD_NOT_ALLOWED, message));
@@ -84,6 +89,13 @@ pub async fn respond(
     set(&mut response, "x-clickhouse-timezone", &state.timezone);
     set(&mut response, "x-clickhouse-server-display-name", &state.display_name);
     Ok(response)
+}
+
+/// Whether a browser says that a page has it send this. Any page can have it send something to
+/// loopback, where nobody is asked for a password.
+fn is_from_a_page(headers: &HeaderMap) -> bool {
+    let elsewhere = |site: &HeaderValue| site == "cross-site" || site == "same-site";
+    headers.contains_key(ORIGIN) || headers.get("sec-fetch-site").is_some_and(elsewhere)
 }
 
 /// A statement that runs on its thread.

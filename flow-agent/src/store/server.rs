@@ -254,19 +254,20 @@ async fn accept(
     }
 }
 
+/// How requests are read, from whatever connection.
+pub(super) fn protocol() -> http1::Builder {
+    let mut protocol = http1::Builder::new();
+    protocol.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(MAX_HEAD);
+    protocol
+}
+
 async fn connection(stream: TcpStream, state: Arc<State>, mut stopping: watch::Receiver<bool>) {
     // Answers are written whole; waiting for more would only delay them.
     let _ = stream.set_nodelay(true);
     // A client that stops reading must not keep its statement's place for ever.
     let _ = rustix::net::sockopt::set_tcp_user_timeout(&stream, CLIENT_STALLS_MS);
     let service = service_fn(move |request| respond(Arc::clone(&state), request));
-    let mut served = std::pin::pin!(
-        http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(HEAD_TIMEOUT)
-            .max_buf_size(MAX_HEAD)
-            .serve_connection(TokioIo::new(stream), service)
-    );
+    let mut served = std::pin::pin!(protocol().serve_connection(TokioIo::new(stream), service));
     let result = tokio::select! {
         result = served.as_mut() => result,
         () = stop_requested(&mut stopping) => {

@@ -7,7 +7,7 @@
 
 use super::failure::{Failure, code};
 use super::lexer::{Kind, Lexer, Token};
-use super::query_ids;
+use super::{query_ids, single};
 
 /// How a statement is run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,8 +58,19 @@ pub fn parse(text: &[u8]) -> Result<Statement, Failure> {
     let Some(first) = lexer.next() else {
         return Err(Failure::new(code::SYNTAX_ERROR, "SYNTAX_ERROR", "Empty query"));
     };
+    if first.kind == Kind::Semicolon {
+        return Err(Failure::new(
+            code::SYNTAX_ERROR,
+            "SYNTAX_ERROR",
+            "Syntax error: nothing stands before the first semicolon",
+        ));
+    }
     if first.is_word(text, "INSERT") {
-        return parse_insert(text, lexer);
+        let statement = parse_insert(text, lexer)?;
+        if let Statement::Insert { head, .. } = &statement {
+            single::check(head)?;
+        }
+        return Ok(statement);
     }
     parse_other(text, &first, &lexer.collect::<Vec<_>>())
 }
@@ -129,6 +140,7 @@ fn plain_insert(text: &[u8]) -> Result<Statement, Failure> {
 }
 
 fn parse_other(text: &[u8], first: &Token, rest: &[Token]) -> Result<Statement, Failure> {
+    single::check(text)?;
     let mut depth = usize::from(first.kind == Kind::Open);
     let mut end = text.len();
     let mut clause: Option<(usize, usize, String)> = None;
@@ -171,6 +183,7 @@ fn parse_other(text: &[u8], first: &Token, rest: &[Token]) -> Result<Statement, 
         }
     }
     let first_is = |words: &[&str]| words.iter().any(|word| first.is_word(text, word));
+    inserts |= single::may_insert(text);
     let output = first.kind == Kind::Open || first_is(&["SELECT", "WITH", "FROM"]);
     if output && !inserts {
         return Ok(match clause {
@@ -273,6 +286,9 @@ mod tests {
             ("", 62),
             (" -- nothing\n", 62),
             ("SELECT 1; SELECT 2", 62),
+            (";DROP TABLE t", 62),
+            ("SELECT 1 AS a$b$; DROP TABLE t; SELECT 2 AS c$b$", 62),
+            ("INSERT INTO t SETTINGS a$b$; DROP TABLE t; SELECT c$b$ VALUES (1)", 62),
             ("SELECT 1 INTO OUTFILE '/tmp/x'", 358),
             ("INSERT INTO t FROM INFILE '/etc/passwd' FORMAT CSV", 78),
         ] {

@@ -141,7 +141,7 @@ pub fn facts(app: &App) -> Vec<(String, bool)> {
         let _ = write!(loss, "; not metered: {}", left_out.join(", "));
     }
     lines.push((loss, lost));
-    lines.extend([store(status), cache(status)]);
+    lines.extend([store(status), cache(status), (kernel(status), false)]);
     lines
 }
 
@@ -186,6 +186,19 @@ fn cache(status: &Value) -> (String, bool) {
         tables["fill"].as_f64().unwrap_or(0.0) * 100.0,
     );
     (line, most > 0 && flows >= most)
+}
+
+/// What the programs cost in the kernel.
+fn kernel(status: &Value) -> String {
+    let programs = &status["programs"];
+    if let Some(switch_on) = programs["switch_on"].as_str() {
+        return format!("kernel time not counted: `{switch_on}` does");
+    }
+    let share = programs["cpu_share"].as_f64().unwrap_or(0.0) * 100.0;
+    match programs["ns_per_run"].as_f64() {
+        Some(ns) => format!("kernel {ns:.0} ns a packet, {share:.2} % of a CPU"),
+        None => "kernel time: no packet yet".to_owned(),
+    }
 }
 
 fn table(frame: &mut Frame, app: &mut App, area: Rect) {

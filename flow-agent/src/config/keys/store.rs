@@ -37,6 +37,13 @@ pub const KEYS: &[Key] = &[
         "Whether capabilities are kept once everything is attached; auto: as few as the \
          interfaces allow.",
     ),
+    Key::switch(
+        "run.kernel_statistics",
+        "false",
+        "Have the kernel count runs and time of all eBPF programs of this host while the agent \
+         runs; needs CAP_SYS_ADMIN. Without it, or on many hosts: sysctl \
+         kernel.bpf_stats_enabled=1.",
+    ),
     Key::text(
         "status.listen",
         "\"127.0.0.1:9469\"",

@@ -129,6 +129,18 @@ impl Capture {
         Self::from_source(source, file, name)
     }
 
+    /// Reads octets instead of a file.
+    ///
+    /// # Errors
+    /// They begin like no capture.
+    pub fn from_octets(octets: Vec<u8>) -> Result<Self, CaptureError> {
+        let total = octets.len() as u64;
+        let file = || "octets".to_owned();
+        let source = Source::new(Box::new(std::io::Cursor::new(octets)), Some(total))
+            .map_err(|source| CaptureError::Open { file: file(), source })?;
+        Self::from_source(source, file(), "octets")
+    }
+
     fn from_source(source: Source, file: String, name: &str) -> Result<Self, CaptureError> {
         let mut window = Window::new(source);
         let mut interfaces = Interfaces::new(name);

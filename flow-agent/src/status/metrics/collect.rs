@@ -2,12 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Instant;
 
 use flow_common::Count;
 use hdrhistogram::Histogram;
 
 #[allow(clippy::wildcard_imports, reason = "every metric is collected here")]
 use super::*;
+use crate::attach::{ProgramReading, Runs};
 use crate::cache::Counter;
 use crate::clock::wall_clock;
 use crate::ledger::{Entry, InterfaceTotals};
@@ -23,6 +25,7 @@ pub fn collect(sources: &Sources) -> Vec<Family> {
     agent(sources, &mut families);
     ledger(sources, &mut families);
     interfaces(sources, &mut families);
+    programs(&sources.programs.read(Instant::now()), &mut families);
     embedded_store(sources, &mut families);
     drains(sources, &mut families);
     cache(sources, &mut families);
@@ -100,6 +103,19 @@ fn interfaces(sources: &Sources, out: &mut Vec<Family>) {
     let list = sources.metered.current();
     out.push(number(INTERFACES, list.metered.len() as u64));
     out.push(number(REFUSED, list.refused.len() as u64));
+}
+
+fn programs(reading: &ProgramReading, out: &mut Vec<Family>) {
+    out.push(number(PROGRAM_STATISTICS, reading.counted_for.is_some().into()));
+    let each = |metric, value: fn(Runs) -> Value| {
+        let samples = reading.programs.iter().map(|(program, runs)| Sample {
+            labels: vec![("program", (*program).to_owned())],
+            value: value(*runs),
+        });
+        Family { metric, samples: samples.collect() }
+    };
+    out.push(each(PROGRAM_RUNS, |runs| Value::Number(runs.count)));
+    out.push(each(PROGRAM_SECONDS, |runs| Value::Real(runs.time_ns as f64 / 1e9)));
 }
 
 /// No samples for a store that is no process of the agent's.

@@ -150,6 +150,10 @@ metrics! {
     INTERFACES = Gauge "metered" ["interfaces"] {""} "Interfaces that are metered.";
     REFUSED = Gauge "refused" ["interfaces"] {""} "Interfaces that were asked for and cannot be metered.";
 
+    PROGRAM_STATISTICS = Gauge "kernel_program_statistics" [""] {""} "1 while the kernel counts what eBPF programs cost, else 0.";
+    PROGRAM_RUNS = Counter "kernel_program" ["runs"] {"program"} "Runs of the agent's programs in the kernel, a packet or super-packet each; only those that were counted.";
+    PROGRAM_SECONDS = Counter "kernel_program_run" ["seconds"] {"program"} "Time that these runs took.";
+
     EMBEDDED_UP = Gauge "embedded_store_up" [""] {""} "1 while the process of the embedded store runs; missing for another store.";
     STORE_RESTARTS = Counter "embedded_store_restarts" [""] {""} "Times that the process of the embedded store had ended and was started again.";
     STORE_FAILED_STARTS = Counter "embedded_store_failed_starts" [""] {""} "Times that the embedded store could not be started again.";

@@ -8,6 +8,10 @@ import * as format from "./format.js";
 const chart = new InOut("history-chart", "history-legend", format.bits, "Bits a second in the past");
 const note = $("history-note");
 let asked = 0;
+let refused = false;
+
+/** True if the last answer was none: it is worth asking again soon. */
+export const failed = () => refused;
 
 export async function update() {
   const hours = document.querySelector("#ranges input:checked").value;
@@ -15,6 +19,7 @@ export async function update() {
   try {
     const page = await get(`/api/v1/history?hours=${hours}`);
     if (number !== asked) return;
+    refused = false;
     const data = [[], [], []];
     const points = new Map(page.points.map((point) => [point[0], point]));
     for (let at = page.from; at < page.to; at += page.step_s) {
@@ -30,6 +35,7 @@ export async function update() {
     note.dataset.flows = flows;
   } catch (error) {
     if (!(error instanceof Refused)) throw error;
+    refused = true;
     note.textContent = `The store cannot be asked: ${error.message}`;
   }
 }

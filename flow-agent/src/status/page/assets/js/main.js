@@ -49,7 +49,7 @@ async function tick() {
     if (turn === 0) performance.mark("first values");
     here();
     for (const id of turn % SELDOM === 0 ? seen : []) {
-      if (turn > 0 && (id !== "history" || turn % RARELY === 0)) await parts(id);
+      if (turn > 0 && (id !== "history" || turn % RARELY === 0 || history.failed())) await parts(id);
     }
     turn += 1;
   } catch (error) {

@@ -75,6 +75,7 @@ function tiles(page) {
   const insert = page.latency.stages.insert;
   set("insert-p99", format.duration(insert.p99), insert.p99 ?? "");
   set("insert-p50", format.duration(insert.p50), insert.p50 ?? "");
+  kernel(page.status.programs);
   const rows = (spool?.rows ?? 0) + page.status.waiting.open_records;
   set("spool-rows", format.count(rows), rows);
   set("spool-age", format.seconds(spool?.oldest_age_s ?? 0), spool?.oldest_age_s ?? 0);
@@ -82,4 +83,13 @@ function tiles(page) {
   set("lost", format.count(lost), lost);
   set("seen", format.count(packets.seen), packets.seen);
   $("tile-lost").className = lost > 0 ? "bad" : "good";
+}
+
+/** What the programs cost in the kernel, if it counts that. */
+function kernel(programs) {
+  const counted = programs.counted_for !== null;
+  $("tile-kernel").title = programs.switch_on ?? "Mean time of a run of the agent's programs; a super-packet is one run";
+  set("kernel-ns", counted ? format.duration(programs.ns_per_run) : "off", programs.ns_per_run ?? "");
+  const share = programs.cpu_share;
+  set("kernel-share", counted ? `${format.percent(share)} of a CPU` : programs.switch_on, share ?? "");
 }
