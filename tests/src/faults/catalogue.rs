@@ -79,7 +79,7 @@ pub const CATALOGUE: &[Named] = faults! {
         "agent_killed_with_full_tables" = "SIGKILL before the first drain; pinned tables are taken over",
     }
     Spool {
-        "spool_bit_flipped" = "a bit of a record of a killed agent's spool is flipped",
+        "spool_bit_flipped" = "a bit in each KiB of a segment of a killed agent's spool is flipped",
         "spool_truncated" = "a segment of a killed agent's spool is cut in the midst of a record",
         "spool_duplicated" = "a segment is copied under another number",
         "spool_reordered" = "two segments change their names",
