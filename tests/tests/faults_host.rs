@@ -30,7 +30,9 @@ fn each_capability_that_is_missing_is_named() -> Result<()> {
     let lab = Lab::new()?;
     let folder = TempDir::new()?;
     let store = format!("embedded:{}", folder.path().join("data").display());
-    for capability in ["bpf", "net_admin", "perfmon"] {
+    let cases =
+        [("no_cap_bpf", "bpf"), ("no_cap_net_admin", "net_admin"), ("no_cap_perfmon", "perfmon")];
+    for (name, capability) in cases {
         let run = || {
             let mut command = Command::new("setpriv");
             let without = format!("--bounding-set=-{capability},-sys_admin");
@@ -47,8 +49,7 @@ fn each_capability_that_is_missing_is_named() -> Result<()> {
         let outcome = Outcome::refused(PRIVILEGE, &errors)?;
         ensure!(errors.contains(&named), "{named} is not named: {errors}");
         assert_eq!(hooks::attached(&lab.left)?, Vec::<String>::new());
-        let name = format!("no_cap_{capability}");
-        faults::record(&name, "nothing is attached", outcome)?;
+        faults::record(name, "nothing is attached", outcome)?;
     }
     Ok(())
 }
