@@ -1,6 +1,7 @@
 //! What the measurements share. Updates of flows come from [`flow_agent::bench::updates`], as in
 //! the tests and in `flow-agent bench cache`.
 
+pub mod capture;
 mod enriched;
 #[path = "../../tests/src/mmdb.rs"]
 mod mmdb;

@@ -1,6 +1,7 @@
 //! The command line, as typed. Each command's module validates its part.
 
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
@@ -138,6 +139,10 @@ pub struct RunArgs {
     /// in a BPF file system, or '' for none [default: /sys/fs/bpf/flow-agent]
     #[arg(long, value_name = "DIR")]
     pub pin_dir: Option<String>,
+    /// Take the hooks over from the agents that run with the same --pin-dir, without a gap; they
+    /// end. If this one cannot start, they go on. Where none runs it starts as usual
+    #[arg(long)]
+    pub take_over: bool,
     /// Where to serve the status over HTTP: IP:PORT of this host, or '' for nowhere
     /// [default: 127.0.0.1:9469, if it is free]
     #[arg(long, value_name = "ADDR")]
@@ -198,6 +203,9 @@ pub struct ReplayArgs {
     #[arg(long, value_name = "FLOWS", default_value_t = 1_000_000,
           value_parser = clap::value_parser!(u64).range(1..=1 << 30))]
     pub max_flows: u64,
+    /// Threads that read, parse and meter [default: as many as processors]; the rows are the same
+    #[arg(long, value_name = "THREADS")]
+    pub threads: Option<NonZeroUsize>,
     /// Captures, metered one after the other; - is the standard input
     #[arg(value_name = "FILE", required = true)]
     pub files: Vec<PathBuf>,
@@ -327,6 +335,12 @@ pub struct BenchArgs {
     #[arg(long, value_name = "ROWS", default_value_t = 1_000_000,
           value_parser = clap::value_parser!(u32).range(10_000..=20_000_000))]
     pub rows: u32,
+    /// The capture that `replay` replays
+    #[arg(long, value_name = "FILE")]
+    pub file: Option<PathBuf>,
+    /// Threads of `replay` [default: as many as processors]
+    #[arg(long, value_name = "THREADS")]
+    pub threads: Option<NonZeroUsize>,
     /// `insert` with the rollups that hang on the table, instead of without
     #[arg(long)]
     pub rollups: bool,

@@ -79,9 +79,9 @@ fn run(command: Command) -> Result<(), Error> {
         #[cfg(feature = "live")]
         Command::Config(command) => cli::configure(command),
         #[cfg(feature = "live")]
-        Command::Bench(cli::BenchArgs { stage, flows, rows, rollups, json }) => {
+        Command::Bench(cli::BenchArgs { stage, flows, rows, rollups, file, threads, json }) => {
             let rows = rows as usize;
-            flow_agent::bench::Bench { stage, flows, rows, rollups, json }.run()
+            flow_agent::bench::Bench { stage, flows, rows, rollups, file, threads, json }.run()
         }
         Command::Quarantine(command) => refused::run(command),
         Command::Schema(command) => schema(command),
@@ -92,7 +92,9 @@ fn run(command: Command) -> Result<(), Error> {
 
 #[cfg(feature = "live")]
 fn live(args: cli::RunArgs) -> Result<(), Error> {
-    flow_agent::run::run(args.source(), flow_agent::shutdown::on_signals)
+    use flow_agent::run::Start;
+    let start = if args.take_over { Start::TakeOver } else { Start::Alone };
+    flow_agent::run::run(args.source(), start, flow_agent::shutdown::on_signals)
 }
 
 fn replay(args: ReplayArgs) -> Result<(), Error> {
@@ -110,6 +112,7 @@ fn replay(args: ReplayArgs) -> Result<(), Error> {
             ..Timeouts::default()
         },
         geoip: GeoFiles { country: args.geoip_country, asn: args.geoip_asn },
+        threads: args.threads,
     };
     replay.run()
 }

@@ -76,8 +76,13 @@ fn show(quarantine: &Quarantine, id: Uuid) -> Result<(), Error> {
     let output = |source| SinkError::Output { path: path(), source };
     let flows = batch.records().map_err(|error| output(io::Error::other(error)))?;
     let mut lines = Vec::new();
-    write_json_lines(&mut lines, &flows.records, Some(&flows.labels), &flows.names)
-        .map_err(output)?;
+    write_json_lines(
+        &mut lines,
+        flows.records.iter().enumerate(),
+        Some(&flows.labels),
+        &flows.names,
+    )
+    .map_err(output)?;
     let mut out = StandardOutput::default();
     out.write(&lines);
     out.finish()

@@ -1,5 +1,6 @@
 //! The live agent: every stage, from the hooks to the store, until it is told to stop.
 
+use std::fs::File;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -9,8 +10,8 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use crate::Error;
 use crate::analytics::{Learned, NeighbourWatch};
 use crate::attach::{
-    AttachError, Attacher, EstateMap, Hooks, Interface, Kernel, Missing, Numbers, PinFolder,
-    STATISTICS_SYSCTL, Scan, TableSize, Watcher, has_tcx,
+    AttachError, Attacher, EstateMap, Handover, Hooks, Interface, Kernel, Missing, Numbers,
+    PinFolder, Predecessor, STATISTICS_SYSCTL, Scan, TableSize, Watcher, has_tcx,
 };
 use crate::cache::Memory as Remembered;
 use crate::clock::wall_clock;
@@ -55,6 +56,15 @@ use recovery::Recovery;
 /// How long a stopping agent waits for the disk of its state file.
 const STATE_PATIENCE: Duration = Duration::from_secs(5);
 
+/// How an agent begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// Where nobody meters.
+    Alone,
+    /// Agents that run hand their hooks over, if there are any.
+    TakeOver,
+}
+
 /// Meters until told to stop; then everything that was metered is in the store,
 /// or the error says how much is not. `shutdown` is asked for once the programs
 /// are loaded, which must not be interrupted, and before anything is attached.
@@ -62,13 +72,22 @@ const STATE_PATIENCE: Duration = Duration::from_secs(5);
 /// # Errors
 /// Something is missing at start (nothing is left attached), or the store did
 /// not take everything at the end.
+#[allow(clippy::too_many_lines, reason = "all stages, in the order of their start and their end")]
 pub fn run(
     source: Source,
+    start: Start,
     shutdown: impl FnOnce() -> std::io::Result<Requests> + Send,
 ) -> Result<(), Error> {
     let (watch, loaded) = begin(&source)?;
     let config = &loaded.config;
-    let status = open_status(config)?;
+    // Dropped at last: then a successor opens what this agent had open.
+    let _lock;
+    let predecessors = match start {
+        Start::TakeOver => Predecessor::all(config.pin_dir.as_deref())?,
+        Start::Alone => Vec::new(),
+    };
+    // Of an agent that runs it may have the address.
+    let early = predecessors.is_empty().then(|| open_status(config)).transpose()?;
     let privileges = privileges(config);
     let mut watcher = Watcher::new(config.selection.clone())?;
     let interfaces = first_look(&mut watcher)?;
@@ -82,15 +101,30 @@ pub fn run(
     // From here on the agent cannot be ended without removing its pins, but by a kill.
     let requests = privileges.without(shutdown).map_err(Error::thread)?;
     let mut pins = pin(config, &kernel);
-    let (folders, kept) = look_back(config, pins.as_ref());
     let look = Look::new(&kernel)?;
     let mut drain = Drain::new(&mut kernel, 0)?;
     let kernel_log = KernelLog::new(&mut kernel);
 
     let own = OwnConnections::new(drain::own_connections(&mut kernel)?);
+    let most = (size.interfaces - 1) as u16; // number 0 is for packets of unknown interfaces
+    let mut hooks = Hooks::new(kernel, Numbers::new(most, cool_down(config), names.clone()));
+    let relieved = !predecessors.is_empty();
+    if relieved {
+        // What is counted until the store is open meets all rules but that for the connections to it.
+        drain.install_rules(config.rules.clone())?;
+        pins.iter_mut().for_each(PinFolder::keep);
+        Predecessor::relieve(predecessors, &mut hooks, interfaces.clone())?;
+    }
+    let status = early.map_or_else(|| open_status(config), Ok)?;
+    // One that was relieved may have been killed before its end.
+    let (folders, kept) = look_back(config, pins.as_ref());
     let store = privileges.without(|| open_store(config, own)?.kept_running())?;
     let reloader = privileges.without(|| reload(source, watch, &loaded, &store, &requests))?;
-    drain.install_rules(reloader.rules())?;
+    if relieved {
+        drain.set_rules(reloader.rules());
+    } else {
+        drain.install_rules(reloader.rules())?;
+    }
     let rules = RulesBook::new(reloader.rules());
     let vitals = Arc::new(Vitals::new(wall_clock(), config.drain_interval));
     vitals.set_clock(drain.clock(wall_clock)?);
@@ -100,14 +134,12 @@ pub fn run(
         .without(|| Pipeline::start(config, shards, seed, &names, enricher, &store, kept))?;
     forget_estates(&folders)?;
     let keeper = privileges.without(|| warm_start(config, &pipeline, &enrichment))?;
-    let most = (size.interfaces - 1) as u16; // number 0 is for packets of unknown interfaces
-    let mut numbers = Numbers::new(most, cool_down(config), names.clone());
     let mut intake = pipeline.cache.intake(drain.partition(shards));
     Recovery {
         interfaces: &interfaces,
         drain: &mut drain,
         intake: &mut intake,
-        numbers: &mut numbers,
+        numbers: hooks.numbers(),
         ledger: &pipeline.ledger,
     }
     .run(folders);
@@ -130,7 +162,6 @@ pub fn run(
         manager: Manager::new(sd_notify::watchdog_enabled()),
         rules: rules.clone(),
     };
-    let hooks = Hooks::new(kernel, numbers);
     let observed = Observed {
         config,
         status,
@@ -146,7 +177,8 @@ pub fn run(
         privileges,
     };
     let observers = privileges.without(|| observed.start(&meter, &pipeline))?;
-    let attacher = Attacher::start(hooks, interfaces, watcher, privileges);
+    let handover = Handover::new(pins.as_ref());
+    let attacher = Attacher::start(hooks, interfaces, watcher, privileges, handover);
     let mut attacher = attacher.map_err(Error::thread)?;
     privileges.give_up(); // the thread that attaches has its own
     pins.iter_mut().for_each(PinFolder::keep);
@@ -165,7 +197,7 @@ pub fn run(
     let outcome = pipeline.finish(|| save_last(keeper));
     let stored = books::report(&ledger, outcome);
     failpoint!("stop::stored");
-    unpin(pins.filter(|_| drained.is_ok()));
+    _lock = unpin(pins.filter(|_| drained.is_ok()));
     drop(status);
     let closed = store.close();
     metered.and(detached).and(drained).and(stored).and(closed)
@@ -269,11 +301,10 @@ fn pin(config: &Config, kernel: &Kernel) -> Option<PinFolder> {
 }
 
 /// Nothing is left for the next agent: not before the last books are in the spool, else it would
-/// need them.
-fn unpin(pins: Option<PinFolder>) {
-    if let Some(Err(error)) = pins.map(PinFolder::remove) {
-        tracing::warn!("{error}");
-    }
+/// need them. What is left is the lock that tells a successor of the end.
+fn unpin(pins: Option<PinFolder>) -> Option<File> {
+    let removed = pins.map(PinFolder::remove).transpose();
+    removed.inspect_err(|error| tracing::warn!("{error}")).ok().flatten()
 }
 
 /// What agents that were killed left: folders of tables, and what the books begin with.

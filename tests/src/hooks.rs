@@ -3,6 +3,7 @@
 use anyhow::Result;
 use aya::programs::SchedClassifier;
 use aya::programs::tc::TcAttachType;
+use flow_agent::attach::has_tcx;
 
 use crate::lab::{Namespace, Side};
 
@@ -28,10 +29,13 @@ pub fn attached_on(namespace: &Namespace, interface: &str) -> Result<Vec<String>
     namespace.enter(|| {
         let mut names = Vec::new();
         for direction in [TcAttachType::Ingress, TcAttachType::Egress] {
-            let (_, programs) = SchedClassifier::query_tcx(interface, direction)?;
-            names.extend(programs.iter().map(|program| {
-                program.name_as_str().unwrap_or("a program without a name").to_owned()
-            }));
+            // Before Linux 6.6 there is clsact alone, which is asked for below.
+            if has_tcx() {
+                let (_, programs) = SchedClassifier::query_tcx(interface, direction)?;
+                names.extend(programs.iter().map(|program| {
+                    program.name_as_str().unwrap_or("a program without a name").to_owned()
+                }));
+            }
         }
         let link = std::process::Command::new("ip")
             .args(["-details", "link", "show", "dev", interface])

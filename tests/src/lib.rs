@@ -29,6 +29,7 @@ pub mod one_cpu;
 pub mod packets;
 pub mod pairs;
 pub mod peak;
+pub mod pins;
 pub mod process;
 pub mod proxy;
 pub mod python;

@@ -35,12 +35,12 @@ impl<'a> End<'a> {
 pub struct Pair<'a> {
     from: &'a Namespace,
     to: &'a Namespace,
-    number: u8,
+    number: u16,
 }
 
 impl<'a> Pair<'a> {
     /// Makes one; pairs that exist at the same time have different numbers.
-    pub fn new(number: u8, from: End<'a>, to: End<'a>) -> Result<Self> {
+    pub fn new(number: u16, from: End<'a>, to: End<'a>) -> Result<Self> {
         let pair = Self { from: from.namespace, to: to.namespace, number };
         for end in [from, to] {
             // IPv6 would report its memberships.
@@ -79,7 +79,7 @@ impl<'a> Pair<'a> {
 
     fn configure(&self, end: End, own: u8, other: u8) -> Result<()> {
         let (name, number) = (end.name, self.number);
-        let mac = |host| format!("02:00:00:01:{number:02x}:{host:02x}");
+        let mac = |host| format!("02:00:01:{:02x}:{:02x}:{host:02x}", number >> 8, number & 0xff);
         end.namespace.ip(&format!(
             "link set {name} address {}\naddr add {}/24 dev {name}\nlink set {name} up\n\
              neigh replace {} lladdr {} nud permanent dev {name}\n",
@@ -91,7 +91,8 @@ impl<'a> Pair<'a> {
     }
 
     fn address(&self, host: u8) -> Ipv4Addr {
-        Ipv4Addr::new(10, 99, self.number, host)
+        let [high, low] = self.number.to_be_bytes();
+        Ipv4Addr::new(10, 99 + high, low, host)
     }
 
     /// Sends datagrams, one after the other, each received; what was on the wire.

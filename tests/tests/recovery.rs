@@ -2,7 +2,7 @@
 //! Needs root, a BPF file system at /sys/fs/bpf, the agent's binary and libchdb.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
@@ -18,6 +18,7 @@ use flow_common::table::{GenerationState, InterfaceEntry, Journal, names};
 use flow_tests::faults::{self, Outcome};
 use flow_tests::lab::Lab;
 use flow_tests::ledger::Ledger;
+use flow_tests::pins::Pins;
 use flow_tests::rig::{self, Rig};
 use flow_tests::sql;
 use flow_tests::tally::Tally;
@@ -25,32 +26,6 @@ use flow_tests::traffic::{self, Ends};
 use rustix::process::Signal;
 
 const AT_ONCE: Duration = Duration::from_secs(10);
-
-/// A folder for the pins of one test, gone with what is in it at the end.
-struct Pins(PathBuf);
-
-impl Pins {
-    fn new(test: &str) -> Self {
-        Self(PathBuf::from(format!("/sys/fs/bpf/flow-test-{}-{test}", std::process::id())))
-    }
-
-    fn path(&self) -> &str {
-        self.0.to_str().expect("made of a text")
-    }
-
-    /// Names of the folders of agents.
-    fn folders(&self) -> Vec<String> {
-        let name = |entry: fs::DirEntry| entry.file_name().to_string_lossy().into_owned();
-        fs::read_dir(&self.0).map_or(Vec::new(), |entries| entries.flatten().map(name).collect())
-    }
-}
-
-impl Drop for Pins {
-    fn drop(&mut self) {
-        // There is nothing to remove after a test that has passed but the folder.
-        drop(fs::remove_dir_all(&self.0));
-    }
-}
 
 /// The interval is so long that the first agent never drains: all is in the kernel's
 /// tables when it is killed. The second agent takes it over, beside what it meters.
@@ -140,7 +115,7 @@ fn what_was_being_drained_is_lost_by_name() {
     const FLOWS: u64 = 6_000;
     let pins = Pins::new("draining");
     let size = size();
-    let (mut kernel, mut drain, folder) = dead(&pins.0);
+    let (mut kernel, mut drain, folder) = dead(pins.folder());
     run(&mut kernel, 30, 53);
     // More flows than there is room for, even if a second CPU takes half of them.
     (0..FLOWS as u16).for_each(|flow| run(&mut kernel, 1, 1_000 + flow));
@@ -153,7 +128,7 @@ fn what_was_being_drained_is_lost_by_name() {
     let mut drain = Drain::new(&mut kernel, 1).unwrap_or_else(|error| panic!("{error}"));
     let clock = drain.clock(wall_clock).unwrap_or_else(|error| panic!("{error}"));
     for time in ["first", "second"] {
-        let folders = PinFolder::abandoned(&pins.0).unwrap_or_else(|error| panic!("{error}"));
+        let folders = PinFolder::abandoned(pins.folder()).unwrap_or_else(|error| panic!("{error}"));
         let [folder] = &folders[..] else { panic!("one folder: {folders:?}") };
         let mut leftover = Leftover::open(folder, &[]).unwrap_or_else(|error| panic!("{error}"));
         let mut packets = 0;
@@ -174,7 +149,7 @@ fn what_was_being_drained_is_lost_by_name() {
             assert_eq!(packets, 0, "nothing is taken twice");
         }
     }
-    for folder in PinFolder::abandoned(&pins.0).unwrap_or_else(|error| panic!("{error}")) {
+    for folder in PinFolder::abandoned(pins.folder()).unwrap_or_else(|error| panic!("{error}")) {
         folder.remove().unwrap_or_else(|error| panic!("{error}"));
     }
 }
@@ -191,12 +166,12 @@ fn a_start_that_fails_leaves_no_tables() -> Result<()> {
     let output = command.args(away).output()?;
     let errors = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(STORE), "{errors}");
-    assert!(pins.0.is_dir(), "it did pin its tables: {errors}");
+    assert!(pins.folder().is_dir(), "it did pin its tables: {errors}");
     assert_eq!(pins.folders(), Vec::<String>::new());
 
     let mut kernel = Kernel::load(size(), 7)?;
     kernel.ebpf.take_map(names::NAMES).context("it is there")?;
-    let refused = PinFolder::create(&pins.0, &kernel).expect_err("a table is missing");
+    let refused = PinFolder::create(pins.folder(), &kernel).expect_err("a table is missing");
     assert!(refused.to_string().contains(names::NAMES), "{refused}");
     assert_eq!(pins.folders(), Vec::<String>::new());
     Ok(())
@@ -210,7 +185,7 @@ fn filters_that_a_killed_agent_left_are_detached_first() -> Result<()> {
     let rig = Rig::new()?;
     let side = &rig.lab.left;
     let mut kernel = Kernel::load(size(), 7)?;
-    let mut folder = PinFolder::create(&pins.0, &kernel)?;
+    let mut folder = PinFolder::create(pins.folder(), &kernel)?;
     folder.keep();
     let name = format!("{}/{}", side.namespace.name(), side.interface);
     kernel.set_name(1, &name)?;
@@ -269,7 +244,7 @@ fn dead(parent: &Path) -> (Kernel, Drain, PinFolder) {
 fn each_generation_keeps_its_sampling_weight() -> Result<()> {
     let pins = Pins::new("weights");
     let rig = Rig::new()?;
-    let (mut kernel, mut drain, folder) = dead(&pins.0);
+    let (mut kernel, mut drain, folder) = dead(pins.folder());
     run(&mut kernel, 30, 53);
     let _never_read = drain.flip(wall_clock)?;
     run(&mut kernel, 12, 5353);
@@ -281,7 +256,7 @@ fn each_generation_keeps_its_sampling_weight() -> Result<()> {
     map.set(0, bytemuck::cast::<_, [u32; 10]>(journal), 0)?;
     drop((kernel, drain, folder));
     // Killed before it had pinned anything.
-    fs::create_dir(pins.0.join("7"))?;
+    fs::create_dir(pins.folder().join("7"))?;
 
     let agent = rig.agent_with(("tc", "tc"), &["--pin-dir", pins.path()])?;
     let log = agent.stop()?;

@@ -1,9 +1,10 @@
-//! The project's own commands: `cargo xtask setup | build | demo | test | fuzz | soak |
-//! dist | bench-throughput`.
+//! The project's own commands: `cargo xtask setup | build | demo | test | fuzz | soak | dist |
+//! bench-throughput | bench-replay | capture`.
 //!
 //! All of them begin with `setup`, so each works on a fresh
 //! machine. Nothing here needs an answer.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -12,12 +13,15 @@ use clap::{Parser, Subcommand};
 
 mod build;
 mod cache;
+mod capture;
 mod command;
 mod deny;
 mod dist;
 mod faults;
 mod fuzz;
+mod kernels;
 mod lab;
+mod readers;
 mod setup;
 mod test;
 
@@ -39,6 +43,14 @@ enum Command {
     Demo,
     /// Set up, build, and measure TCP throughput with and without the agent (root)
     BenchThroughput,
+    /// Set up, build, and measure the replay of a capture beside other programs that read it
+    BenchReplay(readers::Arguments),
+    /// Set up, and make a capture to measure readers with, e.g. --packets 5000000 --output FILE
+    Capture {
+        /// Arguments of `flow-capture`; --help lists them
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
     /// Set up, and make a tarball, a Debian and an RPM package in target/dist/out
     Dist {
         /// Build it all twice, from sources in different folders, and compare
@@ -63,6 +75,10 @@ enum Command {
         /// Far more packets in the tests that compare or count them: about a quarter of an hour more
         #[arg(long)]
         long: bool,
+        /// Instead: boot the oldest and the newest packaged kernel in qemu and test the meter there; the
+        /// filter picks test programs
+        #[arg(long, conflicts_with = "long")]
+        kernels: bool,
         /// Run the whole fault suite alone, and write docs/faults.md of it
         #[arg(long, conflicts_with_all = ["filter", "long"])]
         faults: bool,
@@ -97,6 +113,8 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Build => build::run(setup::For::Build).map(|_| ExitCode::SUCCESS),
         Command::Demo => lab::demo(),
         Command::BenchThroughput => lab::bench_throughput(),
+        Command::BenchReplay(arguments) => readers::run(&arguments),
+        Command::Capture { arguments } => capture::run(&arguments),
         Command::Dist { binary: Some(binary), out: Some(out), package_version, .. } => {
             dist::package(&binary, &out, &package_version).map(|_| ExitCode::SUCCESS)
         }
@@ -106,6 +124,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Fuzz(options) => fuzz::run(&options),
         Command::Soak { minutes, seed } => lab::soak(minutes, seed),
         Command::Test { faults: true, .. } => faults::run(),
+        Command::Test { filter, kernels: true, .. } => kernels::run(filter.as_deref()),
         Command::Test { filter, long, .. } => test::run(filter.as_deref(), long),
     }
 }

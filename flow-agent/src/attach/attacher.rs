@@ -8,10 +8,13 @@ use std::convert::Infallible;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, bounded, unbounded};
+use crossbeam::channel::{
+    Receiver, RecvTimeoutError, Sender, TryRecvError, bounded, tick, unbounded,
+};
 use crossbeam::select;
 
 use super::expedite::Expedited;
+use super::handover::{Handover, LOOK};
 use super::{AttachError, Hooks, Interface, Selection, Watcher};
 use crate::privileges::Privileges;
 
@@ -23,6 +26,8 @@ pub struct Attacher {
     stop: Option<Sender<Infallible>>,
     /// Without a sender when everything is detached.
     done: Receiver<Infallible>,
+    /// Gets a message when another agent has taken over.
+    relieved: Receiver<()>,
     thread: JoinHandle<()>,
 }
 
@@ -37,7 +42,9 @@ impl Attacher {
         found: Vec<Interface>,
         watcher: Watcher,
         privileges: Privileges,
+        handover: Handover,
     ) -> std::io::Result<Self> {
+        let (relieve, relieved) = bounded(1);
         let (started_sender, started) = bounded(1);
         let (stop, stopped) = bounded(0);
         let (selections, selected) = unbounded();
@@ -55,7 +62,8 @@ impl Attacher {
                 // Who does not listen is stopping.
                 let _ = started_sender.send(result);
                 if good {
-                    keep(&mut hooks, watcher, &selected, &stopped);
+                    let mut relief = Relief { handover, relieve };
+                    keep(&mut hooks, watcher, &selected, &stopped, &mut relief);
                 }
             }
             hooks.want_none();
@@ -64,7 +72,7 @@ impl Attacher {
             }
         };
         let thread = std::thread::Builder::new().name("attach".into()).spawn(work)?;
-        Ok(Self { started, selections, stop: Some(stop), done, thread })
+        Ok(Self { started, selections, stop: Some(stop), done, relieved, thread })
     }
 
     /// How the start went, once: interfaces that are metered.
@@ -75,6 +83,11 @@ impl Attacher {
     /// False when the thread has ended before it was told to: it panicked, or the start failed.
     pub fn is_alive(&self) -> bool {
         !self.thread.is_finished()
+    }
+
+    /// True when another agent has taken over: this one has to stop.
+    pub fn is_relieved(&self) -> bool {
+        self.relieved.try_recv().is_ok()
     }
 
     /// Meters what is asked for now, and nothing else.
@@ -91,6 +104,22 @@ impl Attacher {
     /// True when everything is detached, for which it waits so long.
     pub fn is_done(&self, limit: Duration) -> bool {
         matches!(self.done.recv_timeout(limit), Err(RecvTimeoutError::Disconnected))
+    }
+}
+
+/// Whether there is a successor, and whom that concerns.
+struct Relief {
+    handover: Handover,
+    relieve: Sender<()>,
+}
+
+impl Relief {
+    /// Does what a successor asks for.
+    fn look(&mut self, hooks: &mut Hooks) {
+        if self.handover.step(hooks) {
+            // One message is enough.
+            let _ = self.relieve.try_send(());
+        }
     }
 }
 
@@ -111,14 +140,16 @@ fn keep(
     watcher: Watcher,
     selected: &Receiver<Selection>,
     stopped: &Receiver<Infallible>,
+    relief: &mut Relief,
 ) {
     let mut watch = match watcher.watch() {
         Ok(watch) => watch,
         Err(error) => {
             tracing::warn!("interfaces are not watched: {error}");
-            return ignore(selected, stopped);
+            return ignore(hooks, selected, stopped, relief);
         }
     };
+    let looks = tick(LOOK);
     loop {
         if !attach_all(hooks, stopped) {
             return;
@@ -131,20 +162,31 @@ fn keep(
                 watch.select(selection);
                 continue;
             }
+            recv(looks) -> _ => {
+                relief.look(hooks);
+                continue;
+            }
             recv(watch.scans()) -> scan => scan,
         };
         let Ok(scan) = scan else {
             // The watch has said why it has ended.
-            return ignore(selected, stopped);
+            return ignore(hooks, selected, stopped, relief);
         };
         hooks.want(watch.latest().unwrap_or(scan).found, Instant::now());
     }
 }
 
 /// Without a watch what is metered stays as it is; waits until it is stopped.
-fn ignore(selected: &Receiver<Selection>, stopped: &Receiver<Infallible>) {
+fn ignore(
+    hooks: &mut Hooks,
+    selected: &Receiver<Selection>,
+    stopped: &Receiver<Infallible>,
+    relief: &mut Relief,
+) {
+    let looks = tick(LOOK);
     loop {
         select! {
+            recv(looks) -> _ => relief.look(hooks),
             recv(stopped) -> _ => return,
             recv(selected) -> selection => {
                 // Without a sender the agent is stopping.

@@ -6,6 +6,7 @@
 //! its interface: the kernel side knows the number before a program is attached.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use flow_common::table::{InterfaceEntry, MAX_IFINDEX, PLANE_IFINDEXES, PLANES, index_base};
@@ -13,6 +14,7 @@ use flow_common::table::{InterfaceEntry, MAX_IFINDEX, PLANE_IFINDEXES, PLANES, i
 use super::expedite::Expedited;
 use super::link::{Links, ifindexes};
 use super::metered::{MeteredBook, MeteredInterface, MeteredList, RefusedInterface};
+use super::predecessor::Inherited;
 use super::{AttachError, Interface, Kernel, Numbers, Place, ProgramBook};
 
 /// Before an interface that has refused is asked again.
@@ -39,6 +41,8 @@ pub struct Hooks {
     starting: Option<Vec<Failure>>,
     /// What others see of this.
     book: MeteredBook,
+    /// Links of agents that are relieved, until they are used.
+    inherited: Inherited,
 }
 
 struct Metered {
@@ -75,6 +79,7 @@ impl Hooks {
             expedited: None,
             starting: Some(Vec::new()),
             book: MeteredBook::default(),
+            inherited: Inherited::new(),
         }
     }
 
@@ -141,6 +146,35 @@ impl Hooks {
             })
             .collect();
         self.write_book();
+    }
+
+    /// Attaches to these links of agents that run, where it is asked for their interfaces.
+    pub fn inherit(&mut self, links: Inherited) {
+        self.inherited = links;
+    }
+
+    /// The links that nobody has asked for.
+    pub fn not_inherited(&mut self) -> Inherited {
+        std::mem::take(&mut self.inherited)
+    }
+
+    /// Pins all links for a successor.
+    pub fn offer(&mut self, folder: &Path) {
+        for Metered { interface, links, .. } in self.metered.values_mut() {
+            links.offer(interface, folder);
+        }
+    }
+
+    /// Puts the own programs back into all links.
+    pub fn restore(&mut self) {
+        for Metered { interface, plane, links, .. } in self.metered.values_mut() {
+            links.restore(&mut self.kernel, *plane, interface);
+        }
+    }
+
+    /// The numbers for interfaces.
+    pub fn numbers(&mut self) -> &mut Numbers {
+        &mut self.numbers
     }
 
     /// No interface is to be metered any more.
@@ -233,8 +267,8 @@ impl Hooks {
         number: u16,
     ) -> Result<Links, AttachError> {
         self.tell(interface, plane, number)?;
-        let kernel = &mut self.kernel;
-        interface.namespace.run(|| Links::attach(kernel, plane, interface))
+        let (kernel, inherited) = (&mut self.kernel, &mut self.inherited);
+        interface.namespace.run(|| Links::attach(kernel, plane, interface, inherited))
     }
 
     /// Tells the programs of a plane the number of an interface, and before that the next

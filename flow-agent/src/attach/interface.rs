@@ -38,6 +38,13 @@ pub struct Place {
     pub ifindex: u32,
 }
 
+/// As a part of a file name.
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.namespace, self.ifindex)
+    }
+}
+
 impl Interface {
     /// A device of a namespace.
     pub(super) fn new(

@@ -1,23 +1,22 @@
 //! Links: one program on one hook of one interface, until dropped.
 
 use std::collections::HashMap;
+use std::path::Path;
 
-use aya::programs::links::FdLink;
-use aya::programs::tc::qdisc_add_clsact;
+use aya::programs::links::{FdLink, LinkError};
 use aya::programs::tc::{NlOptions, SchedClassifierLink, TcAttachOptions, TcAttachType};
 use aya::programs::{LinkOrder, ProgramError, SchedClassifier, XdpMode};
-use aya::util::KernelVersion;
 use flow_common::table::names;
 use rustix::io::Errno;
 use rustix::net::netdevice::name_to_index;
 use rustix::net::{AddressFamily, SocketType, socket};
 
+use super::clsact::Clsact;
 use super::features::strips_vlan_tags;
 use super::load::chain;
+use super::predecessor::Inherited;
+use super::version::has_tcx;
 use super::{AttachError, AttachMode, Interface, Kernel, NEEDS_TO_LOAD, NetworkNamespace};
-
-/// TCX appeared in this kernel version; before, TC programs need a clsact qdisc.
-const TCX: KernelVersion = KernelVersion::new(6, 6, 0);
 
 /// The hook that meters an interface's incoming packets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,19 +53,30 @@ impl IngressHook {
 
 const EGRESS: &str = "TC egress";
 
+/// A link that goes with its descriptor.
+struct Held {
+    /// By which the kernel knows it.
+    id: u32,
+    /// As in messages.
+    hook: &'static str,
+    link: FdLink,
+}
+
 /// The links of one interface. The kernel detaches XDP and TCX programs when the
 /// descriptors are closed, however the process ends; filters of a clsact qdisc, before
 /// Linux 6.6, stay when it is killed.
 pub struct Links {
     /// How incoming packets are metered.
     pub ingress: IngressHook,
-    descriptors: Vec<(u32, FdLink)>,
+    descriptors: Vec<Held>,
     filters: Vec<SchedClassifierLink>,
+    /// Behind the filters: it goes after them.
+    clsact: Option<Clsact>,
 }
 
 impl Links {
     /// Attaches the programs of a plane to an interface, all of them or none, in a
-    /// thread of its namespace.
+    /// thread of its namespace: by the links of the agent that is relieved, if it has any there.
     ///
     /// # Errors
     /// The hook that refuses, and why.
@@ -74,7 +84,11 @@ impl Links {
         kernel: &mut Kernel,
         plane: u32,
         interface: &Interface,
+        inherited: &mut Inherited,
     ) -> Result<Self, AttachError> {
+        if let Some(ingress) = inherited_ingress(interface, inherited)? {
+            return Self::take_over(kernel, plane, interface, ingress, inherited);
+        }
         let ingress = IngressHook::first_choice(interface);
         refuse_second_agent(interface)?;
         if interface.bond && ingress == IngressHook::NativeXdp {
@@ -86,7 +100,8 @@ impl Links {
                     .into(),
             });
         }
-        let mut links = Self { ingress, descriptors: Vec::new(), filters: Vec::new() };
+        let mut links =
+            Self { ingress, descriptors: Vec::new(), filters: Vec::new(), clsact: None };
         match links.attach_ingress(kernel, plane, interface) {
             Err(error) if interface.mode == AttachMode::Auto && ingress != IngressHook::Tc => {
                 // A privilege that is missing here is missing there, which says so.
@@ -114,11 +129,54 @@ impl Links {
         Ok(links)
     }
 
+    /// Puts the programs of a plane into the links that the agent has that is relieved.
+    fn take_over(
+        kernel: &mut Kernel,
+        plane: u32,
+        interface: &Interface,
+        ingress: IngressHook,
+        inherited: &mut Inherited,
+    ) -> Result<Self, AttachError> {
+        let mut links =
+            Self { ingress, descriptors: Vec::new(), filters: Vec::new(), clsact: None };
+        for hook in [ingress.label(), EGRESS] {
+            if let Some(link) = inherited.remove(&pin_name(interface, hook)) {
+                let link = put_program(kernel, plane, hook, link)
+                    .map_err(|error| attach_error(hook, interface, &error))?;
+                links.keep(Ok(link), hook, interface)?;
+            } else if !interface.loopback {
+                links.attach_tc(kernel, plane, interface, TcAttachType::Egress)?;
+            }
+        }
+        Ok(links)
+    }
+
+    /// Pins the links in a folder, under the names that a successor looks for.
+    pub fn offer(&mut self, interface: &Interface, folder: &Path) {
+        for Held { id, hook, link } in std::mem::take(&mut self.descriptors) {
+            match link.pin(folder.join(pin_name(interface, hook))) {
+                Ok(pinned) => self.descriptors.push(Held { id, hook, link: pinned.into() }),
+                // It is detached now; the next look at the interfaces attaches it again.
+                Err(error) => tracing::warn!("{hook} of {interface} is not pinned: {error}"),
+            }
+        }
+    }
+
+    /// Puts the programs back that a successor may have replaced.
+    pub fn restore(&mut self, kernel: &mut Kernel, plane: u32, interface: &Interface) {
+        for Held { id, hook, link } in std::mem::take(&mut self.descriptors) {
+            match put_program(kernel, plane, hook, link) {
+                Ok(link) => self.descriptors.push(Held { id, hook, link }),
+                Err(error) => tracing::warn!("{}", attach_error(hook, interface, &error)),
+            }
+        }
+    }
+
     /// True while every program is where it was attached; `ifindexes` are those of
     /// [`ifindexes`], without which nothing speaks against it.
     pub fn is_on(&self, ifindex: u32, ifindexes: Option<&HashMap<u32, u32>>) -> bool {
         let Some(ifindexes) = ifindexes else { return true };
-        self.descriptors.iter().all(|(id, _)| ifindexes.get(id) == Some(&ifindex))
+        self.descriptors.iter().all(|held| ifindexes.get(&held.id) == Some(&ifindex))
     }
 
     /// Detaches them.
@@ -128,7 +186,7 @@ impl Links {
         }
         // Filters are removed by netlink, in their namespace; they go with a namespace
         // that has gone, and must not be looked for elsewhere.
-        let filters = std::sync::Mutex::new(Some(self.filters));
+        let filters = std::sync::Mutex::new(Some((self.filters, self.clsact)));
         let detached = namespace.run(|| {
             drop(filters.lock().map(|mut filters| filters.take()));
             Ok(())
@@ -175,8 +233,7 @@ impl Links {
             // First: what other programs drop or send elsewhere has been seen.
             TcAttachOptions::TcxOrder(LinkOrder::first())
         } else {
-            // It fails when it is there already, which is as good.
-            let _ = qdisc_add_clsact(&interface.name);
+            self.clsact = self.clsact.take().or_else(|| Clsact::make(interface));
             TcAttachOptions::Netlink(NlOptions::default())
         };
         let program = kernel.classifier_of(plane, name)?;
@@ -194,7 +251,7 @@ impl Links {
     /// Keeps a link, with the number by which the kernel knows it.
     fn keep(
         &mut self,
-        link: Result<FdLink, aya::programs::links::LinkError>,
+        link: Result<FdLink, LinkError>,
         hook: &'static str,
         interface: &Interface,
     ) -> Result<(), AttachError> {
@@ -204,9 +261,58 @@ impl Links {
             interface: interface.to_string(),
             problem: chain(&error),
         })?;
-        self.descriptors.push((id, link));
+        self.descriptors.push(Held { id, hook, link });
         Ok(())
     }
+}
+
+/// How the link of a hook is called while it is handed over.
+fn pin_name(interface: &Interface, hook: &str) -> String {
+    // The file system takes no dots.
+    format!("{}-{}", interface.place, hook.replace(' ', "-"))
+}
+
+/// The hook by which the agent that is relieved meters incoming packets, if it meters there.
+fn inherited_ingress(
+    interface: &Interface,
+    inherited: &Inherited,
+) -> Result<Option<IngressHook>, AttachError> {
+    let hooks = [IngressHook::NativeXdp, IngressHook::GenericXdp, IngressHook::Tc];
+    let has = |hook: &IngressHook| inherited.contains_key(&pin_name(interface, hook.label()));
+    let Some(theirs) = hooks.into_iter().find(has) else { return Ok(None) };
+    let ours = IngressHook::first_choice(interface);
+    if interface.mode == AttachMode::Auto || ours == theirs {
+        return Ok(Some(theirs));
+    }
+    Err(AttachError::Attach {
+        hook: ours.label(),
+        interface: interface.to_string(),
+        problem: format!(
+            "the agent that is to be relieved meters it by {}, and packets would be counted by \
+             both or by none while that changes; take over as it is, then change it by a restart",
+            theirs.label()
+        ),
+    })
+}
+
+/// Puts a program into a link in one step: each packet meets the old one or the new one.
+fn put_program(
+    kernel: &mut Kernel,
+    plane: u32,
+    hook: &str,
+    link: FdLink,
+) -> Result<FdLink, ProgramError> {
+    let missing = |error: AttachError| ProgramError::IOError(std::io::Error::other(error));
+    let other = |error: LinkError| ProgramError::IOError(std::io::Error::other(error));
+    if hook != EGRESS && hook != IngressHook::Tc.label() {
+        let program = kernel.xdp_of(plane).map_err(missing)?;
+        let id = program.attach_to_link(link.try_into().map_err(other)?)?;
+        return program.take_link(id)?.try_into().map_err(other);
+    }
+    let name = if hook == EGRESS { names::TC_EGRESS } else { names::TC_INGRESS };
+    let program = kernel.classifier_of(plane, name).map_err(missing)?;
+    let id = program.attach_to_link(link.try_into().map_err(other)?)?;
+    program.take_link(id)?.try_into().map_err(other)
 }
 
 /// The interface that each link of this process is on, by the link's number in the
@@ -230,11 +336,6 @@ pub fn ifindexes() -> Option<HashMap<u32, u32>> {
 fn ifindex_of(name: &str) -> Option<u32> {
     let socket = socket(AddressFamily::UNIX, SocketType::DGRAM, None).ok()?;
     name_to_index(socket, name).ok()
-}
-
-/// True if the kernel detaches TC programs when their descriptors are closed.
-pub fn has_tcx() -> bool {
-    KernelVersion::current().is_ok_and(|version| version >= TCX)
 }
 
 /// Two agents at one interface would store each packet twice. XDP has room for

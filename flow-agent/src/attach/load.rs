@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use aya::maps::{Array, Map, MapData, MapError};
 use aya::programs::{Program, ProgramError, SchedClassifier, Xdp};
+use aya::util::KernelVersion;
 use aya::{Ebpf, EbpfError, EbpfLoader, include_bytes_aligned};
 use crossbeam::channel::{Receiver, RecvTimeoutError, bounded, never};
 use flow_common::hash::keys_from;
@@ -13,6 +14,7 @@ use flow_common::table::{GENERATIONS, InterfaceEntry, NAME_OCTETS, index_base, n
 use rustix::thread::CapabilitySet;
 
 use super::shared_maps::SharedMaps;
+use super::version::refuse_old;
 use super::{AttachError, NEEDS_TO_JOIN, NEEDS_TO_LOAD, ProgramBook, TableSize};
 
 /// The compiled `flow-ebpf`.
@@ -68,6 +70,8 @@ impl Kernel {
     }
 
     fn load_with(size: TableSize, seed: u64, verdict: u32) -> Result<Self, AttachError> {
+        // An unreadable version is no old one: what fails then says why.
+        KernelVersion::current().map_or(Ok(()), refuse_old)?;
         refuse_real_time()?;
         let ebpf = Self::load_object(size, seed, verdict, 0, None)?;
         let shared = SharedMaps::new(&ebpf)

@@ -5,9 +5,11 @@
 //! `Selection -> Watcher -> Scan -> Hooks -> Links`, again whenever interfaces change.
 
 mod attacher;
+mod clsact;
 mod estate_map;
 mod expedite;
 mod features;
+mod handover;
 mod hooks;
 mod interface;
 mod link;
@@ -18,6 +20,7 @@ mod namespace;
 mod netlink;
 mod numbers;
 mod pins;
+mod predecessor;
 mod program_runs;
 mod scan;
 mod shared_maps;
@@ -25,26 +28,30 @@ mod spec;
 mod stale;
 mod survey;
 mod table_size;
+mod version;
 mod watch;
 
 pub use attacher::Attacher;
 pub use estate_map::EstateMap;
 pub use features::{Channels, VLAN_FEATURES, XdpFeatures};
+pub use handover::Handover;
 pub use hooks::Hooks;
 pub use interface::{Interface, Place};
-pub use link::{IngressHook, has_tcx};
+pub use link::IngressHook;
 pub use link_state::link_states;
 pub use load::Kernel;
 pub use metered::{MeteredBook, MeteredInterface, MeteredList, RefusedInterface};
 pub use namespace::{NamespaceId, NetworkNamespace};
 pub use numbers::Numbers;
 pub use pins::PinFolder;
+pub use predecessor::Predecessor;
 pub use program_runs::{CountedFor, ProgramBook, ProgramReading, Runs, STATISTICS_SYSCTL};
 pub use scan::{Missing, Scan, Scanner};
 pub use spec::{InterfaceSpec, NamespaceSpec, Selection};
 pub use stale::end_counting;
 pub use survey::{Attached, Counters, Survey, holders, link_counters};
 pub use table_size::TableSize;
+pub use version::{OLDEST, TCX, has_tcx};
 pub use watch::{Watch, Watcher};
 
 use crate::Exit;
@@ -111,6 +118,9 @@ pub enum AttachError {
     /// The kernel refused a program; its verifier says why.
     #[error("the kernel's verifier refused program {program} ({source}); its log:\n{log}")]
     Verifier { program: String, source: std::io::Error, log: String },
+    /// The programs were never tried on so old a kernel.
+    #[error("this is Linux {release}; Linux 6.1 is the oldest that flow-agent runs on")]
+    OldKernel { release: String },
     /// The kernel cannot load the programs or create the maps.
     #[error(
         "the kernel side cannot be loaded: {problem}; Linux 6.1 or later with BTF and BPF JIT is needed"
@@ -122,10 +132,13 @@ pub enum AttachError {
     /// Tables cannot be kept for the next agent.
     #[error("{path}: {problem}")]
     Pin { path: String, problem: String },
+    /// The agent that runs cannot be relieved; it goes on.
+    #[error("{folder}: the hooks of the agent that runs cannot be taken over: {problem}")]
+    TakeOver { folder: String, problem: String },
     /// Another agent meters there.
     #[error(
         "{interface} is metered by another flow-agent already ({hook}); \
-         stop that one, or leave this interface out"
+         stop that one, take over from it (run --take-over), or leave this interface out"
     )]
     AlreadyMetered { interface: String, hook: &'static str },
     /// An attach point refused the program.
@@ -164,10 +177,14 @@ impl AttachError {
             | Self::TableMemory { .. }
             | Self::TooMany { .. } => Exit::Usage,
             Self::Several { first, .. } => first.exit(),
-            Self::Permission { .. } | Self::Verifier { .. } | Self::Load { .. } => Exit::Privilege,
+            Self::Permission { .. }
+            | Self::Verifier { .. }
+            | Self::OldKernel { .. }
+            | Self::Load { .. } => Exit::Privilege,
             Self::Attach { .. }
             | Self::AlreadyMetered { .. }
             | Self::Pin { .. }
+            | Self::TakeOver { .. }
             | Self::Io { .. } => Exit::Failed,
         }
     }

@@ -36,6 +36,13 @@ pub struct NamespaceId {
     inode: u64,
 }
 
+/// As a part of a file name.
+impl fmt::Display for NamespaceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.device, self.inode)
+    }
+}
+
 /// As it stands before the name of an interface: nothing, `NAME/` or `pid:N/`.
 impl fmt::Display for NetworkNamespace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -115,14 +115,22 @@ pub fn number_namespace(namespace: BorrowedFd<'_>) -> io::Result<()> {
     let mut message = NsidMessage::default();
     message.attributes =
         vec![NsidAttribute::Fd(namespace.as_raw_fd() as u32), NsidAttribute::Id(ANY)];
+    match tell(RouteNetlinkMessage::NewNsId(message)) {
+        Err(error) if Errno::from_io_error(&error) == Some(Errno::EXIST) => Ok(()),
+        told => told,
+    }
+}
+
+/// Has the kernel do something, in this thread's namespace.
+///
+/// # Errors
+/// What the kernel said.
+pub fn tell(message: RouteNetlinkMessage) -> io::Result<()> {
     let socket = connect()?;
-    send(&socket, RouteNetlinkMessage::NewNsId(message), NLM_F_ACK)?;
+    send(&socket, message, NLM_F_ACK)?;
     let (octets, _) = socket.recv_from_full()?;
     match parse(&octets)?.payload {
-        NetlinkPayload::Error(error) if error.code.is_some() => {
-            let error = error.to_io();
-            if Errno::from_io_error(&error) == Some(Errno::EXIST) { Ok(()) } else { Err(error) }
-        }
+        NetlinkPayload::Error(error) if error.code.is_some() => Err(error.to_io()),
         _ => Ok(()),
     }
 }

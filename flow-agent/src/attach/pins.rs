@@ -15,6 +15,7 @@ use flow_common::table::names;
 use rustix::fs::{FlockOperation, flock, statfs};
 use rustix::io::Errno;
 
+use super::handover::{SUCCESSOR, clear};
 use super::link::errno;
 use super::load::chain;
 use super::{AttachError, Kernel};
@@ -48,7 +49,7 @@ const ESTATE: &str = "ESTATE";
 #[derive(Debug)]
 pub struct PinFolder {
     path: PathBuf,
-    _lock: File,
+    lock: File,
     /// Nothing can have been counted yet: it is removed when it is dropped.
     unused: bool,
 }
@@ -68,6 +69,24 @@ impl PinFolder {
             }
         }
         Ok(found)
+    }
+
+    /// The folders of agents that run, each open: its lock is free when its agent has ended.
+    ///
+    /// # Errors
+    /// There is no BPF file system at `parent`, or it may not be read.
+    pub fn living(parent: &Path) -> Result<Vec<(PathBuf, File)>, AttachError> {
+        prepare(parent)?;
+        let mut living = Vec::new();
+        for path in (0..MOST).map(|number| parent.join(number.to_string())) {
+            let Ok(file) = File::open(&path) else { continue };
+            match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => {}
+                Err(Errno::WOULDBLOCK) => living.push((path, file)),
+                Err(errno) => return Err(pin_error(&path, &errno.into())),
+            }
+        }
+        Ok(living)
     }
 
     /// A folder of its own for this agent, with the tables of `kernel`. Until
@@ -120,7 +139,7 @@ impl PinFolder {
         match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
             // It may have been removed since it was opened.
             Ok(()) if !path.is_dir() => Ok(None),
-            Ok(()) => Ok(Some(Self { path, _lock: lock, unused: false })),
+            Ok(()) => Ok(Some(Self { path, lock, unused: false })),
             Err(Errno::WOULDBLOCK) => Ok(None),
             Err(errno) => Err(pin_error(&path, &errno.into())),
         }
@@ -182,16 +201,20 @@ impl PinFolder {
         self.unused = false;
     }
 
-    /// Lets the kernel free the tables, once nobody else holds them.
+    /// Lets the kernel free the tables, once nobody else holds them. The lock is returned: for
+    /// a successor the agent has ended when it is dropped.
     ///
     /// # Errors
     /// A file or the folder cannot be removed.
-    pub fn remove(mut self) -> Result<(), AttachError> {
+    pub fn remove(mut self) -> Result<File, AttachError> {
         self.unused = false;
-        self.unlink()
+        let lock = self.lock.try_clone().map_err(|error| pin_error(&self.path, &error))?;
+        self.unlink()?;
+        Ok(lock)
     }
 
     fn unlink(&self) -> Result<(), AttachError> {
+        clear(&self.path.join(SUCCESSOR));
         for name in PINNED.into_iter().chain([ESTATE]) {
             match fs::remove_file(self.table(name)) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {

@@ -11,7 +11,7 @@ use aya::programs::tc::{TcAttachType, qdisc_detach_program};
 use crossbeam::channel::never;
 use flow_common::table::names;
 
-use super::link::has_tcx;
+use super::version::has_tcx;
 use super::{Interface, PinFolder};
 
 /// How long the kernel may take to detach what nobody holds any more.

@@ -15,6 +15,7 @@ use rtnetlink::packet_route::tc::{
     TcAttribute, TcFilterBpfOption, TcHandle, TcMessage, TcOption, TcStats2,
 };
 
+use super::clsact::HOOKS;
 use super::features::{self, Channels, XdpFeatures};
 use super::netlink::list;
 use super::{AttachError, Interface};
@@ -234,16 +235,14 @@ fn xdp_programs(link: &LinkMessage) -> Vec<(&'static str, u32)> {
 
 /// Those of TCX, and of a clsact qdisc.
 fn tc_programs(interface: &Interface, ifindex: u32) -> Vec<(&'static str, u32)> {
-    /// `TC_H_MAKE(TC_H_CLSACT, TC_H_MIN_INGRESS)` and `TC_H_MIN_EGRESS`.
-    const PARENTS: [u16; 2] = [0xfff2, 0xfff3];
     let mut found = Vec::new();
     let sides = [("TC ingress", TcAttachType::Ingress), ("TC egress", TcAttachType::Egress)];
-    for ((hook, side), minor) in sides.into_iter().zip(PARENTS) {
+    for ((hook, side), parent) in sides.into_iter().zip(HOOKS) {
         if let Ok((_, programs)) = SchedClassifier::query_tcx(&interface.name, side) {
             found.extend(programs.iter().map(|program| (hook, program.id())));
         }
         let mut question = TcMessage::with_index(ifindex as i32);
-        question.header.parent = TcHandle { major: u16::MAX, minor };
+        question.header.parent = parent;
         // An error where there is no such qdisc.
         let _ = list(RouteNetlinkMessage::GetTrafficFilter(question), |message| {
             let RouteNetlinkMessage::NewTrafficFilter(filter) = message else { return };

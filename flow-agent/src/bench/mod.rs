@@ -11,12 +11,15 @@ pub mod generator;
 mod insert;
 mod kernel;
 mod live;
+mod replay;
 pub mod rig;
 pub mod rows;
 pub mod updates;
 pub mod workload;
 
 use std::io::Write;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
 
 use serde::Serialize;
 
@@ -35,12 +38,14 @@ pub enum Stage {
     Live,
     /// Rows a second into an embedded store; needs no privilege.
     Insert,
-    /// Everything but the inserts.
+    /// Seconds from a capture to its flow records; needs --file and no privilege.
+    Replay,
+    /// Everything but the inserts and replay.
     All,
 }
 
 /// A measurement.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Bench {
     /// What.
     pub stage: Stage,
@@ -50,6 +55,10 @@ pub struct Bench {
     pub rows: usize,
     /// Insert into the rollups, too.
     pub rollups: bool,
+    /// The capture that is replayed.
+    pub file: Option<PathBuf>,
+    /// Threads that replay it; all processors without.
+    pub threads: Option<NonZeroUsize>,
     /// JSON lines instead of a table.
     pub json: bool,
 }
@@ -92,6 +101,12 @@ impl Bench {
         }
         if self.stage == Stage::Insert {
             insert::measure(self.rows, self.rollups, |result| self.print(&result, &result.line()))?;
+        }
+        if self.stage == Stage::Replay {
+            let Some(file) = &self.file else {
+                return Err(failed("replay needs --file; `cargo xtask capture` makes one"));
+            };
+            replay::measure(file, self.threads, |result| self.print(&result, &result.line()))?;
         }
         Ok(())
     }

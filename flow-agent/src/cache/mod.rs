@@ -42,9 +42,11 @@ mod tests;
 #[cfg(feature = "live")]
 pub use control::{CacheControl, Hook, Unanswered};
 pub use details::{CacheDetails, HotFlow};
+pub(crate) use hash::FlowHasher;
 #[cfg(feature = "live")]
 pub use intake::Intake;
 pub use key::{BiflowKey, Side};
+pub(crate) use key::{low_key, of_low};
 #[cfg(feature = "live")]
 pub use largest::Largest;
 pub use look::Mode;
@@ -58,8 +60,8 @@ pub use stats::{CacheStats, Counter, Counts, Rates, ShardStats, StatsLevel};
 pub use timeouts::{Class, ClassTimeouts, Limits, Policy, Timeouts};
 
 #[cfg(feature = "live")]
-use crate::mapped::prefetch;
+pub(crate) use crate::mapped::prefetch;
 
-/// Nothing: a replay has a packet at a time.
+/// Nothing: it takes unsafe code, which a build without live metering has none of.
 #[cfg(not(feature = "live"))]
-fn prefetch<T>(_: &T) {}
+pub(crate) fn prefetch<T>(_: &T) {}

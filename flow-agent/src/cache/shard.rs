@@ -158,6 +158,23 @@ impl Shard {
         chunk.0.push(ready);
     }
 
+    /// The same, where the key of the low end, the sender's end and the hash are known already.
+    #[inline(always)]
+    pub fn push_hashed(
+        &mut self,
+        delta: Delta,
+        (key, side): (FlowKey, Side),
+        hash: u32,
+        chunk: &mut Chunk<Delta>,
+        out: &mut Vec<FlowRecord>,
+    ) {
+        if chunk.0.len() == CHUNK {
+            self.update_chunk(chunk, out);
+        }
+        self.index.prefetch(hash);
+        chunk.0.push(Ready { delta, key, hash, side, slot: NONE });
+    }
+
     /// Adds what is in the chunk.
     pub fn update_chunk<D: Borrow<Delta>>(
         &mut self,

@@ -7,14 +7,9 @@ use rustix::fs::statfs;
 use rustix::process::{Resource, getrlimit};
 
 use super::Finding;
-use crate::attach::TableSize;
+use crate::attach::{OLDEST, TCX, TableSize};
 use crate::config::Config;
 use crate::host::{cgroup_memory_limit, online_cpus};
-
-/// The oldest kernel that the programs are tested on.
-const OLDEST: KernelVersion = KernelVersion::new(6, 1, 0);
-/// Since then programs are attached by TCX, which detaches them however the agent ends.
-const TCX: KernelVersion = KernelVersion::new(6, 6, 0);
 
 fn read(path: &str) -> Option<String> {
     Some(fs::read_to_string(path).ok()?.trim().to_owned())

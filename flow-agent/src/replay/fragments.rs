@@ -2,8 +2,7 @@
 
 use std::num::NonZeroUsize;
 
-use flow_common::parse::FragmentRole;
-use flow_common::{FragmentKey, FragmentPorts, Packet};
+use flow_common::{FlowKey, FragmentKey, FragmentPorts};
 use foldhash::fast::FixedState;
 use lru::LruCache;
 
@@ -26,19 +25,20 @@ impl Default for Fragments {
 }
 
 impl Fragments {
-    /// Remembers a first fragment, or completes the key of a later one.
-    pub fn tie(&mut self, packet: &mut Packet, time_ns: u64) {
-        match packet.fragment {
-            FragmentRole::Whole => {}
-            FragmentRole::First => {
-                self.firsts.put(packet.fragment_key(), packet.fragment_ports(time_ns));
+    /// Remembers a first fragment.
+    pub fn remember(&mut self, datagram: FragmentKey, ports: FragmentPorts) {
+        self.firsts.put(datagram, ports);
+    }
+
+    /// Completes the key of a later fragment.
+    pub fn complete(&mut self, datagram: &FragmentKey, key: &mut FlowKey, time_ns: u64) {
+        match self.firsts.get(datagram) {
+            Some(first) if time_ns.abs_diff(first.time) <= FragmentPorts::LIFETIME_NS => {
+                key.src_port = first.src_port;
+                key.dst_port = first.dst_port;
+                key.protocol = first.protocol;
             }
-            FragmentRole::Later => match self.firsts.get(&packet.fragment_key()) {
-                Some(first) if time_ns.abs_diff(first.time) <= FragmentPorts::LIFETIME_NS => {
-                    packet.adopt(first);
-                }
-                _ => self.without_ports += 1,
-            },
+            _ => self.without_ports += 1,
         }
     }
 }

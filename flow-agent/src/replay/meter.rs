@@ -1,46 +1,85 @@
-//! Metering a capture: packets in, flow records out, on the capture's clock.
+//! Metering captures: packets in, flow records out, on the capture's clock.
 //!
-//! One thread reads and parses, the calling one keeps the flows. It holds that the same packets
-//! give the same records in the same order, whichever thread is the faster one.
+//! Flows are in lanes, by the hash of their key; see [`super::rounds`] for how threads share the
+//! work. It holds that the same packets give the same records in the same order, however many
+//! threads there are.
 
-use std::sync::Arc;
+use std::num::NonZeroUsize;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
-use crossbeam::channel::{Receiver, Sender, bounded};
+use crossbeam::channel::bounded;
+use flow_common::Options;
 
 use super::ReplayError;
 use super::capture::Capture;
-use super::reading::{Batch, Reading};
-use crate::cache::{Chunk, Limits, Shard, Timeouts};
-use crate::delta::Delta;
+use super::lane::Lane;
+use super::parsed::Parser;
+use super::reading::Reading;
+use super::rounds::{InOrder, Rounds, lock};
+use crate::cache::{FlowHasher, Limits, Shard, ShardStats, Timeouts};
 use crate::ledger::Ledger;
 use crate::record::FlowRecord;
 
-/// Flows are expired each time the capture's clock has moved this far.
-const EXPIRY_STEP_NS: u64 = 100_000_000;
+/// Parts of the flows, each metered by one thread at a time.
+const LANES: usize = 16;
 
-/// Batches that are read ahead.
-const AHEAD: usize = 4;
+/// With room for fewer flows there is one lane, so that of all flows those leave early that were
+/// used least recently.
+const LEAST_SHARED_FLOWS: usize = 1 << 16;
+
+/// TCP connections whose sequence numbers are remembered, at least.
+const CONNECTIONS: usize = 1 << 18;
+
+/// The seed is fixed: a replay gives the same rows each time.
+const SEED: u64 = 0;
+
+/// What rounds emitted and is not taken yet.
+const AHEAD: usize = 2;
 
 /// Meters captures one after the other; flows may go on from one to the next.
 pub struct CaptureMeter {
     reading: Reading,
-    shard: Shard,
-    expired_at_ns: u64,
-    records: Vec<FlowRecord>,
+    in_order: InOrder,
+    parser: Parser,
+    lanes: Vec<Mutex<Lane>>,
+    max_flows: usize,
+    threads: NonZeroUsize,
 }
 
 impl CaptureMeter {
-    /// A meter that has seen nothing. With `decapsulate`, packets in tunnels are metered as what
-    /// the tunnels carry.
+    /// A meter that has seen nothing, with as many threads as there are processors. With
+    /// `decapsulate`, packets in tunnels are metered as what the tunnels carry.
     pub fn new(max_flows: usize, timeouts: Timeouts, decapsulate: bool) -> Self {
+        let lanes = if max_flows < LEAST_SHARED_FLOWS { 1 } else { LANES };
+        let lane = || {
+            let shard = Shard::new(Limits::new(max_flows, timeouts), SEED);
+            // Some lanes have more than others.
+            Mutex::new(Lane::new(shard, CONNECTIONS / lanes * 5 / 4))
+        };
         Self {
-            reading: Reading::new(decapsulate),
-            // The seed is fixed: a replay gives the same rows each time.
-            shard: Shard::new(Limits::new(max_flows, timeouts), 0),
-            expired_at_ns: 0,
-            records: Vec::new(),
+            reading: Reading::default(),
+            in_order: InOrder::default(),
+            parser: Parser {
+                options: Options { decapsulate, super_packet: false },
+                hasher: FlowHasher::new(SEED),
+                lanes,
+            },
+            lanes: (0..lanes).map(|_| lane()).collect(),
+            max_flows,
+            threads: thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
         }
+    }
+
+    /// The same with so many threads; there is no use in more than 16.
+    #[must_use]
+    pub fn with_threads(self, threads: NonZeroUsize) -> Self {
+        Self { threads, ..self }
+    }
+
+    /// Threads that it works with.
+    pub fn threads(&self) -> usize {
+        self.threads.get().min(LANES)
     }
 
     /// Names of the interfaces so far.
@@ -49,13 +88,17 @@ impl CaptureMeter {
     }
 
     /// What its flow cache has done.
-    pub fn stats(&self) -> crate::cache::ShardStats {
-        self.shard.stats()
+    pub fn stats(&self) -> ShardStats {
+        let mut sum = ShardStats::default();
+        for lane in &self.lanes {
+            sum.merge(&lock(lane).shard.stats());
+        }
+        ShardStats { max_flows: self.max_flows as u64, ..sum }
     }
 
     /// Later fragments that were metered with ports 0.
     pub fn fragments_without_ports(&self) -> u64 {
-        self.reading.fragments_without_ports()
+        self.in_order.fragments.without_ports
     }
 
     /// Meters a whole capture. `out` is given the records as they end, `progress`
@@ -70,36 +113,33 @@ impl CaptureMeter {
         mut progress: impl FnMut(u64),
         mut out: impl FnMut(&mut Vec<FlowRecord>, &[Arc<str>]) -> Result<(), ReplayError>,
     ) -> Result<(), ReplayError> {
-        let Self { reading, shard, expired_at_ns, records } = self;
-        let (batches, read): (Sender<Batch>, Receiver<Batch>) = bounded(AHEAD);
-        let (empty, emptied): (Sender<Vec<Delta>>, _) = bounded(AHEAD + 2);
-        thread::scope(|scope| {
-            let reader =
-                thread::Builder::new().name("read".into()).spawn_scoped(scope, move || {
-                    reading.capture(capture, |batch| {
-                        batches.send(batch).ok()?;
-                        Some(emptied.try_recv().unwrap_or_default())
-                    })
-                });
-            let reader = reader.map_err(|source| ReplayError::Thread { source })?;
-            let mut kept = Ok(());
-            for mut batch in &read {
-                update(shard, expired_at_ns, &mut batch.deltas, records);
-                progress(batch.octets_read);
-                if !records.is_empty() {
-                    kept = out(records, &batch.interfaces);
-                    if kept.is_err() {
-                        break;
-                    }
+        let threads = self.threads();
+        let Self { reading, in_order, parser, lanes, max_flows, .. } = self;
+        let (sender, emitted) = bounded(AHEAD);
+        let lanes = (lanes.as_slice(), *max_flows);
+        let rounds = Rounds::new(capture, reading, in_order, parser, lanes, sender);
+        let kept = thread::scope(|scope| {
+            let mut working = 0;
+            for number in 0..threads {
+                let thread = thread::Builder::new().name(format!("replay-{number}"));
+                match thread.spawn_scoped(scope, || rounds.work()) {
+                    Ok(_) => working += 1,
+                    Err(source) if number == 0 => return Err(ReplayError::Thread { source }),
+                    // Fewer do the same.
+                    Err(_) => break,
                 }
-                // With no room for it there are enough.
-                let _ = empty.try_send(batch.deltas);
             }
-            // A reader that waits for room gives up.
-            drop(read);
-            let read = reader.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-            kept.and(read)
-        })
+            rounds.begin(working);
+            // Dropped when a round cannot be kept: then no other is begun.
+            for mut round in emitted {
+                progress(round.octets_read);
+                for records in round.records.iter_mut().filter(|records| !records.is_empty()) {
+                    out(records, &round.interfaces)?;
+                }
+            }
+            Ok(())
+        });
+        kept.and(rounds.end())
     }
 
     /// Emits every open flow.
@@ -110,8 +150,25 @@ impl CaptureMeter {
         &mut self,
         mut out: impl FnMut(&mut Vec<FlowRecord>, &[Arc<str>]) -> Result<(), ReplayError>,
     ) -> Result<(), ReplayError> {
-        self.shard.flush(&mut self.records);
-        out(&mut self.records, self.reading.interfaces())
+        let share = self.lanes.len().div_ceil(self.threads());
+        thread::scope(|scope| {
+            for lanes in self.lanes.chunks(share) {
+                let flush = move || {
+                    for lane in lanes {
+                        let lane = &mut *lock(lane);
+                        lane.shard.flush(&mut lane.records);
+                    }
+                };
+                if thread::Builder::new().spawn_scoped(scope, flush).is_err() {
+                    flush();
+                }
+            }
+        });
+        for lane in &mut self.lanes {
+            let lane = lane.get_mut().unwrap_or_else(PoisonError::into_inner);
+            out(&mut std::mem::take(&mut lane.records), self.reading.interfaces())?;
+        }
+        Ok(())
     }
 
     /// Writes what was seen into the ledger.
@@ -120,23 +177,6 @@ impl CaptureMeter {
     }
 }
 
-/// Adds packets to their flows, and ends flows as the clock goes on. Leaves the list empty.
-fn update(
-    shard: &mut Shard,
-    expired_at_ns: &mut u64,
-    deltas: &mut Vec<Delta>,
-    records: &mut Vec<FlowRecord>,
-) {
-    let mut chunk = Chunk::default();
-    for delta in deltas.iter() {
-        let now = delta.last_ns;
-        if now >= expired_at_ns.saturating_add(EXPIRY_STEP_NS) || now < *expired_at_ns {
-            shard.update_chunk(&mut chunk, records);
-            shard.expire(now, records);
-            *expired_at_ns = now;
-        }
-        shard.push(delta, &mut chunk, records);
-    }
-    shard.update_chunk(&mut chunk, records);
-    deltas.clear();
-}
+#[cfg(test)]
+#[path = "meter_tests.rs"]
+mod tests;

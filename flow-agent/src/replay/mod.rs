@@ -8,13 +8,19 @@ mod destination;
 mod file_id;
 mod fragments;
 mod inputs;
+mod lane;
+mod lines;
 mod meter;
+mod metered;
 mod output;
+mod parsed;
 mod reading;
+mod rounds;
 mod sequences;
 
 use std::collections::BTreeMap;
 use std::io::{self, IsTerminal};
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -140,6 +146,8 @@ pub struct Replay {
     pub timeouts: Timeouts,
     /// Files of addresses; nothing else is looked up.
     pub geoip: GeoFiles,
+    /// Threads; as many as there are processors without.
+    pub threads: Option<NonZeroUsize>,
 }
 
 /// The ledger as JSON; the keys are a contract.
@@ -175,8 +183,12 @@ impl Replay {
             files if files.is_empty() => None,
             files => Some(Enricher::of_files(files, Instant::now())?),
         };
-        let mut output = output.open(&self.access, &self.exporter, enricher, &ledger)?;
         let mut meter = CaptureMeter::new(self.max_flows, self.timeouts, self.decapsulate);
+        if let Some(threads) = self.threads {
+            meter = meter.with_threads(threads);
+        }
+        let threads = meter.threads();
+        let mut output = output.open(&self.access, &self.exporter, enricher, &ledger, threads)?;
         let (mut flows, mut damaged) = (0, 0);
         for mut input in inputs {
             let mut capture = input.open()?;

@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use super::ReplayError;
 use super::destination::Destination;
+use super::lines;
 use crate::batch::{MOST_OCTETS, within};
 use crate::books::Books;
 use crate::clock::wall_clock;
@@ -22,7 +23,6 @@ use crate::names::Names;
 use crate::record::FlowRecord;
 use crate::sink::{
     AccessConfig, Delivery, DeliveryBook, LastBooks, Limits, Outcome, SinkError, StoreTarget,
-    write_json_lines,
 };
 use crate::spool::{Full, Spool, SpoolSettings, SpoolWriter, Waits};
 use crate::target::{Opening, Store};
@@ -94,7 +94,7 @@ impl CheckedOutput<'_> {
         }
     }
 
-    /// Opens it.
+    /// Opens it; so many threads may format lines.
     ///
     /// # Errors
     /// The store cannot be reached or refuses the schema.
@@ -104,6 +104,7 @@ impl CheckedOutput<'_> {
         exporter: &str,
         enricher: Option<Enricher>,
         ledger: &Ledger,
+        threads: usize,
     ) -> Result<Output, crate::Error> {
         match self {
             Self::File(destination) => Ok(Output::JsonLines(Box::new(JsonOutput {
@@ -111,6 +112,7 @@ impl CheckedOutput<'_> {
                 exporter: exporter.into(),
                 enricher,
                 records: Vec::new(),
+                threads,
             }))),
             Self::Store(target) => Ok(Output::Store(Box::new(StoreOutput {
                 store: Store::open(
@@ -140,7 +142,9 @@ pub struct JsonOutput {
     destination: Destination,
     exporter: String,
     enricher: Option<Enricher>,
-    records: Vec<FlowRecord>,
+    /// As they came.
+    records: Vec<Vec<FlowRecord>>,
+    threads: usize,
 }
 
 /// Batches on their way into a store.
@@ -173,7 +177,7 @@ impl Output {
         interfaces: &[Arc<str>],
     ) -> Result<(), ReplayError> {
         match self {
-            Self::JsonLines(output) => output.records.append(records),
+            Self::JsonLines(output) => output.records.push(std::mem::take(records)),
             Self::Store(output) => {
                 output.open.append(records);
                 if output.open.len() >= BATCH_ROWS {
@@ -191,13 +195,18 @@ impl Output {
     pub fn finish(self, interfaces: &[Arc<str>]) -> Result<(), crate::Error> {
         match self {
             Self::JsonLines(output) => {
-                let JsonOutput { destination, exporter, enricher, mut records } = *output;
-                // Stable: flows that are equal here ended in a fixed order.
-                records.sort_by_key(sort_key);
+                let JsonOutput { destination, exporter, enricher, records, threads } = *output;
+                let mut rows = lines::sorted(&records);
                 let names = Arc::new(Names::new(&exporter, interfaces));
-                let labels = enricher.map(|mut e| e.label(&records, &names, Instant::now()));
+                let in_order: Vec<FlowRecord>;
+                let mut labels = None;
+                if let Some(mut enricher) = enricher {
+                    in_order = rows.into_iter().cloned().collect();
+                    labels = Some(enricher.label(&in_order, &names, Instant::now()));
+                    rows = in_order.iter().collect();
+                }
                 let written = destination
-                    .write(|out| write_json_lines(out, &records, labels.as_ref(), &names));
+                    .write(|out| lines::write(out, &rows, labels.as_ref(), &names, threads));
                 let path = destination.name();
                 Ok(written.map_err(|source| SinkError::Output { path, source })?)
             }
@@ -208,16 +217,6 @@ impl Output {
             }
         }
     }
-}
-
-/// Flow start, then key.
-fn sort_key(record: &FlowRecord) -> impl Ord + use<> {
-    (
-        record.start_ns,
-        (record.interface, record.vlan_id, record.inner_vlan_id),
-        (record.src, record.dst, record.protocol, record.src_port, record.dst_port),
-        (record.icmp_type, record.icmp_code, record.tunnel(), record.end_ns),
-    )
 }
 
 impl StoreOutput {

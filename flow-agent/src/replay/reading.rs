@@ -1,137 +1,79 @@
-//! Reading a capture: its packets, parsed, as what each adds to a flow.
+//! Reading a capture: blocks of packets in their order, with what is known of their interfaces.
 //!
-//! Enters: a capture. Leaves: [`Batch`]es in the order of the packets. It holds that the same
-//! packets make the same batches, whenever they are taken.
+//! Enters: a capture. Leaves: [`Parsed`] blocks that are read and not yet parsed. It holds that the
+//! same capture makes the same blocks, whenever they are taken.
 
 use std::sync::Arc;
 
-use flow_common::tcp::flags::{ACK, SYN};
-use flow_common::{Count, Link, NotMetered, Options, parse};
+use flow_common::Link;
 
 use super::ReplayError;
 use super::capture::{Capture, LinkType, Packet};
-use super::fragments::Fragments;
-use super::sequences::Sequences;
-use crate::delta::Delta;
+use super::parsed::{Counts, Parsed};
 use crate::ledger::{Entry, Ledger};
 
-/// Packets of a batch: small enough for the second-level cache, large enough that handing one over
-/// costs nothing.
-const BATCH: usize = 1 << 12;
-
-/// What packets that follow each other add to flows.
-pub struct Batch {
-    /// One for each metered packet.
-    pub deltas: Vec<Delta>,
-    /// Names of the interfaces so far; a number is the position plus one.
-    pub interfaces: Arc<Vec<Arc<str>>>,
-    /// Octets of the file read so far.
-    pub octets_read: u64,
-}
-
-/// What is kept from packet to packet, and from capture to capture.
+/// What is kept from capture to capture.
+#[derive(Default)]
 pub struct Reading {
-    fragments: Fragments,
-    sequences: Sequences,
-    options: Options,
     /// Interface names; a number is the position plus one.
     interfaces: Arc<Vec<Arc<str>>>,
     /// What was counted on each interface, by number minus one.
     counts: Vec<Counts>,
 }
 
-/// An interface of the capture that is being read.
-struct Known {
-    number: u16,
-    /// None where the link type is not supported; that matters at its first packet.
-    link: Option<Link>,
-}
-
-/// The books of one interface.
-#[derive(Clone, Copy, Default)]
-struct Counts {
-    seen: Count,
-    metered: Count,
-    not_metered: [Count; NotMetered::COUNT],
+/// The interfaces of the capture that is being read, by their index in it.
+#[derive(Default)]
+pub struct Known {
+    /// Numbers and links; a link that is not supported stands as any.
+    interfaces: Arc<Vec<(u16, Link)>>,
+    /// The first whose link type is not supported; that matters at its first packet.
+    unsupported: Option<u32>,
 }
 
 impl Reading {
-    /// Nothing was read yet. With `decapsulate`, packets in tunnels are metered as what the tunnels
-    /// carry.
-    pub fn new(decapsulate: bool) -> Self {
-        Self {
-            fragments: Fragments::default(),
-            sequences: Sequences::default(),
-            options: Options { decapsulate, super_packet: false },
-            interfaces: Arc::default(),
-            counts: Vec::new(),
-        }
-    }
-
     /// Names of the interfaces so far.
     pub fn interfaces(&self) -> &Arc<Vec<Arc<str>>> {
         &self.interfaces
     }
 
-    /// Later fragments that were metered with ports 0.
-    pub fn fragments_without_ports(&self) -> u64 {
-        self.fragments.without_ports
+    /// Adds what was counted in a block.
+    pub fn count(&mut self, block: &[Counts]) {
+        for (sum, counts) in self.counts.iter_mut().zip(block) {
+            sum.merge(counts);
+        }
     }
 
-    /// Reads a whole capture. `give` takes a batch, and gives an empty list for the next one or
-    /// none when nobody wants more.
+    /// Reads the next block; none of its packets are there at the end of the capture.
     ///
     /// # Errors
-    /// The file cannot be read or has an unsupported link type; the packets before were given.
-    pub fn capture(
+    /// The file cannot be read or has an unsupported link type; the packets before are in the
+    /// block, and nothing is to be read after it.
+    pub fn block(
         &mut self,
         capture: &mut Capture,
-        mut give: impl FnMut(Batch) -> Option<Vec<Delta>>,
+        known: &mut Known,
+        parsed: &mut Parsed,
     ) -> Result<(), ReplayError> {
-        let mut deltas = Vec::with_capacity(BATCH);
-        let read = self.packets(capture, &mut deltas, &mut give);
-        give(self.batch(deltas, capture));
-        read
-    }
-
-    fn packets(
-        &mut self,
-        capture: &mut Capture,
-        deltas: &mut Vec<Delta>,
-        give: &mut impl FnMut(Batch) -> Option<Vec<Delta>>,
-    ) -> Result<(), ReplayError> {
-        // The capture's interface indices to our numbers and links.
-        let mut known: Vec<Known> = Vec::new();
-        while let Some(packet) = capture.next_packet()? {
-            let index = packet.interface as usize;
-            let delta = if let Some(Known { number, link: Some(link) }) = known.get(index) {
-                self.packet(&packet, *number, *link)
-            } else {
-                // Rare: the names are the capture's, which the packet borrows.
-                let data = packet.data.to_vec();
-                let Packet { time_ns, interface, link, wire_octets, .. } = packet;
-                self.learn(capture, &mut known)?;
-                let packet = Packet { time_ns, interface, link, wire_octets, data: &data };
-                let Known { number, link } = known[index];
-                let link = match link {
-                    Some(link) => link,
-                    None => parser_link(packet.link, capture, index)?,
-                };
-                self.packet(&packet, number, link)
-            };
-            deltas.extend(delta);
-            if deltas.len() == BATCH {
-                let batch = self.batch(std::mem::take(deltas), capture);
-                let Some(empty) = give(batch) else { return Ok(()) };
-                *deltas = empty;
+        let read = capture.next_block(&mut parsed.block);
+        let learned = self.learn(capture, known);
+        parsed.interfaces = known.interfaces.clone();
+        if learned.is_err() {
+            let known = known.interfaces.len() as u32;
+            let position = parsed.block.packets().position(|packet| packet.interface >= known);
+            parsed.block.truncate(position.unwrap_or(usize::MAX));
+        }
+        learned?;
+        if let Some(first) = known.unsupported {
+            let unsupported =
+                |packet: &Packet<'_>| packet.interface >= first && link(packet.link).is_none();
+            let packet = parsed.block.packets().enumerate().find(|(_, p)| unsupported(p));
+            let packet = packet.map(|(position, packet)| (position, packet.link, packet.interface));
+            if let Some((position, link, interface)) = packet {
+                parsed.block.truncate(position);
+                parser_link(link, capture, interface as usize)?;
             }
         }
-        Ok(())
-    }
-
-    fn batch(&self, deltas: Vec<Delta>, capture: &Capture) -> Batch {
-        let octets_read = capture.file_octets_read();
-        Batch { deltas, interfaces: self.interfaces.clone(), octets_read }
+        Ok(read?)
     }
 
     /// Writes what was seen into the ledger.
@@ -146,12 +88,12 @@ impl Reading {
         }
     }
 
-    fn learn(&mut self, capture: &Capture, known: &mut Vec<Known>) -> Result<(), ReplayError> {
-        for interface in &capture.interfaces()[known.len()..] {
+    fn learn(&mut self, capture: &Capture, known: &mut Known) -> Result<(), ReplayError> {
+        for interface in &capture.interfaces()[known.interfaces.len()..] {
             // Flows go on in the next capture of the same interface; two interfaces
             // of one capture stay two, even if both have no name of their own.
             let taken = |position: usize| {
-                known.iter().any(|known| usize::from(known.number) == position + 1)
+                known.interfaces.iter().any(|(number, _)| usize::from(*number) == position + 1)
             };
             let position = (0..self.interfaces.len()).find(|position| {
                 *self.interfaces[*position] == *interface.name && !taken(*position)
@@ -163,52 +105,14 @@ impl Reading {
             });
             let number = u16::try_from(position + 1)
                 .map_err(|_| ReplayError::Interfaces { file: capture.file().to_string() })?;
-            known.push(Known { number, link: link(interface.link) });
+            let link = link(interface.link);
+            if link.is_none() && known.unsupported.is_none() {
+                known.unsupported = Some(known.interfaces.len() as u32);
+            }
+            let link = link.unwrap_or(Link::RawIp);
+            Arc::make_mut(&mut known.interfaces).push((number, link));
         }
         Ok(())
-    }
-
-    /// What a packet adds to a flow, if it belongs to one.
-    #[inline]
-    fn packet(&mut self, packet: &Packet<'_>, number: u16, link: Link) -> Option<Delta> {
-        let now = packet.time_ns;
-        let counts = &mut self.counts[usize::from(number) - 1];
-        match parse(packet.data, link, packet.wire_octets, None, self.options) {
-            Ok(mut parsed) => {
-                parsed.key.interface = number;
-                self.fragments.tie(&mut parsed, now);
-                let octets = u64::from(parsed.octets);
-                counts.seen.add(1, octets);
-                counts.metered.add(1, octets);
-                let syn = parsed.tcp_flags & SYN != 0;
-                let ack = parsed.tcp_flags & ACK != 0;
-                let repeats = self.sequences.repeats(&parsed);
-                let tunnel = (!parsed.tunnel.is_none()).then(|| Box::new(parsed.tunnel));
-                Some(Delta {
-                    key: parsed.key,
-                    tunnel,
-                    packets: 1,
-                    octets,
-                    first_ns: now,
-                    last_ns: now,
-                    syn_ns: if syn { now } else { 0 },
-                    ack_ns: if ack && !syn { now } else { 0 },
-                    syn_packets: u32::from(syn && !ack),
-                    syn_ack_packets: u32::from(syn && ack),
-                    retransmits: u32::from(repeats),
-                    tcp_flags: parsed.tcp_flags,
-                    dscp: parsed.dscp(),
-                    min_ttl: parsed.ttl,
-                    max_ttl: parsed.ttl,
-                    sampling: 1,
-                })
-            }
-            Err((reason, octets)) => {
-                counts.seen.add(1, u64::from(octets));
-                counts.not_metered[reason as usize].add(1, u64::from(octets));
-                None
-            }
-        }
     }
 }
 

@@ -82,6 +82,10 @@ impl MeterLoop {
                 None if !alive => return Err(Error::Stage { stage: "attach" }),
                 None => {}
             }
+            if attacher.is_relieved() {
+                tracing::info!("another flow-agent has taken over");
+                return Ok(());
+            }
             if let Some(Changes { rules, selection }) = self.reloader.changes() {
                 self.manager.reloading();
                 if let Some(rules) = rules {

@@ -69,17 +69,17 @@ struct Timestamp(u64);
 /// Printed as plain IPv4 when it is a mapped one.
 struct Address([u8; 16]);
 
-/// Writes one line for each record, with places if there are labels.
+/// Writes one line for each record, with places if there are labels: those of its position.
 ///
 /// # Errors
 /// `out` cannot be written.
-pub fn write_json_lines(
+pub fn write_json_lines<'a>(
     mut out: impl Write,
-    records: &[FlowRecord],
+    records: impl IntoIterator<Item = (usize, &'a FlowRecord)>,
     labels: Option<&BatchLabels>,
     names: &Names,
 ) -> io::Result<()> {
-    for (at, record) in records.iter().enumerate() {
+    for (at, record) in records {
         let labels = labels.map(|labels| labels.row(at));
         serde_json::to_writer(&mut out, &line(record, labels, names))?;
         out.write_all(b"\n")?;

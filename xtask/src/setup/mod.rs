@@ -31,6 +31,8 @@ pub enum For {
     Measure,
     /// Also running its tests.
     Test,
+    /// Also booting other kernels.
+    Kernels,
 }
 
 impl For {
@@ -39,6 +41,7 @@ impl For {
             Self::Build => "build",
             Self::Measure => "measurement",
             Self::Test => "tests",
+            Self::Kernels => "tests on other kernels",
         }
     }
 }
@@ -81,7 +84,7 @@ pub fn run(purpose: For) -> Result<Tools> {
     let libchdb = libchdb::ensure(&cache)?;
     let python = match purpose {
         For::Test => Some(python::ensure(&cache)?),
-        For::Build | For::Measure => None,
+        For::Build | For::Measure | For::Kernels => None,
     };
     let axe = (purpose == For::Test).then(|| axe_core::ensure(&cache)).transpose()?;
     println!("setup done in {:.1} s\n", started.elapsed().as_secs_f64());

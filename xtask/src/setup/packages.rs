@@ -38,6 +38,14 @@ pub fn missing(purpose: For, route: Route) -> Vec<Missing> {
     if purpose == For::Measure {
         list.need(program("iperf3"), "iperf3", "measures TCP throughput");
     }
+    if purpose == For::Kernels {
+        let why = "other kernels in a virtual machine";
+        list.need(program("qemu-system-x86_64"), "qemu-system-x86", why);
+        let busybox = Path::new("/usr/share/doc/busybox-static").exists();
+        list.need(busybox, "busybox-static", why);
+        list.need(program("cpio"), "cpio", why);
+        list.need(program("xz"), "xz-utils", why);
+    }
     if purpose == For::Test {
         let venv = super::python::can_make_venv();
         list.need(venv, "python3-venv", "clickhouse-connect in the store's tests");

@@ -6,6 +6,7 @@
 //!
 //! Formats: classic pcap (draft-ietf-opsawg-pcap) and pcapng (draft-ietf-opsawg-pcapng).
 
+mod block;
 mod error;
 mod interfaces;
 mod link;
@@ -21,10 +22,12 @@ mod window;
 use std::ops::Range;
 use std::path::Path;
 
+pub use block::Block;
 pub use error::CaptureError;
 pub use interfaces::Interface;
 pub use link::LinkType;
 
+use block::Place;
 use interfaces::Interfaces;
 use pcap::PcapReader;
 use pcapng::PcapNgReader;
@@ -96,6 +99,8 @@ pub struct Capture {
     format: Format,
     interfaces: Interfaces,
     end: Option<End>,
+    /// The packet that did not belong to the block before.
+    carried: Option<Place>,
 }
 
 #[derive(Debug)]
@@ -145,7 +150,7 @@ impl Capture {
         let mut window = Window::new(source);
         let mut interfaces = Interfaces::new(name);
         let format = Format::detect(&mut window, &mut interfaces, &file)?;
-        Ok(Self { file, window, format, interfaces, end: None })
+        Ok(Self { file, window, format, interfaces, end: None, carried: None })
     }
 
     /// The next packet, or `None` at the end: [`Self::end`] then says how the capture ended. An
@@ -176,6 +181,71 @@ impl Capture {
                 offset: self.window.offset(),
                 source,
             }),
+        }
+    }
+
+    /// Reads some packets into `block`, which has none at the end: [`Self::end`] then says how the
+    /// capture ended. The same capture makes the same blocks, from a file or from a pipe.
+    ///
+    /// # Errors
+    /// As [`Self::next_packet`]; the packets before are in the block, and these were all.
+    pub fn next_block(&mut self, block: &mut Block) -> Result<(), CaptureError> {
+        block.places.clear();
+        block.places.extend(self.carried.take());
+        if self.end.is_some() && block.places.is_empty() {
+            return Ok(());
+        }
+        let read = self.fill(block);
+        block.buffer = self.window.end_block();
+        let described = self.interfaces.as_slice();
+        block.links.extend(described[block.links.len()..].iter().map(|interface| interface.link));
+        read.map_err(|source| CaptureError::Read {
+            file: self.file.clone(),
+            offset: self.window.offset(),
+            source,
+        })
+    }
+
+    fn fill(&mut self, block: &mut Block) -> std::io::Result<()> {
+        let places = &mut block.places;
+        self.window.begin_block(std::mem::take(&mut block.buffer))?;
+        if !places.is_empty() {
+            self.window.hold();
+        }
+        loop {
+            if let Format::Pcap(reader) = &self.format {
+                let (rest, at) = self.window.rest();
+                let octets = reader.walk(rest, at, places);
+                self.window.advance(octets);
+                if !places.is_empty() {
+                    self.window.hold();
+                }
+            }
+            let step = match &mut self.format {
+                Format::Pcap(reader) => reader.next(&mut self.window)?,
+                Format::PcapNg(reader) => reader.next(&mut self.window, &mut self.interfaces)?,
+            };
+            let record = match step {
+                Step::Packet(record) => record,
+                Step::End(end) => {
+                    self.end = Some(end);
+                    return Ok(());
+                }
+            };
+            let octets = record.data.len() as u32;
+            let place = Place {
+                time_ns: record.time_ns,
+                at: record.data.start as u32,
+                octets,
+                wire_octets: record.wire_octets.max(octets),
+                interface: record.interface,
+            };
+            if self.window.has_retired() {
+                self.carried = Some(place);
+                return Ok(());
+            }
+            places.push(place);
+            self.window.hold();
         }
     }
 

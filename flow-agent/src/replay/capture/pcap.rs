@@ -2,6 +2,7 @@
 
 use std::io;
 
+use super::block::Place;
 use super::interfaces::Interfaces;
 use super::order::Order;
 use super::window::Window;
@@ -85,10 +86,59 @@ impl PcapReader {
         Ok(Self { variant, lengths, max_captured, interface, link })
     }
 
+    /// Notes the records that are whole in `octets`, up to the first that needs another look; gives
+    /// the octets that they take. `at` is where `octets` are in their buffer.
+    pub(super) fn walk(&self, octets: &[u8], at: usize, places: &mut Vec<Place>) -> usize {
+        match self.variant.order {
+            // Two loops, each without a question of order.
+            Order::Little => self.walk_in(octets, at, places, u32::from_le_bytes),
+            Order::Big => self.walk_in(octets, at, places, u32::from_be_bytes),
+        }
+    }
+
+    #[inline(always)]
+    fn walk_in(
+        &self,
+        octets: &[u8],
+        at: usize,
+        places: &mut Vec<Place>,
+        number: impl Fn([u8; 4]) -> u32,
+    ) -> usize {
+        if self.lengths != Lengths::CapturedFirst {
+            return 0;
+        }
+        let record_octets = self.variant.record_octets;
+        let mut rest = octets;
+        while let Some(([seconds, fraction, captured, wire_octets], _)) =
+            rest.as_chunks::<4>().0.split_first_chunk::<4>()
+        {
+            let captured = number(*captured);
+            let record = record_octets + captured as usize;
+            if captured > self.max_captured || record > rest.len() {
+                break;
+            }
+            places.push(Place {
+                time_ns: self.time_ns(number(*seconds), number(*fraction)),
+                at: (at + octets.len() - rest.len() + record_octets) as u32,
+                octets: captured,
+                wire_octets: number(*wire_octets).max(captured),
+                interface: self.interface,
+            });
+            rest = &rest[record..];
+        }
+        octets.len() - rest.len()
+    }
+
+    #[inline(always)]
+    fn time_ns(&self, seconds: u32, fraction: u32) -> u64 {
+        let fraction_ns = u64::from(fraction) * u64::from(self.variant.fraction_ns);
+        u64::from(seconds) * 1_000_000_000 + fraction_ns
+    }
+
     /// The next record.
     #[inline]
     pub(super) fn next(&self, window: &mut Window) -> io::Result<Step> {
-        let Variant { order, fraction_ns, record_octets } = self.variant;
+        let Variant { order, record_octets, .. } = self.variant;
         if !window.need(record_octets)? {
             return Ok(Step::End(window.end_at(window.offset())));
         }
@@ -117,8 +167,7 @@ impl PcapReader {
         let range = window.ahead(record);
         window.advance(record);
         Ok(Step::Packet(Record {
-            time_ns: u64::from(seconds) * 1_000_000_000
-                + u64::from(fraction) * u64::from(fraction_ns),
+            time_ns: self.time_ns(seconds, fraction),
             interface: self.interface,
             link: self.link,
             wire_octets,

@@ -29,7 +29,41 @@ fn read_from(source: Source) -> Result<(Vec<Sent>, End, Vec<Interface>), Capture
 
 fn read(bytes: &[u8]) -> Result<(Vec<Sent>, End, Vec<Interface>), CaptureError> {
     let total = bytes.len() as u64;
-    read_from(Source::new(Box::new(Cursor::new(bytes.to_vec())), Some(total)).unwrap())
+    let source = || Source::new(Box::new(Cursor::new(bytes.to_vec())), Some(total)).unwrap();
+    let packets = read_from(source());
+    if let Ok(packets) = &packets {
+        assert_eq!(read_blocks(source()).0, *packets);
+        // However the octets come, the blocks are the same.
+        if bytes.len() < 1 << 16 {
+            let trickle = Trickle(Cursor::new(bytes.to_vec()));
+            let trickled = Source::new(Box::new(trickle), None).unwrap();
+            assert_eq!(read_blocks(trickled), read_blocks(source()));
+        }
+    }
+    packets
+}
+
+/// The same by blocks, and the packets of each.
+fn read_blocks(source: Source) -> ((Vec<Sent>, End, Vec<Interface>), Vec<usize>) {
+    let mut capture = Capture::from_source(source, "test.pcap".into(), "test.pcap").unwrap();
+    let (mut packets, mut counts) = (Vec::new(), Vec::new());
+    let mut block = Block::default();
+    loop {
+        capture.next_block(&mut block).unwrap();
+        if block.packets().len() == 0 {
+            break;
+        }
+        counts.push(block.packets().len());
+        packets.extend(block.packets().map(|packet| Sent {
+            time_ns: packet.time_ns,
+            interface: packet.interface,
+            link: packet.link.0,
+            wire_octets: packet.wire_octets,
+            data: packet.data.to_vec(),
+        }));
+    }
+    let end = capture.end().expect("an end after the last packet").clone();
+    ((packets, end, capture.interfaces().to_vec()), counts)
 }
 
 /// Asserts that a complete capture yields `packets`.

@@ -1,0 +1,59 @@
+//! Packets that follow each other, in the memory that they were read into: what one thread reads
+//! and another one parses.
+
+use super::Packet;
+use super::link::LinkType;
+use crate::cache::prefetch;
+
+/// Some of a capture's packets; its memory is used again.
+#[derive(Debug, Default)]
+pub struct Block {
+    pub(super) buffer: Vec<u8>,
+    pub(super) places: Vec<Place>,
+    /// What the packets of each interface begin with.
+    pub(super) links: Vec<LinkType>,
+}
+
+/// Where a packet is in the buffer, and what the capture says of it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Place {
+    pub(super) time_ns: u64,
+    pub(super) at: u32,
+    pub(super) octets: u32,
+    pub(super) wire_octets: u32,
+    pub(super) interface: u32,
+}
+
+impl Block {
+    /// The packets, in the order of the capture.
+    #[inline]
+    pub fn packets(&self) -> impl ExactSizeIterator<Item = Packet<'_>> {
+        self.places.iter().map(|place| {
+            let at = place.at as usize;
+            Packet {
+                time_ns: place.time_ns,
+                interface: place.interface,
+                link: self.links[place.interface as usize],
+                wire_octets: place.wire_octets,
+                data: &self.buffer[at..at + place.octets as usize],
+            }
+        })
+    }
+
+    /// Has the processor fetch the headers of the packet at this position, if there is one.
+    #[inline(always)]
+    pub fn prefetch(&self, position: usize) {
+        let Some(place) = self.places.get(position) else { return };
+        let start = place.at as usize;
+        for at in [start, start + 63] {
+            if let Some(octet) = self.buffer.get(at) {
+                prefetch(octet);
+            }
+        }
+    }
+
+    /// Forgets the packets from this position on.
+    pub fn truncate(&mut self, packets: usize) {
+        self.places.truncate(packets);
+    }
+}

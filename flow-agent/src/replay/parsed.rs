@@ -1,0 +1,200 @@
+//! Parsing a block: packets enter, and leave as [`Metered`] ones, sorted by the lane of their flow.
+//!
+//! Blocks are parsed by any thread and in any order. It holds that a lane's packets stay in the
+//! order of the capture, and that both directions of a flow are in one lane.
+
+use std::sync::Arc;
+
+use flow_common::frame::Captured;
+use flow_common::parse::{FragmentRole, read};
+use flow_common::{
+    Count, Direction, FragmentKey, FragmentPorts, Link, NotMetered, Options, Packet, Tunnel,
+};
+
+use super::capture::Block;
+use super::fragments::Fragments;
+use super::metered::Metered;
+use crate::cache::{FlowHasher, low_key, of_low};
+
+/// Flows are expired each time the capture's clock has moved this far.
+const EXPIRY_STEP_NS: u64 = 100_000_000;
+
+/// Packets between the fetch of a frame and its parsing.
+const AHEAD: usize = 6;
+
+/// A block and what was found in it; its memory is used again.
+#[derive(Default)]
+pub struct Parsed {
+    /// As it was read.
+    pub block: Block,
+    /// The numbers and links of the capture's interfaces, by their index in it.
+    pub interfaces: Arc<Vec<(u16, Link)>>,
+    /// By lane, the packets of its flows, but for fragments until these are tied.
+    pub lanes: Vec<Vec<Metered>>,
+    /// When flows are to be looked at for whether they are over.
+    pub expiries: Vec<Expiry>,
+    /// Of all metered packets, ns.
+    times: Vec<u64>,
+    /// Tunnels of packets, taken off.
+    pub tunnels: Vec<Tunnel>,
+    /// What was counted, by interface number minus one.
+    pub counts: Vec<Counts>,
+    fragments: Vec<Fragment>,
+}
+
+/// When the capture's clock had moved on.
+#[derive(Clone, Copy, Debug)]
+pub struct Expiry {
+    /// Before this metered packet of its block.
+    pub position: u32,
+    /// The capture's clock then, ns.
+    pub now_ns: u64,
+}
+
+/// A packet that is a part of a datagram.
+struct Fragment {
+    packet: Metered,
+    datagram: FragmentKey,
+    /// What it tells the others, if it is the first.
+    ports: Option<FragmentPorts>,
+}
+
+/// The books of one interface.
+#[derive(Clone, Copy, Default)]
+pub struct Counts {
+    /// All packets.
+    pub seen: Count,
+    /// Those that belong to a flow.
+    pub metered: Count,
+    /// Those that do not, by reason.
+    pub not_metered: [Count; NotMetered::COUNT],
+}
+
+impl Counts {
+    /// Adds those of another block.
+    pub fn merge(&mut self, other: &Self) {
+        let sums = self.not_metered.iter_mut().zip(&other.not_metered);
+        let all = sums.chain([(&mut self.seen, &other.seen), (&mut self.metered, &other.metered)]);
+        for (sum, more) in all {
+            sum.add(more.packets, more.octets);
+        }
+    }
+}
+
+/// What is the same for all blocks.
+#[derive(Clone)]
+pub struct Parser {
+    /// How far packets are looked into.
+    pub options: Options,
+    /// The hash of flows in all lanes.
+    pub hasher: FlowHasher,
+    /// How many lanes, a power of two.
+    pub lanes: usize,
+}
+
+impl Parser {
+    /// The lane of a flow with this hash: by the lowest bits, since an index goes by the highest.
+    #[inline(always)]
+    fn lane(&self, hash: u32) -> usize {
+        hash as usize & (self.lanes - 1)
+    }
+
+    /// The hash of the flow of these packets.
+    #[inline(always)]
+    fn hash(&self, packet: &Metered, tunnel: Option<&Tunnel>) -> u32 {
+        let (key, side) = low_key(&packet.key);
+        match tunnel {
+            None => self.hasher.hash(&key, None),
+            Some(tunnel) => self.hasher.hash(&key, Some(&of_low(tunnel, side))),
+        }
+    }
+}
+
+impl Parsed {
+    /// Parses the packets of the block that was read.
+    pub fn parse(&mut self, parser: &Parser) {
+        let Self { block, interfaces, lanes, times, tunnels, counts, fragments, expiries } = self;
+        expiries.clear();
+        lanes.resize_with(parser.lanes, Vec::new);
+        lanes.iter_mut().for_each(Vec::clear);
+        times.clear();
+        tunnels.clear();
+        fragments.clear();
+        counts.clear();
+        let numbers = interfaces.iter().map(|(number, _)| usize::from(*number)).max();
+        counts.resize(numbers.unwrap_or_default(), Counts::default());
+        let mut parsed = Packet::default();
+        for (at, packet) in block.packets().enumerate() {
+            block.prefetch(at + AHEAD);
+            let (number, link) = interfaces[packet.interface as usize];
+            let counts = &mut counts[usize::from(number) - 1];
+            let frame = Captured { octets: packet.data, wire_octets: packet.wire_octets };
+            match read(&frame, link, None, parser.options, &mut parsed) {
+                Ok(()) => {
+                    parsed.key.observe(number, Direction::Unknown as u8);
+                    let octets = u64::from(parsed.octets);
+                    counts.seen.add(1, octets);
+                    counts.metered.add(1, octets);
+                    let mut metered = Metered::new(&parsed, packet.time_ns, times.len() as u32);
+                    times.push(packet.time_ns);
+                    if !parsed.tunnel.is_none() {
+                        tunnels.push(parsed.tunnel);
+                        metered.tunnel = tunnels.len() as u32;
+                    }
+                    if parsed.fragment == FragmentRole::Whole {
+                        metered.hash = parser.hash(&metered, tunnels_of(tunnels, &metered));
+                        lanes[parser.lane(metered.hash)].push(metered);
+                    } else {
+                        let first = parsed.fragment == FragmentRole::First;
+                        fragments.push(Fragment {
+                            packet: metered,
+                            datagram: parsed.fragment_key(),
+                            ports: first.then(|| parsed.fragment_ports(packet.time_ns)),
+                        });
+                    }
+                }
+                Err((reason, octets)) => {
+                    counts.seen.add(1, u64::from(octets));
+                    counts.not_metered[reason as usize].add(1, u64::from(octets));
+                }
+            }
+        }
+    }
+
+    /// Puts the fragments into the lanes of their flows; blocks come in the order of the capture.
+    pub fn tie_fragments(&mut self, parser: &Parser, known: &mut Fragments) {
+        for Fragment { mut packet, datagram, ports } in self.fragments.drain(..) {
+            match ports {
+                Some(ports) => known.remember(datagram, ports),
+                None => known.complete(&datagram, &mut packet.key, packet.time_ns),
+            }
+            packet.hash = parser.hash(&packet, tunnels_of(&self.tunnels, &packet));
+            let lane = &mut self.lanes[parser.lane(packet.hash)];
+            let at = lane.partition_point(|before| before.position < packet.position);
+            lane.insert(at, packet);
+        }
+    }
+
+    /// Notes where the capture's clock has moved so far since `expired_at_ns`, or back, that flows
+    /// are to be expired; blocks come in the order of the capture.
+    pub fn note_expiries(&mut self, expired_at_ns: &mut u64) {
+        for (position, now_ns) in self.times.iter().enumerate() {
+            // Back before it, the difference is huge.
+            if now_ns.wrapping_sub(*expired_at_ns) >= EXPIRY_STEP_NS {
+                *expired_at_ns = *now_ns;
+                self.expiries.push(Expiry { position: position as u32, now_ns: *now_ns });
+            }
+        }
+    }
+
+    /// What a packet of this block came in.
+    #[inline(always)]
+    pub fn tunnel(&self, packet: &Metered) -> Option<&Tunnel> {
+        tunnels_of(&self.tunnels, packet)
+    }
+}
+
+#[inline(always)]
+fn tunnels_of<'a>(tunnels: &'a [Tunnel], packet: &Metered) -> Option<&'a Tunnel> {
+    if packet.tunnel == 0 { None } else { tunnels.get(packet.tunnel as usize - 1) }
+}
