@@ -8,10 +8,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use rustix::process::Signal;
 use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::bin_path::flow_agent;
+use crate::faults::{self, Outcome};
 use crate::lab::Lab;
 use crate::process::Agent;
 use crate::proxy::Proxy;
@@ -86,6 +88,11 @@ impl Faulty {
 
     /// Starts an agent at the left end, with more lines of configuration (`section.key = value`).
     pub fn agent(&self, config: &str) -> Result<Agent> {
+        self.agent_after(&[], config, &[])
+    }
+
+    /// The same with words before the binary ([`Agent::start_after`]) and more arguments.
+    pub fn agent_after(&self, words: &[&str], config: &str, more: &[&str]) -> Result<Agent> {
         let path = self.folder.path().join("config.toml");
         let (spool, quarantine) = (self.folder.path().join("spool"), self.quarantine());
         let folders = format!("delivery.quarantine_dir = '{}'\n", quarantine.display());
@@ -94,9 +101,11 @@ impl Faulty {
         let (left, store) = (self.lab.left.spec("tc"), self.proxy.url());
         self.before.set(self.wire.total.packets);
         let spool = spool.to_str().context("a path in UTF-8")?;
-        let arguments =
-            ["--interface", &left, "--store", &store, "--spool-dir", spool, "--config", path];
-        Agent::start(&flow_agent(), &[&arguments[..], &ANY_PORT].concat())
+        let arguments = ["--interface", &left, "--store", &store, "--config", path];
+        let usual = ["--spool-dir", spool];
+        let spool = if more.contains(&"--spool-dir") { &[][..] } else { &usual[..] };
+        let arguments = [&arguments[..], spool, &ANY_PORT, more].concat();
+        Agent::start_after(words, &flow_agent(), &arguments)
     }
 
     /// Where rows are put that the store refuses.
@@ -124,6 +133,21 @@ impl Faulty {
         self.wire.total.add(counts.total);
         self.wire.other += counts.other;
         Ok(())
+    }
+
+    /// Records that a fault happened ([`faults`]): what is stored is compared with the wire.
+    pub fn happened(&self, name: &str, proof: &str) -> Result<Outcome> {
+        let outcome = Outcome::compare(self.store.url(), self.wire.total.packets)?;
+        faults::record(name, proof, outcome.clone())?;
+        Ok(outcome)
+    }
+
+    /// The same for faults of the proxy, which counts them.
+    pub fn fired(&self, name: &str) -> Result<()> {
+        let fired = self.proxy.fired();
+        ensure!(fired.total() > 0, "{name}: the proxy did nothing");
+        let all = fired.all().into_iter().map(|(fault, times)| format!("{times} x {fault}"));
+        self.happened(name, &format!("proxy: {}", all.collect::<Vec<_>>().join(", "))).map(drop)
     }
 
     /// Packets and octets that have passed while they were counted.
@@ -173,6 +197,37 @@ impl Faulty {
             ensure!(there <= rows, "{there} rows are in the quarantine, {rows} were refused");
             Ok(there == rows)
         })
+    }
+
+    /// Leaves everything in the spool of an agent that is killed: so many rows, and those of
+    /// agents before it.
+    pub fn leave_spool(&mut self, flows: u64, rows: u64, config: &str) -> Result<()> {
+        let agent = self.agent(config)?;
+        self.proxy.refuse()?;
+        self.talk(flows, 1)?;
+        self.wait_frozen(&agent, rows)?;
+        agent.signal(Signal::KILL)?;
+        agent.ended(Duration::from_secs(10))?;
+        self.proxy.accept()
+    }
+
+    /// The folder of the agents' spools.
+    pub fn spool(&self) -> PathBuf {
+        self.folder.path().join("spool")
+    }
+
+    /// Waits until nothing waits for the store, stops the agent, and leaves what it said; packets
+    /// may be lost.
+    pub fn end(agent: Agent) -> Result<String> {
+        let status = Status::of(&agent)?;
+        agent.wait_until("nothing waits for the store", LONG_PATIENCE, || {
+            let now = status.json("/api/v1/status")?;
+            let waiting = [&now["cache"]["flows"], &now["waiting"]["open_records"]];
+            let rows = &now["spool"]["rows"];
+            Ok(waiting.iter().all(|records| **records == 0) && *rows == 0)
+        })?;
+        agent.signal(Signal::TERM)?;
+        Ok(agent.ended(PATIENCE)?.1)
     }
 
     /// Waits until a fault has happened so many times.

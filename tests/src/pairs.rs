@@ -66,6 +66,17 @@ impl<'a> Pair<'a> {
         Ok(pair)
     }
 
+    /// Takes the link down and up at one end, whose neighbour it then knows again.
+    pub fn flap(&self, namespace: &Namespace, name: &str) -> Result<()> {
+        let number = self.number;
+        let other = if namespace.name() == self.from.name() { 2 } else { 1 };
+        namespace.ip(&format!(
+            "link set {name} down\nlink set {name} up\n\
+             neigh replace {} lladdr 02:00:00:01:{number:02x}:{other:02x} nud permanent dev {name}\n",
+            self.address(other),
+        ))
+    }
+
     fn configure(&self, end: End, own: u8, other: u8) -> Result<()> {
         let (name, number) = (end.name, self.number);
         let mac = |host| format!("02:00:01:{:02x}:{:02x}:{host:02x}", number >> 8, number & 0xff);

@@ -5,6 +5,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 use flow_tests::bin_path::flow_agent;
+use flow_tests::faults::{self, Outcome};
 use flow_tests::hooks;
 use flow_tests::lab::Lab;
 use flow_tests::process::naming;
@@ -23,7 +24,7 @@ const STORE: i32 = 4;
 const NOWHERE: &str = "http://127.0.0.1:1";
 
 /// Runs a command that must fail with `code`, in one sentence that names `named`.
-fn refused(command: &mut Command, code: i32, named: &str) -> Result<()> {
+fn refused(command: &mut Command, code: i32, named: &str) -> Result<Outcome> {
     let output = command.output().context("cannot start the command")?;
     let errors = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(code), "{command:?} said:\n{errors}");
@@ -32,7 +33,7 @@ fn refused(command: &mut Command, code: i32, named: &str) -> Result<()> {
     assert_eq!(sentences.len(), 1, "not one sentence:\n{errors}");
     assert!(sentences[0].contains(named), "{named} is not named in: {}", sentences[0]);
     assert!(!errors.contains("panicked"), "{errors}");
-    Ok(())
+    Outcome::refused(code, &errors)
 }
 
 fn run(arguments: &[&str]) -> Command {
@@ -104,13 +105,15 @@ fn a_second_agent_on_one_interface() -> Result<()> {
     let agent = rig::agent(lab, ("xdp", "tc"), &first, &[])?;
     let attached = || anyhow::Ok([hooks::attached(&lab.left)?, hooks::attached(&lab.right)?]);
     let (before, store) = (attached()?, place.store());
+    let mut outcome = Outcome::default();
     for (side, mode) in [(&lab.left, "xdp"), (&lab.left, "tc"), (&lab.right, "tc")] {
         let mut second = run(&["--interface", &side.spec(mode), "--store", &store]);
-        refused(&mut second, FAILED, side.interface)?;
+        outcome = refused(&mut second, FAILED, side.interface)?;
         assert_eq!(attached()?, before);
     }
     agent.stop()?;
-    place.nothing_left()
+    place.nothing_left()?;
+    faults::record("second_agent", "the first agent's programs are as before", outcome)
 }
 
 #[test]
@@ -120,8 +123,9 @@ fn a_missing_capability() -> Result<()> {
     // Root by number alone: no capability survives the exec.
     command.args(["--inh-caps=-all", "--bounding-set=-all"]).arg(flow_agent()).arg("run");
     command.args(["--interface", &place.lab.left.spec("tc"), "--store", &place.store()]);
-    refused(&mut command, PRIVILEGE, "CAP_")?;
-    place.nothing_left()
+    let outcome = refused(&mut command, PRIVILEGE, "CAP_")?;
+    place.nothing_left()?;
+    faults::record("no_capability", "nothing is attached, nothing runs", outcome)
 }
 
 #[test]
@@ -141,8 +145,9 @@ fn an_embedded_store_without_libchdb() -> Result<()> {
     let place = Place::new()?;
     let mut command = run(&["--interface", &place.lab.left.spec("tc"), "--store", &place.store()]);
     command.env("FLOW_LIBCHDB", "/nowhere/libchdb.so");
-    refused(&mut command, USAGE, "/nowhere/libchdb.so")?;
-    place.nothing_left()
+    let outcome = refused(&mut command, USAGE, "/nowhere/libchdb.so")?;
+    place.nothing_left()?;
+    faults::record("libchdb_missing", "nothing is attached, nothing runs", outcome)
 }
 
 #[test]

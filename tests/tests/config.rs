@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use flow_tests::bin_path::flow_agent;
+use flow_tests::faults::{self, Outcome};
 use flow_tests::ledger::Ledger;
 use flow_tests::rig::{self, Rig};
 use flow_tests::status::{ANY_PORT, Status};
@@ -46,6 +47,7 @@ fn a_hundred_bad_files_are_refused_with_line_key_and_what_is_allowed() -> Result
     let path = file.display().to_string();
     let mut texts = std::collections::BTreeSet::new();
     let mut wrong = Vec::new();
+    let mut last = (0, String::new());
     for (text, line, key, words) in bad::all() {
         ensure!(texts.insert(text), "twice: {text}");
         fs::write(&file, text)?;
@@ -57,13 +59,15 @@ fn a_hundred_bad_files_are_refused_with_line_key_and_what_is_allowed() -> Result
             && said.contains(words)
             && said.lines().count() == 1
             && output.stdout.is_empty();
+        last = (output.status.code().unwrap_or_default(), said.clone());
         if !clear {
             wrong.push(format!("{text}\n  not {words:?} at {place}:\n{said}"));
         }
     }
     ensure!(wrong.is_empty(), "{}", wrong.join("\n"));
     ensure!(texts.len() >= 100, "only {}", texts.len());
-    Ok(())
+    let proof = format!("{} files, each refused with its line and key", texts.len());
+    faults::record("hundred_bad_files", &proof, Outcome::refused(last.0, &last.1)?)
 }
 
 #[test]

@@ -13,6 +13,7 @@ use flow_agent::ledger::Entry;
 use flow_agent::sink::quarantine::{Quarantine, Reason};
 use flow_common::Count;
 use flow_tests::bin_path::flow_agent;
+use flow_tests::faults::{self, Outcome};
 use flow_tests::lab::Lab;
 use flow_tests::ledger::Ledger;
 use flow_tests::rig::{self, Rig};
@@ -24,6 +25,8 @@ use tempfile::TempDir;
 use uuid::Uuid;
 
 const PATIENCE: Duration = Duration::from_secs(50);
+/// How it is known that something was lost.
+const FOLDERS: &str = "the folders were found and removed; the same spool came again";
 const ROLLUPS: [&str; 2] = ["flows_1m", "flows_1h"];
 const HASTY: &str = "drain_interval_ms = 100\nidle_timeout_s = 1\nactive_timeout_s = 1\n";
 
@@ -93,7 +96,7 @@ fn copy(from: &Path, to: &Path) -> Result<()> {
 
 /// An agent leaves batches in its spool. The store takes them, dies, and has lost something. The
 /// same spool comes again: its batches may be there or not, and their tokens are known or not.
-fn lost_in_the_store(losses: &[(&str, Lost)]) -> Result<()> {
+fn lost_in_the_store(losses: &[(&str, Lost)]) -> Result<Outcome> {
     let folder = TempDir::new()?;
     let (spool, copied) = (folder.path().join("spool"), folder.path().join("copy"));
     let Rig { lab, store } = Rig::new()?;
@@ -128,41 +131,48 @@ fn lost_in_the_store(losses: &[(&str, Lost)]) -> Result<()> {
     exact(&lab, &url, &counts).inspect_err(|_| println!("the agent said:\n{log}"))?;
     let left = sql::text(&url, "SELECT name FROM system.tables WHERE name LIKE '%restored%'")?;
     ensure!(left.trim().is_empty(), "a table is left over: {left}");
+    let outcome = Outcome::compare(&url, counts.0.total.packets + counts.1.total.packets)?;
     store.stop();
-    Ok(())
+    Ok(outcome)
 }
 
 #[test]
 fn nothing_is_lost_and_nothing_comes_twice() -> Result<()> {
-    lost_in_the_store(&[])
+    lost_in_the_store(&[]).map(drop)
 }
 
 #[test]
 fn the_token_is_known_and_the_part_is_not() -> Result<()> {
     let [minute, hour] = ROLLUPS;
-    lost_in_the_store(&[("flows", Lost::Parts), (minute, Lost::All), (hour, Lost::All)])
+    lost_in_the_store(&[("flows", Lost::Parts), (minute, Lost::All), (hour, Lost::All)]).map(drop)
 }
 
 #[test]
 fn every_token_is_known_and_no_part() -> Result<()> {
     let [minute, hour] = ROLLUPS;
-    lost_in_the_store(&[("flows", Lost::Parts), (minute, Lost::Parts), (hour, Lost::Parts)])
+    let outcome =
+        lost_in_the_store(&[("flows", Lost::Parts), (minute, Lost::Parts), (hour, Lost::Parts)])?;
+    faults::record("parts_lost_tokens_kept", FOLDERS, outcome)
 }
 
 #[test]
 fn only_the_table_has_lost_its_part() -> Result<()> {
-    lost_in_the_store(&[("flows", Lost::Parts)])
+    let outcome = lost_in_the_store(&[("flows", Lost::Parts)])?;
+    faults::record("table_part_lost", FOLDERS, outcome)
 }
 
 #[test]
 fn only_a_rollup_has_lost_its_part() -> Result<()> {
-    lost_in_the_store(&[(ROLLUPS[1], Lost::Parts)])
+    let outcome = lost_in_the_store(&[(ROLLUPS[1], Lost::Parts)])?;
+    faults::record("rollup_part_lost", FOLDERS, outcome)
 }
 
 #[test]
 fn everything_is_lost_and_forgotten() -> Result<()> {
     let [minute, hour] = ROLLUPS;
-    lost_in_the_store(&[("flows", Lost::All), (minute, Lost::All), (hour, Lost::All)])
+    let outcome =
+        lost_in_the_store(&[("flows", Lost::All), (minute, Lost::All), (hour, Lost::All)])?;
+    faults::record("everything_lost", FOLDERS, outcome)
 }
 
 #[test]
@@ -180,6 +190,9 @@ fn a_table_that_is_gone_keeps_batches_back_until_it_is_there_again() -> Result<(
     let log = agent.stop()?;
     rig::exact(&lab, &url, &counts).inspect_err(|_| println!("the agent said:\n{log}"))?;
     rollups_agree(&url)?;
+    let sent = counts.0.total.packets + counts.1.total.packets;
+    let outcome = Outcome::compare(&url, sent)?;
+    faults::record("table_renamed", "the agent's log: batches are kept", outcome)?;
     store.stop();
     Ok(())
 }
@@ -244,6 +257,8 @@ fn rows_that_the_store_refuses_are_kept_alone_and_can_be_sent_again() -> Result<
         let ledger = Ledger::read(&url, side.interface)?;
         assert_eq!(ledger.resent, ledger.quarantined, "{ledger:?}");
     }
+    let outcome = Outcome::compare(&url, counts.0.total.packets + counts.1.total.packets)?;
+    faults::record("row_refused", "two rows in the quarantine, code 469; sent again", outcome)?;
     // Sent once more they are there once.
     let unknown = quarantine(&resend, &dir)?;
     assert_eq!(unknown.status.code(), Some(2), "they are not in the quarantine any more");

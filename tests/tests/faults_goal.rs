@@ -32,7 +32,7 @@ fn a_thousand_lost_replies_store_nothing_twice() -> Result<()> {
     faulty.settle(agent)?;
     println!("{faults} lost replies in {took:.1?}, {} requests", faulty.proxy.requests());
     assert_eq!(faulty.proxy.fired().of("drop reply"), faults);
-    Ok(())
+    faulty.fired("many_replies_lost")
 }
 
 /// Of a round of schedules.
@@ -66,7 +66,7 @@ fn random_kills_and_outages_lose_and_repeat_nothing() -> Result<()> {
         faulty.settle_again(agent)?;
     }
     println!("{done} schedules; faults {:?}", faulty.proxy.fired().all());
-    Ok(())
+    faulty.fired("random_kills_and_outages")
 }
 
 /// A schedule: faults at some requests, then agent or store or both are killed at some moment.

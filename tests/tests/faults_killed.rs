@@ -35,7 +35,9 @@ fn an_agent_killed_in_an_outage_leaves_everything_to_the_next() -> Result<()> {
     let agent = faulty.agent(&batches(ROWS))?;
     faulty.talk(FLOWS, 1)?;
     faulty.settle_again(agent)?;
-    Ok(())
+    faulty
+        .happened("agent_killed_in_an_outage", "all rows were frozen, the process ended by SIGKILL")
+        .map(drop)
 }
 
 /// Some inserts are half sent, some are committed and nobody knows.
@@ -56,7 +58,7 @@ fn an_agent_killed_in_mid_insert_repeats_and_loses_nothing() -> Result<()> {
     }
     let agent = faulty.agent(&batches(ROWS))?;
     faulty.settle_again(agent)?;
-    Ok(())
+    faulty.fired("agent_killed_in_mid_insert")
 }
 
 /// An engine that is killed after it has written that it knows a token, but before the rows are on
@@ -101,7 +103,9 @@ fn an_engine_that_remembers_a_token_without_its_rows_gets_them_again() -> Result
         faulty.wait_acknowledged(&agent, PATIENCE)?;
     }
     faulty.settle(agent)?;
-    Ok(())
+    faulty
+        .happened("token_without_rows", "the folders of the parts were found and removed")
+        .map(drop)
 }
 
 /// A batch with rows that the store refuses is split; the agent is killed in the midst of that.
@@ -160,7 +164,7 @@ fn a_half_split_batch_is_not_sent_whole_when_its_rows_are_welcome_again() -> Res
     faulty.settle_again(agent)?;
     let aside = std::fs::read_dir(faulty.quarantine()).into_iter().flatten().count();
     ensure!(aside == 0, "{aside} parts are in the store and in the quarantine");
-    Ok(())
+    faulty.fired("halved_and_welcome_again")
 }
 
 /// The folders of the parts that have something of a batch, and of no other.

@@ -5,6 +5,7 @@
 use std::time::Instant;
 
 use anyhow::{Result, ensure};
+use flow_tests::faults::{self, Outcome};
 use flow_tests::faulty::Faulty;
 use flow_tests::peak::Peak;
 use flow_tests::process::memory;
@@ -57,5 +58,6 @@ fn memory_is_bounded_while_the_store_is_away() -> Result<()> {
         sql::number(url, "SELECT uniqExact(dst_ip, dst_port) FROM flow.flows WHERE protocol = 17")?;
     assert_eq!(keys, sent.conversations.min(4 * 65_535));
     assert!(rows::flows(url, left.interface)?.len() as u64 >= keys);
-    Ok(())
+    let proof = format!("port closed for {outage:.0?}; memory {} MiB at most", most >> 20);
+    faults::record("store_away_under_load", &proof, Outcome::compare(url, packets)?)
 }

@@ -43,35 +43,37 @@ fn a_store_that_is_down_gets_everything_when_it_is_back() -> Result<()> {
     faulty.proxy.accept()?;
     faulty.talk(100, 1)?;
     faulty.settle(agent)?;
-    Ok(())
+    faulty.happened("store_down", "the agent's log: Connection refused").map(drop)
 }
 
 #[test]
 fn a_connection_that_is_reset_before_the_insert_loses_nothing() -> Result<()> {
-    at_first_tries(|_| Fault::Reset).map(drop)
+    at_first_tries(|_| Fault::Reset)?.fired("connection_reset")
 }
 
 #[test]
 fn an_insert_cut_at_any_octet_is_stored_once() -> Result<()> {
     // The beginning octet by octet, the rest in steps that grow, the end.
     let ends = [0, 1, 2, 3, 5, 9, 17, 100, 500, 1_000, 2_000, 3_000, 4_000, 5_000, u64::MAX];
-    at_first_tries(move |batch| Fault::CutRequest { after: ends[batch as usize] }).map(drop)
+    at_first_tries(move |batch| Fault::CutRequest { after: ends[batch as usize] })?
+        .fired("insert_cut")
 }
 
 #[test]
 fn an_answer_cut_at_any_octet_does_not_store_twice() -> Result<()> {
     let ends = [0, 1, 8, 9, 12, 13, 15, 20, 40, 80, 120, 160, 200, 300, u64::MAX];
-    at_first_tries(move |batch| Fault::CutAnswer { after: ends[batch as usize] }).map(drop)
+    at_first_tries(move |batch| Fault::CutAnswer { after: ends[batch as usize] })?
+        .fired("answer_cut")
 }
 
 #[test]
 fn a_commit_whose_answer_is_lost_is_not_repeated() -> Result<()> {
-    at_first_tries(|_| Fault::DropReply).map(drop)
+    at_first_tries(|_| Fault::DropReply)?.fired("reply_lost")
 }
 
 #[test]
 fn a_slow_network_stores_everything_once() -> Result<()> {
-    at_first_tries(|_| Fault::Slow { rate: 50_000 }).map(drop)
+    at_first_tries(|_| Fault::Slow { rate: 50_000 })?.fired("store_slow")
 }
 
 /// Nothing is heard: half sent, sent but for an octet, not answered, answered too late.
@@ -85,7 +87,7 @@ fn inserts_that_hang_are_given_up_and_stored_once() -> Result<()> {
         Fault::Stall { after: u64::MAX },
         Fault::DelayReply(LATE),
     ];
-    at_first_tries_of(hasty, move |batch| faults[batch as usize % 4].clone()).map(drop)
+    at_first_tries_of(hasty, move |batch| faults[batch as usize % 4].clone())?.fired("store_hangs")
 }
 
 /// All of it, also for the ledger, the latencies and what else the agent asks.
@@ -100,5 +102,5 @@ fn chance_at_every_request_stores_everything_once() -> Result<()> {
     faulty.talk(FLOWS, 2)?;
     faulty.settle(agent)?;
     assert!(faulty.proxy.fired().total() >= 5, "{:?}", faulty.proxy.fired().all());
-    Ok(())
+    faulty.fired("chance_at_every_request")
 }

@@ -13,7 +13,7 @@ const FLOWS: u64 = 400;
 const ROWS: usize = 20;
 
 /// Each of these faults happens at the first try of a batch; all is stored once afterwards.
-fn each_once(faults: Vec<Fault>) -> Result<()> {
+fn each_once(name: &str, faults: Vec<Fault>) -> Result<()> {
     let mut faulty = Faulty::new()?;
     let agent = faulty.agent(&batches(ROWS))?;
     let count = faults.len() as u64;
@@ -22,7 +22,7 @@ fn each_once(faults: Vec<Fault>) -> Result<()> {
     faulty.talk(FLOWS, 2)?;
     faulty.settle(agent)?;
     assert_eq!(faulty.proxy.fired().total(), count, "{:?}", faulty.proxy.fired().all());
-    Ok(())
+    faulty.fired(name)
 }
 
 /// Too many parts, memory, too many queries, timeout, read-only, no space: before and after.
@@ -31,7 +31,7 @@ fn errors_of_the_store_that_pass_are_tried_again() -> Result<()> {
     let codes = [252, 241, 202, 159, 242, 243];
     let instead = codes.map(|code| Fault::Instead(Answer::Exception(code)));
     let after = codes.map(|code| Fault::After(Answer::Exception(code)));
-    each_once([instead, after].concat())
+    each_once("errors_that_pass", [instead, after].concat())
 }
 
 #[test]
@@ -39,13 +39,13 @@ fn errors_of_what_stands_before_the_store_are_tried_again() -> Result<()> {
     let statuses =
         [500, 502, 503, 504, 404, 429].map(|status| Fault::Instead(Answer::Status(status)));
     let after = [500, 502, 503, 504].map(|status| Fault::After(Answer::Status(status)));
-    each_once([&statuses[..], &after].concat())
+    each_once("errors_of_a_gateway", [&statuses[..], &after].concat())
 }
 
 /// A 200 that no ClickHouse gave, a page, a redirect, noise: none of it is an acknowledgement.
 #[test]
 fn an_answer_of_something_else_acknowledges_nothing() -> Result<()> {
-    each_once(vec![
+    let answers = vec![
         Fault::Instead(Answer::Page),
         Fault::Instead(Answer::Status(200)),
         Fault::Instead(Answer::Status(204)),
@@ -53,7 +53,8 @@ fn an_answer_of_something_else_acknowledges_nothing() -> Result<()> {
         Fault::Instead(Answer::Garbage),
         Fault::After(Answer::Page),
         Fault::After(Answer::Garbage),
-    ])
+    ];
+    each_once("page_for_an_answer", answers)
 }
 
 #[test]
@@ -81,7 +82,7 @@ fn a_huge_body_is_not_read_into_memory() -> Result<()> {
     assert!(grown < MOST, "{} KiB more for bodies that mean nothing", grown >> 10);
     faulty.settle(agent)?;
     assert!(faulty.proxy.fired().of("other answer") >= 1, "{:?}", faulty.proxy.fired().all());
-    Ok(())
+    faulty.fired("huge_error_body")
 }
 
 /// Batches of a table that is away wait without the slots of the others, and are stored when it
@@ -104,5 +105,7 @@ fn a_missing_table_keeps_its_own_batches_back_alone() -> Result<()> {
     faulty.wait_acknowledged(&agent, PATIENCE)?;
     faulty.store.sql("RENAME TABLE flow.away TO flow.latency");
     faulty.settle(agent)?;
-    Ok(())
+    faulty
+        .happened("other_table_missing", "more batches of it were under way than there are slots")
+        .map(drop)
 }

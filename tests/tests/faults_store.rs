@@ -29,7 +29,7 @@ fn a_store_killed_in_mid_insert_has_every_row_once() -> Result<()> {
         faulty = faulty.crash_store();
     }
     faulty.settle(agent)?;
-    Ok(())
+    faulty.fired("store_killed_in_mid_insert")
 }
 
 /// The engine itself refuses: parts are not merged, and there may be but few.
@@ -46,7 +46,7 @@ fn too_many_parts_are_waited_for() -> Result<()> {
     faulty.store.sql("ALTER TABLE flow.flows RESET SETTING parts_to_throw_insert");
     faulty.store.sql("SYSTEM START MERGES flow.flows");
     faulty.settle(agent)?;
-    Ok(())
+    faulty.happened("too_many_parts", "the agent's log: code 252").map(drop)
 }
 
 /// Real writes to a real disk without room: the engine fails where it happens to be.
@@ -63,6 +63,7 @@ fn a_store_out_of_disk_gets_everything_when_there_is_room() -> Result<()> {
     agent.wait_log("refused to insert", PATIENCE)?;
     disk.empty()?;
     faulty.settle(agent)?;
+    faulty.happened("store_out_of_disk", "the agent's log: refused to insert")?;
     drop(faulty);
     Ok(())
 }
@@ -78,7 +79,7 @@ fn a_table_that_is_read_only_is_waited_for() -> Result<()> {
     agent.wait_log("readonly", PATIENCE)?;
     faulty.store.sql("ALTER TABLE flow.flows MODIFY SETTING table_readonly = 0");
     faulty.settle(agent)?;
-    Ok(())
+    faulty.happened("store_read_only", "the agent's log: the table is readonly").map(drop)
 }
 
 #[test]
@@ -92,7 +93,7 @@ fn a_table_that_is_away_is_waited_for() -> Result<()> {
     agent.wait_log("Code: 60", PATIENCE)?;
     faulty.store.sql("ATTACH TABLE flow.flows");
     faulty.settle(agent)?;
-    Ok(())
+    faulty.happened("table_detached", "the agent's log: code 60").map(drop)
 }
 
 #[test]
@@ -106,5 +107,5 @@ fn a_table_that_was_changed_is_waited_for() -> Result<()> {
     agent.wait_log("dscp", PATIENCE)?;
     faulty.store.sql("ALTER TABLE flow.flows RENAME COLUMN dscp_of_somebody TO dscp");
     faulty.settle(agent)?;
-    Ok(())
+    faulty.happened("table_changed", "the agent's log names the column").map(drop)
 }

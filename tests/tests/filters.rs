@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use flow_tests::bin_path::flow_agent;
+use flow_tests::faults::{self, Outcome};
 use flow_tests::lab::{Lab, Side};
 use flow_tests::ledger::Ledger;
 use flow_tests::process::Agent;
@@ -286,7 +287,9 @@ fn a_bad_file_changes_nothing_and_what_needs_a_restart_is_named() -> Result<()> 
         let passes = |key: &Key| key.destination_port != 514;
         check(rig.store.url(), side.interface, counts, "filtered", passes)?;
     }
-    Ok(())
+    let passes = counts.0.total.packets + counts.1.total.packets - 200;
+    let outcome = Outcome::compare(rig.store.url(), passes)?;
+    faults::record("bad_file_at_a_hangup", "the agent's log: everything stays as it was", outcome)
 }
 
 #[test]

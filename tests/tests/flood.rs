@@ -5,7 +5,7 @@
 //! `FLOW_FLOOD_PACKETS` sets how many packets (`cargo xtask test --long`: four million).
 
 use std::collections::BTreeMap;
-use std::net::UdpSocket;
+use std::net::{IpAddr, UdpSocket};
 
 use anyhow::{Context, Result, ensure};
 use aya::programs::tc::{TcAttachOptions, TcAttachType};
@@ -14,9 +14,12 @@ use flow_agent::bench::generator::{
     Counter, Generator, Plan, Traffic, WATCHED, WATCHED_ALONE, WATCHED_FIRST, WATCHED_PORT,
 };
 use flow_common::Count;
+use flow_tests::attack;
 use flow_tests::bin_path::flow_agent;
+use flow_tests::faults::{self, Outcome};
 use flow_tests::lab::{Lab, Side};
 use flow_tests::ledger::Ledger;
+use flow_tests::peak::Peak;
 use flow_tests::process::Agent;
 use flow_tests::rig::Rig;
 use flow_tests::{setting, sql};
@@ -29,29 +32,66 @@ const PACKETS: u64 = 1_200_000;
 /// The counter is a TC program behind ours: XDP passes everything on to it.
 #[test]
 fn a_flood_metered_by_xdp_is_exact_or_lost_under_a_reason() -> Result<()> {
-    let (generator, rig, _) = flood("xdp", Counter::TcIngress, "")?;
-    watched_are_exact(&generator, &rig)
+    let (generator, rig, _, sent) = flood("xdp", Counter::TcIngress, "")?;
+    watched_are_exact(&generator, &rig)?;
+    recorded("flood_by_xdp", &rig, sent)
 }
 
 /// The counter is an XDP program before ours.
 #[test]
 fn a_flood_metered_by_tc_is_exact_or_lost_under_a_reason() -> Result<()> {
-    let (generator, rig, _) = flood("tc", Counter::Xdp, "")?;
-    watched_are_exact(&generator, &rig)
+    let (generator, rig, _, sent) = flood("tc", Counter::Xdp, "")?;
+    watched_are_exact(&generator, &rig)?;
+    recorded("flood_by_tc", &rig, sent)
 }
 
 /// Tables that cannot hold it, emptied rarely: much is lost, and all of it is named.
 #[test]
 fn a_flood_into_tables_that_are_far_too_small_is_lost_under_a_reason() -> Result<()> {
     let small = "table_memory_mib = 4\ndrain_interval_ms = 5000\n";
-    let (_, _, ledger) = flood("xdp", Counter::TcIngress, small)?;
+    let (_, rig, ledger, sent) = flood("xdp", Counter::TcIngress, small)?;
     ensure!(ledger.lost.packets > 0, "nothing was lost: {ledger:?}");
     ensure!(ledger.lost.octets == 46 * ledger.lost.packets, "other octets were lost: {ledger:?}");
-    Ok(())
+    recorded("flood_into_small_tables", &rig, sent)
+}
+
+/// SYNs of a real attacker, by a raw socket; the driver counts them. A million in the whole suite.
+#[test]
+fn a_syn_flood_is_exact_or_lost_under_a_reason() -> Result<()> {
+    let syns = if faults::all() { 1_000_000 } else { 60_000 };
+    let rig = Rig::new()?;
+    let (left, right) = (&rig.lab.left, &rig.lab.right);
+    let IpAddr::V4(target) = left.v4(0) else { anyhow::bail!("v4 is IPv4") };
+    let agent = rig.agent(("tc", "tc"))?;
+    let peak = Peak::of(agent.id());
+    let before = (left.received()?, right.received()?);
+    attack::syn_flood(right, (target, 80), syns)?;
+    rig.lab.wait_quiet()?;
+    let after = (left.received()?, right.received()?);
+    let packets = after.0.0 - before.0.0 + after.1.0 - before.1.0;
+    let most = peak.stop()?;
+    let log = agent.stop()?;
+    ensure!(packets >= u64::from(syns), "{packets} packets arrived");
+    ensure!(most < 600 << 20, "{} MiB of memory", most >> 20);
+    // Both ends are metered: each packet was seen twice.
+    let outcome = Outcome::compare(rig.store.url(), 2 * packets);
+    let outcome = outcome.inspect_err(|_| println!("the agent said:\n{log}"))?;
+    let proof = format!("the drivers counted {packets} packets; memory {} MiB at most", most >> 20);
+    faults::record("syn_flood", &proof, outcome)
+}
+
+/// What an independent program has counted is the proof of the flood.
+fn recorded(name: &str, rig: &Rig, sent: Count) -> Result<()> {
+    let proof = format!("a program of its own counted {} packets", sent.packets);
+    faults::record(name, &proof, Outcome::compare(rig.store.url(), sent.packets)?)
 }
 
 /// Sends a flood to an agent with this configuration; the books are compared with the counter.
-fn flood(attach: &str, counter: Counter, settings: &str) -> Result<(Generator, Rig, Ledger)> {
+fn flood(
+    attach: &str,
+    counter: Counter,
+    settings: &str,
+) -> Result<(Generator, Rig, Ledger, Count)> {
     let packets = setting("FLOW_FLOOD_PACKETS", PACKETS);
     let rig = Rig::new()?;
     let (left, right) = (&rig.lab.left, &rig.lab.right);
@@ -98,7 +138,7 @@ fn flood(attach: &str, counter: Counter, settings: &str) -> Result<(Generator, R
         ),
     )?;
     ensure!(stored == ledger.acknowledged.packets, "{stored} packets are stored: {}", said());
-    Ok((generator, rig, ledger))
+    Ok((generator, rig, ledger, wire))
 }
 
 /// Each of the flows that were there before the flood has in the store what came of it.

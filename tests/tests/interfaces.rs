@@ -11,6 +11,7 @@ use flow_agent::attach::{
 };
 use flow_agent::names::{NameBook, Names};
 use flow_tests::bin_path::flow_agent;
+use flow_tests::faults::{self, Outcome};
 use flow_tests::hooks::attached_on;
 use flow_tests::lab::{Lab, Namespace};
 use flow_tests::pairs::{End, Pair};
@@ -45,7 +46,8 @@ fn one_that_comes_later_goes_and_comes_again() -> Result<()> {
     agent.stop()?;
     assert_eq!(stored(&rig, &name)?, sent);
     none_unknown(&rig)?;
-    nothing_left(&[(here, "late0"), (here, "veth-left")])
+    nothing_left(&[(here, "late0"), (here, "veth-left")])?;
+    recorded("interface_removed_and_made_again", "the agent's log: is gone, metering", &rig, sent)
 }
 
 #[test]
@@ -72,7 +74,13 @@ fn one_that_changes_its_name() -> Result<()> {
     none_unknown(&rig)?;
     let others = "SELECT count() FROM flow.flows WHERE interface LIKE '%early%'";
     assert_eq!(sql::number(rig.store.url(), others)?, 0);
-    Ok(())
+    let sent = Count { packets: first.packets + second.packets, ..first };
+    recorded("interface_renamed", "the agent's log: is now, is left out", &rig, sent)
+}
+
+/// Records a fault of interfaces: what is stored of all of them is compared with what was sent.
+fn recorded(name: &str, proof: &str, rig: &Rig, sent: Count) -> Result<()> {
+    faults::record(name, proof, Outcome::compare(rig.store.url(), sent.packets)?)
 }
 
 #[test]
@@ -88,7 +96,8 @@ fn one_that_moves_to_another_namespace() -> Result<()> {
     wait_detached(&agent, there, "late0")?;
     agent.stop()?;
     assert_eq!(stored(&rig, &format!("{}/late0", here.name()))?, sent);
-    none_unknown(&rig)
+    none_unknown(&rig)?;
+    recorded("interface_moved", "its programs are gone in the new namespace", &rig, sent)
 }
 
 /// What is asked for can change while it is watched.
@@ -207,8 +216,8 @@ fn one_that_refuses_takes_one_number() -> Result<()> {
 
 #[test]
 fn a_hundred_interfaces() -> Result<()> {
-    const PAIRS: u16 = 50;
-    let wanted = std::env::var("FLOW_INTERFACE_PAIRS").map_or(Ok(PAIRS), |text| text.parse())?;
+    let usual: u16 = if faults::all() { 150 } else { 50 };
+    let wanted = std::env::var("FLOW_INTERFACE_PAIRS").map_or(Ok(usual), |text| text.parse())?;
     let rig = Rig::new()?;
     let (here, there) = spaces(&rig.lab);
     let names: Vec<(String, String)> =
@@ -253,5 +262,7 @@ fn a_hundred_interfaces() -> Result<()> {
     for (near, far) in &names {
         nothing_left(&[(here, near), (there, far)])?;
     }
-    Ok(())
+    let packets = sent.iter().map(|count| 2 * count.packets).sum();
+    let proof = format!("the agent's log: metering {} interfaces", 2 * pairs.len());
+    recorded("many_interfaces", &proof, &rig, Count { packets, octets: 0 })
 }

@@ -5,6 +5,7 @@ use std::process::{Child, Command};
 use std::sync::mpsc::TryRecvError;
 
 use anyhow::{Context, Result};
+use flow_tests::faults::{self, Outcome};
 use flow_tests::lab::Namespace;
 use flow_tests::pairs::{End, Pair};
 use flow_tests::process::Agent;
@@ -170,7 +171,9 @@ fn a_namespace_that_comes_goes_and_comes_again() -> Result<()> {
     agent.stop()?;
     assert_eq!(stored(&rig, &format!("{space}/eth0"))?, wired);
     assert_eq!(stored(&rig, &format!("{space}/wlan0"))?, wireless);
-    none_unknown(&rig)
+    none_unknown(&rig)?;
+    let outcome = Outcome::compare(rig.store.url(), wired.packets + wireless.packets)?;
+    faults::record("namespace_deleted", "the other ends of its wires are gone, twice", outcome)
 }
 
 fn interface_exists(name: &str) -> bool {

@@ -6,11 +6,12 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use flow_tests::faults::{self, Outcome};
 use flow_tests::lab::Lab;
 use flow_tests::ledger::Ledger;
 use flow_tests::rig::{self, Rig};
 use flow_tests::status::{ANY_PORT, Status};
-use flow_tests::tally::Tally;
+use flow_tests::tally::{Counts, Tally};
 use flow_tests::traffic::{self, Ends, Sent};
 use flow_tests::{hooks, rows, sql};
 use rustix::process::Signal;
@@ -38,6 +39,12 @@ fn config(folder: &TempDir, text: &str) -> Result<String> {
     let path = folder.path().join("config.toml");
     std::fs::write(&path, text)?;
     Ok(path.to_str().context("a path in UTF-8")?.to_owned())
+}
+
+/// Records a fault: what is stored is compared with what both ends counted.
+fn happened(name: &str, proof: &str, url: &str, counts: &(Counts, Counts)) -> Result<()> {
+    let sent = counts.0.total.packets + counts.1.total.packets;
+    faults::record(name, proof, Outcome::compare(url, sent)?)
 }
 
 /// `--spool-dir` with a folder in `folder`.
@@ -70,6 +77,7 @@ fn a_hung_store_is_given_up_and_the_next_agent_delivers() -> Result<()> {
     let log = rig.agent_with(("xdp", "tc"), &words(&spool))?.stop()?;
     rig::exact(&rig.lab, rig.store.url(), &counts)
         .inspect_err(|_| println!("the second agent said:\n{log}"))?;
+    happened("store_hung_at_stop", "batches waited in the spool", rig.store.url(), &counts)?;
     rig.store.stop();
     Ok(())
 }
@@ -111,6 +119,7 @@ fn an_agent_that_is_stopped_while_the_store_is_away_loses_nothing() -> Result<()
     assert!(log.contains("wait in "), "how much waits is not told: {log}");
     let store = killed.start();
     let log = rig::agent(&lab, ("xdp", "tc"), &url, &words(&spool))?.stop()?;
+    let sent = [&before.0, &before.1, &after.0, &after.1].map(|counts| counts.total.packets);
     for (side, (before, after)) in
         [(&lab.left, (before.0, after.0)), (&lab.right, (before.1, after.1))]
     {
@@ -124,6 +133,8 @@ fn an_agent_that_is_stopped_while_the_store_is_away_loses_nothing() -> Result<()
         assert!(ledger.spooled.packets > 0, "nothing had to wait: {ledger:?}");
         assert_eq!(stored(&url, side.interface)?, sent, "{log}");
     }
+    let outcome = Outcome::compare(&url, sent.iter().sum())?;
+    faults::record("store_away_at_stop", "the ledger has spooled and recovered packets", outcome)?;
     store.stop();
     Ok(())
 }
@@ -223,6 +234,7 @@ fn a_store_that_is_killed_and_comes_back_has_every_packet_once() -> Result<()> {
     let counts = (tallies.0.stop()?, tallies.1.stop()?);
     let log = agent.stop()?;
     rig::exact(&lab, store.url(), &counts).inspect_err(|_| println!("the agent said:\n{log}"))?;
+    happened("store_restarts", "the agent's log: cannot be reached", store.url(), &counts)?;
     store.stop();
     Ok(())
 }
@@ -243,6 +255,7 @@ fn an_agent_that_starts_without_its_store_meters_into_the_spool() -> Result<()> 
     let counts = (tallies.0.stop()?, tallies.1.stop()?);
     let log = agent.stop()?;
     rig::exact(&lab, store.url(), &counts).inspect_err(|_| println!("the agent said:\n{log}"))?;
+    happened("store_away_at_start", "the agent's log: going on without it", &url, &counts)?;
     store.stop();
     Ok(())
 }
@@ -299,6 +312,7 @@ fn a_store_that_is_away_for_too_long_loses_batches_by_name() -> Result<()> {
     }
     assert!(lost > 0, "the spool was never full: {log}");
     assert_eq!(code, Some(1), "packets were dropped: {log}");
+    happened("store_away_too_long", "the agent's log: the spool is full", store.url(), &counts)?;
     store.stop();
     Ok(())
 }

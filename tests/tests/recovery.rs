@@ -15,6 +15,7 @@ use flow_agent::clock::wall_clock;
 use flow_agent::drain::{Drain, Leftover};
 use flow_common::Lost;
 use flow_common::table::{GenerationState, InterfaceEntry, Journal, names};
+use flow_tests::faults::{self, Outcome};
 use flow_tests::lab::Lab;
 use flow_tests::ledger::Ledger;
 use flow_tests::pins::Pins;
@@ -54,7 +55,10 @@ fn the_next_agent_stores_what_a_killed_one_had_counted() -> Result<()> {
         .inspect_err(|_| println!("the second agent said:\n{log}"))?;
     assert!(log.contains("packets of an agent that was killed"), "{log}");
     assert_eq!(pins.folders(), Vec::<String>::new(), "nothing is left");
-    Ok(())
+    let sent = counts.0.total.packets + counts.1.total.packets;
+    let outcome = Outcome::compare(rig.store.url(), sent)?;
+    let proof = "the log of the next agent: packets of an agent that was killed";
+    faults::record("agent_killed_with_full_tables", proof, outcome)
 }
 
 /// The kernel's number of an interface.

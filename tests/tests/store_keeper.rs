@@ -8,6 +8,7 @@ use std::thread;
 
 use flow_agent::store::{EmbeddedStore, Keeper};
 use flow_tests::bin_path::flow_agent;
+use flow_tests::faults::{self, Outcome};
 use flow_tests::raw_http::{Answer, try_send};
 use flow_tests::store::{DEADLINE, Store};
 use rustix::process::{Pid, Signal, kill_process};
@@ -94,10 +95,18 @@ fn a_library_of_another_version_or_one_that_crashes_is_one_clear_error() {
     let old = library(dir.path(), "old", OLD);
     refused(&store_with(&old, &data), 2, &["libchdb 25.1.0", "26.7.3", "cargo xtask setup"]);
     assert!(!data.exists());
+    recorded("libchdb_other_version", 2, &store_with(&old, &data));
     let no_chdb = library(dir.path(), "other", "");
     refused(&store_with(&no_chdb, &data), 2, &["chdb_version", "FLOW_LIBCHDB"]);
     let crashing = library(dir.path(), "crashing", &crashing());
-    refused(&store_with(&crashing, &data), 4, &["did not start", "signal: 6"]);
+    let output = store_with(&crashing, &data);
+    refused(&output, 4, &["did not start", "signal: 6"]);
+    recorded("libchdb_crashes", 4, &output);
+}
+
+fn recorded(name: &str, code: i32, output: &Output) {
+    let outcome = Outcome::refused(code, &String::from_utf8_lossy(&output.stderr)).unwrap();
+    faults::record(name, "a library made by the test was loaded", outcome).unwrap();
 }
 
 #[test]

@@ -8,6 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use flow_tests::faults::{self, Outcome};
 use flow_tests::lab::Lab;
 use flow_tests::rig;
 use flow_tests::status::Status;
@@ -63,5 +64,8 @@ fn the_agent_meters_on_while_its_store_cannot_be_started() -> Result<()> {
         Ok(sent)
     })?;
     let log = agent.stop()?;
-    rig::exact(&lab, &store, &counts).inspect_err(|_| println!("the agent said:\n{log}"))
+    rig::exact(&lab, &store, &counts).inspect_err(|_| println!("the agent said:\n{log}"))?;
+    let sent = counts.0.total.packets + counts.1.total.packets;
+    let proof = "restarts in the status: 2; the log: cannot be started again";
+    faults::record("engine_killed", proof, Outcome::compare(&store, sent)?)
 }

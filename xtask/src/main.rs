@@ -1,5 +1,5 @@
-//! The project's own commands: `cargo xtask setup | build | demo | test | fuzz | dist | bench |
-//! bench-replay | bench-throughput | capture | load | guard`.
+//! The project's own commands: `cargo xtask setup | build | demo | test | fuzz | soak | dist |
+//! bench | bench-replay | bench-throughput | capture | load | guard`.
 //!
 //! All of them begin with `setup`, so each works on a fresh
 //! machine. Nothing here needs an answer.
@@ -18,6 +18,7 @@ mod capture;
 mod command;
 mod deny;
 mod dist;
+mod faults;
 mod fuzz;
 mod guard;
 mod kernels;
@@ -90,6 +91,18 @@ enum Command {
         /// filter picks test programs
         #[arg(long, conflicts_with = "long")]
         kernels: bool,
+        /// Run the whole fault suite alone, and write docs/faults.md of it
+        #[arg(long, conflicts_with_all = ["filter", "long"])]
+        faults: bool,
+    },
+    /// Set up, build, and meter a fixed load amid random faults for as long as told (root)
+    Soak {
+        /// How long
+        #[arg(long, default_value_t = 20)]
+        minutes: u64,
+        /// Of the faults: the same seed, the same faults
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
     },
 }
 
@@ -126,6 +139,8 @@ fn run(command: Command) -> Result<ExitCode> {
             guard::run(&setup::run(setup::For::Test)?, accept).map(|()| ExitCode::SUCCESS)
         }
         Command::Fuzz(options) => fuzz::run(&options),
+        Command::Soak { minutes, seed } => lab::soak(minutes, seed),
+        Command::Test { faults: true, .. } => faults::run(),
         Command::Test { filter, kernels: true, .. } => kernels::run(filter.as_deref()),
         Command::Test { filter, long, .. } => test::run(filter.as_deref(), long),
     }

@@ -30,13 +30,7 @@ const LONG: [(&str, &str); 7] = [
 
 /// Runs all of it, or only the tests whose names contain `filter`.
 pub fn run(filter: Option<&str>, long: bool) -> Result<ExitCode> {
-    if !command::is_root() {
-        bail!(
-            "the tests make network namespaces and load eBPF programs, which needs root, and none \
-             is skipped: run them as root, for example \
-             `sudo -E env PATH=\"$PATH\" cargo xtask test`"
-        );
-    }
+    needs_root()?;
     let mut steps = Steps::new(setup::run(For::Test)?);
     if filter.is_none() {
         lints(&mut steps);
@@ -71,9 +65,21 @@ pub fn run(filter: Option<&str>, long: bool) -> Result<ExitCode> {
     Ok(steps.summary())
 }
 
+/// An error unless this is root.
+pub fn needs_root() -> Result<()> {
+    if !command::is_root() {
+        bail!(
+            "the tests make network namespaces and load eBPF programs, which needs root, and none \
+             is skipped: run them as root, for example \
+             `sudo -E env PATH=\"$PATH\" cargo xtask test`"
+        );
+    }
+    Ok(())
+}
+
 /// A cargo command on the host's packages: always the same selection, so that the
 /// features of shared dependencies stay the same and nothing is compiled twice.
-fn words<'a>(command: &[&'a str], options: &[&'a str]) -> Vec<&'a str> {
+pub fn words<'a>(command: &[&'a str], options: &[&'a str]) -> Vec<&'a str> {
     [command, &HOST, options].concat().into_iter().filter(|word| !word.is_empty()).collect()
 }
 
@@ -87,18 +93,19 @@ fn lints(steps: &mut Steps) {
 }
 
 /// The steps so far: a failed one does not keep the others from being run.
-struct Steps {
+pub struct Steps {
     tools: Tools,
     done: Vec<(&'static str, bool, Duration)>,
 }
 
 impl Steps {
-    fn new(tools: Tools) -> Self {
+    /// None yet.
+    pub fn new(tools: Tools) -> Self {
         Self { tools, done: Vec::new() }
     }
 
     /// Runs one and says how it went; true if it went well.
-    fn cargo(
+    pub fn cargo(
         &mut self,
         name: &'static str,
         words: &[&str],
@@ -134,7 +141,8 @@ impl Steps {
         self.done.iter().any(|(_, good, _)| !good)
     }
 
-    fn summary(&self) -> ExitCode {
+    /// Says how all of them went.
+    pub fn summary(&self) -> ExitCode {
         println!("== summary");
         for (name, good, took) in &self.done {
             println!("  {name:<12} {:<7} {:>7.1} s", verdict(*good), took.as_secs_f64());

@@ -11,6 +11,7 @@ use aya::{Ebpf, EbpfError, EbpfLoader, include_bytes_aligned};
 use crossbeam::channel::{Receiver, RecvTimeoutError, bounded, never};
 use flow_common::hash::keys_from;
 use flow_common::table::{GENERATIONS, InterfaceEntry, NAME_OCTETS, index_base, names};
+use rustix::thread::CapabilitySet;
 
 use super::shared_maps::SharedMaps;
 use super::version::refuse_old;
@@ -356,7 +357,9 @@ fn program_error(name: &str, error: ProgramError) -> AttachError {
     match error {
         ProgramError::LoadError { io_error, verifier_log } => {
             let log = verifier_log.to_string();
-            if io_error.kind() == ErrorKind::PermissionDenied && log.trim().is_empty() {
+            // Without CAP_PERFMON it is the verifier that says no, of a program that is good.
+            let refused = log.trim().is_empty() || lacks_perfmon();
+            if io_error.kind() == ErrorKind::PermissionDenied && refused {
                 AttachError::Permission {
                     operation: format!("loading program {name}"),
                     needs: NEEDS_TO_LOAD,
@@ -367,6 +370,12 @@ fn program_error(name: &str, error: ProgramError) -> AttachError {
         }
         error => AttachError::Load { problem: format!("program {name}: {}", chain(&error)) },
     }
+}
+
+/// True if this thread has neither `CAP_PERFMON` nor what stands for it.
+fn lacks_perfmon() -> bool {
+    let either = CapabilitySet::PERFMON | CapabilitySet::SYS_ADMIN;
+    rustix::thread::capabilities(None).is_ok_and(|sets| !sets.effective.intersects(either))
 }
 
 /// An error with its causes, in one line.

@@ -32,6 +32,15 @@ impl Agent {
     /// Starts `flow-agent run` with these arguments and waits until it says that it
     /// is metering (`READY=1` on systemd's notification socket).
     pub fn start<I: AsRef<str>>(binary: &Path, arguments: &[I]) -> Result<Self> {
+        Self::start_after(&[], binary, arguments)
+    }
+
+    /// The same with words before the binary: a command that runs it in surroundings of its own.
+    pub fn start_after<I: AsRef<str>>(
+        words: &[&str],
+        binary: &Path,
+        arguments: &[I],
+    ) -> Result<Self> {
         let folder = TempDir::with_prefix("flow-agent-")?;
         let path = folder.path().join("notify");
         let news = UnixDatagram::bind(&path)?;
@@ -39,7 +48,14 @@ impl Agent {
         fs::set_permissions(folder.path(), Permissions::from_mode(0o755))?;
         fs::set_permissions(&path, Permissions::from_mode(0o777))?;
         news.set_read_timeout(Some(Duration::from_millis(50)))?;
-        let mut command = command(binary);
+        let mut command = match words {
+            [] => command(binary),
+            [program, words @ ..] => {
+                let mut command = command(Path::new(program));
+                command.args(words).arg(binary);
+                command
+            }
+        };
         command.arg("run").args(arguments.iter().map(AsRef::as_ref));
         if !arguments.iter().any(|argument| argument.as_ref() == "--pin-dir") {
             // An agent that a test kills must not be taken over by that of another test.
@@ -86,6 +102,13 @@ impl Agent {
                 bail!("flow-agent run does not say {state} in {STARTING:?}:\n{}", self.log());
             }
         }
+    }
+
+    /// Reads what it has said so far, as systemd does.
+    pub fn hear(&self) -> Result<()> {
+        self.news.set_nonblocking(true)?;
+        while self.news.recv(&mut [0; 1024]).is_ok() {}
+        Ok(self.news.set_nonblocking(false)?)
     }
 
     /// Its process id.

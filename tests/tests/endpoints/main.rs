@@ -2,6 +2,7 @@
 //! the running agent need root.
 
 mod failover;
+mod impostors;
 mod servers;
 mod strange;
 mod tls;

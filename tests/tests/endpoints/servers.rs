@@ -140,7 +140,8 @@ impl Door {
 impl Drop for Door {
     fn drop(&mut self) {
         if let Some(runtime) = self.runtime.take() {
-            runtime.shutdown_background();
+            // The port is free when this returns.
+            runtime.shutdown_timeout(std::time::Duration::from_secs(5));
         }
     }
 }

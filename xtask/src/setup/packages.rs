@@ -55,6 +55,12 @@ pub fn missing(purpose: For, route: Route) -> Vec<Missing> {
         let python = Path::new("/usr/bin/python3").exists();
         list.need(python, "python3", "the system calls that the agent's unit allows");
         list.need(program("dpkg"), "dpkg", "the test of the Debian package");
+        let folders = ["/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/usr/lib"];
+        let library = "faketime/libfaketimeMT.so.1";
+        let clock = folders.iter().any(|folder| Path::new(folder).join(library).exists());
+        list.need(clock, "faketime", "the tests of a clock that is set");
+        list.need(program("mkfs.ext2"), "e2fsprogs", "the tests of a disk that fails");
+        list.need(program("mount"), "mount", "the tests of a disk that fails");
         list.need(program("curl"), "curl", "the tests of the store and the status");
         let prometheus = program("promtool") && program("prometheus");
         list.need(prometheus, "prometheus", "the tests of metrics, rules and dashboards");
