@@ -18,7 +18,7 @@ pub(crate) use failpoint;
 pub use armed::{arm, watch};
 
 /// Nothing is armed in what is shipped.
-#[cfg(not(feature = "failpoints"))]
+#[cfg(all(feature = "live", not(feature = "failpoints")))]
 pub(crate) fn watch(_: &crate::ledger::Ledger, _: &crate::spool::SpoolStatus) {}
 
 #[cfg(feature = "failpoints")]

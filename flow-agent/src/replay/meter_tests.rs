@@ -40,7 +40,8 @@ fn capture(packets: usize, hosts: u64, padding: usize, steady: bool) -> tempfile
         packet.extend(src.to_be_bytes());
         packet.extend([10, 0]);
         packet.extend(dst.to_be_bytes());
-        let ports = if src == a { [30_000 + a, 443] } else { [443, 30_000 + a] };
+        let client = 30_000_u16.wrapping_add(a);
+        let ports = if src == a { [client, 443] } else { [443, client] };
         match protocol {
             1 => packet.extend([[0, 8][below(2) as usize], 0, 0, 0, 0, 1, 0, 1]),
             // GRE with a small IPv4 packet in it.
