@@ -61,7 +61,11 @@ impl Shared {
         if used + need > disk.max_octets {
             return Err(NoRoom::Disk);
         }
-        if disk.has_space(need) { Ok(()) } else { Err(NoRoom::Space) }
+        if !disk.has_space(need) {
+            self.tell(&Errno::NOSPC.into());
+            return Err(NoRoom::Space);
+        }
+        Ok(())
     }
 
     /// Writes a batch, and does what follows from a failure.
