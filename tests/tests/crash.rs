@@ -12,6 +12,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use flow_agent::clock::wall_clock;
 use flow_tests::bin_path::flow_agent;
+use flow_tests::faults::{self, Outcome};
 use flow_tests::lab::Side;
 use flow_tests::ledger::Ledger;
 use flow_tests::process::Agent;
@@ -167,9 +168,10 @@ fn what_a_killed_agent_held_is_the_gap() -> Result<()> {
     let url = killed.rig.store.url();
     let left = check(url, &lab.left, Some(&counts.0)).inspect_err(|_| println!("{log}"))?;
     let right = check(url, &lab.right, Some(&counts.1)).inspect_err(|_| println!("{log}"))?;
-    println!("{left} and {right} packets were lost by {} kills", rounds());
     ensure!(left + right > 0, "a kill lost nothing at all: it was never in the way");
-    Ok(())
+    let proof = format!("{left} and {right} packets were lost by {} kills", rounds());
+    let sent = counts.0.total.packets + counts.1.total.packets;
+    faults::record("agent_killed_at_random", &proof, Outcome::compare(url, sent)?)
 }
 
 /// Traffic goes on while it is killed: what hooks were given is explained, whatever it was.
@@ -298,7 +300,10 @@ fn killed_while_it_takes_over_nothing_is_taken_twice() -> Result<()> {
     killed.disarm();
     killed.agent()?.stop()?;
     let counts = (tallies.0.stop()?, tallies.1.stop()?);
-    check(killed.rig.store.url(), &lab.left, Some(&counts.0))?;
-    check(killed.rig.store.url(), &lab.right, Some(&counts.1))?;
-    Ok(())
+    let url = killed.rig.store.url();
+    check(url, &lab.left, Some(&counts.0))?;
+    check(url, &lab.right, Some(&counts.1))?;
+    let proof = "three starts and one stop ended at the failpoints that were armed";
+    let sent = counts.0.total.packets + counts.1.total.packets;
+    faults::record("heirs_killed", proof, Outcome::compare(url, sent)?)
 }

@@ -9,10 +9,11 @@ use crate::test::{Steps, needs_root, words};
 use crate::{build, command};
 
 /// The test programs whose tests leave records.
-const PROGRAMS: [&str; 15] = [
+const PROGRAMS: [&str; 16] = [
     "faults_*",
     "bad_input",
     "config",
+    "crash",
     "differential",
     "endpoints",
     "exactly_once",

@@ -77,6 +77,8 @@ pub const CATALOGUE: &[Named] = faults! {
         "agent_killed_in_an_outage" = "SIGKILL with everything frozen and the store away",
         "agent_killed_in_mid_insert" = "SIGKILL with inserts half sent, committed, unanswered",
         "agent_killed_with_full_tables" = "SIGKILL before the first drain; pinned tables are taken over",
+        "agent_killed_at_random" = "SIGKILL at random moments, again and again, with flows in every stage",
+        "heirs_killed" = "those who take over from a killed agent are killed meanwhile, and at their stop",
     }
     Spool {
         "spool_bit_flipped" = "a bit in each KiB of a segment of a killed agent's spool is flipped",
