@@ -107,6 +107,11 @@ impl Entry {
         }
     }
 
+    /// The entry with these labels; none if this version knows none.
+    pub fn from_labels(stage: &str, reason: &str) -> Option<Self> {
+        Self::all().find(|entry| entry.labels() == (stage, reason))
+    }
+
     /// Every entry there is.
     pub fn all() -> impl Iterator<Item = Self> {
         let not_metered = (0..NotMetered::COUNT).map(|reason| Self::NotMetered(reason as u8));
@@ -235,9 +240,12 @@ impl Ledger {
         let _ = self.estate.set(estate);
     }
 
-    /// What another agent had counted and not written down: this one writes it, and does not count
-    /// it as its own.
+    /// What was counted, by this agent or another one, and is not written down any more or yet: it
+    /// is in the next interval, and not counted again.
     pub fn inherit(&self, counts: &Counts) {
+        if let Some(estate) = self.estate.get() {
+            estate.inherit(counts);
+        }
         let interval = &mut self.books().interval;
         for (line, count) in counts {
             interval.entry(line.clone()).or_default().merge(*count);

@@ -44,6 +44,17 @@ impl Spooler {
         if let Some((writer, _)) = &mut self.ends {
             let appended = writer.append(batch);
             self.note(&appended.lost);
+            for books in appended.books {
+                self.write_anew(&books);
+            }
+        }
+    }
+
+    /// The lines of a batch of the table `ledger` that had to make room.
+    fn write_anew(&self, books: &FrozenBatch) {
+        match books.ledger_counts() {
+            Ok(counts) => self.books.ledger.inherit(&counts),
+            Err(error) => tracing::warn!("{} rows of the ledger are lost: {error}", books.rows),
         }
     }
 
@@ -97,6 +108,82 @@ impl Drop for Spooler {
         if let Some((writer, last)) = self.ends.take() {
             // A delivery that has ended needs it no more.
             let _ = last.send(writer);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use flow_common::Count;
+    use tokio::sync::{oneshot, watch};
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::enrich::BatchLabels;
+    use crate::frozen::Table;
+    use crate::latency::Latency;
+    use crate::ledger::{Counts, Entry, Ledger};
+    use crate::names::Names;
+    use crate::record::FlowRecord;
+    use crate::spool::{Fsync, Full, Spool, SpoolSettings, Waits};
+
+    /// However many batches of the ledger have to make room, their lines are in those that stay or
+    /// in the next one.
+    #[test]
+    fn a_full_spool_loses_no_line_of_the_ledger() {
+        for full in [Full::DropOldest, Full::DropNewest] {
+            let settings = SpoolSettings {
+                dir: None::<PathBuf>,
+                max_octets: 0,
+                memory_octets: 40_000,
+                full,
+                fsync: Fsync::Never,
+                segment_octets: 1 << 20,
+            };
+            let (_stop, stopping) = watch::channel(false);
+            let waits = Waits { stopping, patience: Duration::ZERO };
+            let (writer, reader, _) = Spool::open(&settings, waits).expect("no disk, no trouble");
+            let status = writer.status();
+            let ledger = Ledger::default();
+            let books = Books {
+                ledger: ledger.clone(),
+                latency: Latency::default(),
+                exporter: "host".into(),
+            };
+            let (last, _kept) = oneshot::channel();
+            let mut spooler = Spooler::new(writer, last, books, || 7_000_000_000);
+            let names = Names::new("host", &["eth0"]);
+            let record = [FlowRecord::example(1)];
+            for _ in 0..200 {
+                ledger.add(&"eth0".into(), Entry::Seen, Count { packets: 1, octets: 60 });
+                for batch in spooler.books.freeze(7_000_000_000) {
+                    spooler.append(Arc::new(batch));
+                }
+                let labels = BatchLabels::default();
+                let flows = FrozenBatch::of_flows(&record, &labels, &names, Uuid::now_v7(), 7);
+                spooler.append(Arc::new(flows));
+            }
+            let mut lines = Counts::new();
+            let mut in_spool = 0;
+            status.visit(|batch| {
+                if batch.table == Table::Ledger {
+                    in_spool += 1;
+                    for (line, count) in batch.ledger_counts().expect("its own") {
+                        lines.entry(line).or_default().merge(count);
+                    }
+                }
+                true
+            });
+            assert!((1..150).contains(&in_spool), "{in_spool} of 200 are left");
+            for (line, count) in ledger.take(Uuid::nil()) {
+                lines.entry(line).or_default().merge(count);
+            }
+            let seen = lines[&("eth0".into(), Entry::Seen)];
+            assert_eq!(seen, Count { packets: 200, octets: 12_000 });
+            assert_eq!(ledger.totals()[&Entry::Seen], seen, "counted once");
+            drop(reader);
         }
     }
 }

@@ -1,8 +1,12 @@
 //! The thread that makes batches: records enter, frozen batches leave.
 //!
 //! It holds that each record goes into one batch, or two if a batch would be too large; that a
-//! batch is frozen when it has as many rows as the store takes in the target time, or is old; and
-//! that records are shown to the analytics whatever becomes of their batch.
+//! batch is frozen when it has as many rows as the store takes in the target time, or is old, or
+//! when its burst is over and the last batch was long enough ago; and that records are shown to the
+//! analytics whatever becomes of their batch.
+//!
+//! Records come in bursts, one a drain. To wait for an age after one would make every row older
+//! and no batch larger.
 
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
@@ -20,6 +24,9 @@ use crate::latency::{Latency, Stage};
 use crate::names::NameBook;
 use crate::record::FlowRecord;
 use crate::waiting::Waiting;
+
+/// No record for so long: the burst is over.
+const QUIET: Duration = Duration::from_millis(50);
 
 /// Takes frozen batches over: the spool.
 pub trait Frozen: Send {
@@ -56,30 +63,38 @@ impl Batching {
     /// # Errors
     /// The system refuses the thread.
     pub fn start(self, records: Receiver<Vec<FlowRecord>>) -> std::io::Result<JoinHandle<()>> {
-        let batcher = Batcher { age: self.size.next_age(), setup: self, arrived: None };
+        let batcher = Batcher { age: self.size.next_age(), setup: self, open: None, frozen: None };
         thread::Builder::new().name("batch".into()).spawn(move || batcher.run(&records))
     }
 }
 
 struct Batcher {
     setup: Batching,
-    /// When the first record of the open batch arrived.
-    arrived: Option<Instant>,
-    /// How old the open batch may get.
+    open: Option<Open>,
+    /// When the last batch was.
+    frozen: Option<Instant>,
+    /// How old the open batch may get, and how long ago the last one must be at the end of a burst.
     age: Duration,
+}
+
+/// The open batch: when its records arrived.
+#[derive(Clone, Copy)]
+struct Open {
+    first: Instant,
+    last: Instant,
 }
 
 impl Batcher {
     fn run(mut self, records: &Receiver<Vec<FlowRecord>>) {
         loop {
-            let age = self.arrived.map_or(Duration::ZERO, |arrived| arrived.elapsed());
-            match records.recv_timeout(self.age.saturating_sub(age)) {
+            let now = Instant::now();
+            let wait = self.due().map_or(self.age, |due| due.saturating_duration_since(now));
+            match records.recv_timeout(wait) {
                 Ok(records) => {
                     failpoint!("batch::arrived");
                     self.add(records);
                 }
-                Err(RecvTimeoutError::Timeout) if self.arrived.is_some() => self.freeze(),
-                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Timeout) => self.freeze(),
                 Err(RecvTimeoutError::Disconnected) => break,
             }
             self.setup.frozen.tick();
@@ -87,10 +102,18 @@ impl Batcher {
         self.freeze();
     }
 
+    /// When the open batch is to be frozen, whatever it has by then.
+    fn due(&self) -> Option<Instant> {
+        let Open { first, last } = self.open?;
+        let paced = self.frozen.map_or(last, |frozen| frozen + self.age);
+        Some((first + self.age).min(paced.max(last + QUIET)))
+    }
+
     fn add(&mut self, mut records: Vec<FlowRecord>) {
+        let now = Instant::now();
         let mut records = records.drain(..);
         while records.len() > 0 {
-            self.arrived.get_or_insert_with(Instant::now);
+            self.open.get_or_insert(Open { first: now, last: now }).last = now;
             let most = self.setup.size.rows();
             let rows = {
                 let mut open = self.setup.waiting.open();
@@ -98,7 +121,7 @@ impl Batcher {
                 open.extend(records.by_ref().take(room));
                 open.len()
             };
-            let old = self.arrived.is_some_and(|arrived| arrived.elapsed() >= self.age);
+            let old = self.open.is_some_and(|open| open.first.elapsed() >= self.age);
             if rows >= most || old {
                 self.freeze();
             }
@@ -106,9 +129,9 @@ impl Batcher {
     }
 
     fn freeze(&mut self) {
-        if let Some(arrived) = self.arrived.take() {
-            self.setup.latency.record(Stage::Batch, arrived.elapsed());
-        }
+        let Some(open) = self.open.take() else { return };
+        self.setup.latency.record(Stage::Batch, open.first.elapsed());
+        self.frozen = Some(Instant::now());
         self.age = self.setup.size.next_age();
         let Batching { waiting, names, enricher, wall_clock, tap, frozen, .. } = &mut self.setup;
         let (names, now_ns) = (names.current(), wall_clock());
@@ -143,7 +166,7 @@ pub fn within(most: usize, batch: FrozenBatch) -> Vec<FrozenBatch> {
 mod tests {
     use std::sync::Mutex;
 
-    use crossbeam::channel::bounded;
+    use crossbeam::channel::{Sender, bounded};
 
     use super::super::BatchLimits;
     use super::*;
@@ -166,16 +189,15 @@ mod tests {
         batches.iter().map(ports).collect()
     }
 
-    #[test]
-    fn records_leave_in_order_in_batches_of_the_size_and_none_stays() {
+    /// Batches of at most so many rows that never get old.
+    fn batching(rows: usize, kept: &Kept) -> Batching {
         let limits = BatchLimits {
-            min_rows: 3,
-            max_rows: 3,
+            min_rows: rows,
+            max_rows: rows,
             age: Duration::from_mins(10),
             ..BatchLimits::default()
         };
-        let kept = Kept::default();
-        let batching = Batching {
+        Batching {
             size: BatchSize::new(limits),
             frozen: Box::new(kept.clone()),
             tap: None,
@@ -184,17 +206,49 @@ mod tests {
             latency: Latency::default(),
             waiting: Waiting::default(),
             wall_clock: || 7_999_999_999,
-        };
+        }
+    }
+
+    fn send(sender: &Sender<Vec<FlowRecord>>, ports: &[u16]) {
+        let records = ports.iter().copied().map(FlowRecord::example).collect();
+        sender.send(records).expect("running");
+    }
+
+    #[test]
+    fn records_leave_in_order_in_batches_of_the_size_and_none_stays() {
+        let kept = Kept::default();
         let (sender, receiver) = bounded(9);
-        let batcher = batching.start(receiver).expect("a thread");
-        for message in [vec![1, 2], vec![3, 4, 5, 6, 7], vec![], vec![8]] {
-            sender.send(message.into_iter().map(FlowRecord::example).collect()).expect("running");
+        let batcher = batching(3, &kept).start(receiver).expect("a thread");
+        for message in [&[1, 2][..], &[3, 4, 5, 6, 7], &[], &[8]] {
+            send(&sender, message);
         }
         drop(sender);
         batcher.join().expect("no panic");
         let kept = kept.0.lock().expect("no panic");
         assert_eq!(ports(&kept), [vec![1, 2, 3], vec![4, 5, 6], vec![7, 8]]);
         assert!(kept.iter().all(|batch| batch.exported_at == 7));
+    }
+
+    #[test]
+    fn a_burst_is_frozen_when_it_is_over_if_the_last_batch_is_long_ago() {
+        let kept = Kept::default();
+        let (sender, receiver) = bounded(9);
+        let batcher = batching(100, &kept).start(receiver).expect("a thread");
+        send(&sender, &[1, 2]);
+        // By age it would take ten minutes.
+        let patience = Instant::now() + Duration::from_mins(1);
+        while kept.0.lock().expect("no panic").is_empty() {
+            assert!(Instant::now() < patience, "still open");
+            thread::sleep(Duration::from_millis(5));
+        }
+        for burst in [[3, 4], [5, 6]] {
+            send(&sender, &burst);
+            thread::sleep(3 * QUIET);
+        }
+        drop(sender);
+        batcher.join().expect("no panic");
+        let kept = kept.0.lock().expect("no panic");
+        assert_eq!(ports(&kept), [vec![1, 2], vec![3, 4, 5, 6]], "one batch an age");
     }
 
     #[test]

@@ -2,15 +2,18 @@
 
 use std::sync::Arc;
 
+use flow_common::Count;
 use uuid::Uuid;
 
+use super::BlockError;
+use super::block::Block;
 use super::cell::Cell;
 use super::columns::{self, BATCH_ID, Column, UINT64};
 use super::dictionary::Dictionary;
 use super::native::{BlockBuilder, BlockSize};
 use crate::frozen::{FrozenBatch, Table};
 use crate::latency::Bucket;
-use crate::ledger::Counts;
+use crate::ledger::{Counts, Entry};
 
 /// More than a row and the columns' heads take.
 const OCTETS_A_ROW: usize = 128;
@@ -88,6 +91,33 @@ impl FrozenBatch {
         let count = Column { name: "count", kind: UINT64 };
         cells(&mut block, count, rows, |row| buckets[row].count);
         Self::of_books(Table::Latency, id, ts, rows, block)
+    }
+
+    /// What a batch of the table `ledger` says.
+    ///
+    /// # Errors
+    /// The block is damaged, of another table, or of a version that counts what this one does not.
+    pub fn ledger_counts(&self) -> Result<Counts, BlockError> {
+        let block = Block::parse(&self.block)?;
+        let (interfaces, interface) = block.dictionary("interface")?;
+        let (stages, stage) = block.dictionary("stage")?;
+        let (reasons, reason) = block.dictionary("reason")?;
+        let numbers = |name| {
+            let octets: &[u8] = block.fixed(name, UINT64)?;
+            Ok::<_, BlockError>(octets.chunks_exact(u64::WIDTH).filter_map(u64::get))
+        };
+        let names: Vec<Arc<str>> = interfaces.iter().map(|name| Arc::from(*name)).collect();
+        let sums = numbers("packets")?.zip(numbers("octets")?);
+        let mut counts = Counts::new();
+        for (((interface, stage), reason), (packets, octets)) in
+            interface.zip(stage).zip(reason).zip(sums)
+        {
+            let entry = Entry::from_labels(stages[stage], reasons[reason]);
+            let entry = entry.ok_or_else(|| BlockError::Value { column: "stage".into() })?;
+            let count = Count { packets, octets };
+            counts.entry((names[interface].clone(), entry)).or_default().merge(count);
+        }
+        Ok(counts)
     }
 
     fn of_books(table: Table, id: Uuid, ts: u32, rows: usize, block: BlockBuilder) -> Self {

@@ -28,7 +28,7 @@ pub struct BatchLimits {
     pub min_rows: usize,
     /// Rows, at most [`MOST_ROWS`].
     pub max_rows: usize,
-    /// Time since its first record, give or take a tenth.
+    /// Most time since its first record, less up to a fifth.
     pub age: Duration,
 }
 
@@ -44,11 +44,11 @@ impl Default for BatchLimits {
 }
 
 impl BatchLimits {
-    /// The age at which a batch is frozen: a tenth more or less, as `random` says, so that the
+    /// The age at which a batch is frozen: up to a fifth less, as `random` says, so that the
     /// agents of a fleet do not insert in step.
     pub fn jittered_age(&self, random: u32) -> Duration {
         let part = f64::from(random) / f64::from(u32::MAX);
-        self.age.mul_f64(0.9 + 0.2 * part)
+        self.age.mul_f64(0.8 + 0.2 * part)
     }
 }
 
@@ -254,10 +254,10 @@ mod tests {
     }
 
     #[test]
-    fn ages_differ_by_a_tenth_at_most() {
+    fn ages_differ_by_a_fifth_at_most() {
         let limits = BatchLimits { age: Duration::from_secs(10), ..BatchLimits::default() };
-        assert_eq!(limits.jittered_age(0), Duration::from_secs(9));
-        assert_eq!(limits.jittered_age(u32::MAX), Duration::from_secs(11));
+        assert_eq!(limits.jittered_age(0), Duration::from_secs(8));
+        assert_eq!(limits.jittered_age(u32::MAX), Duration::from_secs(10));
         let ages: Vec<_> = (0..9).map(|_| BatchSize::new(limits).next_age()).collect();
         assert!(ages.iter().any(|age| *age != ages[0]), "{ages:?}");
     }

@@ -10,6 +10,7 @@ use uuid::Uuid;
 use super::{DecodedFlows, MOST_ROWS, RowKey};
 use crate::enrich::{BatchLabels, Country, Labels, Place, RowLabels};
 use crate::frozen::{FrozenBatch, Table};
+use crate::ledger::{Counts, Entry};
 use crate::names::Names;
 use crate::record::{FlowEndReason, FlowRecord, InitiatorBy};
 use crate::services::service_of;
@@ -260,7 +261,7 @@ fn fewer_labels_than_records_leave_the_rest_unknown() {
 
 #[test]
 fn a_block_of_another_table_has_no_records() {
-    let counts = [((Arc::from("eth0"), crate::ledger::Entry::Seen), Count::default())];
+    let counts = [((Arc::from("eth0"), Entry::Seen), Count::default())];
     let batch = FrozenBatch::of_ledger(&counts.into(), "host", Uuid::now_v7(), 7);
     assert_eq!((batch.table, batch.rows, batch.exported_at), (Table::Ledger, 1, 7));
     assert!(batch.records().is_err());
@@ -275,4 +276,23 @@ fn the_largest_batch_stays_within_a_block() {
     let batch = FrozenBatch::of_flows(&records, &labels, &names(), Uuid::now_v7(), 0);
     let octets = PARTS * batch.block.len();
     assert!(octets <= super::MOST_OCTETS, "{octets} octets");
+}
+
+#[test]
+fn what_the_ledger_counted_comes_back_and_what_is_damaged_does_not() {
+    let line = |(number, entry): (u64, Entry)| {
+        let interface = ["eth0", "blue/veth1", "(former)"][number as usize % 3];
+        ((interface.into(), entry), Count { packets: number + 1, octets: u64::MAX - number })
+    };
+    let counts: Counts = (0..).zip(Entry::all()).map(line).collect();
+    let batch = FrozenBatch::of_ledger(&counts, "host", Uuid::now_v7(), 7);
+    assert_eq!(batch.ledger_counts().expect("its own"), counts);
+    for length in 0..batch.block.len() {
+        let cut = FrozenBatch { block: batch.block.slice(..length), ..batch.clone() };
+        assert!(cut.ledger_counts().is_err(), "{length} octets");
+    }
+    let records = [FlowRecord::example(1)];
+    let names = Names::new("host", &["eth0"]);
+    let flows = FrozenBatch::of_flows(&records, &BatchLabels::default(), &names, batch.id, 7);
+    assert!(flows.ledger_counts().is_err(), "of another table");
 }

@@ -92,7 +92,7 @@ pub struct Beginning {
     pub spool: Option<PathBuf>,
     /// The agents whose estates it took: they are not to be taken again.
     pub heir_of: Vec<u128>,
-    /// What they had not written down.
+    /// What they had not written down, and what this one had and was dropped since.
     pub inherited: Saved,
 }
 
@@ -169,6 +169,17 @@ impl Estate {
         kept.commit();
         kept.state.counts.add(counts);
         kept.prepare(Witness::Books(batch));
+    }
+
+    /// Writes down that `counts` are in no batch any more, whoever wrote it. The last one that was
+    /// written has gone its way.
+    pub fn inherit(&self, counts: &Counts) {
+        self.side(Side::Written).commit();
+        let mut kept = self.side(Side::Delivery);
+        if let Some(beginning) = &mut kept.state.beginning {
+            beginning.inherited.add(counts);
+        }
+        kept.replace();
     }
 
     fn side(&self, side: Side) -> MutexGuard<'_, Kept> {

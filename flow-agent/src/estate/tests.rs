@@ -243,6 +243,38 @@ fn an_heir_that_is_killed_leaves_what_it_had_inherited() {
     assert_eq!(remains.expect("it lived").beginning(), &beginning);
 }
 
+/// Whether it was dropped at once or after others had been written.
+#[test]
+fn what_a_dropped_batch_of_books_said_is_unwritten_until_another_says_it() {
+    for others in [0, 2] {
+        let shared = Shared::default();
+        shared.world().left = u32::MAX;
+        let ledger = Ledger::default();
+        ledger.keep(Estate::new(Box::new(shared.clone()), Beginning::default(), &Counts::new()));
+        let seen = |count| Counts::from([((interface(1), Entry::Seen), packets(count))]);
+        let write = || {
+            let id = Uuid::now_v7();
+            let counts = ledger.take(id);
+            shared.world().books.insert(id, counts);
+            id
+        };
+        let unwritten = || sum(&will(&shared).expect("it lives").unwritten, Entry::Seen);
+        ledger.post(&seen(5), Witness::None, || ());
+        let dropped = write();
+        for _ in 0..others {
+            ledger.post(&seen(7), Witness::None, || ());
+            write();
+        }
+        assert_eq!(unwritten(), 0);
+        let counts = shared.world().books.remove(&dropped).expect("it was written");
+        ledger.inherit(&counts);
+        assert_eq!(unwritten(), 5);
+        write();
+        assert_eq!(unwritten(), 0);
+        assert_eq!(ledger.totals()[&Entry::Seen], packets(5 + others * 7), "counted once");
+    }
+}
+
 #[test]
 fn every_entry_has_a_number_of_its_own() {
     let mut codes = BTreeMap::new();

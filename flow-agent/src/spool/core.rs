@@ -106,6 +106,8 @@ pub struct Core {
     memory: u64,
     /// Not yet told.
     pub losses: Losses,
+    /// Batches of the table `ledger` among them that made room, not yet told either.
+    pub dropped_books: Vec<Arc<FrozenBatch>>,
     pub writer_gone: bool,
     pub reader_gone: bool,
     pub figures: SpoolFigures,
@@ -335,6 +337,14 @@ impl Core {
             .filter(|(_, book)| !book.live.is_empty())
             .find(|(_, book)| book.live.iter().all(|number| self.droppable(*number)))
             .map(|(segment, book)| (*segment, book.live.iter().copied().collect()))
+    }
+
+    /// Those of these entries that are of the table `ledger` and in no doubt.
+    pub fn books_of(&self, numbers: &[u64]) -> Vec<Entry> {
+        let entries = numbers.iter().filter_map(|number| self.entries.get(number));
+        let is_book =
+            |entry: &&Entry| entry.table == Table::Ledger && entry.state == State::Waiting;
+        entries.filter(is_book).cloned().collect()
     }
 
     fn droppable(&self, number: u64) -> bool {

@@ -39,7 +39,8 @@
 //! as stored: what is not acknowledged is written anew, or held in memory. What is in memory alone
 //! goes to the disk with the next batch that does. A disk is full, too, when less than a twentieth
 //! of it (at most 1 GiB) would be left to others. When there is no room in memory either, the
-//! policy decides ([`Full`]); it drops whole segments of batches, never one that is out.
+//! policy decides ([`Full`]); it drops whole segments of batches, never one that is out. What the
+//! dropped ones of the table `ledger` say is written down anew ([`Appended::books`]).
 //!
 //! # Memory
 //! Blocks take `memory_octets`, or one batch if that is more; entries a few hundred octets each,

@@ -18,7 +18,7 @@ use super::segment::Name;
 use super::settings::Full;
 use super::status::SpoolFigures;
 use super::writer::Kept;
-use crate::frozen::FrozenBatch;
+use crate::frozen::{FrozenBatch, Table};
 
 /// Closed segments that may wait to be synced, each with open files.
 const MOST_UNSYNCED: usize = 8;
@@ -138,18 +138,28 @@ impl Shared {
         {
             return true;
         }
-        let oldest = self.core().oldest_only_in_memory();
-        oldest.is_some_and(|number| self.lose(number, reason))
+        let (number, books) = {
+            let core = self.core();
+            let Some(number) = core.oldest_only_in_memory() else { return false };
+            (number, core.books_of(&[number]))
+        };
+        let lost = self.lose(number, reason);
+        if lost {
+            self.rescue(books);
+        }
+        lost
     }
 
     fn drop_oldest_segment(&self, disk: &Disk, reason: LossReason) -> bool {
         let mut state = disk.state();
-        let (segment, leaving) = {
+        let (segment, books, leaving) = {
             let mut core = self.core();
             let Some((segment, numbers)) = core.oldest_segment() else { return false };
+            let books = core.books_of(&numbers);
             let leaving = numbers.into_iter().filter_map(|number| core.lose(number, reason));
-            (segment, leaving.collect::<Vec<_>>())
+            (segment, books, leaving.collect::<Vec<_>>())
         };
+        self.rescue(books);
         for leaving in leaving {
             self.follow_all(leaving);
         }
@@ -160,9 +170,28 @@ impl Shared {
         true
     }
 
+    /// Batches of the table `ledger` that make room are handed to whoever appends: what they say
+    /// can be written down anew.
+    fn rescue(&self, books: Vec<Entry>) {
+        for entry in books {
+            let batch = entry.memory.clone().map_or_else(|| self.load(&entry), Ok);
+            match batch {
+                Ok(batch) => self.core().dropped_books.push(batch),
+                Err(error) => {
+                    tracing::warn!("{} rows of the ledger are lost: {error}", entry.rows);
+                }
+            }
+        }
+    }
+
     /// A batch that was not taken in is dropped.
-    pub fn drop_new(&self, batch: &FrozenBatch, tainted: &[Place], reason: LossReason) {
-        self.core().note_loss(reason, &Contents::of(batch));
+    pub fn drop_new(&self, batch: &Arc<FrozenBatch>, tainted: &[Place], reason: LossReason) {
+        let mut core = self.core();
+        core.note_loss(reason, &Contents::of(batch));
+        if batch.table == Table::Ledger {
+            core.dropped_books.push(batch.clone());
+        }
+        drop(core);
         if let Some(disk) = &self.disk {
             for place in tainted {
                 self.note(disk, place.segment, &Note::Settled(batch.id), true);

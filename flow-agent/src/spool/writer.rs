@@ -31,6 +31,9 @@ pub struct Appended {
     pub kept: Option<Kept>,
     /// Everything that was lost since the last call, this batch or older ones.
     pub lost: Losses,
+    /// Those of them that are of the table `ledger` and were dropped for want of room: what they
+    /// say is to be written down anew.
+    pub books: Vec<Arc<FrozenBatch>>,
 }
 
 /// Takes batches in; blocking.
@@ -84,11 +87,7 @@ impl SpoolWriter {
                 break None;
             }
         };
-        let mut core = self.shared.core();
-        if kept.is_some() {
-            core.figures.appended += 1;
-        }
-        Appended { kept, lost: std::mem::take(&mut core.losses) }
+        self.appended(kept)
     }
 
     /// Takes a batch in if there is room for it: nothing else is dropped for it, and nothing is
@@ -102,9 +101,14 @@ impl SpoolWriter {
             let reason = if failing { LossReason::Error } else { LossReason::FullNewest };
             self.shared.drop_new(&batch, &tainted, reason);
         }
+        self.appended(kept.ok())
+    }
+
+    fn appended(&self, kept: Option<Kept>) -> Appended {
         let mut core = self.shared.core();
-        core.figures.appended += u64::from(kept.is_ok());
-        Appended { kept: kept.ok(), lost: std::mem::take(&mut core.losses) }
+        core.figures.appended += u64::from(kept.is_some());
+        let lost = std::mem::take(&mut core.losses);
+        Appended { kept, lost, books: std::mem::take(&mut core.dropped_books) }
     }
 
     /// True once nobody takes batches out any more.

@@ -139,8 +139,8 @@ pub const KEYS: &[Key] = &[
         "ms",
         "1000",
         (10, 60_000),
-        "Whatever their number, rows wait no longer, give or take a tenth. Fleets of many hosts do \
-         better with 5000.",
+        "Whatever their number, rows wait no longer, and batches are so far apart where they are not \
+         full; less up to a fifth. Fleets of many hosts do better with 5000.",
     ),
 ];
 

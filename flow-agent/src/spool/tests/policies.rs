@@ -58,6 +58,29 @@ fn the_newest_is_dropped_if_so_configured() {
     assert_eq!(lost_bits(&fixture.shared.figures().lost), 0b11000);
 }
 
+/// Of `batch` every third is of the table `ledger`.
+#[test]
+fn batches_of_the_ledger_that_make_room_are_handed_back() {
+    for full in [Full::DropOldest, Full::DropNewest] {
+        for on_disk in [true, false] {
+            let model = Model::default();
+            let settings = SpoolSettings { memory_octets: 7000, ..small(full) };
+            let files: Arc<dyn FileSystem> = Arc::new(model.clone());
+            let mut fixture = Fixture::of(on_disk.then_some(files), &settings);
+            let mut handed_back = Vec::new();
+            for number in 0..12 {
+                handed_back.extend(fixture.writer().append(batch(number, 3000)).books);
+            }
+            let kept = handed_bits(&fixture.drain());
+            let lost = 0xfff & !kept;
+            let of_ledger = (0..12).filter(|number| number % 3 == 1 && lost & (1 << number) != 0);
+            let expected: Vec<_> = of_ledger.map(|number| batch(number, 3000)).collect();
+            assert!(expected.len() >= 2, "{lost:b}");
+            assert_eq!(handed_back, expected);
+        }
+    }
+}
+
 #[test]
 fn a_writer_that_blocks_goes_on_when_there_is_room() {
     let model = Model::default();
