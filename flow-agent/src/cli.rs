@@ -80,7 +80,7 @@ pub enum Command {
     #[cfg(feature = "live")]
     #[command(subcommand)]
     Config(ConfigCommand),
-    /// Measure what a packet and a flow cost on this host; needs root, but for `cache`
+    /// Measure what a packet and a flow cost on this host; `kernel`, `drain` and `live` need root
     #[cfg(feature = "live")]
     Bench(BenchArgs),
     /// Look at batches that the store refused, or send them again

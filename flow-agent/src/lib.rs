@@ -2,7 +2,8 @@
 //!
 //! Data flows in this order: `attach` (kernel programs on interfaces) ->
 //! `drain` (per-CPU kernel tables) -> `cache` (sharded LRU, biflow merging) ->
-//! `batch` (frozen blocks of rows) -> `sink` (ClickHouse, JSON lines).
+//! `batch` (frozen blocks of rows) -> `spool` (what the store does not have yet) -> `sink`
+//! (ClickHouse, JSON lines).
 //! `replay` feeds captures through the same parser, cache and sinks; `store`
 //! serves the embedded ClickHouse engine over its HTTP interface.
 

@@ -293,7 +293,7 @@ fn pin(config: &Config, kernel: &Kernel) -> Option<PinFolder> {
         Ok(folder) => Some(folder),
         Err(error) => {
             tracing::warn!(
-                "{error}; if this agent is killed, the packets of its last interval are lost"
+                "{error}; if this agent is killed, what it holds is lost without a count"
             );
             None
         }

@@ -42,7 +42,8 @@ pub fn on_signals() -> std::io::Result<Requests> {
             signals.next().await;
             eprintln!(
                 "flow-agent: second signal: stopping at once; \
-                 what is not in the store yet is lost"
+                 what is neither in the store nor in a spool on disk is lost, and the next agent \
+                 names it"
             );
             std::process::exit(1);
         });

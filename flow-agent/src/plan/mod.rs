@@ -173,7 +173,7 @@ fn host(load: &Load, open: f64) -> Vec<Figure> {
             "memory_spool_outage",
             SPOOL_MEMORY_BYTES,
             "bytes",
-            "while the store is away: the default of max_memory_mib of [spool]",
+            "while the store is away: the default of memory_mib of [spool]",
             &[],
         ),
         figure(
