@@ -139,7 +139,7 @@ metrics! {
     FRAGMENTS = Counter "fragments_without_ports" ["packets"] {"interface"} "Later fragments whose first was not seen: metered with ports 0.";
     DRAINED = Counter "drained" ["packets"] {"interface"} "Packets that the agent took over from the kernel.";
     DRAINED_BYTES = Counter "drained" ["bytes"] {"interface"} "Their octets.";
-    RECOVERED = Counter "recovered" ["packets"] {"interface"} "Packets in rows that an agent before this one left in the spool.";
+    RECOVERED = Counter "recovered" ["packets"] {"interface"} "Packets that an agent before this one had taken over: in the spool, or lost with it.";
     RECOVERED_BYTES = Counter "recovered" ["bytes"] {"interface"} "Their octets.";
     ACKNOWLEDGED = Counter "acknowledged" ["packets"] {"interface"} "Packets in rows that the store has.";
     ACKNOWLEDGED_BYTES = Counter "acknowledged" ["bytes"] {"interface"} "Their octets.";
