@@ -17,6 +17,13 @@ pub trait Frame {
     /// Octets that can be read.
     fn captured_octets(&self) -> usize;
 
+    /// True when the frame surely has `octets` on the wire. Where it is no work to tell that of
+    /// more than what can be read, it is told.
+    #[inline(always)]
+    fn has_octets(&self, octets: usize) -> bool {
+        octets <= self.captured_octets()
+    }
+
     /// The two octets at `offset`, as a number in network byte order.
     fn u16(&self, offset: usize) -> Option<u16>;
 
@@ -62,6 +69,11 @@ impl Frame for Captured<'_> {
     #[inline(always)]
     fn captured_octets(&self) -> usize {
         self.octets.len()
+    }
+
+    #[inline(always)]
+    fn has_octets(&self, octets: usize) -> bool {
+        octets <= self.octets.len().max(self.wire_octets as usize)
     }
 
     #[inline(always)]

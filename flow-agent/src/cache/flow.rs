@@ -244,14 +244,14 @@ impl Flow {
         if acks || rare != 0 {
             self.add_tcp(delta, side);
         }
-        if self.key.is_icmp() && icmp_request(&delta.key).is_some() {
+        if icmp_request(&delta.key).is_some() {
             self.notes.set(Notes::ANSWERED, side);
         }
         self.last_ns = self.last_ns.max(delta.last_ns);
     }
 
     /// Adds what is in the third line.
-    #[inline(never)]
+    #[inline(always)]
     fn add_tcp(&mut self, delta: &Delta, side: Side) {
         let end = side as usize;
         self.syn_packets[end] += delta.syn_packets;

@@ -86,6 +86,7 @@ fn number(address: &flow_common::Address) -> u128 {
 }
 
 /// A key of the low end as `side` sends it.
+#[inline(always)]
 pub fn sent_by(low: &FlowKey, side: Side) -> FlowKey {
     match side {
         Side::Low => *low,
@@ -118,6 +119,7 @@ fn reversed(key: &FlowKey) -> FlowKey {
 
 /// Type and code of the request that an ICMP answer belongs to; `None` when it
 /// is no answer (RFC 792, RFC 950, RFC 4443).
+#[inline(always)]
 pub fn icmp_request(key: &FlowKey) -> Option<u16> {
     if !key.is_icmp() {
         return None;

@@ -46,7 +46,7 @@ pub(crate) use hash::FlowHasher;
 #[cfg(feature = "live")]
 pub use intake::Intake;
 pub use key::{BiflowKey, Side};
-pub(crate) use key::{low_key, of_low};
+pub(crate) use key::{low_key, of_low, sent_by};
 #[cfg(feature = "live")]
 pub use largest::Largest;
 pub use look::Mode;

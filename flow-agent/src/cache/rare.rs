@@ -13,7 +13,7 @@ use crate::record::{FlowEndReason, FlowRecord};
 impl Shard {
     /// Whatever is not just an open flow that goes on.
     #[inline(never)]
-    pub(super) fn apply_rare(
+    pub fn apply_rare(
         &mut self,
         delta: &Delta,
         key: &FlowKey,

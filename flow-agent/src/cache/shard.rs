@@ -9,7 +9,7 @@
 use std::borrow::Borrow;
 use std::time::Instant;
 
-use flow_common::FlowKey;
+use flow_common::{FlowKey, Tunnel};
 
 use super::full::Full;
 use super::hash::FlowHasher;
@@ -158,23 +158,6 @@ impl Shard {
         chunk.0.push(ready);
     }
 
-    /// The same, where the key of the low end, the sender's end and the hash are known already.
-    #[inline(always)]
-    pub fn push_hashed(
-        &mut self,
-        delta: Delta,
-        (key, side): (FlowKey, Side),
-        hash: u32,
-        chunk: &mut Chunk<Delta>,
-        out: &mut Vec<FlowRecord>,
-    ) {
-        if chunk.0.len() == CHUNK {
-            self.update_chunk(chunk, out);
-        }
-        self.index.prefetch(hash);
-        chunk.0.push(Ready { delta, key, hash, side, slot: NONE });
-    }
-
     /// Adds what is in the chunk.
     pub fn update_chunk<D: Borrow<Delta>>(
         &mut self,
@@ -192,18 +175,24 @@ impl Shard {
             self.apply(ready, out);
         }
         chunk.0.clear();
+        self.place_stale();
+    }
+
+    /// Places the flows again that are due for it; to be done after some updates by
+    /// [`Shard::go_on`].
+    #[inline(always)]
+    pub fn place_stale(&mut self) {
         if !self.stale.is_empty() {
-            self.place_stale();
+            self.place_all_stale();
         }
     }
 
-    /// Places the flows again that are due for it: first all are looked up, so that the cache
-    /// misses of these, too, overlap.
+    /// First all are looked up, so that the cache misses of these, too, overlap.
     #[inline(never)]
-    fn place_stale(&mut self) {
+    fn place_all_stale(&mut self) {
         let mut stale = std::mem::take(&mut self.stale);
         // One that left since has a free slot, or another flow in it that may as well be placed.
-        stale.retain(|slot| self.orders.holds(*slot, self.slab.get(*slot).class));
+        stale.retain(|slot| self.orders.holds(*slot));
         for slot in stale.drain(..) {
             let flow = self.slab.get_mut(slot);
             // Those that lingered stay in the order of their ends.
@@ -243,35 +232,64 @@ impl Shard {
     #[inline(always)]
     fn apply<D: Borrow<Delta>>(&mut self, ready: &Ready<D>, out: &mut Vec<FlowRecord>) {
         let (delta, side) = (ready.delta.borrow(), ready.side);
-        if ready.slot != NONE {
-            let flow = self.slab.get_mut(ready.slot);
-            // Most updates: an open flow goes on. The slot may have another flow since.
-            if flow.is(&ready.key, delta.tunnel.as_deref(), side) {
-                let class = flow.class as usize;
-                let goes_on = flow.class != Class::Ended
-                    && delta.first_ns < flow.last_ns.saturating_add(self.idle_ns[class])
-                    && delta.first_ns < flow.start_ns().saturating_add(self.active_ns[class])
-                    && delta.sampling == flow.sampling
-                    && !Class::may_change(delta.tcp_flags);
-                if goes_on {
-                    if self.level != StatsLevel::Off {
-                        self.stats.counts.add(Counter::Hits, 1);
-                    }
-                    flow.add(delta, side);
-                    // A full cache whose flows stay has few placements, and must not look at all
-                    // of them for those that are due.
-                    let age = tick(flow.last_ns).wrapping_sub(flow.placed.tick) as i32;
-                    let stale = age > self.stale_ticks[class] as i32
-                        || self.room.is_scarce()
-                            && self.orders.turns_since(flow.placed) > self.room.near();
-                    if stale {
-                        self.stale.push(ready.slot);
-                    }
-                    return;
-                }
-            }
+        if !self.go_on(ready.slot, (&ready.key, side), delta.tunnel.as_deref(), delta) {
+            self.apply_rare(delta, &ready.key, ready.hash, side, out);
         }
-        self.apply_rare(delta, &ready.key, ready.hash, side, out);
+    }
+
+    /// Has the processor fetch what [`Shard::slot`] reads.
+    #[inline(always)]
+    pub fn prefetch(&self, hash: u32) {
+        self.index.prefetch(hash);
+    }
+
+    /// Where the flow with this hash probably is; has the processor fetch it.
+    #[inline(always)]
+    pub fn slot(&self, hash: u32) -> u32 {
+        let Some(slot) = self.index.first(hash) else { return NONE };
+        self.slab.prefetch(slot);
+        slot
+    }
+
+    /// Most updates: an open flow goes on, and nothing else happens. False when more is to be done
+    /// than that, or this slot has another flow; then nothing was.
+    ///
+    /// `key` is the low end's, and `tunnel` counts, not that of `delta`.
+    #[inline(always)]
+    pub fn go_on(
+        &mut self,
+        slot: u32,
+        (key, side): (&FlowKey, Side),
+        tunnel: Option<&Tunnel>,
+        delta: &Delta,
+    ) -> bool {
+        if slot == NONE {
+            return false;
+        }
+        let flow = self.slab.get_mut(slot);
+        let class = flow.class as usize;
+        let goes_on = flow.is(key, tunnel, side)
+            && flow.class != Class::Ended
+            && delta.first_ns < flow.last_ns.saturating_add(self.idle_ns[class])
+            && delta.first_ns < flow.start_ns().saturating_add(self.active_ns[class])
+            && delta.sampling == flow.sampling
+            && !Class::may_change(delta.tcp_flags);
+        if !goes_on {
+            return false;
+        }
+        if self.level != StatsLevel::Off {
+            self.stats.counts.add(Counter::Hits, 1);
+        }
+        flow.add(delta, side);
+        // A full cache whose flows stay has few placements, and must not look at all of them for
+        // those that are due.
+        let age = tick(flow.last_ns).wrapping_sub(flow.placed.tick) as i32;
+        let stale = age > self.stale_ticks[class] as i32
+            || self.room.is_scarce() && self.orders.turns_since(flow.placed) > self.room.near();
+        if stale {
+            self.stale.push(slot);
+        }
+        true
     }
 
     #[inline]

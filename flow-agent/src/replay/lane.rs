@@ -9,15 +9,12 @@ use flow_common::Tunnel;
 use super::metered::Metered;
 use super::parsed::Parsed;
 use super::sequences::Sequences;
-use crate::cache::{Chunk, Shard, low_key, prefetch};
-use crate::delta::Delta;
+use crate::cache::{Shard, prefetch};
 use crate::record::FlowRecord;
 
-/// Packets between the fetch of what tells retransmissions and its use.
-const AHEAD: usize = 8;
-
-/// Packets between the fetch of a packet and that.
-const FURTHER_AHEAD: usize = 12;
+/// Packets whose flows are fetched together, before they are metered, so that the cache misses
+/// overlap.
+const CHUNK: usize = 32;
 
 /// Some of the flows.
 pub struct Lane {
@@ -36,51 +33,78 @@ impl Lane {
 
     /// Meters this lane's packets of some blocks.
     pub fn meter<'a>(&mut self, number: usize, blocks: impl Iterator<Item = &'a Parsed>) {
-        let mut chunk = Chunk::default();
         // The latest clock of those since the lane's last packet: whoever is due earlier is then,
         // too.
         let mut due: Option<u64> = None;
         for parsed in blocks {
             let mut expiries = parsed.expiries.iter().peekable();
-            let packets = &parsed.lanes[number];
-            for (at, packet) in packets.iter().enumerate() {
-                if let Some(next) = packets.get(at + AHEAD + FURTHER_AHEAD) {
-                    prefetch(&next.time_ns);
-                    prefetch(&next.hash);
+            let mut rest = parsed.lanes[number].as_slice();
+            while !rest.is_empty() {
+                let (packets, after) = rest.split_at(rest.len().min(CHUNK));
+                let slots = self.fetch(packets, &after[..after.len().min(CHUNK)]);
+                for (packet, slot) in packets.iter().zip(slots) {
+                    while let Some(expiry) = expiries.next_if(|e| e.position <= packet.position) {
+                        due = due.max(Some(expiry.now_ns));
+                    }
+                    if let Some(now_ns) = due.take() {
+                        self.expire(now_ns);
+                    }
+                    self.packet(packet, slot, parsed.tunnel(packet));
                 }
-                if let Some(next) = packets.get(at + AHEAD) {
-                    self.sequences.prefetch(next.hash);
-                }
-                while let Some(expiry) = expiries.next_if(|e| e.position <= packet.position) {
-                    due = due.max(Some(expiry.now_ns));
-                }
-                if let Some(now_ns) = due.take() {
-                    self.expire(now_ns, &mut chunk);
-                }
-                self.packet(packet, parsed.tunnel(packet), &mut chunk);
+                self.shard.place_stale();
+                rest = after;
             }
             due = due.max(expiries.map(|expiry| expiry.now_ns).max());
         }
         if let Some(now_ns) = due {
-            self.expire(now_ns, &mut chunk);
+            self.expire(now_ns);
         }
-        self.shard.update_chunk(&mut chunk, &mut self.records);
+    }
+
+    /// Has the processor fetch what these packets need, and the `next` ones; gives the slots where
+    /// their flows probably are.
+    #[inline(always)]
+    fn fetch(&self, packets: &[Metered], next: &[Metered]) -> [u32; CHUNK] {
+        for packet in packets {
+            self.shard.prefetch(packet.hash);
+            self.sequences.prefetch(packet.hash);
+        }
+        for packet in next {
+            prefetch(&packet.time_ns);
+            prefetch(&packet.hash);
+        }
+        let mut slots = [0; CHUNK];
+        for (slot, packet) in slots.iter_mut().zip(packets) {
+            *slot = self.shard.slot(packet.hash);
+        }
+        slots
     }
 
     #[inline(always)]
-    fn packet(&mut self, packet: &Metered, tunnel: Option<&Tunnel>, chunk: &mut Chunk<Delta>) {
-        let (key, side) = low_key(&packet.key);
+    fn packet(&mut self, packet: &Metered, slot: u32, tunnel: Option<&Tunnel>) {
+        let flow = (&packet.key, packet.side());
         let repeats = match packet.segment() {
-            Some(segment) => self.sequences.repeats(segment, (&key, side), packet.hash, tunnel),
+            Some(segment) => self.sequences.repeats(segment, flow, packet.hash, tunnel),
             None => false,
         };
+        // Of this, no more is made than what is looked at.
+        let delta = packet.delta(None, repeats);
+        if !self.shard.go_on(slot, flow, tunnel, &delta) {
+            self.rare(packet, tunnel, repeats);
+        }
+    }
+
+    /// A packet that opens a flow, or ends one.
+    #[inline(never)]
+    fn rare(&mut self, packet: &Metered, tunnel: Option<&Tunnel>, repeats: bool) {
         let delta = packet.delta(tunnel, repeats);
-        self.shard.push_hashed(delta, (key, side), packet.hash, chunk, &mut self.records);
+        let (key, side) = (&packet.key, packet.side());
+        self.shard.apply_rare(&delta, key, packet.hash, side, &mut self.records);
     }
 
     #[cold]
-    fn expire(&mut self, now_ns: u64, chunk: &mut Chunk<Delta>) {
-        self.shard.update_chunk(chunk, &mut self.records);
+    fn expire(&mut self, now_ns: u64) {
+        self.shard.place_stale();
         self.shard.expire(now_ns, &mut self.records);
     }
 }

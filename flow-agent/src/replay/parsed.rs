@@ -8,13 +8,13 @@ use std::sync::Arc;
 use flow_common::frame::Captured;
 use flow_common::parse::{FragmentRole, read};
 use flow_common::{
-    Count, Direction, FragmentKey, FragmentPorts, Link, NotMetered, Options, Packet, Tunnel,
+    Count, Direction, FlowKey, FragmentKey, FragmentPorts, Link, NotMetered, Options, Packet, Tunnel,
 };
 
 use super::capture::Block;
 use super::fragments::Fragments;
 use super::metered::Metered;
-use crate::cache::{FlowHasher, low_key, of_low};
+use crate::cache::FlowHasher;
 
 /// Flows are expired each time the capture's clock has moved this far.
 const EXPIRY_STEP_NS: u64 = 100_000_000;
@@ -54,6 +54,8 @@ pub struct Expiry {
 /// A packet that is a part of a datagram.
 struct Fragment {
     packet: Metered,
+    /// As it was sent; of a later one, still without ports.
+    key: FlowKey,
     datagram: FragmentKey,
     /// What it tells the others, if it is the first.
     ports: Option<FragmentPorts>,
@@ -98,16 +100,6 @@ impl Parser {
     fn lane(&self, hash: u32) -> usize {
         hash as usize & (self.lanes - 1)
     }
-
-    /// The hash of the flow of these packets.
-    #[inline(always)]
-    fn hash(&self, packet: &Metered, tunnel: Option<&Tunnel>) -> u32 {
-        let (key, side) = low_key(&packet.key);
-        match tunnel {
-            None => self.hasher.hash(&key, None),
-            Some(tunnel) => self.hasher.hash(&key, Some(&of_low(tunnel, side))),
-        }
-    }
 }
 
 impl Parsed {
@@ -142,12 +134,14 @@ impl Parsed {
                         metered.tunnel = tunnels.len() as u32;
                     }
                     if parsed.fragment == FragmentRole::Whole {
-                        metered.hash = parser.hash(&metered, tunnels_of(tunnels, &metered));
+                        let tunnel = tunnels_of(tunnels, &metered);
+                        metered.set_key(&parsed.key, tunnel, &parser.hasher);
                         lanes[parser.lane(metered.hash)].push(metered);
                     } else {
                         let first = parsed.fragment == FragmentRole::First;
                         fragments.push(Fragment {
                             packet: metered,
+                            key: parsed.key,
                             datagram: parsed.fragment_key(),
                             ports: first.then(|| parsed.fragment_ports(packet.time_ns)),
                         });
@@ -163,12 +157,12 @@ impl Parsed {
 
     /// Puts the fragments into the lanes of their flows; blocks come in the order of the capture.
     pub fn tie_fragments(&mut self, parser: &Parser, known: &mut Fragments) {
-        for Fragment { mut packet, datagram, ports } in self.fragments.drain(..) {
+        for Fragment { mut packet, mut key, datagram, ports } in self.fragments.drain(..) {
             match ports {
                 Some(ports) => known.remember(datagram, ports),
-                None => known.complete(&datagram, &mut packet.key, packet.time_ns),
+                None => known.complete(&datagram, &mut key, packet.time_ns),
             }
-            packet.hash = parser.hash(&packet, tunnels_of(&self.tunnels, &packet));
+            packet.set_key(&key, tunnels_of(&self.tunnels, &packet), &parser.hasher);
             let lane = &mut self.lanes[parser.lane(packet.hash)];
             let at = lane.partition_point(|before| before.position < packet.position);
             lane.insert(at, packet);

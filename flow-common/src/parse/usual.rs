@@ -1,5 +1,5 @@
 //! The usual packet, read in one go: TCP or UDP in whole IPv4 without options or in
-//! IPv6 without extension headers, in Ethernet with at most one tag, not cut.
+//! IPv6 without extension headers, in Ethernet with at most one tag, whose headers are all there.
 //!
 //! Nearly all packets are like this. It says of each exactly what the stages would
 //! say, in fewer instructions; whatever is not like this it leaves to them.
@@ -44,7 +44,7 @@ pub(super) fn read<F: Frame + ?Sized>(
         _ => return false,
     };
     let Some(header) = header else { return false };
-    if offset + header.octets as usize > frame.captured_octets() {
+    if !frame.has_octets(offset + header.octets as usize) {
         return false;
     }
     packet.octets = header.octets;
