@@ -5,6 +5,7 @@ use std::num::NonZeroUsize;
 use std::path::Path;
 use std::time::Instant;
 
+use rustix::time::{ClockId, clock_gettime};
 use serde::Serialize;
 
 use super::{Spread, failed, rounded};
@@ -34,6 +35,9 @@ pub struct ReplayResult {
     flow_set_s: f64,
     min_s: f64,
     max_s: f64,
+    /// The median of the processor time, of all threads: what others do on the machine changes
+    /// it least.
+    cpu_s: f64,
     million_packets_per_s: f64,
 }
 
@@ -41,14 +45,15 @@ impl ReplayResult {
     /// For people.
     pub fn line(&self) -> String {
         format!(
-            "replay  {} packets, {} flow records, {} threads: {:.3} s ({:.3} to {:.3}), {:.1} M \
-             packets a second; finding the packets alone {:.3} s",
+            "replay  {} packets, {} flow records, {} threads: {:.3} s ({:.3} to {:.3}), CPU {:.3} s, \
+             {:.1} M packets a second; finding the packets alone {:.3} s",
             self.packets,
             self.flows,
             self.threads,
             self.flow_set_s,
             self.min_s,
             self.max_s,
+            self.cpu_s,
             self.million_packets_per_s,
             self.walk_s,
         )
@@ -64,12 +69,12 @@ pub fn measure(
     threads: Option<NonZeroUsize>,
     mut result: impl FnMut(ReplayResult),
 ) -> Result<(), Error> {
-    let (mut walks, mut sets) = (Vec::new(), Vec::new());
+    let (mut walks, mut sets, mut cpus) = (Vec::new(), Vec::new(), Vec::new());
     let (mut packets, mut flows, mut used) = (0, 0, 0);
     // The first run reads the file into the page cache.
     for run in 0..=RUNS {
         let walk_s = walk(file)?;
-        let started = Instant::now();
+        let (started, cpu) = (Instant::now(), cpu_s());
         let mut meter = CaptureMeter::new(MAX_FLOWS, Timeouts::default(), false);
         if let Some(threads) = threads {
             meter = meter.with_threads(threads);
@@ -92,7 +97,7 @@ pub fn measure(
                 Ok(())
             })
             .map_err(failed)?;
-        let flow_set_s = started.elapsed().as_secs_f64();
+        let (flow_set_s, cpu) = (started.elapsed().as_secs_f64(), cpu_s() - cpu);
         let ledger = Ledger::default();
         meter.post(&ledger);
         let totals = ledger.totals();
@@ -110,9 +115,10 @@ pub fn measure(
         if run > 0 {
             walks.push(walk_s);
             sets.push(flow_set_s);
+            cpus.push(cpu);
         }
     }
-    let (walks, sets) = (Spread(walks), Spread(sets));
+    let (walks, sets, cpus) = (Spread(walks), Spread(sets), Spread(cpus));
     let milliseconds = |seconds: f64| (seconds * 1e3).round() / 1e3;
     result(ReplayResult {
         bench: "replay",
@@ -123,6 +129,7 @@ pub fn measure(
         flow_set_s: milliseconds(sets.median()),
         min_s: milliseconds(sets.min()),
         max_s: milliseconds(sets.max()),
+        cpu_s: milliseconds(cpus.median()),
         million_packets_per_s: rounded(packets as f64 / 1e6 / sets.median()),
     });
     Ok(())
@@ -136,4 +143,10 @@ fn walk(file: &Path) -> Result<f64, Error> {
         capture.next_block(&mut block).map_err(failed)?;
     }
     Ok(started.elapsed().as_secs_f64())
+}
+
+/// Processor time of this process so far.
+fn cpu_s() -> f64 {
+    let used = clock_gettime(ClockId::ProcessCPUTime);
+    used.tv_sec as f64 + used.tv_nsec as f64 / 1e9
 }

@@ -19,6 +19,9 @@ pub(super) const RECORDS: usize = 1024;
 /// Flows that leave by the clock are noted by so many, before they leave.
 const DUE: usize = 16_384;
 
+/// Flows between the fetch of a flow, that of its place in the index, and its leaving.
+const AHEAD: usize = 4;
+
 /// One eviction in so many is timed, where that is asked for.
 const SAMPLE: u64 = 64;
 
@@ -180,11 +183,8 @@ impl Shard {
             };
             loop {
                 let complete = self.note_due(class, now_ns, &mut due);
-                for slot in due.drain(..) {
-                    self.count(counter);
-                    self.leave(slot, reason, out);
-                    hand_over_many(out, &mut hand_over);
-                }
+                self.leave_all(&due, (counter, reason), out, &mut hand_over);
+                due.clear();
                 if complete {
                     break;
                 }
@@ -207,6 +207,28 @@ impl Shard {
             }
         }
         self.tidy();
+    }
+
+    /// Emits these flows, which leave; what that takes is fetched ahead.
+    fn leave_all(
+        &mut self,
+        slots: &[u32],
+        (counter, reason): (Counter, FlowEndReason),
+        out: &mut Vec<FlowRecord>,
+        hand_over: &mut impl FnMut(&mut Vec<FlowRecord>),
+    ) {
+        for (at, slot) in slots.iter().enumerate() {
+            if let Some(later) = slots.get(at + 2 * AHEAD) {
+                self.slab.prefetch_whole(*later);
+            }
+            if let Some(next) = slots.get(at + AHEAD) {
+                let flow = self.slab.get(*next);
+                self.index.prefetch(self.hasher.hash(&flow.key, flow.tunnel()));
+            }
+            self.count(counter);
+            self.leave(*slot, reason, out);
+            hand_over_many(out, hand_over);
+        }
     }
 
     /// Notes the flows of a class that are due, in their order; false when there may be more.
@@ -246,16 +268,19 @@ impl Shard {
         out: &mut Vec<FlowRecord>,
         mut hand_over: impl FnMut(&mut Vec<FlowRecord>),
     ) {
+        let mut due = Vec::new();
         for class in [Class::Ended].into_iter().chain(Class::OPEN) {
-            while let Some(slot) = self.orders.last(class) {
-                if class == Class::Ended {
-                    self.count(Counter::LeftEnded);
-                    self.leave(slot, FlowEndReason::EndOfFlow, out);
-                } else {
-                    self.count(Counter::LeftStopped);
-                    self.leave(slot, FlowEndReason::ForcedEnd, out);
+            let why = match class {
+                Class::Ended => (Counter::LeftEnded, FlowEndReason::EndOfFlow),
+                _ => (Counter::LeftStopped, FlowEndReason::ForcedEnd),
+            };
+            loop {
+                due.clear();
+                due.extend(self.orders.oldest_first(class).take(DUE));
+                if due.is_empty() {
+                    break;
                 }
-                hand_over_many(out, &mut hand_over);
+                self.leave_all(&due, why, out, &mut hand_over);
             }
         }
         self.tidy();

@@ -228,3 +228,39 @@ impl Orders {
         (flows * 2 * size_of::<Link>()) as u64 * (1 + u64::from(by_age))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        /// Two lists in one table of neighbours, against two vectors, the latest first.
+        #[test]
+        fn lists_are_in_the_order_of_placement(
+            steps in proptest::collection::vec((0_u32..40, 0..3_usize), 1..300),
+            factor in 1_u32..3,
+        ) {
+            let (mut lists, mut links) = ([List::EMPTY; 2], Links::default());
+            let mut model = [Vec::new(), Vec::new()];
+            for (slot, step) in steps {
+                let of = (slot % 2) as usize;
+                model[of].retain(|other| *other != slot);
+                if step == 0 {
+                    links.remove(&mut lists[of], slot);
+                } else {
+                    links.put(&mut lists[of], slot);
+                    model[of].insert(0, slot);
+                }
+                prop_assert_eq!(links.get(slot).is_some(), step != 0);
+            }
+            let old = std::mem::replace(&mut links, Links::of(3));
+            for (list, model) in lists.iter_mut().zip(&model) {
+                prop_assert!(old.last_first(*list).eq(model.iter().rev().copied()));
+                links.rename(list, &old, |slot| slot * factor);
+                prop_assert!(links.last_first(*list).eq(model.iter().rev().map(|s| s * factor)));
+            }
+        }
+    }
+}

@@ -8,7 +8,8 @@ use std::sync::Arc;
 use flow_common::frame::Captured;
 use flow_common::parse::{FragmentRole, read};
 use flow_common::{
-    Count, Direction, FlowKey, FragmentKey, FragmentPorts, Link, NotMetered, Options, Packet, Tunnel,
+    Count, Direction, FlowKey, FragmentKey, FragmentPorts, Link, NotMetered, Options, Packet,
+    Tunnel,
 };
 
 use super::capture::Block;
