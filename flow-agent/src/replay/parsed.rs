@@ -23,11 +23,9 @@ const EXPIRY_STEP_NS: u64 = 100_000_000;
 /// Packets between the fetch of a frame and its parsing.
 const AHEAD: usize = 6;
 
-/// A block and what was found in it; its memory is used again.
+/// What was found in a block; its memory is used again.
 #[derive(Default)]
 pub struct Parsed {
-    /// As it was read.
-    pub block: Block,
     /// The numbers and links of the capture's interfaces, by their index in it.
     pub interfaces: Arc<Vec<(u16, Link)>>,
     /// By lane, the packets of its flows, but for fragments until these are tied.
@@ -104,9 +102,9 @@ impl Parser {
 }
 
 impl Parsed {
-    /// Parses the packets of the block that was read.
-    pub fn parse(&mut self, parser: &Parser) {
-        let Self { block, interfaces, lanes, times, tunnels, counts, fragments, expiries } = self;
+    /// Parses the packets of a block that was read.
+    pub fn parse(&mut self, block: &Block, parser: &Parser) {
+        let Self { interfaces, lanes, times, tunnels, counts, fragments, expiries } = self;
         expiries.clear();
         lanes.resize_with(parser.lanes, Vec::new);
         lanes.iter_mut().for_each(Vec::clear);

@@ -1,6 +1,6 @@
 //! Reading a capture: blocks of packets in their order, with what is known of their interfaces.
 //!
-//! Enters: a capture. Leaves: [`Parsed`] blocks that are read and not yet parsed. It holds that the
+//! Enters: a capture. Leaves: blocks that are read and not yet parsed. It holds that the
 //! same capture makes the same blocks, whenever they are taken.
 
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use std::sync::Arc;
 use flow_common::Link;
 
 use super::ReplayError;
-use super::capture::{Capture, LinkType, Packet};
+use super::capture::{Block, Capture, LinkType, Packet};
 use super::parsed::{Counts, Parsed};
 use crate::ledger::{Entry, Ledger};
 
@@ -43,7 +43,8 @@ impl Reading {
         }
     }
 
-    /// Reads the next block; none of its packets are there at the end of the capture.
+    /// Reads the next block, and says in `parsed` what is known of its interfaces; it has no packets
+    /// at the end of the capture.
     ///
     /// # Errors
     /// The file cannot be read or has an unsupported link type; the packets before are in the
@@ -52,24 +53,25 @@ impl Reading {
         &mut self,
         capture: &mut Capture,
         known: &mut Known,
+        block: &mut Block,
         parsed: &mut Parsed,
     ) -> Result<(), ReplayError> {
-        let read = capture.next_block(&mut parsed.block);
+        let read = capture.next_block(block);
         let learned = self.learn(capture, known);
         parsed.interfaces = known.interfaces.clone();
         if learned.is_err() {
             let known = known.interfaces.len() as u32;
-            let position = parsed.block.packets().position(|packet| packet.interface >= known);
-            parsed.block.truncate(position.unwrap_or(usize::MAX));
+            let position = block.packets().position(|packet| packet.interface >= known);
+            block.truncate(position.unwrap_or(usize::MAX));
         }
         learned?;
         if let Some(first) = known.unsupported {
             let unsupported =
                 |packet: &Packet<'_>| packet.interface >= first && link(packet.link).is_none();
-            let packet = parsed.block.packets().enumerate().find(|(_, p)| unsupported(p));
+            let packet = block.packets().enumerate().find(|(_, p)| unsupported(p));
             let packet = packet.map(|(position, packet)| (position, packet.link, packet.interface));
             if let Some((position, link, interface)) = packet {
-                parsed.block.truncate(position);
+                block.truncate(position);
                 parser_link(link, capture, interface as usize)?;
             }
         }

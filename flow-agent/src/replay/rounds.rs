@@ -16,7 +16,7 @@ use std::sync::{Arc, Barrier, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 use crossbeam::channel::Sender;
 
 use super::ReplayError;
-use super::capture::Capture;
+use super::capture::{Block, Capture};
 use super::fragments::Fragments;
 use super::lane::Lane;
 use super::parsed::{Parsed, Parser};
@@ -129,8 +129,9 @@ impl<'a> Rounds<'a> {
     /// What each thread does until the capture is metered.
     pub fn work(&self) {
         let barrier = self.barrier.wait();
+        let mut memory = Block::default();
         for half in [0, 1].into_iter().cycle() {
-            self.guarded(|| self.read_and_parse(half));
+            self.guarded(|| self.read_and_parse(half, &mut memory));
             if barrier.wait().is_leader() {
                 self.guarded(|| self.arrange(half));
                 if self.done.load(Ordering::Acquire) || lock(&self.panic).is_some() {
@@ -154,7 +155,8 @@ impl<'a> Rounds<'a> {
         }
     }
 
-    fn read_and_parse(&self, half: usize) {
+    /// Each thread reads all its blocks into the same memory, which so stays in its cache.
+    fn read_and_parse(&self, half: usize, memory: &mut Block) {
         loop {
             let mut source = lock(&self.source);
             if source.ended || source.taken == BLOCKS {
@@ -163,9 +165,9 @@ impl<'a> Rounds<'a> {
             let block = &self.halves[half][source.taken];
             source.taken += 1;
             let mut parsed = block.write().unwrap_or_else(PoisonError::into_inner);
-            source.read(&mut parsed);
+            source.read(memory, &mut parsed);
             drop(source);
-            parsed.parse(self.parser);
+            parsed.parse(memory, self.parser);
         }
     }
 
@@ -208,8 +210,8 @@ impl<'a> Rounds<'a> {
 }
 
 impl Source<'_> {
-    fn read(&mut self, parsed: &mut Parsed) {
-        let read = self.reading.block(self.capture, &mut self.known, parsed);
+    fn read(&mut self, block: &mut Block, parsed: &mut Parsed) {
+        let read = self.reading.block(self.capture, &mut self.known, block, parsed);
         self.ended = read.is_err() || self.capture.end().is_some();
         if read.is_err() {
             self.result = read;
