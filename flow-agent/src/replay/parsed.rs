@@ -15,7 +15,7 @@ use flow_common::{
 use super::capture::Block;
 use super::fragments::Fragments;
 use super::metered::Metered;
-use crate::cache::FlowHasher;
+use crate::cache::{FlowHasher, prefetch};
 
 /// Flows are expired each time the capture's clock has moved this far.
 const EXPIRY_STEP_NS: u64 = 100_000_000;
@@ -135,7 +135,9 @@ impl Parsed {
                     if parsed.fragment == FragmentRole::Whole {
                         let tunnel = tunnels_of(tunnels, &metered);
                         metered.set_key(&parsed.key, tunnel, &parser.hasher);
-                        lanes[parser.lane(metered.hash)].push(metered);
+                        let lane = &mut lanes[parser.lane(metered.hash)];
+                        lane.push(metered);
+                        prefetch_end(lane);
                     } else {
                         let first = parsed.fragment == FragmentRole::First;
                         fragments.push(Fragment {
@@ -190,4 +192,12 @@ impl Parsed {
 #[inline(always)]
 fn tunnels_of<'a>(tunnels: &'a [Tunnel], packet: &Metered) -> Option<&'a Tunnel> {
     if packet.tunnel == 0 { None } else { tunnels.get(packet.tunnel as usize - 1) }
+}
+
+/// Has the processor fetch where the next packet of a lane will be written, by both its ends.
+#[inline(always)]
+fn prefetch_end(lane: &mut Vec<Metered>) {
+    for free in lane.spare_capacity_mut().iter().take(2) {
+        prefetch(free);
+    }
 }
