@@ -243,7 +243,8 @@ impl Shard {
         self.index.prefetch(hash);
     }
 
-    /// Where the flow with this hash probably is; has the processor fetch it.
+    /// Where the flow with this hash probably is, until the next [`Shard::expire`]; has the
+    /// processor fetch it.
     #[inline(always)]
     pub fn slot(&self, hash: u32) -> u32 {
         let Some(slot) = self.index.first(hash) else { return NONE };

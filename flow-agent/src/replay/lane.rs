@@ -41,15 +41,18 @@ impl Lane {
             let mut rest = parsed.lanes[number].as_slice();
             while !rest.is_empty() {
                 let (packets, after) = rest.split_at(rest.len().min(CHUNK));
-                let slots = self.fetch(packets, &after[..after.len().min(CHUNK)]);
-                for (packet, slot) in packets.iter().zip(slots) {
+                self.fetch(packets, &after[..after.len().min(CHUNK)]);
+                let mut slots = self.slots(packets);
+                for (at, packet) in packets.iter().enumerate() {
                     while let Some(expiry) = expiries.next_if(|e| e.position <= packet.position) {
                         due = due.max(Some(expiry.now_ns));
                     }
                     if let Some(now_ns) = due.take() {
                         self.expire(now_ns);
+                        // Flows may have other places since.
+                        slots = self.slots(packets);
                     }
-                    self.packet(packet, slot, parsed.tunnel(packet));
+                    self.packet(packet, slots[at], parsed.tunnel(packet));
                 }
                 self.shard.place_stale();
                 rest = after;
@@ -61,10 +64,10 @@ impl Lane {
         }
     }
 
-    /// Has the processor fetch what these packets need, and the `next` ones; gives the slots where
-    /// their flows probably are.
+    /// Has the processor fetch what tells where the flows of these packets are, and the packets
+    /// behind them.
     #[inline(always)]
-    fn fetch(&self, packets: &[Metered], next: &[Metered]) -> [u32; CHUNK] {
+    fn fetch(&self, packets: &[Metered], next: &[Metered]) {
         for packet in packets {
             self.shard.prefetch(packet.hash);
             self.sequences.prefetch(packet.hash);
@@ -73,6 +76,11 @@ impl Lane {
             prefetch(&packet.time_ns);
             prefetch(&packet.hash);
         }
+    }
+
+    /// Where the flows of these packets probably are; has the processor fetch them.
+    #[inline(always)]
+    fn slots(&self, packets: &[Metered]) -> [u32; CHUNK] {
         let mut slots = [0; CHUNK];
         for (slot, packet) in slots.iter_mut().zip(packets) {
             *slot = self.shard.slot(packet.hash);
