@@ -73,7 +73,7 @@ impl Metered {
             None => hasher.hash(&key, None),
             Some(tunnel) => hasher.hash(&key, Some(&of_low(tunnel, side))),
         };
-        self.marks = self.marks & !HIGH | HIGH * side as u8;
+        self.marks = (self.marks & !HIGH) | (HIGH * side as u8);
         if sent.is_icmp() {
             self.told = u32::from(sent.dst_port);
         }
