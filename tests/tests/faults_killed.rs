@@ -7,21 +7,14 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use flow_tests::faulty::{Faulty, PATIENCE, batches};
-use flow_tests::process::Agent;
 use flow_tests::proxy::{Fault, Schedule};
 use flow_tests::sql;
 use flow_tests::traffic::{self, Ends};
-use rustix::process::Signal;
 
 const FLOWS: u64 = 300;
 const ROWS: usize = 20;
 /// The tables that a batch of flows is stored in.
 const TABLES: [&str; 3] = ["flows", "flows_1m", "flows_1h"];
-
-fn kill(agent: Agent) -> Result<()> {
-    agent.signal(Signal::KILL)?;
-    agent.ended(Duration::from_secs(10)).map(drop)
-}
 
 #[test]
 fn an_agent_killed_in_an_outage_leaves_everything_to_the_next() -> Result<()> {
@@ -30,7 +23,7 @@ fn an_agent_killed_in_an_outage_leaves_everything_to_the_next() -> Result<()> {
     faulty.proxy.refuse()?;
     faulty.talk(FLOWS, 1)?;
     faulty.wait_frozen(&agent, FLOWS)?;
-    kill(agent)?;
+    agent.kill()?;
     faulty.proxy.accept()?;
     let agent = faulty.agent(&batches(ROWS))?;
     faulty.talk(FLOWS, 1)?;
@@ -53,7 +46,7 @@ fn an_agent_killed_in_mid_insert_repeats_and_loses_nothing() -> Result<()> {
         faulty.talk(FLOWS, 1)?;
         faulty.wait_frozen(&agent, waiting)?;
         faulty.wait_fired(&agent, name, before + 1)?;
-        kill(agent)?;
+        agent.kill()?;
         faulty.proxy.calm();
     }
     let agent = faulty.agent(&batches(ROWS))?;
@@ -127,7 +120,7 @@ fn an_agent_killed_while_it_splits_a_batch_repeats_and_loses_nothing() -> Result
     traffic::ask_together(Ends::v4((left, 0), (right, 0), 666), REFUSED, 1, 40, 200)?;
     faulty.talk(FLOWS, 1)?;
     faulty.wait_fired(&agent, "drop reply", 2)?;
-    kill(agent)?;
+    agent.kill()?;
     faulty.proxy.calm();
     let agent = faulty.agent(config)?;
     faulty.wait_quarantined(&agent, REFUSED)?;
@@ -155,7 +148,7 @@ fn a_half_split_batch_is_not_sent_whole_when_its_rows_are_welcome_again() -> Res
     })?;
     faulty.talk(FLOWS, 1)?;
     faulty.wait_fired(&agent, "drop reply", 2)?;
-    kill(agent)?;
+    agent.kill()?;
     let stored = sql::rows(faulty.store.url(), "SELECT DISTINCT batch_id FROM flow.flows")?;
     ensure!(!stored.is_empty(), "no part was stored before the agent was killed");
     faulty.proxy.calm();

@@ -2,10 +2,8 @@
 //! markers and observation points: the rows are made here and counted here.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::process::Command;
 
 use anyhow::{Result, ensure};
-use flow_tests::bin_path::flow_agent;
 use flow_tests::store::Store;
 
 /// 2026-11-20 12:00:00 UTC
@@ -84,10 +82,7 @@ fn rows() -> Vec<Row> {
 }
 
 fn filled() -> Result<(Store, Vec<Row>)> {
-    let store = Store::start();
-    let applied =
-        Command::new(flow_agent()).args(["schema", "apply", "--store", store.url()]).output()?;
-    ensure!(applied.status.success(), "{}", String::from_utf8_lossy(&applied.stderr));
+    let store = Store::with_tables();
     let rows = rows();
     for (batch, exporter) in ["client", "server", "router"].into_iter().enumerate() {
         let values: Vec<_> = rows
