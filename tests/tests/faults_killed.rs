@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use flow_tests::faulty::{Faulty, PATIENCE, batches};
+use flow_tests::lab::Lab;
 use flow_tests::proxy::{Fault, Schedule};
 use flow_tests::sql;
 use flow_tests::traffic::{self, Ends};
@@ -101,14 +102,22 @@ fn an_engine_that_remembers_a_token_without_its_rows_gets_them_again() -> Result
         .map(drop)
 }
 
+/// All in one or two batches.
+const LARGE: &str = "batch.age_ms = 3000\n";
+/// Rows that the store refuses.
+const REFUSED: u64 = 5;
+
+fn ask_refused(lab: &Lab) -> Result<()> {
+    let ends = Ends::v4((&lab.left, 0), (&lab.right, 0), 666);
+    traffic::ask_together(ends, REFUSED, 1, 40, 200).map(drop)
+}
+
 /// A batch with rows that the store refuses is split; the agent is killed in the midst of that.
-#[test]
-fn an_agent_killed_while_it_splits_a_batch_repeats_and_loses_nothing() -> Result<()> {
-    const REFUSED: u64 = 5;
-    // All in one or two batches.
-    let config = "batch.age_ms = 3000\n";
-    let mut faulty = Faulty::new()?;
-    let agent = faulty.agent(config)?;
+fn kill_splitting(
+    faulty: &mut Faulty,
+    refused: impl FnOnce(&mut Faulty) -> Result<()>,
+) -> Result<()> {
+    let agent = faulty.agent(LARGE)?;
     faulty.store.sql("ALTER TABLE flow.flows ADD CONSTRAINT ours CHECK dst_port != 666");
     let mut inserts = 0;
     faulty.proxy.on_flows(move |_| {
@@ -116,44 +125,34 @@ fn an_agent_killed_while_it_splits_a_batch_repeats_and_loses_nothing() -> Result
         // Some parts are stored by then, some refused; of every other one nobody hears.
         (inserts > 4 && inserts % 2 == 0).then_some(Fault::DropReply)
     });
-    let (left, right) = (&faulty.lab.left, &faulty.lab.right);
-    traffic::ask_together(Ends::v4((left, 0), (right, 0), 666), REFUSED, 1, 40, 200)?;
+    refused(faulty)?;
     faulty.talk(FLOWS, 1)?;
     faulty.wait_fired(&agent, "drop reply", 2)?;
-    agent.kill()?;
+    agent.kill()
+}
+
+#[test]
+fn an_agent_killed_while_it_splits_a_batch_repeats_and_loses_nothing() -> Result<()> {
+    let mut faulty = Faulty::new()?;
+    kill_splitting(&mut faulty, |faulty| ask_refused(&faulty.lab))?;
     faulty.proxy.calm();
-    let agent = faulty.agent(config)?;
+    let agent = faulty.agent(LARGE)?;
     faulty.wait_quarantined(&agent, REFUSED)?;
     faulty.settle_again(agent)?;
     Ok(())
 }
 
-/// The same, and before the next agent starts, somebody drops the constraint: nothing is refused
+/// Before the next agent starts, somebody drops the constraint: nothing is refused
 /// any more, but parts are stored under ids of their own, so the whole must not be sent.
 #[test]
 fn a_half_split_batch_is_not_sent_whole_when_its_rows_are_welcome_again() -> Result<()> {
-    const REFUSED: u64 = 5;
-    let config = "batch.age_ms = 3000\n";
     let mut faulty = Faulty::new()?;
-    let agent = faulty.agent(config)?;
-    faulty.store.sql("ALTER TABLE flow.flows ADD CONSTRAINT ours CHECK dst_port != 666");
-    let mut inserts = 0;
-    faulty.proxy.on_flows(move |_| {
-        inserts += 1;
-        (inserts > 4 && inserts % 2 == 0).then_some(Fault::DropReply)
-    });
-    faulty.count(|lab| {
-        let ends = Ends::v4((&lab.left, 0), (&lab.right, 0), 666);
-        traffic::ask_together(ends, REFUSED, 1, 40, 200).map(drop)
-    })?;
-    faulty.talk(FLOWS, 1)?;
-    faulty.wait_fired(&agent, "drop reply", 2)?;
-    agent.kill()?;
+    kill_splitting(&mut faulty, |faulty| faulty.count(ask_refused))?;
     let stored = sql::rows(faulty.store.url(), "SELECT DISTINCT batch_id FROM flow.flows")?;
     ensure!(!stored.is_empty(), "no part was stored before the agent was killed");
     faulty.proxy.calm();
     faulty.store.sql("ALTER TABLE flow.flows DROP CONSTRAINT ours");
-    let agent = faulty.agent(config)?;
+    let agent = faulty.agent(LARGE)?;
     faulty.settle_again(agent)?;
     let aside = std::fs::read_dir(faulty.quarantine()).into_iter().flatten().count();
     ensure!(aside == 0, "{aside} parts are in the store and in the quarantine");

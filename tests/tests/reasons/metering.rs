@@ -1,7 +1,7 @@
 //! Scenes on the way from the wire into the cache.
 
 use std::fs;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
@@ -68,11 +68,8 @@ pub fn frames() -> Result<Raised> {
 
 pub fn own_traffic() -> Result<Raised> {
     let (lab, folder) = (Lab::new()?, TempDir::with_prefix("flow-reasons-")?);
-    let (data, log) = (folder.path().join("data"), folder.path().join("log"));
-    let listen = SocketAddr::new(lab.right.v4(0), 0).to_string();
     lab.right.namespace.enter(|| {
-        let more = ["--listen", listen.as_str(), "--allow-remote"];
-        let store = Store::start_with(&flow_agent(), &data, &log, &more)?;
+        let store = Store::start_for_others(folder.path(), lab.right.v4(0))?;
         lab.left.namespace.enter(|| {
             let interface = format!("{}:tc", lab.left.interface);
             let arguments = ["--interface", &interface, "--store", store.url()];
