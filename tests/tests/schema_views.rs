@@ -85,19 +85,20 @@ fn filled() -> Result<(Store, Vec<Row>)> {
     let store = Store::with_tables();
     let rows = rows();
     for (batch, exporter) in ["client", "server", "router"].into_iter().enumerate() {
-        let values: Vec<_> = rows
-            .iter()
-            .filter(|row| row.exporter == exporter)
-            .map(|row| row.values(batch + 1))
-            .collect();
-        store.sql(&format!(
-            "INSERT INTO flow.flows (flow_start, flow_end, exported_at, exporter, interface, \
-             direction, src_ip, dst_ip, src_port, dst_port, protocol, packets, bytes, \
-             reverse_packets, reverse_bytes, batch_id) VALUES {}",
-            values.join(", ")
-        ));
+        let rows: Vec<_> = rows.iter().filter(|row| row.exporter == exporter).collect();
+        insert(&store, batch + 1, &rows);
     }
     Ok((store, rows))
+}
+
+fn insert(store: &Store, batch: usize, rows: &[&Row]) {
+    let values: Vec<_> = rows.iter().map(|row| row.values(batch)).collect();
+    store.sql(&format!(
+        "INSERT INTO flow.flows (flow_start, flow_end, exported_at, exporter, interface, \
+         direction, src_ip, dst_ip, src_port, dst_port, protocol, packets, bytes, \
+         reverse_packets, reverse_bytes, batch_id) VALUES {}",
+        values.join(", ")
+    ));
 }
 
 /// What really went over the wires in the hour: the client's rows, each packet once.
@@ -220,6 +221,17 @@ fn bandwidth_latency_and_ledger_are_as_the_rows_say() -> Result<()> {
          WHERE exporter = 'client'"
     ));
     assert_eq!(found.lines().collect::<Vec<_>>(), expected);
+
+    // What has no direction is that of `lo`: everything is received.
+    let (exporter, interface, direction) = ("alone", "lo", "unknown");
+    let (packets, reverse_packets) = (3, 4);
+    let of_lo = Row { exporter, interface, direction, packets, reverse_packets, ..rows[0] };
+    insert(&store, 4, &[&of_lo]);
+    let found = store.sql(&format!(
+        "SELECT received_bits_per_second * 7.5, sent_bits_per_second, bits_per_second * 7.5 \
+         FROM flow.bandwidth({HOUR}) WHERE interface = 'lo'"
+    ));
+    assert_eq!(found, "4300\t0\t4300");
 
     // Two hosts' histograms are one.
     store.sql(&format!(
