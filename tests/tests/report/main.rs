@@ -29,7 +29,7 @@ fn number(row: &Value, column: &str) -> u64 {
 
 #[test]
 fn talkers_conversations_and_services_are_the_sums_of_the_rows() -> Result<()> {
-    let filled = Filled::new()?;
+    let filled = Filled::new();
     for window in WINDOWS {
         let wire = filled.wire(window);
         assert!(!wire.is_empty());
@@ -93,7 +93,7 @@ fn talkers_conversations_and_services_are_the_sums_of_the_rows() -> Result<()> {
 
 #[test]
 fn bandwidth_is_of_each_interface_in_tables_and_pictures() -> Result<()> {
-    let filled = Filled::new()?;
+    let filled = Filled::new();
     for window in WINDOWS {
         let seconds = (window.1 - window.0) as f64;
         let found = &filled.json("bandwidth", window)?["bandwidth"];
@@ -163,7 +163,7 @@ fn bandwidth_is_of_each_interface_in_tables_and_pictures() -> Result<()> {
 
 #[test]
 fn anomalies_and_latencies_are_found_and_nothing_else() -> Result<()> {
-    let filled = Filled::new()?;
+    let filled = Filled::new();
     let found = filled.json("anomalies", (HOUR, 2 * HOUR))?;
     let scanners = &found["scanners"];
     assert_eq!((scanners.len(), &scanners[0]["address"]), (1, &name(5).into()));
@@ -219,7 +219,7 @@ fn anomalies_and_latencies_are_found_and_nothing_else() -> Result<()> {
 
 #[test]
 fn an_embedded_store_answers_too_and_bad_wishes_are_named() -> Result<()> {
-    let filled = Filled::new()?;
+    let filled = Filled::new();
     let [from, to] = filled.times((0, 2 * HOUR));
     let window = ["--from", &from, "--to", &to, "--format", "csv", "--limit", "3"];
     let arguments = [&["top-talkers"], &window[..]].concat();
