@@ -251,7 +251,7 @@ fn a_manager_that_does_not_listen_does_not_stop_the_metering() -> Result<()> {
     ensure!(agent.log().matches(words).count() == 1, "it is said once:\n{}", agent.log());
     // Asked to read its configuration again, it says so as soon as somebody listens.
     agent.signal(rustix::process::Signal::HUP)?;
-    agent.wait_log("configuration", PATIENCE)?;
+    agent.wait_log("nothing to read again", PATIENCE)?;
     for state in ["WATCHDOG=1", "RELOADING=1", "READY=1", "WATCHDOG=1"] {
         agent.wait_for(state)?;
     }
