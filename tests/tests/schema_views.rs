@@ -2,10 +2,8 @@
 //! markers and observation points: the rows are made here and counted here.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::process::Command;
 
 use anyhow::{Result, ensure};
-use flow_tests::bin_path::flow_agent;
 use flow_tests::store::Store;
 
 /// 2026-11-20 12:00:00 UTC
@@ -83,17 +81,14 @@ fn rows() -> Vec<Row> {
     rows
 }
 
-fn filled() -> Result<(Store, Vec<Row>)> {
-    let store = Store::start();
-    let applied =
-        Command::new(flow_agent()).args(["schema", "apply", "--store", store.url()]).output()?;
-    ensure!(applied.status.success(), "{}", String::from_utf8_lossy(&applied.stderr));
+fn filled() -> (Store, Vec<Row>) {
+    let store = Store::with_tables();
     let rows = rows();
     for (batch, exporter) in ["client", "server", "router"].into_iter().enumerate() {
         let rows: Vec<_> = rows.iter().filter(|row| row.exporter == exporter).collect();
         insert(&store, batch + 1, &rows);
     }
-    Ok((store, rows))
+    (store, rows)
 }
 
 fn insert(store: &Store, batch: usize, rows: &[&Row]) {
@@ -112,8 +107,8 @@ fn wire(rows: &[Row]) -> impl Iterator<Item = &Row> {
 }
 
 #[test]
-fn summing_views_count_a_packet_once_however_many_points_saw_it() -> Result<()> {
-    let (store, rows) = filled()?;
+fn summing_views_count_a_packet_once_however_many_points_saw_it() {
+    let (store, rows) = filled();
     let mut expected: BTreeMap<(u64, u64, u64), [u64; 4]> = BTreeMap::new();
     for row in wire(&rows) {
         let sums = expected.entry((row.src, row.dst, row.port)).or_default();
@@ -151,12 +146,11 @@ fn summing_views_count_a_packet_once_however_many_points_saw_it() -> Result<()> 
     ));
     let expected: Vec<_> = talkers.iter().take(4).map(|(bytes, _)| bytes.to_string()).collect();
     assert_eq!(found.lines().collect::<Vec<_>>(), expected);
-    Ok(())
 }
 
 #[test]
-fn services_scanners_and_connections_are_as_the_rows_say() -> Result<()> {
-    let (store, rows) = filled()?;
+fn services_scanners_and_connections_are_as_the_rows_say() {
+    let (store, rows) = filled();
     let mut services: BTreeMap<u64, (BTreeSet<u64>, u64)> = BTreeMap::new();
     for row in wire(&rows).filter(|row| row.reverse_packets > 0) {
         let (clients, flows) = services.entry(row.port).or_default();
@@ -200,12 +194,11 @@ fn services_scanners_and_connections_are_as_the_rows_say() -> Result<()> {
     // The end of the wire that has no agent is in no pair.
     let alone = format!("SELECT count() FROM flow.connections({seen}) WHERE dst_ip != '::11'");
     assert_eq!(store.sql(&alone), "0");
-    Ok(())
 }
 
 #[test]
 fn bandwidth_latency_and_ledger_are_as_the_rows_say() -> Result<()> {
-    let (store, rows) = filled()?;
+    let (store, rows) = filled();
     let mut minutes: BTreeMap<u64, (u64, u64)> = BTreeMap::new();
     for row in wire(&rows) {
         let (received, sent) = minutes.entry(row.end / 60).or_default();
@@ -267,8 +260,8 @@ fn bandwidth_latency_and_ledger_are_as_the_rows_say() -> Result<()> {
 }
 
 #[test]
-fn anomalies_are_events_as_they_are_now_beyond_mere_notices() -> Result<()> {
-    let (store, _) = filled()?;
+fn anomalies_are_events_as_they_are_now_beyond_mere_notices() {
+    let (store, _) = filled();
     let id = |n: u32| format!("01a1f927-bfa7-7d49-8437-{n:012}");
     let event = |n: u32, revision: u32, at: u64, severity: &str, value: u32| {
         format!(
@@ -298,5 +291,4 @@ fn anomalies_are_events_as_they_are_now_beyond_mere_notices() -> Result<()> {
         NOON + 1
     );
     assert_eq!(found, expected);
-    Ok(())
 }
