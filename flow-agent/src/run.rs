@@ -1,6 +1,5 @@
 //! The live agent: every stage, from the hooks to the store, until it is told to stop.
 
-use std::fs::File;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -8,17 +7,15 @@ use flow_common::hash::keys_from;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::Error;
-use crate::analytics::{Learned, NeighbourWatch};
+use crate::analytics::NeighbourWatch;
 use crate::attach::{
-    AttachError, Attacher, EstateMap, Handover, Hooks, Interface, Kernel, Missing, Numbers,
-    PinFolder, Predecessor, STATISTICS_SYSCTL, Scan, TableSize, Watcher, has_tcx,
+    AttachError, Attacher, Handover, Hooks, Interface, Kernel, Missing, Numbers, PinFolder,
+    Predecessor, STATISTICS_SYSCTL, Scan, TableSize, Watcher, has_tcx,
 };
-use crate::cache::Memory as Remembered;
 use crate::clock::wall_clock;
 use crate::config::{Config, ConfigError, Loaded, Source};
 use crate::drain::{self, Drain, Look, Partition};
 use crate::enrich::Enrichment;
-use crate::estate::Memory;
 use crate::failpoint::failpoint;
 use crate::filter::OwnConnections;
 use crate::host::online_cpus;
@@ -27,7 +24,6 @@ use crate::names::{NameBook, Names};
 use crate::privileges::{Privileges, System};
 use crate::reload::{Reloader, Watch};
 use crate::shutdown::Requests;
-use crate::state::{Initiators, Keeper, ListeningPorts, Part};
 use crate::status::{Access, Bound, RulesBook, Vitals};
 use crate::target::{Opening, Store};
 
@@ -39,22 +35,21 @@ mod manager;
 mod meter_loop;
 mod notify;
 mod observers;
+mod pinned;
 mod pipeline;
 mod recovery;
+mod warm;
 
 pub(crate) use meter_loop::{LOOK, nearly_full};
 
-use kept::Kept;
 use kernel_log::KernelLog;
-use legacy::Legacy;
 use manager::Manager;
 use meter_loop::MeterLoop;
 use observers::Observed;
+use pinned::{forget_estates, look_back, pin, unpin};
 use pipeline::Pipeline;
 use recovery::Recovery;
-
-/// How long a stopping agent waits for the disk of its state file.
-const STATE_PATIENCE: Duration = Duration::from_secs(5);
+use warm::{save, save_last, warm_start};
 
 /// How an agent begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -189,7 +184,7 @@ pub fn run(
     // Two passes, one for each generation: nothing fills them any more.
     let drained = meter.pass(&pipeline.cache).and_then(|()| meter.pass(&pipeline.cache));
     if let Some(keeper) = &keeper {
-        keeper.save(STATE_PATIENCE); // while the cache still knows what is open
+        save(keeper); // while the cache still knows what is open
     }
     let MeterLoop { intake, ledger, store, .. } = meter;
     let status = observers.keep_status();
@@ -249,85 +244,6 @@ fn watch_neighbours(config: &Config, pipeline: &Pipeline) -> Result<Option<Neigh
     NeighbourWatch::start(selection, interval, analytics.control(), wall_clock)
         .map(Some)
         .map_err(Error::thread)
-}
-
-/// Gives the cache what is known from before, and keeps it for the next agent.
-fn warm_start(
-    config: &Config,
-    pipeline: &Pipeline,
-    enrichment: &Enrichment,
-) -> Result<Option<Keeper>, Error> {
-    /// For a file of a few megabytes on a busy disk; later it comes too late for a killed agent's
-    /// flows.
-    const PATIENCE: Duration = Duration::from_secs(1);
-    let control = pipeline.cache.control();
-    let memory = Remembered::new(enrichment.known_ports.clone());
-    if let Err(error) = control.remember(&memory, PATIENCE) {
-        tracing::debug!("{error}");
-    }
-    let Some(state) = &config.state else { return Ok(None) };
-    let mut parts: Vec<Box<dyn Part>> =
-        vec![Box::new(Initiators::new(control, memory, Instant::now()))];
-    if let Some(ttl) = config.enrich.as_ref().and_then(|enrich| enrich.listeners_ttl) {
-        parts.push(Box::new(ListeningPorts { listeners: enrichment.listeners.clone(), ttl }));
-    }
-    if let Some(analytics) = pipeline.analytics() {
-        parts.push(Box::new(Learned::new(analytics.control())));
-    }
-    let keeper = Keeper::start(state.clone(), parts, wall_clock).map_err(Error::thread)?;
-    keeper.wait_loaded(PATIENCE);
-    Ok(Some(keeper))
-}
-
-/// Saves what the analytics have learned up to their end.
-fn save_last(keeper: Option<Keeper>) {
-    if let Some(keeper) = keeper {
-        keeper.stop(STATE_PATIENCE);
-    }
-}
-
-/// Keeps the tables for the next agent, should this one be killed.
-fn pin(config: &Config, kernel: &Kernel) -> Option<PinFolder> {
-    let parent = config.pin_dir.as_ref()?;
-    match PinFolder::create(parent, kernel) {
-        Ok(folder) => Some(folder),
-        Err(error) => {
-            tracing::warn!(
-                "{error}; if this agent is killed, what it holds is lost without a count"
-            );
-            None
-        }
-    }
-}
-
-/// Nothing is left for the next agent: not before the last books are in the spool, else it would
-/// need them. What is left is the lock that tells a successor of the end.
-fn unpin(pins: Option<PinFolder>) -> Option<File> {
-    let removed = pins.map(PinFolder::remove).transpose();
-    removed.inspect_err(|error| tracing::warn!("{error}")).ok().flatten()
-}
-
-/// What agents that were killed left: folders of tables, and what the books begin with.
-fn look_back(config: &Config, pins: Option<&PinFolder>) -> (Vec<PinFolder>, Kept) {
-    let Legacy { folders, remains } = Legacy::find(config);
-    (folders, Kept { memory: pins.and_then(estate), remains })
-}
-
-/// This agent's own estate says now what was in theirs.
-fn forget_estates(folders: &[PinFolder]) -> Result<(), AttachError> {
-    failpoint!("start::inherited");
-    folders.iter().try_for_each(PinFolder::forget_estate)
-}
-
-/// Where this agent's books outlive it.
-fn estate(pins: &PinFolder) -> Option<Box<dyn Memory>> {
-    match EstateMap::create(pins) {
-        Ok(map) => Some(Box::new(map)),
-        Err(error) => {
-            tracing::warn!("{error}; if this agent is killed, what it holds is lost uncounted");
-            None
-        }
-    }
 }
 
 /// Reads the configuration; from here on the log is as it is asked for.

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 
 use flow_agent::delta::Delta;
 use flow_agent::drain::Balance;
-use flow_common::NotMetered;
+use flow_common::{FlowKey, NotMetered};
 
 use crate::reference::{self, Direction, Reading, Reason, Tunnel};
 
@@ -28,6 +28,23 @@ pub struct Flow {
     pub vlans: [u16; 2],
     /// The tunnel that it came in: kind, id, sender and receiver.
     pub tunnel: Option<(&'static str, u32, [u8; 16], [u8; 16])>,
+}
+
+impl Flow {
+    /// A key of ours, and the tunnel if there is one.
+    pub fn of(key: &FlowKey, tunnel: Option<&flow_common::Tunnel>) -> Self {
+        Self {
+            src: key.src.octets(),
+            dst: key.dst.octets(),
+            protocol: key.protocol,
+            src_port: key.src_port,
+            dst_port: key.dst_port,
+            vlans: [key.vlan_id, key.inner_vlan_id],
+            tunnel: tunnel.map(|tunnel| {
+                (tunnel.kind().label(), tunnel.id, tunnel.src.octets(), tunnel.dst.octets())
+            }),
+        }
+    }
 }
 
 /// What a flow's packets sum up to.
@@ -77,18 +94,7 @@ impl Counted {
         // A flow that left its set or changed the CPU has several deltas.
         deltas.sort_by_key(|delta| delta.first_ns);
         for delta in &deltas {
-            let key = &delta.key;
-            let flow = Flow {
-                src: key.src.octets(),
-                dst: key.dst.octets(),
-                protocol: key.protocol,
-                src_port: key.src_port,
-                dst_port: key.dst_port,
-                vlans: [key.vlan_id, key.inner_vlan_id],
-                tunnel: delta.tunnel.as_ref().map(|tunnel| {
-                    (tunnel.kind().label(), tunnel.id, tunnel.src.octets(), tunnel.dst.octets())
-                }),
-            };
+            let flow = Flow::of(&delta.key, delta.tunnel.as_deref());
             let sums = Sums {
                 packets: delta.packets,
                 octets: delta.octets,

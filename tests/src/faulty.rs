@@ -206,8 +206,7 @@ impl Faulty {
         self.proxy.refuse()?;
         self.talk(flows, 1)?;
         self.wait_frozen(&agent, rows)?;
-        agent.signal(Signal::KILL)?;
-        agent.ended(Duration::from_secs(10))?;
+        agent.kill()?;
         self.proxy.accept()
     }
 

@@ -35,6 +35,7 @@ pub mod proxy;
 pub mod python;
 pub mod raw_http;
 pub mod reference;
+pub mod refusal;
 pub mod rig;
 pub mod rows;
 pub mod small_disk;

@@ -68,26 +68,32 @@ impl<'a> Pair<'a> {
 
     /// Takes the link down and up at one end, whose neighbour it then knows again.
     pub fn flap(&self, namespace: &Namespace, name: &str) -> Result<()> {
-        let number = self.number;
         let other = if namespace.name() == self.from.name() { 2 } else { 1 };
         namespace.ip(&format!(
-            "link set {name} down\nlink set {name} up\n\
-             neigh replace {} lladdr 02:00:00:01:{number:02x}:{other:02x} nud permanent dev {name}\n",
-            self.address(other),
+            "link set {name} down\nlink set {name} up\n{}",
+            self.neighbour(other, name)
         ))
     }
 
     fn configure(&self, end: End, own: u8, other: u8) -> Result<()> {
-        let (name, number) = (end.name, self.number);
-        let mac = |host| format!("02:00:01:{:02x}:{:02x}:{host:02x}", number >> 8, number & 0xff);
+        let name = end.name;
         end.namespace.ip(&format!(
-            "link set {name} address {}\naddr add {}/24 dev {name}\nlink set {name} up\n\
-             neigh replace {} lladdr {} nud permanent dev {name}\n",
-            mac(own),
+            "link set {name} address {}\naddr add {}/24 dev {name}\nlink set {name} up\n{}",
+            self.mac(own),
             self.address(own),
-            self.address(other),
-            mac(other),
+            self.neighbour(other, name),
         ))
+    }
+
+    /// What makes the other end known at this one, without a question on the wire.
+    fn neighbour(&self, other: u8, name: &str) -> String {
+        let (address, mac) = (self.address(other), self.mac(other));
+        format!("neigh replace {address} lladdr {mac} nud permanent dev {name}\n")
+    }
+
+    fn mac(&self, host: u8) -> String {
+        let [high, low] = self.number.to_be_bytes();
+        format!("02:00:01:{high:02x}:{low:02x}:{host:02x}")
     }
 
     fn address(&self, host: u8) -> Ipv4Addr {

@@ -3,13 +3,14 @@
 
 use std::path::Path;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 
 use crate::bin_path::flow_agent;
 use crate::lab::Lab;
 use crate::ledger::Ledger;
 use crate::process::Agent;
 use crate::rows;
+use crate::status::{ANY_PORT, Status};
 use crate::store::Store;
 use crate::tally::{Counts, Tally};
 use crate::traffic::Sent;
@@ -36,6 +37,23 @@ impl Rig {
     /// The same, with more arguments.
     pub fn agent_with(&self, attach: (&str, &str), more: &[&str]) -> Result<Agent> {
         agent(&self.lab, attach, self.store.url(), more)
+    }
+
+    /// Meters both ends by TC with this configuration, written to `folder`, and more arguments;
+    /// leaves where its status is, too.
+    pub fn agent_configured(
+        &self,
+        folder: &Path,
+        config: &str,
+        more: &[&str],
+    ) -> Result<(Agent, Status)> {
+        let file = folder.join("agent.toml");
+        std::fs::write(&file, config)?;
+        let file = file.to_str().context("a path in UTF-8")?;
+        let arguments = [&ANY_PORT[..], &["--config", file], more].concat();
+        let agent = self.agent_with(("tc", "tc"), &arguments)?;
+        let status = Status::of(&agent)?;
+        Ok((agent, status))
     }
 
     /// Meters the traffic, stops the agent and compares; returns what the tallies saw.

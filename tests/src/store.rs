@@ -2,6 +2,7 @@
 //! a key), and rows for it.
 
 use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 use clickhouse::{Client, Row};
@@ -55,6 +56,15 @@ impl Store {
     /// Starts one on a new folder.
     pub fn start() -> Self {
         Self::start_in(TempDir::with_prefix("flow-store-").unwrap(), "127.0.0.1:0")
+    }
+
+    /// The same, with the agent's tables.
+    pub fn with_tables() -> Self {
+        let store = Self::start();
+        let mut apply = Command::new(flow_agent());
+        let applied = apply.args(["schema", "apply", "--store", store.url()]).output().unwrap();
+        assert!(applied.status.success(), "{}", String::from_utf8_lossy(&applied.stderr));
+        store
     }
 
     /// Starts one on a new folder in another.

@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 use std::net::Ipv6Addr;
-use std::process::Command;
 use std::sync::Arc;
 
 use clickhouse::Compression;
@@ -18,7 +17,6 @@ use flow_agent::record::{FlowEndReason, FlowRecord, InitiatorBy};
 use flow_agent::sink::write_json_lines;
 use flow_common::random::SplitMix64;
 use flow_common::{Count, Direction, Tunnel};
-use flow_tests::bin_path::flow_agent;
 use flow_tests::sql;
 use flow_tests::store::Store;
 use serde_json::Value;
@@ -26,15 +24,6 @@ use serde_json::Value;
 /// Now: what is older than the tables keep would be gone at once.
 fn now() -> u32 {
     (wall_clock() / 1_000_000_000) as u32
-}
-
-fn store() -> Store {
-    let store = Store::start();
-    let mut apply = Command::new(flow_agent());
-    let output = apply.args(["schema", "apply", "--store", store.url()]).output();
-    let output = output.expect("the agent can be started");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    store
 }
 
 fn insert(store: &Store, batch: &FrozenBatch) {
@@ -152,7 +141,7 @@ fn parse(lines: &str) -> Vec<Row> {
 
 #[test]
 fn the_engine_reads_what_json_lines_say() {
-    let store = store();
+    let store = Store::with_tables();
     let (names, exported_at) = (Names::new("host-7", &["eth0", "wlan0", "eth0"]), now());
     for (seed, count) in [(1, 1), (2, 700), (3, 5_000)] {
         store.sql("TRUNCATE TABLE flow.flows");
@@ -188,7 +177,7 @@ fn the_engine_reads_what_json_lines_say() {
 
 #[test]
 fn halves_store_the_rows_of_the_whole() {
-    let store = store();
+    let store = Store::with_tables();
     let (names, exported_at) = (Names::new("host-7", &["eth0", "wlan0"]), now());
     let mut random = SplitMix64::new(9);
     let (records, labels) = (records(999, &mut random), labels(999, &mut random));
@@ -211,7 +200,7 @@ fn halves_store_the_rows_of_the_whole() {
 
 #[test]
 fn every_column_of_flows_is_in_the_block_with_its_type_or_has_a_default() {
-    let store = store();
+    let store = Store::with_tables();
     let question = "SELECT name, type, default_kind FROM system.columns \
                     WHERE database = 'flow' AND table = 'flows'";
     let table = sql::rows(store.url(), question).expect("an answer");
@@ -232,7 +221,7 @@ fn every_column_of_flows_is_in_the_block_with_its_type_or_has_a_default() {
 
 #[test]
 fn books_are_stored_as_they_are() {
-    let store = store();
+    let store = Store::with_tables();
     for table in ["ledger", "latency"] {
         store.sql(&format!("ALTER TABLE flow.{table} ADD COLUMN IF NOT EXISTS batch_id UUID"));
     }

@@ -5,7 +5,6 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, Permissions};
-use std::net::SocketAddr;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -132,13 +131,11 @@ fn an_agent_that_has_given_up_everything_does_all_its_work() -> Result<()> {
     let (home, lab) = (Home::new()?, Lab::new()?);
     let (side, other) = (&lab.left, &lab.right);
     let ask = |port| traffic::ask(Ends::v4((side, 0), (other, 0), port), 10, 2, 40, 300);
-    let listen = SocketAddr::new(other.v4(0), 0).to_string();
-    let more = ["--listen", listen.as_str(), "--allow-remote"];
     let extra = "link add extra index 301 type veth peer name extra-peer index 302\n\
                  link set extra up\nlink set extra-peer up\n";
     side.namespace.ip(extra)?;
     other.namespace.enter(|| {
-        let store = Store::start_with(&flow_agent(), &home.path("data"), &home.path("log"), &more)?;
+        let store = Store::start_for_others(home.folder.path(), other.v4(0))?;
         let url = store.url();
         side.namespace.enter(|| {
             let interfaces = [&*format!("{}:tc", side.interface), "extra:xdp-generic"];
@@ -194,10 +191,8 @@ fn filters_count_after_everything_was_given_up() -> Result<()> {
     let (home, lab) = (Home::new()?, Lab::new()?);
     let (side, other) = (&lab.left, &lab.right);
     let ask = |port| traffic::ask(Ends::v4((side, 0), (other, 0), port), 10, 2, 40, 300);
-    let listen = SocketAddr::new(other.v4(0), 0).to_string();
-    let more = ["--listen", listen.as_str(), "--allow-remote"];
     other.namespace.enter(|| {
-        let store = Store::start_with(&flow_agent(), &home.path("data"), &home.path("log"), &more)?;
+        let store = Store::start_for_others(home.folder.path(), other.v4(0))?;
         let url = store.url();
         side.namespace.enter(|| {
             let agent = home.start(&[&format!("{}:tc", side.interface)], "", url)?;
@@ -232,12 +227,10 @@ fn filters_count_after_everything_was_given_up() -> Result<()> {
 fn what_may_come_later_and_the_setting_decide_what_is_kept() -> Result<()> {
     let (home, lab) = (Home::new()?, Lab::new()?);
     let (side, other) = (&lab.left, &lab.right);
-    let listen = SocketAddr::new(other.v4(0), 0).to_string();
-    let more = ["--listen", listen.as_str(), "--allow-remote"];
     let late = "link add veth-late index 303 type veth peer name peer-late index 304\n\
                 link set veth-late up\nlink set peer-late up\n";
     other.namespace.enter(|| {
-        let store = Store::start_with(&flow_agent(), &home.path("data"), &home.path("log"), &more)?;
+        let store = Store::start_for_others(home.folder.path(), other.v4(0))?;
         for (config, expected) in
             [("", Some(NET_ADMIN)), ("[run]\ncapabilities = \"drop\"\n", None)]
         {

@@ -3,10 +3,11 @@
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Stdio};
 
 use flow_tests::bin_path::flow_agent;
 use flow_tests::process::Store;
+use flow_tests::refusal::sentence;
 
 fn agent(arguments: &[&str]) -> Command {
     let mut command = Command::new(flow_agent());
@@ -17,14 +18,6 @@ fn agent(arguments: &[&str]) -> Command {
 fn store(folder: &tempfile::TempDir) -> Store {
     let log = folder.path().join("log");
     Store::start(&flow_agent(), &folder.path().join("data"), &log).expect("the store starts")
-}
-
-/// The command failed with one sentence, which is returned.
-fn sentence(output: &Output, code: i32) -> String {
-    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert_eq!(output.status.code(), Some(code), "{errors}");
-    assert_eq!(errors.lines().count(), 1, "{errors}");
-    errors
 }
 
 fn into_full(command: &mut Command) -> String {

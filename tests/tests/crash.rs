@@ -160,8 +160,7 @@ fn what_a_killed_agent_held_is_the_gap() -> Result<()> {
             killed.burst(port)?;
             pause(500, &mut dice);
         }
-        agent.signal(Signal::KILL)?;
-        agent.ended(AT_ONCE)?;
+        agent.kill()?;
     }
     let log = killed.agent()?.stop()?;
     let counts = (tallies.0.stop()?, tallies.1.stop()?);
@@ -192,8 +191,7 @@ fn killed_under_load_what_was_seen_is_explained() -> Result<()> {
             for _ in 0..rounds() {
                 let agent = killed.agent()?;
                 pause(1_500, &mut dice);
-                agent.signal(Signal::KILL)?;
-                agent.ended(AT_ONCE)?;
+                agent.kill()?;
             }
             Ok(())
         };
@@ -283,8 +281,7 @@ fn killed_while_it_takes_over_nothing_is_taken_twice() -> Result<()> {
     let tallies = (Tally::start(&lab.left)?, Tally::start(&lab.right)?);
     let first = killed.agent()?;
     killed.burst(4_000)?;
-    first.signal(Signal::KILL)?;
-    first.ended(AT_ONCE)?;
+    first.kill()?;
     for failpoint in ["start::inherited", "start::taken", "start::recovered"] {
         killed.arm()?;
         let agent = killed.mortal(failpoint);

@@ -270,10 +270,7 @@ fn rows_that_the_store_refuses_are_kept_alone_and_can_be_sent_again() -> Result<
 #[test]
 fn what_is_older_than_its_evidence_is_not_sent_again() -> Result<()> {
     let folder = TempDir::new()?;
-    let store = Store::start();
-    let applied =
-        Command::new(flow_agent()).args(["schema", "apply", "--store", store.url()]).output()?;
-    printed(&applied)?;
+    let store = Store::with_tables();
     let id = Uuid::now_v7();
     let counted = Count { packets: 1, octets: 60 };
     let counts = BTreeMap::from([(("eth0".into(), Entry::Seen), counted)]);

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use flow_tests::process::Agent;
 use flow_tests::rig::{self, Rig};
 use flow_tests::sql;
-use flow_tests::status::{ANY_PORT, Status, level};
+use flow_tests::status::{Status, level};
 use flow_tests::tally::Key;
 use flow_tests::traffic::{self, Ends};
 use rustix::process::Signal;
@@ -17,13 +17,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 fn agent(rig: &Rig, configuration: &str, more: &[&str]) -> Result<(Agent, Status)> {
     let folder = tempfile::tempdir()?;
-    let file = folder.path().join("agent.toml");
-    std::fs::write(&file, configuration)?;
-    let path = file.display().to_string();
-    let fast = ["--config", &path, "--drain-interval", "50"];
-    let agent = rig.agent_with(("tc", "tc"), &[&ANY_PORT[..], &fast, more].concat())?;
-    let status = Status::of(&agent)?;
-    Ok((agent, status))
+    let more = [&["--drain-interval", "50"], more].concat();
+    rig.agent_configured(folder.path(), configuration, &more)
 }
 
 fn explain(status: &Status, flow: &str) -> Result<Value> {

@@ -54,7 +54,7 @@ fn random_kills_and_outages_lose_and_repeat_nothing() -> Result<()> {
         faulty.proxy.refuse()?;
         faulty.talk(FLOWS, 1)?;
         faulty.wait_frozen(&agent, FLOWS)?;
-        kill(agent)?;
+        agent.kill()?;
         faulty.proxy.accept()?;
         let mut agent = faulty.agent(&config)?;
         for _ in 0..TOGETHER.min(schedules - done) {
@@ -98,7 +98,7 @@ fn disturb(
     let _ = never.recv_timeout(Duration::from_micros(dice.below(20_000) as u64));
     let (of_agent, of_store) = dice.pick(&[(true, false), (false, true), (true, true)]);
     if of_agent {
-        kill(agent)?;
+        agent.kill()?;
         if of_store {
             faulty = faulty.crash_store();
         }
@@ -109,10 +109,4 @@ fn disturb(
         faulty = faulty.crash_store();
     }
     Ok((faulty, agent))
-}
-
-/// SIGKILL.
-fn kill(agent: Agent) -> Result<()> {
-    agent.signal(rustix::process::Signal::KILL)?;
-    agent.ended(Duration::from_secs(10)).map(drop)
 }

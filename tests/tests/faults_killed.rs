@@ -7,21 +7,15 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use flow_tests::faulty::{Faulty, PATIENCE, batches};
-use flow_tests::process::Agent;
+use flow_tests::lab::Lab;
 use flow_tests::proxy::{Fault, Schedule};
 use flow_tests::sql;
 use flow_tests::traffic::{self, Ends};
-use rustix::process::Signal;
 
 const FLOWS: u64 = 300;
 const ROWS: usize = 20;
 /// The tables that a batch of flows is stored in.
 const TABLES: [&str; 3] = ["flows", "flows_1m", "flows_1h"];
-
-fn kill(agent: Agent) -> Result<()> {
-    agent.signal(Signal::KILL)?;
-    agent.ended(Duration::from_secs(10)).map(drop)
-}
 
 #[test]
 fn an_agent_killed_in_an_outage_leaves_everything_to_the_next() -> Result<()> {
@@ -30,7 +24,7 @@ fn an_agent_killed_in_an_outage_leaves_everything_to_the_next() -> Result<()> {
     faulty.proxy.refuse()?;
     faulty.talk(FLOWS, 1)?;
     faulty.wait_frozen(&agent, FLOWS)?;
-    kill(agent)?;
+    agent.kill()?;
     faulty.proxy.accept()?;
     let agent = faulty.agent(&batches(ROWS))?;
     faulty.talk(FLOWS, 1)?;
@@ -53,7 +47,7 @@ fn an_agent_killed_in_mid_insert_repeats_and_loses_nothing() -> Result<()> {
         faulty.talk(FLOWS, 1)?;
         faulty.wait_frozen(&agent, waiting)?;
         faulty.wait_fired(&agent, name, before + 1)?;
-        kill(agent)?;
+        agent.kill()?;
         faulty.proxy.calm();
     }
     let agent = faulty.agent(&batches(ROWS))?;
@@ -108,14 +102,25 @@ fn an_engine_that_remembers_a_token_without_its_rows_gets_them_again() -> Result
         .map(drop)
 }
 
+/// Rows gather for some seconds.
+const LARGE: &str = "batch.age_ms = 3000\n";
+/// Rows that the store refuses.
+const REFUSED: u64 = 5;
+
+fn ask_refused(lab: &Lab) -> Result<()> {
+    let ends = Ends::v4((&lab.left, 0), (&lab.right, 0), 666);
+    traffic::ask_together(ends, REFUSED, 1, 40, 200).map(drop)
+}
+
 /// A batch with rows that the store refuses is split; the agent is killed in the midst of that.
-#[test]
-fn an_agent_killed_while_it_splits_a_batch_repeats_and_loses_nothing() -> Result<()> {
-    const REFUSED: u64 = 5;
-    // All in one or two batches.
-    let config = "batch.age_ms = 3000\n";
-    let mut faulty = Faulty::new()?;
-    let agent = faulty.agent(config)?;
+fn kill_splitting(
+    faulty: &mut Faulty,
+    refused: impl FnOnce(&mut Faulty) -> Result<()>,
+) -> Result<()> {
+    let agent = faulty.agent(LARGE)?;
+    // The first rows are stored at once; what comes within an age of them is one batch.
+    faulty.talk(1, 1)?;
+    faulty.wait_stored(&agent, 2)?;
     faulty.store.sql("ALTER TABLE flow.flows ADD CONSTRAINT ours CHECK dst_port != 666");
     let mut inserts = 0;
     faulty.proxy.on_flows(move |_| {
@@ -123,44 +128,34 @@ fn an_agent_killed_while_it_splits_a_batch_repeats_and_loses_nothing() -> Result
         // Some parts are stored by then, some refused; of every other one nobody hears.
         (inserts > 4 && inserts % 2 == 0).then_some(Fault::DropReply)
     });
-    let (left, right) = (&faulty.lab.left, &faulty.lab.right);
-    traffic::ask_together(Ends::v4((left, 0), (right, 0), 666), REFUSED, 1, 40, 200)?;
+    refused(faulty)?;
     faulty.talk(FLOWS, 1)?;
     faulty.wait_fired(&agent, "drop reply", 2)?;
-    kill(agent)?;
+    agent.kill()
+}
+
+#[test]
+fn an_agent_killed_while_it_splits_a_batch_repeats_and_loses_nothing() -> Result<()> {
+    let mut faulty = Faulty::new()?;
+    kill_splitting(&mut faulty, |faulty| ask_refused(&faulty.lab))?;
     faulty.proxy.calm();
-    let agent = faulty.agent(config)?;
+    let agent = faulty.agent(LARGE)?;
     faulty.wait_quarantined(&agent, REFUSED)?;
     faulty.settle_again(agent)?;
     Ok(())
 }
 
-/// The same, and before the next agent starts, somebody drops the constraint: nothing is refused
+/// Before the next agent starts, somebody drops the constraint: nothing is refused
 /// any more, but parts are stored under ids of their own, so the whole must not be sent.
 #[test]
 fn a_half_split_batch_is_not_sent_whole_when_its_rows_are_welcome_again() -> Result<()> {
-    const REFUSED: u64 = 5;
-    let config = "batch.age_ms = 3000\n";
     let mut faulty = Faulty::new()?;
-    let agent = faulty.agent(config)?;
-    faulty.store.sql("ALTER TABLE flow.flows ADD CONSTRAINT ours CHECK dst_port != 666");
-    let mut inserts = 0;
-    faulty.proxy.on_flows(move |_| {
-        inserts += 1;
-        (inserts > 4 && inserts % 2 == 0).then_some(Fault::DropReply)
-    });
-    faulty.count(|lab| {
-        let ends = Ends::v4((&lab.left, 0), (&lab.right, 0), 666);
-        traffic::ask_together(ends, REFUSED, 1, 40, 200).map(drop)
-    })?;
-    faulty.talk(FLOWS, 1)?;
-    faulty.wait_fired(&agent, "drop reply", 2)?;
-    kill(agent)?;
+    kill_splitting(&mut faulty, |faulty| faulty.count(ask_refused))?;
     let stored = sql::rows(faulty.store.url(), "SELECT DISTINCT batch_id FROM flow.flows")?;
-    ensure!(!stored.is_empty(), "no part was stored before the agent was killed");
+    ensure!(stored.len() > 1, "no part was stored before the agent was killed");
     faulty.proxy.calm();
     faulty.store.sql("ALTER TABLE flow.flows DROP CONSTRAINT ours");
-    let agent = faulty.agent(config)?;
+    let agent = faulty.agent(LARGE)?;
     faulty.settle_again(agent)?;
     let aside = std::fs::read_dir(faulty.quarantine()).into_iter().flatten().count();
     ensure!(aside == 0, "{aside} parts are in the store and in the quarantine");

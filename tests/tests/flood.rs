@@ -5,7 +5,7 @@
 //! `FLOW_FLOOD_PACKETS` sets how many packets (`cargo xtask test --long`: four million).
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, UdpSocket};
+use std::net::IpAddr;
 
 use anyhow::{Context, Result, ensure};
 use aya::programs::tc::{TcAttachOptions, TcAttachType};
@@ -17,13 +17,12 @@ use flow_common::Count;
 use flow_tests::attack;
 use flow_tests::bin_path::flow_agent;
 use flow_tests::faults::{self, Outcome};
-use flow_tests::lab::{Lab, Side};
+use flow_tests::lab::Side;
 use flow_tests::ledger::Ledger;
 use flow_tests::peak::Peak;
 use flow_tests::process::Agent;
 use flow_tests::rig::Rig;
 use flow_tests::{setting, sql};
-use rustix::net::netdevice::name_to_index;
 use tempfile::TempDir;
 
 /// More than a million random tuples.
@@ -95,7 +94,7 @@ fn flood(
     let packets = setting("FLOW_FLOOD_PACKETS", PACKETS);
     let rig = Rig::new()?;
     let (left, right) = (&rig.lab.left, &rig.lab.right);
-    let output_ifindex = index_of(right)?;
+    let output_ifindex = right.index()?;
     let mut generator = Generator::load(Plan { output_ifindex, ..Plan::default() })?;
     count(&mut generator, left, counter)?;
     count(&mut generator, left, Counter::TcEgress)?;
@@ -107,7 +106,7 @@ fn flood(
     let interface = left.spec(attach);
     let arguments = ["--config", config, "--interface", &interface, "--store", rig.store.url()];
     let agent = Agent::start(&flow_agent(), &arguments)?;
-    let frame = frame(&rig.lab);
+    let frame = right.to_nobody(0, 0);
     let send =
         |packets| right.namespace.enter(|| Ok(generator.send(Traffic::Flood, &frame, packets)?));
     send(WATCHED_ALONE)?;
@@ -197,21 +196,4 @@ fn counted(generator: &Generator, counter: Counter) -> Result<Count> {
     let mut sum = generator.counted(counter)?;
     sum.merge(generator.counted(Counter::TcEgress)?);
     Ok(sum)
-}
-
-fn index_of(side: &Side) -> Result<u32> {
-    side.namespace.enter(|| {
-        let socket = UdpSocket::bind("127.0.0.1:0")?;
-        Ok(name_to_index(&socket, side.interface)?)
-    })
-}
-
-/// Ethernet, IPv4 and UDP, to nobody on the other end: its stack says nothing to it.
-fn frame(lab: &Lab) -> Vec<u8> {
-    let mut frame = vec![2, 0, 0, 0, 0, 0xee];
-    frame.extend(lab.right.mac());
-    frame.extend([0x08, 0x00, 0x45, 0, 0, 46, 0, 0, 0x40, 0, 64, 17, 0, 0]);
-    frame.extend([0, 0, 0, 0, 10, 77, 1, 1, 0, 0, 0, 0, 0, 26, 0, 0]);
-    frame.resize(60, 0);
-    frame
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use flow_tests::process::Agent;
 use flow_tests::rig::{self, Rig};
-use flow_tests::status::{ANY_PORT, Status};
+use flow_tests::status::Status;
 use flow_tests::traffic::{self, Ends};
 use serde_json::Value;
 
@@ -42,12 +42,7 @@ impl Drop for Switch {
 }
 
 fn agent(rig: &Rig, folder: &Path, config: &str) -> Result<(Agent, Status)> {
-    let file = folder.join("agent.toml");
-    std::fs::write(&file, format!("drain_interval_ms = 100\n{config}"))?;
-    let file = file.to_str().context("a path in UTF-8")?;
-    let agent = rig.agent_with(("tc", "tc"), &[&ANY_PORT[..], &["--config", file]].concat())?;
-    let status = Status::of(&agent)?;
-    Ok((agent, status))
+    rig.agent_configured(folder, &["drain_interval_ms = 100\n", config].concat(), &[])
 }
 
 /// Datagrams and echoes: no super-packets, so a run is a packet.

@@ -12,7 +12,7 @@ use flow_tests::process::Agent;
 use flow_tests::python::python;
 use flow_tests::raw_http::{self, Answer};
 use flow_tests::rig::{self, Rig};
-use flow_tests::status::{ANY_PORT, Status};
+use flow_tests::status::Status;
 use flow_tests::traffic::{self, Ends};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -29,11 +29,7 @@ learning_s = 0
 
 /// An agent that has metered something and found something out.
 fn agent(rig: &Rig, folder: &TempDir, more: &str) -> Result<(Agent, Status)> {
-    let file = folder.path().join("agent.toml");
-    std::fs::write(&file, format!("{CONFIG}{more}"))?;
-    let file = file.to_str().context("a path in UTF-8")?;
-    let agent = rig.agent_with(("tc", "tc"), &[&ANY_PORT[..], &["--config", file]].concat())?;
-    let status = Status::of(&agent)?;
+    let (agent, status) = rig.agent_configured(folder.path(), &[CONFIG, more].concat(), &[])?;
     rig::tally(&rig.lab, |lab| {
         traffic::ask(Ends::v4((&lab.left, 0), (&lab.right, 0), 53), 20, 2, 100, 100)
     })?;
@@ -158,16 +154,12 @@ fn what_is_switched_off_and_what_is_forbidden_is_described_too() -> Result<()> {
     let (rig, folder) = (Rig::new()?, tempfile::tempdir()?);
     let token = folder.path().join("token");
     flow_tests::status::write_secret(&token, "0123456789abcdef0123")?;
-    let file = folder.path().join("agent.toml");
     let section = format!(
         "[status]\nrequests_per_second = 4\ntoken_file = '{}'\n[memory]\nenabled = false\n\
          [analytics]\nenabled = false\n",
         token.display()
     );
-    std::fs::write(&file, section)?;
-    let file = file.to_str().context("a path in UTF-8")?;
-    let agent = rig.agent_with(("tc", "tc"), &[&ANY_PORT[..], &["--config", file]].concat())?;
-    let status = Status::of(&agent)?;
+    let (agent, status) = rig.agent_configured(folder.path(), &section, &[])?;
     let with_token = [("Authorization", "Bearer 0123456789abcdef0123")];
     let ask = |target: &str, headers: &[(&str, &str)]| {
         raw_http::send(status.url(), "GET", target, headers, b"")

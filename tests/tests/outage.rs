@@ -163,8 +163,7 @@ fn an_agent_that_is_killed_while_the_store_is_away_leaves_what_it_had_frozen() -
         let drained = of("/packets/drained") == Some(metered);
         Ok(drained && empty("/cache/flows") && empty("/waiting/open_records"))
     })?;
-    agent.signal(Signal::KILL)?;
-    agent.ended(AT_ONCE)?;
+    agent.kill()?;
     store = killed.start();
     let log = rig::agent(&lab, ("xdp", "tc"), &url, &more)?.stop()?;
     for (side, counts) in [(&lab.left, &counts.0), (&lab.right, &counts.1)] {

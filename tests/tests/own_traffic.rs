@@ -43,12 +43,9 @@ fn other_clients_are_metered(address: IpAddr, attach: &str, lab: &Lab) -> Result
     let (left, right) = (&lab.left, &lab.right);
     let config = folder.path().join("agent.toml");
     std::fs::write(&config, "")?;
-    let (data, log) = (folder.path().join("data"), folder.path().join("log"));
-    let listen = SocketAddr::new(address, 0).to_string();
     // Each is started, used and ended in the thread that has joined its namespace.
     right.namespace.enter(|| {
-        let more = ["--listen", listen.as_str(), "--allow-remote"];
-        let store = Store::start_with(&flow_agent(), &data, &log, &more)?;
+        let store = Store::start_for_others(folder.path(), address)?;
         left.namespace.enter(|| {
             let url = store.url();
             let (tally, interface) = (Tally::start(left)?, format!("{}:{attach}", left.interface));
@@ -109,11 +106,8 @@ fn own_connections_are_metered_when_the_file_says_so_from_a_hangup_on() -> Resul
     let folder = TempDir::with_prefix("flow-own-")?;
     let config = folder.path().join("agent.toml");
     std::fs::write(&config, "exclude_own_traffic = true\n")?;
-    let (data, log) = (folder.path().join("data"), folder.path().join("log"));
-    let listen = SocketAddr::new(right.v4(0), 0).to_string();
     right.namespace.enter(|| {
-        let more = ["--listen", listen.as_str(), "--allow-remote"];
-        let store = Store::start_with(&flow_agent(), &data, &log, &more)?;
+        let store = Store::start_for_others(folder.path(), right.v4(0))?;
         left.namespace.enter(|| {
             let url = store.url();
             let path = config.display().to_string();

@@ -11,7 +11,7 @@ use flow_tests::browser::{Browser, Gate};
 use flow_tests::process::Agent;
 use flow_tests::rig::Rig;
 use flow_tests::sql;
-use flow_tests::status::{ANY_PORT, Status};
+use flow_tests::status::Status;
 use flow_tests::traffic::{self, Ends};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -32,12 +32,7 @@ const COUNTED: &str = "[run]\nkernel_statistics = true\n";
 const MOST_OCTETS: u64 = 300_000;
 
 fn agent(rig: &Rig, folder: &TempDir, more: &str) -> Result<(Agent, Status)> {
-    let file = folder.path().join("agent.toml");
-    std::fs::write(&file, format!("{CONFIG}{more}"))?;
-    let file = file.to_str().context("a path in UTF-8")?;
-    let agent = rig.agent_with(("tc", "tc"), &[&ANY_PORT[..], &["--config", file]].concat())?;
-    let status = Status::of(&agent)?;
-    Ok((agent, status))
+    rig.agent_configured(folder.path(), &[CONFIG, more].concat(), &[])
 }
 
 /// Traffic of several kinds between both ends.

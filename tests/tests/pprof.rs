@@ -7,7 +7,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use anyhow::{Context, Result, ensure};
 use flow_tests::raw_http;
 use flow_tests::rig::{self, Rig};
-use flow_tests::status::{ANY_PORT, Status};
 use flow_tests::traffic::{self, Ends};
 use prost::Message;
 
@@ -88,14 +87,8 @@ fn stacks(profile: &Profile) -> Result<Vec<Vec<&str>>> {
 #[test]
 fn a_profile_shows_the_agent_at_work_and_disturbs_nothing() -> Result<()> {
     let (rig, folder) = (Rig::new()?, tempfile::tempdir()?);
-    let file = folder.path().join("agent.toml");
-    std::fs::write(
-        &file,
-        "drain_interval_ms = 50\n[status]\npprof = true\nrequests_per_second = 100000\n",
-    )?;
-    let file = file.to_str().context("a path in UTF-8")?;
-    let agent = rig.agent_with(("tc", "tc"), &[&ANY_PORT[..], &["--config", file]].concat())?;
-    let status = Status::of(&agent)?;
+    let config = "drain_interval_ms = 50\n[status]\npprof = true\nrequests_per_second = 100000\n";
+    let (agent, status) = rig.agent_configured(folder.path(), config, &[])?;
     let done = AtomicBool::new(false);
     let (answer, counts) = std::thread::scope(|scope| {
         let profile = scope.spawn(|| {
@@ -135,11 +128,7 @@ fn a_profile_shows_the_agent_at_work_and_disturbs_nothing() -> Result<()> {
 #[test]
 fn the_heap_is_what_the_process_has_and_one_profile_is_made_at_a_time() -> Result<()> {
     let (rig, folder) = (Rig::new()?, tempfile::tempdir()?);
-    let file = folder.path().join("agent.toml");
-    std::fs::write(&file, "[status]\npprof = true\n")?;
-    let file = file.to_str().context("a path in UTF-8")?;
-    let agent = rig.agent_with(("tc", "tc"), &[&ANY_PORT[..], &["--config", file]].concat())?;
-    let status = Status::of(&agent)?;
+    let (agent, status) = rig.agent_configured(folder.path(), "[status]\npprof = true\n", &[])?;
     let heap = status.json("/debug/pprof/heap")?;
     let of = |key: &str| heap[key].as_u64().with_context(|| format!("{key} in {heap}"));
     let (used, from_system) = (of("in_use_bytes")?, of("arenas_bytes")? + of("large_bytes")?);

@@ -7,6 +7,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::thread;
 
 use flow_tests::bin_path::flow_agent;
+use flow_tests::refusal::sentence;
 use flow_tests::store::Store;
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -73,9 +74,7 @@ fn a_file_is_there_whole_or_not_at_all() {
     let late =
         "SELECT number, throwIf(number = 3000000) FROM numbers(4000000) SETTINGS max_threads = 1";
     let failed = query(&store, &["--output", &path("old.csv"), late]);
-    assert_eq!(failed.status.code(), Some(1));
-    let text = String::from_utf8_lossy(&failed.stderr);
-    assert_eq!(text.trim_end().lines().count(), 1, "not one line: {text}");
+    sentence(&failed, 1);
     assert_eq!(std::fs::read_to_string(path("old.csv")).unwrap(), "old");
     for (name, word) in [("a.foo", "--format"), ("missing/a.csv", "missing/a.csv")] {
         let failed = query(&store, &["--output", &path(name), rows]);

@@ -4,7 +4,6 @@
 use std::fs;
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
 
 use anyhow::{Context, Result};
 use aya::maps::{Array, Map, MapData};
@@ -23,9 +22,6 @@ use flow_tests::rig::{self, Rig};
 use flow_tests::sql;
 use flow_tests::tally::Tally;
 use flow_tests::traffic::{self, Ends};
-use rustix::process::Signal;
-
-const AT_ONCE: Duration = Duration::from_secs(10);
 
 /// The interval is so long that the first agent never drains: all is in the kernel's
 /// tables when it is killed. The second agent takes it over, beside what it meters.
@@ -43,8 +39,7 @@ fn the_next_agent_stores_what_a_killed_one_had_counted() -> Result<()> {
     talk(53)?;
     rig.lab.wait_quiet()?;
     assert_eq!(pins.folders(), ["0"]);
-    first.signal(Signal::KILL)?;
-    first.ended(AT_ONCE)?;
+    first.kill()?;
     assert_eq!(pins.folders(), ["0"], "the tables outlive the agent");
 
     let second = rig.agent_with(("tc", "xdp"), &arguments)?;

@@ -7,6 +7,7 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use flow_tests::bin_path::flow_agent;
 use flow_tests::made::{Pcap, capture, folder_with, json_file, lines, replay};
+use flow_tests::refusal::refused;
 use serde_json::{Value, json};
 
 /// A row as it is expected: what is not named has the value of an ordinary flow.
@@ -133,10 +134,7 @@ fn what_cannot_be_replayed_is_one_sentence_and_leaves_nothing() {
         let (folder, file) = folder_with("made.pcap", content);
         let rows = folder.path().join("rows");
         let output = replay(&["--output", &format!("jsonl:{}", rows.display())], &file);
-        let error = String::from_utf8(output.stderr).expect("UTF-8");
-        assert_eq!(output.status.code(), Some(2), "{error}");
-        assert_eq!(error.lines().count(), 1, "{error}");
-        assert!(error.contains(words), "{error}");
+        refused(&output, 2, &[words]);
         assert!(!rows.exists());
     }
 }

@@ -2,10 +2,8 @@
 //! markers and observation points: the rows are made here and counted here.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::process::Command;
 
 use anyhow::{Result, ensure};
-use flow_tests::bin_path::flow_agent;
 use flow_tests::store::Store;
 
 /// 2026-11-20 12:00:00 UTC
@@ -83,26 +81,24 @@ fn rows() -> Vec<Row> {
     rows
 }
 
-fn filled() -> Result<(Store, Vec<Row>)> {
-    let store = Store::start();
-    let applied =
-        Command::new(flow_agent()).args(["schema", "apply", "--store", store.url()]).output()?;
-    ensure!(applied.status.success(), "{}", String::from_utf8_lossy(&applied.stderr));
+fn filled() -> (Store, Vec<Row>) {
+    let store = Store::with_tables();
     let rows = rows();
     for (batch, exporter) in ["client", "server", "router"].into_iter().enumerate() {
-        let values: Vec<_> = rows
-            .iter()
-            .filter(|row| row.exporter == exporter)
-            .map(|row| row.values(batch + 1))
-            .collect();
-        store.sql(&format!(
-            "INSERT INTO flow.flows (flow_start, flow_end, exported_at, exporter, interface, \
-             direction, src_ip, dst_ip, src_port, dst_port, protocol, packets, bytes, \
-             reverse_packets, reverse_bytes, batch_id) VALUES {}",
-            values.join(", ")
-        ));
+        let rows: Vec<_> = rows.iter().filter(|row| row.exporter == exporter).collect();
+        insert(&store, batch + 1, &rows);
     }
-    Ok((store, rows))
+    (store, rows)
+}
+
+fn insert(store: &Store, batch: usize, rows: &[&Row]) {
+    let values: Vec<_> = rows.iter().map(|row| row.values(batch)).collect();
+    store.sql(&format!(
+        "INSERT INTO flow.flows (flow_start, flow_end, exported_at, exporter, interface, \
+         direction, src_ip, dst_ip, src_port, dst_port, protocol, packets, bytes, \
+         reverse_packets, reverse_bytes, batch_id) VALUES {}",
+        values.join(", ")
+    ));
 }
 
 /// What really went over the wires in the hour: the client's rows, each packet once.
@@ -111,8 +107,8 @@ fn wire(rows: &[Row]) -> impl Iterator<Item = &Row> {
 }
 
 #[test]
-fn summing_views_count_a_packet_once_however_many_points_saw_it() -> Result<()> {
-    let (store, rows) = filled()?;
+fn summing_views_count_a_packet_once_however_many_points_saw_it() {
+    let (store, rows) = filled();
     let mut expected: BTreeMap<(u64, u64, u64), [u64; 4]> = BTreeMap::new();
     for row in wire(&rows) {
         let sums = expected.entry((row.src, row.dst, row.port)).or_default();
@@ -150,12 +146,11 @@ fn summing_views_count_a_packet_once_however_many_points_saw_it() -> Result<()> 
     ));
     let expected: Vec<_> = talkers.iter().take(4).map(|(bytes, _)| bytes.to_string()).collect();
     assert_eq!(found.lines().collect::<Vec<_>>(), expected);
-    Ok(())
 }
 
 #[test]
-fn services_scanners_and_connections_are_as_the_rows_say() -> Result<()> {
-    let (store, rows) = filled()?;
+fn services_scanners_and_connections_are_as_the_rows_say() {
+    let (store, rows) = filled();
     let mut services: BTreeMap<u64, (BTreeSet<u64>, u64)> = BTreeMap::new();
     for row in wire(&rows).filter(|row| row.reverse_packets > 0) {
         let (clients, flows) = services.entry(row.port).or_default();
@@ -199,12 +194,11 @@ fn services_scanners_and_connections_are_as_the_rows_say() -> Result<()> {
     // The end of the wire that has no agent is in no pair.
     let alone = format!("SELECT count() FROM flow.connections({seen}) WHERE dst_ip != '::11'");
     assert_eq!(store.sql(&alone), "0");
-    Ok(())
 }
 
 #[test]
 fn bandwidth_latency_and_ledger_are_as_the_rows_say() -> Result<()> {
-    let (store, rows) = filled()?;
+    let (store, rows) = filled();
     let mut minutes: BTreeMap<u64, (u64, u64)> = BTreeMap::new();
     for row in wire(&rows) {
         let (received, sent) = minutes.entry(row.end / 60).or_default();
@@ -225,6 +219,17 @@ fn bandwidth_latency_and_ledger_are_as_the_rows_say() -> Result<()> {
          WHERE exporter = 'client'"
     ));
     assert_eq!(found.lines().collect::<Vec<_>>(), expected);
+
+    // What has no direction is that of `lo`: everything is received.
+    let (exporter, interface, direction) = ("alone", "lo", "unknown");
+    let (packets, reverse_packets) = (3, 4);
+    let of_lo = Row { exporter, interface, direction, packets, reverse_packets, ..rows[0] };
+    insert(&store, 4, &[&of_lo]);
+    let found = store.sql(&format!(
+        "SELECT received_bits_per_second * 7.5, sent_bits_per_second, bits_per_second * 7.5 \
+         FROM flow.bandwidth({HOUR}) WHERE interface = 'lo'"
+    ));
+    assert_eq!(found, "4300\t0\t4300");
 
     // Two hosts' histograms are one.
     store.sql(&format!(
@@ -255,8 +260,8 @@ fn bandwidth_latency_and_ledger_are_as_the_rows_say() -> Result<()> {
 }
 
 #[test]
-fn anomalies_are_events_as_they_are_now_beyond_mere_notices() -> Result<()> {
-    let (store, _) = filled()?;
+fn anomalies_are_events_as_they_are_now_beyond_mere_notices() {
+    let (store, _) = filled();
     let id = |n: u32| format!("01a1f927-bfa7-7d49-8437-{n:012}");
     let event = |n: u32, revision: u32, at: u64, severity: &str, value: u32| {
         format!(
@@ -286,5 +291,4 @@ fn anomalies_are_events_as_they_are_now_beyond_mere_notices() -> Result<()> {
         NOON + 1
     );
     assert_eq!(found, expected);
-    Ok(())
 }

@@ -13,7 +13,7 @@ use flow_tests::lab::Side;
 use flow_tests::process::Agent;
 use flow_tests::rig::{self, Rig};
 use flow_tests::sql;
-use flow_tests::status::{ANY_PORT, Status};
+use flow_tests::status::Status;
 use flow_tests::tally::Counts;
 use flow_tests::traffic::{self, Ends};
 use serde_json::{Value, json};
@@ -31,12 +31,7 @@ learning_s = 0
 ";
 
 fn agent(rig: &Rig, folder: &TempDir, more: &str) -> Result<(Agent, Status)> {
-    let file = folder.path().join("agent.toml");
-    std::fs::write(&file, format!("{CONFIG}{more}"))?;
-    let file = file.to_str().context("a path in UTF-8")?;
-    let agent = rig.agent_with(("tc", "tc"), &[&ANY_PORT[..], &["--config", file]].concat())?;
-    let status = Status::of(&agent)?;
-    Ok((agent, status))
+    rig.agent_configured(folder.path(), &[CONFIG, more].concat(), &[])
 }
 
 /// Asks until the check passes; its last error if it never does.

@@ -9,17 +9,11 @@ use anyhow::{Result, ensure};
 use flow_tests::bin_path::flow_agent;
 use flow_tests::lab::Lab;
 use flow_tests::raw_http;
+use flow_tests::refusal::sentence;
 use flow_tests::rig;
 use flow_tests::status::{ANY_PORT, Status};
 use flow_tests::traffic::{self, Ends};
 use serde_json::Value;
-
-fn sentence(output: &Output, code: i32) -> String {
-    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert_eq!(output.status.code(), Some(code), "{errors}");
-    assert_eq!(errors.lines().count(), 1, "{errors}");
-    errors
-}
 
 #[test]
 fn bad_clients_are_refused_and_hinder_nobody() -> Result<()> {

@@ -9,6 +9,7 @@ use std::thread;
 
 use flow_tests::bin_path::flow_agent;
 use flow_tests::raw_http::post;
+use flow_tests::refusal::refused;
 use flow_tests::sql;
 use flow_tests::store::Store;
 
@@ -23,20 +24,9 @@ fn done(arguments: &[&str]) -> String {
     text
 }
 
-fn refused(arguments: &[&str], exit: i32, words: &[&str]) {
-    let output = agent(arguments);
-    let text = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(exit), "{arguments:?}: {text}");
-    assert_eq!(text.trim_end().lines().count(), 1, "not one line: {text}");
-    for word in words {
-        assert!(text.contains(word), "no {word:?} in: {text}");
-    }
-}
-
 /// The tables of the schema, and one with a rollup and a table that merges rows.
 fn with_tables() -> Store {
-    let store = Store::start();
-    done(&["schema", "apply", "--store", store.url()]);
+    let store = Store::with_tables();
     for statement in [
         "CREATE TABLE flow.raw (id UInt64, host LowCardinality(String), batch UInt64) ENGINE = \
          MergeTree ORDER BY (host, id) SETTINGS non_replicated_deduplication_window = 100",
@@ -137,13 +127,13 @@ fn rows_that_are_there_are_kept_unless_told_otherwise() {
     let folder = path(&store.dir.path().join("folder"));
     done(&["backup", "--store", store.url(), "--to", &folder]);
     refused(
-        &["backup", "--store", store.url(), "--to", &folder],
+        &agent(&["backup", "--store", store.url(), "--to", &folder]),
         2,
         &["is there already", &folder],
     );
     insert(&store, 1);
     refused(
-        &["restore", "--store", store.url(), "--from", &folder],
+        &agent(&["restore", "--store", store.url(), "--from", &folder]),
         1,
         &["has rows", "raw", "--replace"],
     );
@@ -151,7 +141,7 @@ fn rows_that_are_there_are_kept_unless_told_otherwise() {
     // A backup that cannot be opened removes nothing, not even when told to.
     let nowhere = path(&store.dir.path().join("nowhere"));
     refused(
-        &["restore", "--replace", "--store", store.url(), "--from", &nowhere],
+        &agent(&["restore", "--replace", "--store", store.url(), "--from", &nowhere]),
         2,
         &["no backup at", &nowhere],
     );
@@ -206,15 +196,19 @@ fn a_damaged_backup_is_found_out() {
 fn what_there_is_nothing_to_save_of() {
     let store = Store::start();
     let to = path(&store.dir.path().join("backup"));
-    refused(&["backup", "--store", store.url(), "--to", &to], 1, &["flow", "no tables"]);
+    refused(&agent(&["backup", "--store", store.url(), "--to", &to]), 1, &["flow", "no tables"]);
     let none = format!("embedded:{}", path(&store.dir.path().join("none")));
-    refused(&["backup", "--store", &none, "--to", &to], 2, &["no store in the folder"]);
+    refused(&agent(&["backup", "--store", &none, "--to", &to]), 2, &["no store in the folder"]);
     // A snapshot that somebody else has is not touched.
     done(&["schema", "apply", "--store", store.url()]);
     store.sql("CREATE DATABASE flow_backup");
-    refused(&["backup", "--store", store.url(), "--to", &to], 1, &["flow_backup", "DROP DATABASE"]);
+    refused(
+        &agent(&["backup", "--store", store.url(), "--to", &to]),
+        1,
+        &["flow_backup", "DROP DATABASE"],
+    );
     assert!(!Path::new(&to).exists());
     let url = store.url().to_owned();
     store.stop();
-    refused(&["backup", "--store", &url, "--to", &to], 4, &["cannot be reached"]);
+    refused(&agent(&["backup", "--store", &url, "--to", &to]), 4, &["cannot be reached"]);
 }

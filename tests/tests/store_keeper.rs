@@ -10,6 +10,7 @@ use flow_agent::store::{EmbeddedStore, Keeper};
 use flow_tests::bin_path::flow_agent;
 use flow_tests::faults::{self, Outcome};
 use flow_tests::raw_http::{Answer, try_send};
+use flow_tests::refusal::refused;
 use flow_tests::store::{DEADLINE, Store};
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -77,15 +78,6 @@ fn store_with(library: &Path, dir: &Path) -> Output {
         .stdin(Stdio::null())
         .output()
         .unwrap()
-}
-
-fn refused(output: &Output, code: i32, words: &[&str]) {
-    let text = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(code), "{text}");
-    assert_eq!(text.trim_end().lines().count(), 1, "not one line: {text}");
-    for word in words {
-        assert!(text.contains(word), "no {word:?} in: {text}");
-    }
 }
 
 #[test]

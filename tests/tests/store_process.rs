@@ -10,6 +10,7 @@ use std::process::{Command, Output, Stdio};
 
 use flow_tests::bin_path::flow_agent;
 use flow_tests::raw_http::post;
+use flow_tests::refusal::refused;
 use flow_tests::store::Store;
 use rustix::process::Signal;
 
@@ -21,16 +22,6 @@ fn store_command(dir: &Path, more: &[&str]) -> Output {
         .stdin(Stdio::null())
         .output()
         .unwrap()
-}
-
-fn refused(output: &Output, code: i32, words: &[&str]) {
-    let text = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(code), "{text}");
-    assert_eq!(text.trim_end().lines().count(), 1, "not one line: {text}");
-    for word in words {
-        assert!(text.contains(word), "no {word:?} in: {text}");
-    }
-    assert!(output.stdout.is_empty());
 }
 
 #[test]

@@ -6,7 +6,6 @@
 //! of pins. Needs root, the binary, libchdb, systemd-analyze and python3 (`cargo xtask setup`).
 
 use std::fs::{self, Permissions};
-use std::net::SocketAddr;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -160,11 +159,8 @@ fn the_agent_meters_with_what_its_unit_leaves_it() -> Result<()> {
     chown(&state, Some(USER), Some(USER))?;
     let lab = Lab::new()?;
     let (left, right) = (&lab.left, &lab.right);
-    let (data, log) = (folder.path().join("data"), folder.path().join("log"));
-    let listen = SocketAddr::new(right.v4(0), 0).to_string();
     right.namespace.enter(|| {
-        let more = ["--listen", listen.as_str(), "--allow-remote"];
-        let store = Store::start_with(&flow_agent(), &data, &log, &more)?;
+        let store = Store::start_for_others(folder.path(), right.v4(0))?;
         left.namespace.enter(|| {
             let url = store.url();
             let in_state = |name: &str| state.join(name).display().to_string();
@@ -255,7 +251,7 @@ fn a_manager_that_does_not_listen_does_not_stop_the_metering() -> Result<()> {
     ensure!(agent.log().matches(words).count() == 1, "it is said once:\n{}", agent.log());
     // Asked to read its configuration again, it says so as soon as somebody listens.
     agent.signal(rustix::process::Signal::HUP)?;
-    agent.wait_log("configuration", PATIENCE)?;
+    agent.wait_log("nothing to read again", PATIENCE)?;
     for state in ["WATCHDOG=1", "RELOADING=1", "READY=1", "WATCHDOG=1"] {
         agent.wait_for(state)?;
     }

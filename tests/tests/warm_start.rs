@@ -17,7 +17,6 @@ use flow_tests::lab::Lab;
 use flow_tests::process::Agent;
 use flow_tests::rig::{self, Rig};
 use flow_tests::tally::Tally;
-use rustix::process::Signal;
 use tempfile::TempDir;
 
 const LIMIT: Duration = Duration::from_mins(1);
@@ -143,8 +142,7 @@ fn a_killed_agent_leaves_what_it_saved_last() -> Result<()> {
         Ok(state.part::<Vec<Initiator>>("initiators").is_some_and(|kept| kept.len() == 2))
     })?;
     rig.lab.wait_quiet()?;
-    first.signal(Signal::KILL)?;
-    first.ended(LIMIT)?;
+    first.kill()?;
     let second = state.start(&rig, &state.file(), &[])?;
     connection.server_speaks()?;
     rig.lab.wait_quiet()?;

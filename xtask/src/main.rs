@@ -1,5 +1,5 @@
 //! The project's own commands: `cargo xtask setup | build | demo | test | fuzz | soak | dist |
-//! bench | bench-replay | bench-throughput | capture | load | guard`.
+//! bench | bench-throughput | capture | load | guard`.
 //!
 //! All of them begin with `setup`, so each works on a fresh
 //! machine. Nothing here needs an answer.
@@ -23,7 +23,6 @@ mod fuzz;
 mod guard;
 mod kernels;
 mod lab;
-mod readers;
 mod setup;
 mod test;
 
@@ -49,8 +48,6 @@ enum Command {
     Load(bench::LoadArgs),
     /// Set up, build, and measure TCP throughput with and without the agent (root)
     BenchThroughput,
-    /// Set up, build, and measure the replay of a capture beside other programs that read it
-    BenchReplay(readers::Arguments),
     /// Set up, and make a capture to measure readers with, e.g. --packets 5000000 --output FILE
     Capture {
         /// Arguments of `flow-capture`; --help lists them
@@ -127,7 +124,6 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Bench(arguments) => bench::run(arguments),
         Command::Load(arguments) => bench::load(&arguments),
         Command::BenchThroughput => lab::bench_throughput(),
-        Command::BenchReplay(arguments) => readers::run(&arguments),
         Command::Capture { arguments } => capture::run(&arguments),
         Command::Dist { binary: Some(binary), out: Some(out), package_version, .. } => {
             dist::package(&binary, &out, &package_version).map(|_| ExitCode::SUCCESS)

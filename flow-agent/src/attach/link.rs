@@ -13,43 +13,11 @@ use rustix::net::{AddressFamily, SocketType, socket};
 
 use super::clsact::Clsact;
 use super::features::strips_vlan_tags;
+use super::ingress_hook::IngressHook;
 use super::load::chain;
 use super::predecessor::Inherited;
 use super::version::has_tcx;
 use super::{AttachError, AttachMode, Interface, Kernel, NEEDS_TO_LOAD, NetworkNamespace};
-
-/// The hook that meters an interface's incoming packets.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum IngressHook {
-    /// In the driver.
-    NativeXdp,
-    /// Above the driver.
-    GenericXdp,
-    /// In the stack.
-    Tc,
-}
-
-impl IngressHook {
-    /// The hook that is tried first.
-    pub const fn first_choice(interface: &Interface) -> Self {
-        match interface.mode {
-            AttachMode::Xdp => Self::NativeXdp,
-            AttachMode::XdpGeneric => Self::GenericXdp,
-            // Not on veth: native XDP there turns its peer's segmentation offload off.
-            AttachMode::Auto if interface.hardware => Self::NativeXdp,
-            AttachMode::Auto | AttachMode::Tc => Self::Tc,
-        }
-    }
-
-    /// The name in messages.
-    pub const fn label(self) -> &'static str {
-        match self {
-            Self::NativeXdp => "native XDP",
-            Self::GenericXdp => "generic XDP",
-            Self::Tc => "TC ingress",
-        }
-    }
-}
 
 const EGRESS: &str = "TC egress";
 

@@ -164,7 +164,7 @@ pub fn within(most: usize, batch: FrozenBatch) -> Vec<FrozenBatch> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Mutex;
+    use std::sync::{Condvar, Mutex};
 
     use crossbeam::channel::{Sender, bounded};
 
@@ -173,11 +173,26 @@ mod tests {
     use crate::names::Names;
 
     #[derive(Clone, Default)]
-    struct Kept(Arc<Mutex<Vec<Arc<FrozenBatch>>>>);
+    struct Kept(Arc<(Mutex<Vec<Arc<FrozenBatch>>>, Condvar)>);
+
+    impl Kept {
+        /// What was kept, once it is so many batches or so long has passed.
+        fn wait(&self, batches: usize, patience: Duration) -> Vec<Arc<FrozenBatch>> {
+            let (kept, more) = &*self.0;
+            let kept = kept.lock().expect("no panic");
+            let waited = more.wait_timeout_while(kept, patience, |kept| kept.len() < batches);
+            waited.expect("no panic").0.clone()
+        }
+
+        fn all(&self) -> Vec<Arc<FrozenBatch>> {
+            self.wait(0, Duration::ZERO)
+        }
+    }
 
     impl Frozen for Kept {
         fn put(&mut self, batch: Arc<FrozenBatch>) {
-            self.0.lock().expect("no panic").push(batch);
+            self.0.0.lock().expect("no panic").push(batch);
+            self.0.1.notify_all();
         }
     }
 
@@ -224,7 +239,7 @@ mod tests {
         }
         drop(sender);
         batcher.join().expect("no panic");
-        let kept = kept.0.lock().expect("no panic");
+        let kept = kept.all();
         assert_eq!(ports(&kept), [vec![1, 2, 3], vec![4, 5, 6], vec![7, 8]]);
         assert!(kept.iter().all(|batch| batch.exported_at == 7));
     }
@@ -236,19 +251,15 @@ mod tests {
         let batcher = batching(100, &kept).start(receiver).expect("a thread");
         send(&sender, &[1, 2]);
         // By age it would take ten minutes.
-        let patience = Instant::now() + Duration::from_mins(1);
-        while kept.0.lock().expect("no panic").is_empty() {
-            assert!(Instant::now() < patience, "still open");
-            thread::sleep(Duration::from_millis(5));
-        }
+        assert_eq!(kept.wait(1, Duration::from_mins(1)).len(), 1, "still open");
         for burst in [[3, 4], [5, 6]] {
             send(&sender, &burst);
-            thread::sleep(3 * QUIET);
+            assert_eq!(kept.wait(2, 3 * QUIET).len(), 1, "one batch an age");
         }
         drop(sender);
         batcher.join().expect("no panic");
-        let kept = kept.0.lock().expect("no panic");
-        assert_eq!(ports(&kept), [vec![1, 2], vec![3, 4, 5, 6]], "one batch an age");
+        let kept = kept.all();
+        assert_eq!(ports(&kept), [vec![1, 2], vec![3, 4, 5, 6]]);
     }
 
     #[test]

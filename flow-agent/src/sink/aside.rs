@@ -13,8 +13,8 @@ use crate::frozen::FrozenBatch;
 
 /// Batches that may wait beside those under way,
 const MOST_BATCHES: usize = 2048;
-/// and their octets. As many batches as there are slots may wait whatever they have.
-const MOST_OCTETS: usize = 64 << 20;
+/// and their octets, however large the spool is.
+const MOST_OCTETS: u64 = 64 << 20;
 /// So many are tried at the usual times, so many more at half of them, and so on.
 const CROWD: usize = 16;
 
@@ -22,6 +22,7 @@ const CROWD: usize = 16;
 #[derive(Debug)]
 pub struct Aside {
     slots: usize,
+    most_octets: u64,
     sums: Mutex<Sums>,
     /// Of those that wait so many are tried at once.
     pub turns: Semaphore,
@@ -32,23 +33,30 @@ pub struct Aside {
 #[derive(Clone, Copy, Debug, Default)]
 struct Sums {
     batches: usize,
-    octets: usize,
+    octets: u64,
 }
 
 /// A batch waits as long as this is there.
 #[derive(Debug)]
 pub struct Place<'a> {
     aside: &'a Aside,
-    octets: usize,
+    octets: u64,
     /// How many waited before it.
     before: usize,
 }
 
 impl Aside {
-    /// Beside so many slots.
-    pub fn new(slots: usize) -> Self {
-        let (turns, freed) = (Semaphore::new(slots), Notify::new());
-        Self { slots, sums: Mutex::default(), turns, freed }
+    /// Beside so many slots, taken out of a spool of so many octets: what waits is never dropped,
+    /// so it may be half of them, that the rest can make room in its order. As many batches as
+    /// there are slots may wait whatever they have.
+    pub fn new(slots: usize, spool_octets: u64) -> Self {
+        Self {
+            slots,
+            most_octets: MOST_OCTETS.min(spool_octets / 2),
+            sums: Mutex::default(),
+            turns: Semaphore::new(slots),
+            freed: Notify::new(),
+        }
     }
 
     fn sums(&self) -> MutexGuard<'_, Sums> {
@@ -58,7 +66,7 @@ impl Aside {
 
     /// The batch waits from now on.
     pub fn place(&self, batch: &FrozenBatch) -> Place<'_> {
-        let octets = batch.block.len();
+        let octets = batch.block.len() as u64;
         let mut sums = self.sums();
         let before = sums.batches;
         sums.batches += 1;
@@ -76,7 +84,7 @@ impl Aside {
     /// True if one more may be taken up beside so many, those that wait included.
     pub fn has_slot(&self, under_way: usize) -> bool {
         let Sums { batches, octets } = *self.sums();
-        let room = batches <= self.slots || (batches < MOST_BATCHES && octets < MOST_OCTETS);
+        let room = batches <= self.slots || (batches < MOST_BATCHES && octets < self.most_octets);
         room && under_way.saturating_sub(batches) < self.slots
     }
 }
@@ -116,7 +124,7 @@ mod tests {
 
     #[test]
     fn batches_that_wait_hold_no_slot_as_long_as_there_is_room_for_them() {
-        let aside = Aside::new(2);
+        let aside = Aside::new(2, 1000);
         assert!(aside.has_slot(1) && !aside.has_slot(2));
         let small = batch(1);
         let mut places = vec![aside.place(&small), aside.place(&small)];
@@ -126,7 +134,7 @@ mod tests {
         assert_eq!(places[0].slower(Duration::from_secs(1)), Duration::from_secs(1));
         assert_eq!(places[CROWD].slower(Duration::from_secs(1)), Duration::from_secs(2));
         drop(places);
-        let large = batch(MOST_OCTETS);
+        let large = batch(500);
         let places = [(); 2].map(|()| aside.place(&large));
         assert!(aside.has_slot(2), "as many as there are slots wait whatever they have");
         let third = aside.place(&large);

@@ -107,7 +107,7 @@ impl Delivery {
             size: self.size,
             through: Notify::new(),
             released: Notify::new(),
-            aside: Aside::new(self.in_flight),
+            aside: Aside::new(self.in_flight, spool.status().room()),
             told: std::sync::Mutex::default(),
         };
         let (ledger, latency, wall_clock) = (self.ledger, self.latency, self.wall_clock);

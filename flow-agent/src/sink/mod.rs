@@ -18,6 +18,7 @@ mod error;
 mod family;
 mod findings;
 pub mod fuzz;
+mod journey;
 mod json;
 mod migrate;
 mod patience;

@@ -37,7 +37,7 @@ pub async fn resend(
         size: None,
         through: Notify::new(),
         released: Notify::new(),
-        aside: Aside::new(1),
+        aside: Aside::new(1, 0),
         told: std::sync::Mutex::default(),
     };
     match courier.carry(&Arc::new(batch), true).await.given_up {

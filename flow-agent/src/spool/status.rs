@@ -20,6 +20,15 @@ impl SpoolStatus {
         self.0.as_ref().map(|shared| shared.figures())
     }
 
+    /// Octets of blocks that it takes, in memory or on the disk, whichever is less; 0 if there is
+    /// no spool.
+    pub fn room(&self) -> u64 {
+        self.figures().map_or(0, |figures| {
+            let disk = figures.dir.map_or(u64::MAX, |_| figures.max_octets);
+            figures.memory_limit.min(disk)
+        })
+    }
+
     /// What is in it, whether somebody delivers it or not.
     pub fn contents(&self) -> Contents {
         let mut contents = Contents::default();

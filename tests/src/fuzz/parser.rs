@@ -5,7 +5,7 @@ use flow_common::parse::{FragmentRole, Link, Options, parse};
 use flow_common::{NotMetered, TunnelKind};
 
 use super::take;
-use crate::counted::Counted;
+use crate::counted::{Counted, Flow, Sums};
 use crate::reference;
 
 /// The first octet says whether tunnels are opened, the second how much of the frame was cut.
@@ -39,7 +39,6 @@ fn options(decapsulate: bool) -> Options {
 
 /// The parser's answer in the terms of the reference.
 fn ours(octets: &[u8], wire: usize, decapsulate: bool) -> Counted {
-    use crate::counted::{Flow, Sums};
     let mut counted = Counted::default();
     let packet = match parse(octets, Link::Ethernet, wire as u32, None, options(decapsulate)) {
         Ok(packet) => packet,
@@ -49,20 +48,8 @@ fn ours(octets: &[u8], wire: usize, decapsulate: bool) -> Counted {
             return counted;
         }
     };
-    let key = &packet.key;
-    let tunnel = (packet.tunnel.kind() != TunnelKind::None).then(|| {
-        let tunnel = &packet.tunnel;
-        (tunnel.kind().label(), tunnel.id, tunnel.src.octets(), tunnel.dst.octets())
-    });
-    let flow = Flow {
-        src: key.src.octets(),
-        dst: key.dst.octets(),
-        protocol: key.protocol,
-        src_port: key.src_port,
-        dst_port: key.dst_port,
-        vlans: [key.vlan_id, key.inner_vlan_id],
-        tunnel,
-    };
+    let tunnel = Some(&packet.tunnel).filter(|tunnel| tunnel.kind() != TunnelKind::None);
+    let flow = Flow::of(&packet.key, tunnel);
     let sums = Sums {
         packets: 1,
         octets: packet.octets.into(),

@@ -4,11 +4,12 @@
 //! answered), so that counts can be compared exactly. Neighbours are static, IPv6
 //! has no link-local addresses, and [`Lab::new`] returns when the wire is quiet.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use rustix::net::netdevice::name_to_index;
 
 mod namespace;
 
@@ -63,9 +64,30 @@ impl Side {
         Ok((packets, octets - 14 * packets))
     }
 
+    /// The kernel's number of its interface, in its namespace.
+    pub fn index(&self) -> Result<u32> {
+        self.namespace.enter(|| {
+            let socket = UdpSocket::bind("127.0.0.1:0")?;
+            Ok(name_to_index(&socket, self.interface)?)
+        })
+    }
+
     /// Its Ethernet address.
     pub fn mac(&self) -> [u8; 6] {
         [2, 0, 0, 0, 0, self.number]
+    }
+
+    /// A frame from here to nobody on the other end, whose stack says nothing to it: Ethernet,
+    /// IPv4 from 0.0.0.0, UDP from and to these ports, no checksums.
+    pub fn to_nobody(&self, from: u16, to: u16) -> Vec<u8> {
+        let mut frame = vec![2, 0, 0, 0, 0, 0xee];
+        frame.extend(self.mac());
+        frame.extend([0x08, 0x00, 0x45, 0, 0, 46, 0, 0, 0x40, 0, 64, 17, 0, 0]);
+        frame.extend([0, 0, 0, 0, 10, 77, 1, 1]);
+        frame.extend([from, to].map(u16::to_be_bytes).concat());
+        frame.extend([0, 26, 0, 0]);
+        frame.resize(60, 0);
+        frame
     }
 
     fn mac_text(&self) -> String {

@@ -153,6 +153,12 @@ impl Agent {
         Ok((status.code(), self.log()))
     }
 
+    /// Kills it (SIGKILL); returns when it is gone.
+    pub fn kill(mut self) -> Result<()> {
+        self.child.signal(Signal::KILL)?;
+        self.child.wait(STOPPING).map(drop)
+    }
+
     /// Stops it and waits until everything it metered is in the store; returns its log.
     pub fn stop(self) -> Result<String> {
         self.stop_with(Signal::TERM)

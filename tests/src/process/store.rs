@@ -1,6 +1,7 @@
 //! `flow-agent store`: the embedded ClickHouse in a process of its own.
 
 use std::io::{BufRead, BufReader};
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::process::{ChildStdout, ExitStatus, Stdio};
 use std::time::Duration;
@@ -10,6 +11,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::Signal;
 
 use super::{Child, command};
+use crate::bin_path::flow_agent;
 
 /// Loading the engine, 566 MB, from a cold disk.
 const STARTING: Duration = Duration::from_mins(1);
@@ -54,6 +56,14 @@ impl Store {
             bail!("the store did not start: {:?}\n{}", line, child.log());
         };
         Ok(Self { child, url: url.to_owned(), _output: output })
+    }
+
+    /// Starts one that others reach at this address of the caller's namespace; data and log are
+    /// in `folder`.
+    pub fn start_for_others(folder: &Path, address: IpAddr) -> Result<Self> {
+        let listen = SocketAddr::new(address, 0).to_string();
+        let more = ["--listen", &listen, "--allow-remote"];
+        Self::start_with(&flow_agent(), &folder.join("data"), &folder.join("log"), &more)
     }
 
     /// Where it listens: `http://127.0.0.1:PORT`.

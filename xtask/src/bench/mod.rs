@@ -18,6 +18,7 @@ mod chart;
 mod docs;
 mod load;
 mod machine;
+mod replay;
 mod results;
 mod stages;
 
@@ -41,6 +42,8 @@ pub enum Stage {
     CachePeers,
     /// ns a row that is encoded, rows a second into the embedded store, and the store's CPU
     Insert,
+    /// A capture to its flows, beside libpcap, nfpcapd, softflowd, argus and tshark
+    Replay,
     /// The whole agent under load: rates, CPU, memory, latency
     Pipeline,
 }
@@ -125,7 +128,7 @@ fn measure(arguments: &BenchArgs, results: &mut Results, path: &std::path::Path)
              root, for example `sudo -E env PATH=\"$PATH\" cargo xtask bench`"
         );
     }
-    let tools = setup::run(For::Build)?;
+    let tools = setup::run(For::Bench)?;
     let (agent, load) = binaries(&tools, arguments.no_build)?;
     let quick = arguments.quick;
     let run = Run {
@@ -169,6 +172,7 @@ fn measure_stage(stage: Stage, run: &Run<'_>) -> Result<Vec<Figure>> {
         Stage::Cache => stages::cache(run),
         Stage::CachePeers => cache_peers::measure(run),
         Stage::Insert => stages::insert(run),
+        Stage::Replay => replay::measure(run),
         Stage::Pipeline => load::pipeline(run),
     }
 }

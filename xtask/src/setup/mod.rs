@@ -29,6 +29,8 @@ pub enum For {
     Build,
     /// Also measuring TCP throughput.
     Measure,
+    /// Also measuring everything, beside other programs.
+    Bench,
     /// Also running its tests.
     Test,
     /// Also booting other kernels.
@@ -40,6 +42,7 @@ impl For {
         match self {
             Self::Build => "build",
             Self::Measure => "measurement",
+            Self::Bench => "measurements",
             Self::Test => "tests",
             Self::Kernels => "tests on other kernels",
         }
@@ -86,7 +89,7 @@ pub fn run(purpose: For) -> Result<Tools> {
     let libchdb = libchdb::ensure(&cache)?;
     let python = match purpose {
         For::Test => Some(python::ensure(&cache)?),
-        For::Build | For::Measure | For::Kernels => None,
+        For::Build | For::Measure | For::Bench | For::Kernels => None,
     };
     let axe = (purpose == For::Test).then(|| axe_core::ensure(&cache)).transpose()?;
     println!("setup done in {:.1} s\n", started.elapsed().as_secs_f64());

@@ -38,6 +38,15 @@ pub fn missing(purpose: For, route: Route) -> Vec<Missing> {
     if purpose == For::Measure {
         list.need(program("iperf3"), "iperf3", "measures TCP throughput");
     }
+    if purpose == For::Bench {
+        let why = "what replay is measured beside";
+        let libpcap = Path::new("/usr/include/pcap/pcap.h").exists();
+        list.need(libpcap, "libpcap-dev", why);
+        list.need(program("nfpcapd"), "nfdump", why);
+        list.need(program("softflowd"), "softflowd", why);
+        list.need(program("argus"), "argus-server", why);
+        list.need(program("tshark"), "tshark", why);
+    }
     if purpose == For::Kernels {
         let why = "other kernels in a virtual machine";
         list.need(program("qemu-system-x86_64"), "qemu-system-x86", why);

@@ -88,7 +88,7 @@ SELECT
     bucket AS minute,
     exporter,
     interface,
-    sum(multiIf(r.direction = 'ingress', r.bytes, r.direction = 'egress', r.reverse_bytes, 0) * r.sampling) * 8 / 60 AS received_bits_per_second,
+    sum(multiIf(r.direction = 'ingress', r.bytes, r.direction = 'egress', r.reverse_bytes, r.bytes + r.reverse_bytes) * r.sampling) * 8 / 60 AS received_bits_per_second,
     sum(multiIf(r.direction = 'egress', r.bytes, r.direction = 'ingress', r.reverse_bytes, 0) * r.sampling) * 8 / 60 AS sent_bits_per_second,
     sum((r.bytes + r.reverse_bytes) * r.sampling) * 8 / 60 AS bits_per_second
 FROM {database}.flows_1m AS r

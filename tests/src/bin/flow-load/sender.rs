@@ -1,6 +1,5 @@
 //! Sends what a shape says until it is told to stop, on a thread of its own.
 
-use std::net::UdpSocket;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -11,7 +10,6 @@ use flow_agent::bench::rig::{allowed_cpus, pin};
 use flow_agent::bench::workload::{Distribution, workload};
 use flow_tests::lab::Lab;
 use flow_tests::traffic::{self, Ends};
-use rustix::net::netdevice::name_to_index;
 
 use crate::shape::{Flows, Work};
 
@@ -39,7 +37,9 @@ impl Sender {
     pub fn new(lab: &Lab, work: Work) -> Result<Self> {
         let packets = match work {
             Work::Connections => None,
-            Work::Packets { flows, .. } => Some((generator(lab, flows)?, frame(lab))),
+            Work::Packets { flows, .. } => {
+                Some((generator(lab, flows)?, lab.right.to_nobody(40_000, 443)))
+            }
         };
         Ok(Self { work, packets })
     }
@@ -83,10 +83,7 @@ impl Sender {
 }
 
 fn generator(lab: &Lab, flows: Flows) -> Result<Generator> {
-    let output_ifindex = lab.right.namespace.enter(|| {
-        let socket = UdpSocket::bind("127.0.0.1:0")?;
-        Ok(name_to_index(&socket, lab.right.interface)?)
-    })?;
+    let output_ifindex = lab.right.index()?;
     let churn = if flows == Flows::New { PACKETS } else { 0 };
     let mut generator = Generator::load(Plan { flow_offset: FLOW_OFFSET, churn, output_ifindex })?;
     let flow_of: Vec<u32> = match flows {
@@ -96,14 +93,4 @@ fn generator(lab: &Lab, flows: Flows) -> Result<Generator> {
     };
     generator.set_workload(&flow_of)?;
     Ok(generator)
-}
-
-/// Ethernet, IPv4 and UDP, to nobody on the other end: its stack says nothing to it.
-fn frame(lab: &Lab) -> Vec<u8> {
-    let mut frame = vec![2, 0, 0, 0, 0, 0xee];
-    frame.extend(lab.right.mac());
-    frame.extend([0x08, 0x00, 0x45, 0, 0, 46, 0, 0, 0x40, 0, 64, 17, 0, 0]);
-    frame.extend([0, 0, 0, 0, 10, 77, 1, 1, 0x9c, 0x40, 0x01, 0xbb, 0, 26, 0, 0]);
-    frame.resize(60, 0);
-    frame
 }

@@ -2,182 +2,18 @@
 //! here: nothing of rollups, views and observation points is known to them.
 //! Needs libchdb (`cargo xtask setup`); no privileges.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::process::{Command, Output};
+mod filled;
 
-use anyhow::{Context as _, Result, ensure};
+use std::collections::{BTreeMap, BTreeSet};
+use std::process::Command;
+
+use anyhow::{Context as _, Result};
+use filled::{Filled, Row};
 use flow_tests::bin_path::flow_agent;
-use flow_tests::store::Store;
 use serde_json::Value;
 
+/// Seconds.
 const HOUR: u64 = 3600;
-
-/// What one point saw of one conversation; `end` is seconds since the base.
-#[derive(Clone)]
-struct Row {
-    exporter: &'static str,
-    interface: &'static str,
-    direction: &'static str,
-    src: u64,
-    dst: u64,
-    port: u64,
-    packets: u64,
-    reverse: u64,
-    rtt_ms: u64,
-    end: u64,
-}
-
-impl Row {
-    fn bytes(&self) -> u64 {
-        self.packets * 100
-    }
-
-    fn back(&self) -> u64 {
-        self.reverse * 1000
-    }
-}
-
-/// Three hours. Hosts 1 to 9 ask 11 to 13 in the first two; what 1 and 11 exchange is seen
-/// twice. Host 5 tries 120 ports of 12 in vain in the second. In the third hour, a gigabyte.
-fn rows() -> Vec<Row> {
-    let mut rows = Vec::new();
-    for n in 0..600_u64 {
-        let row = Row {
-            exporter: "client",
-            interface: "eth0",
-            direction: "egress",
-            src: 1 + n * 7 % 9,
-            dst: 11 + n % 3,
-            port: [80, 443, 5432][(n % 3) as usize],
-            packets: 1 + n % 5,
-            reverse: 2 + n % 3,
-            rtt_ms: 1 + n % 3,
-            end: n * 11 % (2 * HOUR),
-        };
-        if row.dst == 11 {
-            rows.push(Row { exporter: "server", direction: "ingress", ..row.clone() });
-        }
-        rows.push(row);
-    }
-    let scan = |port| Row {
-        exporter: "client",
-        interface: "eth0",
-        direction: "ingress",
-        src: 5,
-        dst: 12,
-        port,
-        packets: 1,
-        reverse: 0,
-        rtt_ms: 0,
-        end: HOUR + 100,
-    };
-    rows.extend((1..=120).map(|port| scan(1000 + port)));
-    rows.push(Row { dst: 13, packets: 10_000_000, reverse: 1, end: 2 * HOUR + 60, ..scan(443) });
-    rows
-}
-
-struct Filled {
-    store: Store,
-    rows: Vec<Row>,
-    /// Unix seconds of a whole hour.
-    base: u64,
-}
-
-fn filled() -> Result<Filled> {
-    let store = Store::start();
-    let applied =
-        Command::new(flow_agent()).args(["schema", "apply", "--store", store.url()]).output()?;
-    ensure!(applied.status.success(), "{}", String::from_utf8_lossy(&applied.stderr));
-    // Rows of another year would be past their time.
-    let now = flow_agent::clock::wall_clock() / 1_000_000_000;
-    let base = now / HOUR * HOUR - 6 * HOUR;
-    let rows = rows();
-    for (batch, exporter) in ["client", "server"].into_iter().enumerate() {
-        let mine = rows.iter().filter(|row| row.exporter == exporter);
-        let values: Vec<_> = mine
-            .map(|row| {
-                let Row { interface, direction, src, dst, port, packets, reverse, .. } = row;
-                let (end, bytes, back) = (base + row.end, row.bytes(), row.back());
-                let rtt = row.rtt_ms * 1_000_000;
-                format!(
-                    "(toDateTime64({end} - 1, 9), toDateTime64({end}, 9), {end}, '{exporter}', \
-                     '{interface}', '{direction}', '::ffff:10.0.0.{src}', '::ffff:10.0.0.{dst}', \
-                     1234, {port}, 6, {packets}, {bytes}, {reverse}, {back}, {rtt}, \
-                     '01a1f927-bfa7-7d49-8437-{batch:012}')"
-                )
-            })
-            .collect();
-        store.sql(&format!(
-            "INSERT INTO flow.flows (flow_start, flow_end, exported_at, exporter, interface, \
-             direction, src_ip, dst_ip, src_port, dst_port, protocol, packets, bytes, \
-             reverse_packets, reverse_bytes, handshake_rtt_ns, batch_id) VALUES {}",
-            values.join(", ")
-        ));
-    }
-    // Lost are 3 of 10 packets of one interface; the other's are all there.
-    for (interface, lost) in [("bad0", 3), ("good0", 0)] {
-        store.sql(&format!(
-            "INSERT INTO flow.ledger (ts, exporter, interface, stage, reason, packets, octets, \
-             batch_id) VALUES ({base}, 'client', '{interface}', 'seen', '', 10, 0, generateUUIDv4()), \
-             ({base}, 'client', '{interface}', 'metered', '', {}, 0, generateUUIDv4()), \
-             ({base}, 'client', '{interface}', 'lost', 'ring_full', {lost}, 0, generateUUIDv4())",
-            10 - lost
-        ));
-    }
-    for bucket in [1_000_000, 3_000_000] {
-        store.sql(&format!(
-            "INSERT INTO flow.latency (ts, exporter, stage, bucket_ns, count, batch_id) \
-             VALUES ({base}, 'client', 'insert', {bucket}, 100, generateUUIDv4())"
-        ));
-    }
-    Ok(Filled { store, rows, base })
-}
-
-impl Filled {
-    fn run(&self, arguments: &[&str]) -> Result<Output> {
-        let store = ["report", "--store", self.store.url()];
-        Ok(Command::new(flow_agent()).args(store).args(arguments).output()?)
-    }
-
-    fn text(&self, arguments: &[&str]) -> Result<String> {
-        let output = self.run(arguments)?;
-        ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        Ok(String::from_utf8(output.stdout)?)
-    }
-
-    fn times(&self, window: (u64, u64)) -> [String; 2] {
-        let time = |second: u64| {
-            self.store.sql(&format!(
-                "SELECT formatDateTime(toDateTime({}, 'UTC'), '%Y-%m-%dT%H:%i:%SZ', 'UTC')",
-                self.base + second
-            ))
-        };
-        [time(window.0), time(window.1)]
-    }
-
-    /// A report of a window (seconds since the base) as JSON, section by section.
-    fn json(&self, kind: &str, window: (u64, u64)) -> Result<BTreeMap<String, Vec<Value>>> {
-        let [from, to] = self.times(window);
-        let text = self.text(&[kind, "--format", "json", "--from", &from, "--to", &to])?;
-        let page: Value = serde_json::from_str(&text)?;
-        ensure!(page["report"] == kind && page["from"] == from && page["to"] == to, "{page}");
-        let sections = page["sections"].as_array().context("sections")?.iter();
-        let rows = |section: &Value| section["rows"].as_array().cloned().unwrap_or_default();
-        sections
-            .map(|section| {
-                let how = section["how"].as_str().unwrap_or_default();
-                ensure!(how.len() > 40, "it says how it is computed: {section}");
-                Ok((section["section"].as_str().context("a name")?.to_owned(), rows(section)))
-            })
-            .collect()
-    }
-
-    /// What went over the wires in a window, each packet once.
-    fn wire(&self, (from, to): (u64, u64)) -> Vec<&Row> {
-        let rows = self.rows.iter().filter(|row| row.exporter == "client");
-        rows.filter(|row| (from..to).contains(&row.end)).collect()
-    }
-}
 
 /// Whole hours, whole minutes, and next to nothing.
 const WINDOWS: [(u64, u64); 4] =
@@ -193,7 +29,7 @@ fn number(row: &Value, column: &str) -> u64 {
 
 #[test]
 fn talkers_conversations_and_services_are_the_sums_of_the_rows() -> Result<()> {
-    let filled = filled()?;
+    let filled = Filled::new();
     for window in WINDOWS {
         let wire = filled.wire(window);
         assert!(!wire.is_empty());
@@ -257,7 +93,7 @@ fn talkers_conversations_and_services_are_the_sums_of_the_rows() -> Result<()> {
 
 #[test]
 fn bandwidth_is_of_each_interface_in_tables_and_pictures() -> Result<()> {
-    let filled = filled()?;
+    let filled = Filled::new();
     for window in WINDOWS {
         let seconds = (window.1 - window.0) as f64;
         let found = &filled.json("bandwidth", window)?["bandwidth"];
@@ -327,7 +163,7 @@ fn bandwidth_is_of_each_interface_in_tables_and_pictures() -> Result<()> {
 
 #[test]
 fn anomalies_and_latencies_are_found_and_nothing_else() -> Result<()> {
-    let filled = filled()?;
+    let filled = Filled::new();
     let found = filled.json("anomalies", (HOUR, 2 * HOUR))?;
     let scanners = &found["scanners"];
     assert_eq!((scanners.len(), &scanners[0]["address"]), (1, &name(5).into()));
@@ -383,7 +219,7 @@ fn anomalies_and_latencies_are_found_and_nothing_else() -> Result<()> {
 
 #[test]
 fn an_embedded_store_answers_too_and_bad_wishes_are_named() -> Result<()> {
-    let filled = filled()?;
+    let filled = Filled::new();
     let [from, to] = filled.times((0, 2 * HOUR));
     let window = ["--from", &from, "--to", &to, "--format", "csv", "--limit", "3"];
     let arguments = [&["top-talkers"], &window[..]].concat();
