@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::index::Index;
 use super::order::{Orders, tick};
-use super::shard::Shard;
+use super::shard::{REST, Shard};
 use super::slab::Slab;
 use super::stats::Counter;
 use super::timeouts::{Class, Limits, Policy};
@@ -105,7 +105,7 @@ fn flows_in(octets: u64, by_age: bool) -> usize {
 fn bytes_for(flows: usize, by_age: bool) -> u64 {
     let index = Index::bytes_for(flows);
     let orders = Orders::bytes_for(flows, by_age);
-    Slab::bytes_for(flows) + index + index / 2 + orders + flows as u64 * 48
+    Slab::bytes_for(flows) + index + index / 2 + orders + flows as u64 * 48 + REST
 }
 
 fn hand_over_many(out: &mut Vec<FlowRecord>, hand_over: &mut impl FnMut(&mut Vec<FlowRecord>)) {

@@ -31,6 +31,9 @@ const CHUNK: usize = 32;
 /// One update in so many is timed, where that is asked for.
 const SAMPLE: u32 = 1024;
 
+/// What is small in a shard, and what the allocator takes for itself with each table, octets.
+pub(super) const REST: u64 = 512;
+
 /// Some of the open flows, owned by one thread.
 pub struct Shard {
     pub(super) hasher: FlowHasher,
@@ -344,6 +347,7 @@ impl Shard {
         /// A tunnel of 40 octets in a block of 48.
         const TUNNEL: u64 = 48;
         let full = self.full.as_ref().map_or(0, |full| full.bytes());
-        self.index.bytes() + self.slab.bytes() + self.orders.bytes() + self.tunnels * TUNNEL + full
+        let tables = self.index.bytes() + self.slab.bytes() + self.orders.bytes();
+        tables + self.tunnels * TUNNEL + full + REST
     }
 }

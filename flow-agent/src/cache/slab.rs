@@ -8,6 +8,9 @@ use super::prefetch;
 /// Slots of a step: 192 KiB.
 const STEP: usize = 1024;
 
+/// What the allocator takes for itself with a step, octets.
+const BLOCK: usize = 8;
+
 /// No slot.
 pub const NONE: u32 = u32::MAX;
 
@@ -129,14 +132,14 @@ impl Slab {
 
     /// Memory taken, octets.
     pub fn bytes(&self) -> u64 {
-        (self.capacity() * size_of::<Flow>() + self.steps.capacity() * size_of::<Box<[Flow]>>())
-            as u64
+        let steps = self.steps.len() * BLOCK + self.steps.capacity() * size_of::<Box<[Flow]>>();
+        (self.capacity() * size_of::<Flow>() + steps) as u64
     }
 
     /// Memory that so many flows take, octets.
     pub fn bytes_for(flows: usize) -> u64 {
         let steps = flows.div_ceil(STEP);
         // The list of steps doubles.
-        (steps * STEP * size_of::<Flow>() + steps.next_power_of_two().max(4) * 16) as u64
+        (steps * (STEP * size_of::<Flow>() + BLOCK) + steps.next_power_of_two().max(4) * 16) as u64
     }
 }
