@@ -308,7 +308,9 @@ impl Shard {
     /// and down is not moved each time.
     fn tidy(&mut self) {
         let capacity = self.slab.capacity();
-        if capacity >= LARGE && self.slab.len() < capacity / 4 {
+        if capacity < LARGE || self.slab.len() >= capacity / 4 {
+            self.orders.shrink();
+        } else {
             self.compact();
         }
     }
@@ -339,9 +341,8 @@ impl Shard {
             }
             moves[place] = to;
         });
-        self.orders.rename(first, |slot| {
-            (slot as usize).checked_sub(first).map_or(slot, |place| moves[place])
-        });
+        self.orders
+            .rename(|slot| (slot as usize).checked_sub(first).map_or(slot, |place| moves[place]));
         self.index.shrink();
     }
 }

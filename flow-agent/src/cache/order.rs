@@ -6,9 +6,15 @@
 //! when more than a sixteenth of all flows were placed after it. What is due is therefore within the
 //! first part of a list, and who leaves was used least recently, give or take a sixteenth.
 
+use std::hash::{BuildHasher, Hasher};
+
+use lru::LruCache;
+
 use super::flow::Flow;
-use super::slab::NONE;
 use super::timeouts::Class;
+
+/// Slots in an order.
+type List = LruCache<u32, (), SlotHash>;
 
 /// When a flow was placed: in which tick of the updates' clock, and as which placement.
 #[derive(Clone, Copy, Debug, Default)]
@@ -28,109 +34,60 @@ pub const fn tick(ns: u64) -> u32 {
 
 /// The lists of a shard.
 pub struct Orders {
-    lists: [List; Class::COUNT],
-    /// Of all these lists: a flow is in one of them at most.
-    links: Links,
-    arrivals: Option<(List, Links)>,
+    lists: [Sized; Class::COUNT],
+    arrivals: Option<Sized>,
     /// Placements so far.
     turn: u32,
 }
 
-/// The ends of a list.
-#[derive(Clone, Copy, Debug)]
-struct List {
-    first: u32,
-    last: u32,
+/// A list, and how long it was since its memory was last given back.
+struct Sized {
+    list: List,
+    peak: usize,
 }
 
-impl List {
-    const EMPTY: Self = Self { first: NONE, last: NONE };
-}
-
-/// By slot, its neighbours in the list that it is in.
-#[derive(Debug, Default)]
-struct Links(Vec<Link>);
-
-/// The slots before and behind one in its list.
-#[derive(Clone, Copy, Debug)]
-struct Link {
-    before: u32,
-    behind: u32,
-}
-
-impl Link {
-    /// Of a slot in no list; it is not behind itself.
-    const ABSENT: Self = Self { before: NONE - 1, behind: NONE - 1 };
-
-    fn is_absent(self) -> bool {
-        self.before == Self::ABSENT.before
-    }
-}
-
-impl Links {
-    #[inline]
-    fn get(&self, slot: u32) -> Option<Link> {
-        self.0.get(slot as usize).copied().filter(|link| !link.is_absent())
+impl Sized {
+    fn new() -> Self {
+        Self { list: LruCache::unbounded_with_hasher(SlotHash), peak: 0 }
     }
 
-    /// Puts a slot in front of a list, which it may be in already.
-    fn put(&mut self, list: &mut List, slot: u32) {
-        self.remove(list, slot);
-        if self.0.len() <= slot as usize {
-            self.0.resize(slot as usize + 1, Link::ABSENT);
-        }
-        self.0[slot as usize] = Link { before: NONE, behind: list.first };
-        match list.first {
-            NONE => list.last = slot,
-            first => self.0[first as usize].before = slot,
-        }
-        list.first = slot;
+    fn put(&mut self, slot: u32) {
+        self.list.put(slot, ());
+        self.peak = self.peak.max(self.list.len());
     }
 
-    /// Takes a slot out of its list, if it is in one.
-    fn remove(&mut self, list: &mut List, slot: u32) {
-        let Some(Link { before, behind }) = self.get(slot) else { return };
-        match before {
-            NONE => list.first = behind,
-            before => self.0[before as usize].behind = behind,
-        }
-        match behind {
-            NONE => list.last = before,
-            behind => self.0[behind as usize].before = before,
-        }
-        self.0[slot as usize] = Link::ABSENT;
-    }
-
-    fn last_first(&self, list: List) -> impl Iterator<Item = u32> {
-        let some = |slot| (slot != NONE).then_some(slot);
-        std::iter::successors(some(list.last), move |slot| some(self.0[*slot as usize].before))
-    }
-
-    /// Adds a list of `old` under other slots.
-    fn rename(&mut self, list: &mut List, old: &Self, new: impl Fn(u32) -> u32) {
-        let mut renamed = List::EMPTY;
-        for slot in old.last_first(*list) {
-            self.put(&mut renamed, new(slot));
-        }
-        *list = renamed;
-    }
-
-    fn of(slots: usize) -> Self {
-        Self(vec![Link::ABSENT; slots])
+    fn last(&self) -> Option<u32> {
+        self.list.peek_lru().map(|(slot, ())| *slot)
     }
 
     fn bytes(&self) -> u64 {
-        (self.0.capacity() * size_of::<Link>()) as u64
+        table_bytes(self.peak) + (self.list.len() + 2) as u64 * NODE
     }
+
+    fn rebuild(&mut self, new: impl Fn(u32) -> u32) {
+        let mut old = std::mem::replace(self, Self::new());
+        while let Some((slot, ())) = old.list.pop_lru() {
+            self.put(new(slot));
+        }
+    }
+}
+
+/// What the allocator takes for a node of a list: 24 octets and its own 8.
+const NODE: u64 = 32;
+
+/// What a hash table of a list takes at most that has held `peak` slots: nine octets a bucket,
+/// twice as many buckets as needed after many removals.
+fn table_bytes(peak: usize) -> u64 {
+    let needed = (peak.max(4) * 8).div_ceil(7).next_power_of_two();
+    (needed * 2 * 9 + 32) as u64
 }
 
 impl Orders {
     /// Empty lists.
     pub fn new(by_age: bool) -> Self {
         Self {
-            lists: [List::EMPTY; Class::COUNT],
-            links: Links::default(),
-            arrivals: by_age.then(|| (List::EMPTY, Links::default())),
+            lists: std::array::from_fn(|_| Sized::new()),
+            arrivals: by_age.then(Sized::new),
             turn: 0,
         }
     }
@@ -138,51 +95,48 @@ impl Orders {
     /// Puts a new flow in front.
     pub fn insert(&mut self, slot: u32, flow: &mut Flow) {
         self.place(slot, flow);
-        if let Some((list, links)) = self.arrivals.as_mut().filter(|_| flow.class != Class::Ended) {
-            links.put(list, slot);
+        if let Some(arrivals) = self.arrivals.as_mut().filter(|_| flow.class != Class::Ended) {
+            arrivals.put(slot);
         }
     }
 
-    /// Puts a flow in front of the list of its class, which it is in if in any.
+    /// Puts a flow in front of the list of its class.
     #[inline(never)]
     pub fn place(&mut self, slot: u32, flow: &mut Flow) {
         let ns = if flow.class == Class::Ended { flow.since_ns } else { flow.last_ns };
         self.turn = self.turn.wrapping_add(1);
         flow.placed = Placed { tick: tick(ns), turn: self.turn };
-        self.links.put(&mut self.lists[flow.class as usize], slot);
+        self.lists[flow.class as usize].put(slot);
     }
 
     /// Has a flow change its class; one that ends is no more among those by age.
     pub fn reclass(&mut self, slot: u32, flow: &mut Flow, class: Class) {
-        self.links.remove(&mut self.lists[flow.class as usize], slot);
+        self.lists[flow.class as usize].list.pop(&slot);
         flow.class = class;
         self.place(slot, flow);
-        if let Some((list, links)) = self.arrivals.as_mut().filter(|_| class == Class::Ended) {
-            links.remove(list, slot);
+        if let Some(arrivals) = self.arrivals.as_mut().filter(|_| class == Class::Ended) {
+            arrivals.list.pop(&slot);
         }
     }
 
     /// A new record of the flow begins.
     pub fn renew(&mut self, slot: u32) {
-        if let Some((list, links)) = &mut self.arrivals
-            && links.get(slot).is_some()
-        {
-            links.put(list, slot);
+        if let Some(arrivals) = &mut self.arrivals {
+            arrivals.list.promote(&slot);
         }
     }
 
     /// Takes a flow out.
     pub fn remove(&mut self, slot: u32, class: Class) {
-        self.links.remove(&mut self.lists[class as usize], slot);
-        if let Some((list, links)) = &mut self.arrivals {
-            links.remove(list, slot);
+        self.lists[class as usize].list.pop(&slot);
+        if let Some(arrivals) = &mut self.arrivals {
+            arrivals.list.pop(&slot);
         }
     }
 
     /// True for a flow in the list of its class.
-    #[inline]
-    pub fn holds(&self, slot: u32) -> bool {
-        self.links.get(slot).is_some()
+    pub fn holds(&self, slot: u32, class: Class) -> bool {
+        self.lists[class as usize].list.contains(&slot)
     }
 
     /// Placements since this one.
@@ -193,74 +147,79 @@ impl Orders {
 
     /// The flow of a class that was placed first.
     pub fn last(&self, class: Class) -> Option<u32> {
-        self.oldest_first(class).next()
+        self.lists[class as usize].last()
     }
 
     /// The flows of a class, the one that was placed first first.
     pub fn oldest_first(&self, class: Class) -> impl Iterator<Item = u32> {
-        self.links.last_first(self.lists[class as usize])
+        self.lists[class as usize].list.iter().rev().map(|(slot, ())| *slot)
     }
 
     /// The flow whose record is the oldest, where that is kept.
     pub fn oldest(&self) -> Option<u32> {
-        self.arrivals.as_ref().and_then(|(list, links)| links.last_first(*list).next())
+        self.arrivals.as_ref().and_then(Sized::last)
     }
 
-    /// Gives every flow the slot that `new` says, below `slots`, and memory back.
-    pub fn rename(&mut self, slots: usize, new: impl Fn(u32) -> u32) {
-        let old = std::mem::replace(&mut self.links, Links::of(slots));
-        for list in &mut self.lists {
-            self.links.rename(list, &old, &new);
-        }
-        if let Some((list, links)) = &mut self.arrivals {
-            let old = std::mem::replace(links, Links::of(slots));
-            links.rename(list, &old, &new);
+    /// Gives memory back that is no longer needed.
+    pub fn shrink(&mut self) {
+        for list in self.lists.iter_mut().chain(&mut self.arrivals) {
+            if list.peak > 4096 && list.list.len() < list.peak / 4 {
+                list.rebuild(|slot| slot);
+            }
         }
     }
 
-    /// Memory taken, octets.
+    /// Gives every flow the slot that `new` says, and memory back.
+    pub fn rename(&mut self, new: impl Fn(u32) -> u32) {
+        for list in self.lists.iter_mut().chain(&mut self.arrivals) {
+            list.rebuild(&new);
+        }
+    }
+
+    /// Memory taken, octets, the allocator's share included; rather too much than too little.
     pub fn bytes(&self) -> u64 {
-        self.links.bytes() + self.arrivals.as_ref().map_or(0, |(_, links)| links.bytes())
+        self.lists.iter().chain(&self.arrivals).map(Sized::bytes).sum()
     }
 
-    /// Memory that so many flows take at most, octets: each table doubles.
+    /// Memory that so many flows take, octets.
     pub fn bytes_for(flows: usize, by_age: bool) -> u64 {
-        (flows * 2 * size_of::<Link>()) as u64 * (1 + u64::from(by_age))
+        let list = table_bytes(flows) + flows as u64 * NODE;
+        list * (1 + u64::from(by_age)) + 8 * (table_bytes(0) + 2 * NODE)
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
+/// Slots are small numbers without gaps: as they are they fill a table evenly, and a factor
+/// gives the upper bits, which the table compares first, some difference.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SlotHash;
 
-    use super::*;
+impl BuildHasher for SlotHash {
+    type Hasher = SlotHasher;
 
-    proptest! {
-        /// Two lists in one table of neighbours, against two vectors, the latest first.
-        #[test]
-        fn lists_are_in_the_order_of_placement(
-            steps in proptest::collection::vec((0_u32..40, 0..3_usize), 1..300),
-            factor in 1_u32..3,
-        ) {
-            let (mut lists, mut links) = ([List::EMPTY; 2], Links::default());
-            let mut model = [Vec::new(), Vec::new()];
-            for (slot, step) in steps {
-                let of = (slot % 2) as usize;
-                model[of].retain(|other| *other != slot);
-                if step == 0 {
-                    links.remove(&mut lists[of], slot);
-                } else {
-                    links.put(&mut lists[of], slot);
-                    model[of].insert(0, slot);
-                }
-                prop_assert_eq!(links.get(slot).is_some(), step != 0);
-            }
-            let old = std::mem::replace(&mut links, Links::of(3));
-            for (list, model) in lists.iter_mut().zip(&model) {
-                prop_assert!(old.last_first(*list).eq(model.iter().rev().copied()));
-                links.rename(list, &old, |slot| slot * factor);
-                prop_assert!(links.last_first(*list).eq(model.iter().rev().map(|s| s * factor)));
-            }
+    #[inline(always)]
+    fn build_hasher(&self) -> SlotHasher {
+        SlotHasher(0)
+    }
+}
+
+/// See [`SlotHash`].
+#[derive(Debug)]
+pub struct SlotHasher(u64);
+
+impl Hasher for SlotHasher {
+    #[inline(always)]
+    fn write_u32(&mut self, slot: u32) {
+        self.0 = u64::from(slot).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+
+    fn write(&mut self, octets: &[u8]) {
+        for octet in octets {
+            self.0 = (self.0 ^ u64::from(*octet)).wrapping_mul(0x0000_0100_0000_01b3);
         }
+    }
+
+    #[inline(always)]
+    fn finish(&self) -> u64 {
+        self.0
     }
 }

@@ -195,7 +195,7 @@ impl Shard {
     fn place_all_stale(&mut self) {
         let mut stale = std::mem::take(&mut self.stale);
         // One that left since has a free slot, or another flow in it that may as well be placed.
-        stale.retain(|slot| self.orders.holds(*slot));
+        stale.retain(|slot| self.orders.holds(*slot, self.slab.get(*slot).class));
         for slot in stale.drain(..) {
             let flow = self.slab.get_mut(slot);
             // Those that lingered stay in the order of their ends.
