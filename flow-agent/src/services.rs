@@ -38,12 +38,17 @@ impl ServicePort {
     }
 }
 
-/// The first of these ports that has a built-in name; cheaper than to find the name.
+/// True if the port has a built-in name; cheaper than to find the name.
+#[inline]
+pub fn is_well_known(protocol: u8, port: u16) -> bool {
+    static BUILT_IN: LazyLock<KnownPorts> = LazyLock::new(KnownPorts::default);
+    BUILT_IN.contains(protocol, port)
+}
+
+/// The first of these ports that has a built-in name.
 #[inline]
 pub fn service_port(protocol: u8, ports: [u16; 2]) -> Option<ServicePort> {
-    static BUILT_IN: LazyLock<KnownPorts> = LazyLock::new(KnownPorts::default);
-    let known = &*BUILT_IN;
-    let port = ports.into_iter().find(|port| known.contains(protocol, *port))?;
+    let port = ports.into_iter().find(|port| is_well_known(protocol, *port))?;
     Some(ServicePort { protocol, port })
 }
 

@@ -1,6 +1,7 @@
 //! An outage under load: memory stays bounded, and everything is delivered afterwards. Needs root,
 //! the agent's binary and libchdb. `FLOW_OUTAGE_SECONDS` says how long, `FLOW_OUTAGE_FLOWS` how
-//! many new flows a second.
+//! many new flows a second; with `FLOW_OUTAGE_SPREAD=1` each asks a service of its own, and the
+//! rollups have a row for each, which is the most they can cost.
 
 use std::time::{Duration, Instant};
 
@@ -11,7 +12,7 @@ use flow_tests::peak::Peak;
 use flow_tests::process::memory;
 use flow_tests::status::Status;
 use flow_tests::traffic::{self, Ends};
-use flow_tests::{rows, setting, sql, stored};
+use flow_tests::{setting, sql, stored};
 
 /// Batches in memory beside those on disk; room for ten minutes of 100,000 flows a second.
 const CONFIG: &str = "spool.memory_mib = 16\nspool.max_mib = 24576\n";
@@ -29,7 +30,11 @@ fn memory_is_bounded_while_the_store_is_away() -> Result<()> {
     let before = (left.received()?, right.received()?);
     faulty.proxy.refuse()?;
     let (started, peak) = (Instant::now(), Peak::of(agent.id()));
-    let sent = traffic::spread(Ends::v4((left, 0), (right, 0), 0), flows, seconds, 40)?;
+    let ends = Ends::v4((left, 0), (right, 0), 443);
+    let sent = match setting("FLOW_OUTAGE_SPREAD", 0) {
+        0 => traffic::clients(ends, flows, seconds, 40)?,
+        _ => traffic::spread(ends, flows, seconds, 40)?,
+    };
     let outage = started.elapsed();
     let most = peak.stop()?;
     let after = (left.received()?, right.received()?);
@@ -61,11 +66,9 @@ fn memory_is_bounded_while_the_store_is_away() -> Result<()> {
     let url = faulty.store.url();
     let [forward, forward_octets, backward, backward_octets] = stored::agreed(url)?;
     assert_eq!((forward + backward, forward_octets + backward_octets), (packets, octets));
-    // Each flow was one datagram; what came back are a few flows of ICMP.
-    let keys =
-        sql::number(url, "SELECT uniqExact(dst_ip, dst_port) FROM flow.flows WHERE protocol = 17")?;
-    assert_eq!(keys, sent.conversations.min(4 * 65_535));
-    assert!(rows::flows(url, left.interface)?.len() as u64 >= keys);
+    // Each flow was one datagram. A late drain may have joined two of the same key.
+    let rows = sql::number(url, "SELECT count() FROM flow.flows WHERE protocol = 17")?;
+    assert!((sent.conversations * 9 / 10..=sent.conversations).contains(&rows), "{rows} rows");
     let proof = format!("port closed for {outage:.0?}; memory {} MiB at most", most >> 20);
     faults::record("store_away_under_load", &proof, Outcome::compare(url, packets)?)
 }

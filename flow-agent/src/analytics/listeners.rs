@@ -15,7 +15,7 @@ use super::episodes::{Episodes, Subject};
 use super::event::{Address, Finding, Kind, Severity};
 use super::interfaces::InterfaceId;
 use crate::record::{FlowRecord, InitiatorBy};
-use crate::services::service;
+use crate::services::{is_well_known, service};
 
 /// Listeners that are remembered.
 const LIMIT: usize = 32_768;
@@ -160,9 +160,7 @@ fn answers(record: &FlowRecord) -> bool {
                 && record.reverse_tcp_flags & (SYN | ACK) == SYN | ACK
         }
         UDP => {
-            record.packets > 0
-                && record.reverse_packets > 0
-                && service(UDP, record.dst_port).is_some()
+            record.packets > 0 && record.reverse_packets > 0 && is_well_known(UDP, record.dst_port)
         }
         _ => false,
     }

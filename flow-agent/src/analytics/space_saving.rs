@@ -25,22 +25,34 @@ pub struct Heavy<K> {
     pub packets: u64,
 }
 
-/// The sketch: a heap with the lightest on top, and where each key is in it.
+/// The sketch. A key keeps its place; the heap, lightest on top, is of the places' numbers, so
+/// that no key is hashed to move one.
 #[derive(Clone, Debug)]
 pub struct SpaceSaving<K: Hash + Eq + Copy> {
-    heap: Vec<Heavy<K>>,
+    heavies: Vec<Heavy<K>>,
     index: HashMap<K, u32, RandomState>,
+    heap: Vec<Light>,
+    /// Where in the heap each place is.
+    positions: Vec<u32>,
     places: usize,
     total: u64,
     replaced: u64,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Light {
+    weight: u64,
+    place: u32,
 }
 
 impl<K: Hash + Eq + Copy> SpaceSaving<K> {
     /// With so many places, at least one.
     pub fn new(places: usize) -> Self {
         Self {
-            heap: Vec::new(),
+            heavies: Vec::new(),
             index: HashMap::default(),
+            heap: Vec::new(),
+            positions: Vec::new(),
             places: places.max(1),
             total: 0,
             replaced: 0,
@@ -50,42 +62,47 @@ impl<K: Hash + Eq + Copy> SpaceSaving<K> {
     /// Adds weight and packets to a key.
     pub fn add(&mut self, key: K, weight: u64, packets: u64) {
         self.total += weight;
-        if let Some(position) = self.index.get(&key) {
-            let position = *position as usize;
-            self.heap[position].weight += weight;
-            self.heap[position].packets += packets;
-            self.sink(position);
-        } else if self.heap.len() < self.places {
-            self.heap.push(Heavy { key, weight, error: 0, packets });
-            self.index.insert(key, self.heap.len() as u32 - 1);
-            self.rise(self.heap.len() - 1);
+        if let Some(place) = self.index.get(&key) {
+            let heavy = &mut self.heavies[*place as usize];
+            heavy.weight += weight;
+            heavy.packets += packets;
+            let light = Light { weight: heavy.weight, place: *place };
+            self.sink(self.positions[*place as usize] as usize, light);
+        } else if self.heavies.len() < self.places {
+            let place = self.heavies.len() as u32;
+            self.heavies.push(Heavy { key, weight, error: 0, packets });
+            self.index.insert(key, place);
+            let light = Light { weight, place };
+            self.heap.push(light);
+            self.positions.push(place);
+            self.rise(place as usize, light);
         } else {
-            let lightest = self.heap[0];
-            self.index.remove(&lightest.key);
-            let error = lightest.weight;
-            self.heap[0] = Heavy { key, weight: error + weight, error, packets };
-            self.index.insert(key, 0);
+            let Light { weight: error, place } = self.heap[0];
+            let heavy = &mut self.heavies[place as usize];
+            self.index.remove(&heavy.key);
+            *heavy = Heavy { key, weight: error + weight, error, packets };
+            self.index.insert(key, place);
             self.replaced += 1;
-            self.sink(0);
+            self.sink(0, Light { weight: error + weight, place });
         }
     }
 
     /// Every key that has a place, in no order.
     pub fn keys(&self) -> &[Heavy<K>] {
-        &self.heap
+        &self.heavies
     }
 
     /// A key's weight and error; for one without a place what it may have at most.
     pub fn get(&self, key: &K) -> Heavy<K> {
         match self.index.get(key) {
-            Some(position) => self.heap[*position as usize],
+            Some(place) => self.heavies[*place as usize],
             None => Heavy { key: *key, weight: self.floor(), error: self.floor(), packets: 0 },
         }
     }
 
     /// What a key without a place may weigh at most.
     pub fn floor(&self) -> u64 {
-        if self.heap.len() < self.places { 0 } else { self.heap[0].weight }
+        if self.heavies.len() < self.places { 0 } else { self.heap[0].weight }
     }
 
     /// The weight of everything.
@@ -98,41 +115,43 @@ impl<K: Hash + Eq + Copy> SpaceSaving<K> {
         self.replaced
     }
 
-    fn sink(&mut self, mut position: usize) {
+    /// Puts what has become heavier where it belongs, from `position` downwards.
+    fn sink(&mut self, mut position: usize, light: Light) {
         loop {
-            let (left, right) = (2 * position + 1, 2 * position + 2);
-            let mut least = position;
-            for child in [left, right] {
-                if child < self.heap.len() && self.heap[child].weight < self.heap[least].weight {
-                    least = child;
-                }
+            let left = 2 * position + 1;
+            let Some(mut child) = self.heap.get(left).copied() else { break };
+            let mut lighter = left;
+            if let Some(right) = self.heap.get(left + 1)
+                && right.weight < child.weight
+            {
+                (child, lighter) = (*right, left + 1);
             }
-            if least == position {
-                return;
+            if light.weight <= child.weight {
+                break;
             }
-            self.swap(position, least);
-            position = least;
+            self.put(position, child);
+            position = lighter;
         }
+        self.put(position, light);
     }
 
-    fn rise(&mut self, mut position: usize) {
+    /// Puts what is new where it belongs, from `position` upwards.
+    fn rise(&mut self, mut position: usize, light: Light) {
         while position > 0 {
-            let parent = (position - 1) / 2;
-            if self.heap[parent].weight <= self.heap[position].weight {
-                return;
+            let above = (position - 1) / 2;
+            let parent = self.heap[above];
+            if parent.weight <= light.weight {
+                break;
             }
-            self.swap(position, parent);
-            position = parent;
+            self.put(position, parent);
+            position = above;
         }
+        self.put(position, light);
     }
 
-    fn swap(&mut self, one: usize, other: usize) {
-        self.heap.swap(one, other);
-        for position in [one, other] {
-            if let Some(place) = self.index.get_mut(&self.heap[position].key) {
-                *place = position as u32;
-            }
-        }
+    fn put(&mut self, position: usize, light: Light) {
+        self.heap[position] = light;
+        self.positions[light.place as usize] = position as u32;
     }
 }
 

@@ -36,6 +36,9 @@ impl FrozenBatch {
 
     /// True if one of these ids is that of a part of it: a half, a half of a half, and so on.
     pub fn has_part_in(&self, ids: &HashSet<Uuid>) -> bool {
+        if ids.is_empty() {
+            return false;
+        }
         let mut wholes = vec![(self.id, self.rows)];
         while let Some((whole, rows)) = wholes.pop() {
             if rows < 2 {

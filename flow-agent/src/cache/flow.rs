@@ -8,7 +8,7 @@ use super::order::Placed;
 use super::timeouts::Class;
 use crate::delta::Delta;
 use crate::record::{FlowEndReason, FlowRecord, InitiatorBy};
-use crate::services::service;
+use crate::services::is_well_known;
 
 /// No packet has come.
 const NEVER: u64 = u64::MAX;
@@ -310,7 +310,7 @@ impl Flow {
             };
             return (requester, InitiatorBy::Icmp);
         }
-        let known = |port| service(sent_key.protocol, port).is_some();
+        let known = |port| is_well_known(sent_key.protocol, port);
         if known(sent_key.src_port) && !known(sent_key.dst_port) {
             return (first.other(), InitiatorBy::ServicePort);
         }

@@ -16,7 +16,7 @@ use super::shard::Shard;
 use super::timeouts::Class;
 use crate::delta::Delta;
 use crate::record::InitiatorBy;
-use crate::services::{KnownPorts, service};
+use crate::services::{KnownPorts, is_well_known};
 
 /// Initiators that are remembered, at most.
 pub const MOST_INITIATORS: usize = 1 << 16;
@@ -127,7 +127,7 @@ impl Memory {
         let known = |port| known_ports.contains(key.protocol, port);
         let (src, dst) = (known(key.src_port), known(key.dst_port));
         // What everybody knows is decided when the record leaves, and who was first is known.
-        let well_known = |port| service(key.protocol, port).is_some();
+        let well_known = |port| is_well_known(key.protocol, port);
         if src == dst || well_known(key.src_port) || well_known(key.dst_port) {
             return None;
         }

@@ -7,12 +7,15 @@ use std::net::{IpAddr, SocketAddr};
 
 use crate::lab::Side;
 
+mod clients;
 mod icmp;
 mod mixed;
+mod pace;
 mod socket;
 mod tcp;
 mod udp;
 
+pub use clients::clients;
 pub use icmp::ping;
 pub use mixed::mixed;
 pub use socket::{connect_tcp, listen};

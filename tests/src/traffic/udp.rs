@@ -1,12 +1,11 @@
 //! UDP: questions with answers from many ports, a one-way stream, or floods.
 
 use std::net::SocketAddr;
-use std::sync::mpsc;
 use std::thread;
-use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
+use super::pace::paced;
 use super::socket::{allow, udp};
 use super::{Ends, Sent};
 use crate::wild::Dice;
@@ -98,23 +97,14 @@ pub fn flood(ends: Ends<'_>, datagrams: u64, size: usize) -> Result<Sent> {
 /// So many datagrams of `size` octets a second, as long as told, each to the next port of one of
 /// four hosts: a flow each, none of which comes again within two seconds at 100,000 a second.
 pub fn spread(ends: Ends<'_>, per_second: u64, seconds: u64, size: usize) -> Result<Sent> {
-    /// Bursts a second.
-    const BURSTS: u64 = 100;
     let client = udp(&ends.client.namespace, SocketAddr::new(ends.from, 0))?;
-    let (datagram, started) = (vec![0x77; size], Instant::now());
-    // Nobody sends: receiving is waiting.
-    let (_sender, never) = mpsc::channel::<()>();
-    let mut sent = 0;
-    for burst in 1..=seconds * BURSTS {
-        while sent < burst * per_second / BURSTS {
-            let (host, port) = (sent / 65_535 % 4, 1 + (sent % 65_535) as u16);
-            let to = SocketAddr::new(ends.server.v4(host as u8), port);
-            client.send_to(&datagram, to)?;
-            sent += 1;
-        }
-        let due = started + Duration::from_secs(1) * burst as u32 / BURSTS as u32;
-        let _ = never.recv_timeout(due.saturating_duration_since(Instant::now()));
-    }
+    let datagram = vec![0x77; size];
+    let sent = paced(per_second, seconds, |number| {
+        let (host, port) = (number / 65_535 % 4, 1 + (number % 65_535) as u16);
+        let to = SocketAddr::new(ends.server.v4(host as u8), port);
+        client.send_to(&datagram, to)?;
+        Ok(())
+    })?;
     Ok(Sent { conversations: sent, forward: sent * size as u64, backward: 0 })
 }
 
