@@ -10,6 +10,7 @@ mod fragments;
 mod inputs;
 mod lane;
 mod lines;
+mod meeting;
 mod meter;
 mod metered;
 mod output;

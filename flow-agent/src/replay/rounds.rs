@@ -11,7 +11,7 @@
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Barrier, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 
 use crossbeam::channel::Sender;
 
@@ -19,6 +19,7 @@ use super::ReplayError;
 use super::capture::{Block, Capture};
 use super::fragments::Fragments;
 use super::lane::Lane;
+use super::meeting::Meeting;
 use super::parsed::{Parsed, Parser};
 use super::reading::{Known, Reading};
 use crate::record::FlowRecord;
@@ -59,10 +60,10 @@ pub struct Rounds<'a> {
     /// How many blocks the round has.
     blocks: AtomicUsize,
     next_lane: AtomicUsize,
-    /// Where all threads meet; known once they are all there.
-    barrier: OnceLock<Barrier>,
+    /// Where all threads meet; known once it is known how many they are.
+    meeting: OnceLock<Meeting>,
     emitted: Mutex<Option<Sender<Emitted>>>,
-    /// Said between the two meetings of a round, so that all threads see the same.
+    /// Said while all threads meet, so that they see the same.
     done: AtomicBool,
     panic: Mutex<Option<Box<dyn Any + Send>>>,
 }
@@ -100,7 +101,7 @@ impl<'a> Rounds<'a> {
             halves: [(); 2].map(|()| (0..BLOCKS).map(|_| RwLock::default()).collect()),
             blocks: AtomicUsize::new(0),
             next_lane: AtomicUsize::new(0),
-            barrier: OnceLock::new(),
+            meeting: OnceLock::new(),
             emitted: Mutex::new(Some(emitted)),
             done: AtomicBool::new(false),
             panic: Mutex::new(None),
@@ -109,7 +110,7 @@ impl<'a> Rounds<'a> {
 
     /// So many threads [`Rounds::work`]; said once, at least one.
     pub fn begin(&self, threads: usize) {
-        let _ = self.barrier.set(Barrier::new(threads));
+        let _ = self.meeting.set(Meeting::new(threads));
     }
 
     /// How the reading ended.
@@ -128,19 +129,18 @@ impl<'a> Rounds<'a> {
 
     /// What each thread does until the capture is metered.
     pub fn work(&self) {
-        let barrier = self.barrier.wait();
+        let meeting = self.meeting.wait();
         let mut memory = Block::default();
         for half in [0, 1].into_iter().cycle() {
             self.guarded(|| self.read_and_parse(half, &mut memory));
-            if barrier.wait().is_leader() {
+            meeting.meet(|| {
                 self.guarded(|| self.arrange(half));
                 if self.done.load(Ordering::Acquire) || lock(&self.panic).is_some() {
                     self.done.store(true, Ordering::Release);
                     // Who waits for what is emitted waits no longer.
                     lock(&self.emitted).take();
                 }
-            }
-            barrier.wait();
+            });
             if self.done.load(Ordering::Acquire) {
                 return;
             }
