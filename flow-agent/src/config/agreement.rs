@@ -235,3 +235,16 @@ fn every_key_can_be_set_by_its_variable() {
         }
     }
 }
+
+#[test]
+fn a_default_that_gives_way_is_shown_as_it_is_in_force() {
+    for (text, shown) in [
+        ("[batch]\nmax_rows = 500\n", "min_rows = 500"),
+        ("[batch]\nmin_rows = 600000\n", "max_rows = 600000"),
+        ("[memory]\nshrink_above_percent = 10\n", "regrow_below_percent = 9"),
+    ] {
+        let printed = effective(text).expect(text).toml();
+        assert!(printed.lines().any(|line| line.starts_with(shown)), "{printed}");
+        effective(&printed).expect(&printed);
+    }
+}

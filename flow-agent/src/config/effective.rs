@@ -45,7 +45,7 @@ impl Effective {
             }
             entries.push(match given.get(key.name) {
                 Some(given) => said(key, given),
-                None => default(key, host_name, cpus),
+                None => yielding(key, given).unwrap_or_else(|| default(key, host_name, cpus)),
             });
         }
         Self { entries, needs_restart: Vec::new() }
@@ -134,6 +134,27 @@ fn said(key: &'static Key, given: &Given) -> Entry {
     let value =
         if key.name == "store" { without_passwords(&given.value) } else { given.value.clone() };
     Entry { name: given.key.clone(), key, value: Some(value), origin: given.origin.clone() }
+}
+
+/// A default that gives way to what was said of another key; none for those that do not.
+fn yielding(key: &'static Key, given: &BTreeMap<String, Given>) -> Option<Entry> {
+    let (other, bound): (_, fn(i64, i64) -> i64) = match key.name {
+        "batch.min_rows" => ("batch.max_rows", i64::min),
+        "batch.max_rows" => ("batch.min_rows", i64::max),
+        "memory.regrow_below_percent" => {
+            ("memory.shrink_above_percent", |usual, shrink| usual.min(shrink - 1))
+        }
+        _ => return None,
+    };
+    let usual = toml_value(key.default?).ok()?.as_integer()?;
+    let value = bound(usual, given.get(other)?.value.as_integer()?);
+    let origin = format!("default, because of {other}");
+    (value != usual).then(|| Entry {
+        name: key.name.into(),
+        key,
+        value: Some(Value::Integer(value)),
+        origin,
+    })
 }
 
 fn default(key: &'static Key, host_name: &str, cpus: usize) -> Entry {
