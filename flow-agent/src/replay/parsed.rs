@@ -18,7 +18,7 @@ use super::metered::Metered;
 use crate::cache::{FlowHasher, prefetch};
 
 /// Flows are expired each time the capture's clock has moved this far.
-const EXPIRY_STEP_NS: u64 = 100_000_000;
+const EXPIRY_STEP_NS: u64 = 500_000_000;
 
 /// Packets between the fetch of a frame and its parsing.
 const AHEAD: usize = 6;
