@@ -242,6 +242,8 @@ fn a_default_that_gives_way_is_shown_as_it_is_in_force() {
         ("[batch]\nmax_rows = 500\n", "min_rows = 500"),
         ("[batch]\nmin_rows = 600000\n", "max_rows = 600000"),
         ("[memory]\nshrink_above_percent = 10\n", "regrow_below_percent = 9"),
+        ("max_flows = 15\n", "floor_flows = 15"),
+        ("max_flows = 15\n[cache]\nmax_flows = 20\n", "floor_flows = 20"),
     ] {
         let printed = effective(text).expect(text).toml();
         assert!(printed.lines().any(|line| line.starts_with(shown)), "{printed}");

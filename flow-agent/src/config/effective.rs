@@ -138,22 +138,23 @@ fn said(key: &'static Key, given: &Given) -> Entry {
 
 /// A default that gives way to what was said of another key; none for those that do not.
 fn yielding(key: &'static Key, given: &BTreeMap<String, Given>) -> Option<Entry> {
-    let (other, bound): (_, fn(i64, i64) -> i64) = match key.name {
-        "batch.min_rows" => ("batch.max_rows", i64::min),
-        "batch.max_rows" => ("batch.min_rows", i64::max),
+    let (others, bound): (&[&str], fn(i64, i64) -> i64) = match key.name {
+        "batch.min_rows" => (&["batch.max_rows"], i64::min),
+        "batch.max_rows" => (&["batch.min_rows"], i64::max),
+        "memory.floor_flows" => (&["cache.max_flows", "max_flows"], i64::min),
         "memory.regrow_below_percent" => {
-            ("memory.shrink_above_percent", |usual, shrink| usual.min(shrink - 1))
+            (&["memory.shrink_above_percent"], |usual, shrink| usual.min(shrink - 1))
         }
         _ => return None,
     };
+    let other = others.iter().find_map(|other| given.get(*other))?;
     let usual = toml_value(key.default?).ok()?.as_integer()?;
-    let value = bound(usual, given.get(other)?.value.as_integer()?);
-    let origin = format!("default, because of {other}");
+    let value = bound(usual, other.value.as_integer()?);
     (value != usual).then(|| Entry {
         name: key.name.into(),
         key,
         value: Some(Value::Integer(value)),
-        origin,
+        origin: format!("default, because of {}", other.key),
     })
 }
 
