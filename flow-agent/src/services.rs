@@ -4,8 +4,8 @@
 //! protocol has no registered port. A port is listed with the protocols it is really used with.
 
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, LazyLock};
 
 use crate::record::FlowRecord;
 
@@ -41,8 +41,7 @@ impl ServicePort {
 /// True if the port has a built-in name; cheaper than to find the name.
 #[inline]
 pub fn is_well_known(protocol: u8, port: u16) -> bool {
-    static BUILT_IN: LazyLock<KnownPorts> = LazyLock::new(KnownPorts::default);
-    BUILT_IN.contains(protocol, port)
+    place(protocol, port).is_some_and(|(word, bit)| BUILT_IN[word] & bit != 0)
 }
 
 /// The first of these ports that has a built-in name.
@@ -59,13 +58,33 @@ pub fn service_of(record: &FlowRecord) -> &'static str {
 }
 
 /// The part of a table by protocol and port that a protocol has; none for those without services.
-pub(crate) fn row(protocol: u8) -> Option<usize> {
+pub(crate) const fn row(protocol: u8) -> Option<usize> {
     match protocol {
         TCP => Some(0),
         UDP => Some(1),
         SCTP => Some(2),
         _ => None,
     }
+}
+
+/// Ports with a built-in name: a bit for each port, protocol after protocol.
+static BUILT_IN: [u64; 3 * PORTS / 64] = {
+    let (mut words, mut number) = ([0; 3 * PORTS / 64], 0);
+    while number < SERVICES.len() {
+        if let Some((word, bit)) = place(SERVICES[number].1, SERVICES[number].0) {
+            words[word] |= bit;
+        }
+        number += 1;
+    }
+    words
+};
+
+/// The word and the bit of a port.
+#[inline]
+const fn place(protocol: u8, port: u16) -> Option<(usize, u64)> {
+    let Some(row) = row(protocol) else { return None };
+    let bit = row * PORTS + port as usize;
+    Some((bit / 64, 1 << (bit % 64)))
 }
 
 /// The ports that count as those of services when it is asked who began a flow: the well-known
@@ -78,9 +97,7 @@ pub struct KnownPorts {
 
 impl Default for KnownPorts {
     fn default() -> Self {
-        let known = Self { words: (0..3 * PORTS / 64).map(|_| AtomicU64::new(0)).collect() };
-        known.set(std::iter::empty());
-        known
+        Self { words: BUILT_IN.iter().copied().map(AtomicU64::new).collect() }
     }
 }
 
@@ -95,19 +112,16 @@ impl KnownPorts {
     /// True if `port` of `protocol` is that of a service.
     #[inline]
     pub fn contains(&self, protocol: u8, port: u16) -> bool {
-        let Some(row) = row(protocol) else { return false };
-        let bit = row * PORTS + usize::from(port);
-        self.words[bit / 64].load(Ordering::Relaxed) >> (bit % 64) & 1 == 1
+        place(protocol, port)
+            .is_some_and(|(word, bit)| self.words[word].load(Ordering::Relaxed) & bit != 0)
     }
 
     /// From now on these are, and the well-known ones; what else was added is not any more.
     pub fn set(&self, added: impl Iterator<Item = (u8, u16)>) {
-        let mut words = vec![0u64; self.words.len()];
-        let well_known = SERVICES.iter().map(|(port, protocol, _)| (*protocol, *port));
-        for (protocol, port) in well_known.chain(added) {
-            if let Some(row) = row(protocol) {
-                let bit = row * PORTS + usize::from(port);
-                words[bit / 64] |= 1 << (bit % 64);
+        let mut words = BUILT_IN.to_vec();
+        for (protocol, port) in added {
+            if let Some((word, bit)) = place(protocol, port) {
+                words[word] |= bit;
             }
         }
         for (shared, word) in self.words.iter().zip(words) {
