@@ -138,7 +138,9 @@ fn said(key: &'static Key, given: &Given) -> Entry {
 
 /// A default that gives way to what was said of another key; none for those that do not.
 fn yielding(key: &'static Key, given: &BTreeMap<String, Given>) -> Option<Entry> {
-    let (others, bound): (&[&str], fn(i64, i64) -> i64) = match key.name {
+    /// The value of the usual one and what was said of the other.
+    type Bound = fn(i64, i64) -> i64;
+    let (others, bound): (&[&str], Bound) = match key.name {
         "batch.min_rows" => (&["batch.max_rows"], i64::min),
         "batch.max_rows" => (&["batch.min_rows"], i64::max),
         "memory.floor_flows" => (&["cache.max_flows", "max_flows"], i64::min),
