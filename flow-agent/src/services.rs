@@ -46,8 +46,14 @@ pub fn is_well_known(protocol: u8, port: u16) -> bool {
 
 /// The first of these ports that has a built-in name.
 #[inline]
+pub fn well_known_port(protocol: u8, ports: [u16; 2]) -> Option<u16> {
+    ports.into_iter().find(|port| is_well_known(protocol, *port))
+}
+
+/// The same with its protocol.
+#[inline]
 pub fn service_port(protocol: u8, ports: [u16; 2]) -> Option<ServicePort> {
-    let port = ports.into_iter().find(|port| is_well_known(protocol, *port))?;
+    let port = well_known_port(protocol, ports)?;
     Some(ServicePort { protocol, port })
 }
 

@@ -19,7 +19,7 @@ use super::event::{Finding, Kind, NONE, Severity};
 use super::interfaces::InterfaceId;
 use super::message::figure;
 use crate::record::FlowRecord;
-use crate::services::{is_well_known, service};
+use crate::services::{service, well_known_port};
 
 /// Series that are watched at the same time.
 const LIMIT: usize = 4_096;
@@ -240,8 +240,7 @@ impl Changes {
 /// The service of a record: its port, if it has a name.
 fn service_key(record: &FlowRecord) -> (u8, u16) {
     let protocol = record.protocol;
-    let named = |port: &u16| is_well_known(protocol, *port);
-    let port = [record.dst_port, record.src_port].into_iter().find(named);
+    let port = well_known_port(protocol, [record.dst_port, record.src_port]);
     port.map_or((OTHER, 0), |port| (protocol, port))
 }
 

@@ -16,7 +16,7 @@ use super::event::{Address, ip};
 use super::interfaces::{InterfaceId, Interfaces};
 use super::space_saving::{Heavy, SpaceSaving};
 use crate::record::{FlowEndReason, FlowRecord};
-use crate::services::{is_well_known, service};
+use crate::services::{service, well_known_port};
 
 /// Places of each sketch.
 const PLACES: usize = 1_024;
@@ -77,8 +77,7 @@ impl Top {
         let half = &mut self.now;
         half.talkers.add((interface, src), octets, packets);
         half.talkers.add((interface, dst), octets, packets);
-        let named = |port: &u16| is_well_known(protocol, *port);
-        let port = [dst_port, src_port].into_iter().find(named).unwrap_or(0);
+        let port = well_known_port(protocol, [dst_port, src_port]).unwrap_or(0);
         half.conversations.add((interface, src, dst, protocol, port), octets, packets);
         half.services.add((interface, protocol, port), octets, packets);
         // A flow that goes on has no duration yet.
