@@ -17,10 +17,10 @@ const TARGET: &str = "bpfel-unknown-none";
 
 /// A compiler that has, or can build, `core` for BPF.
 enum Toolchain {
-    /// A rustup nightly with `rust-src`; builds `core` itself.
-    Nightly { rustc: PathBuf },
     /// Debian's `rustc-web` with `libstd-rust-web-dev-bpf`: `core` is prebuilt.
     Debian,
+    /// A rustup nightly with `rust-src`; builds `core` itself.
+    Nightly { rustc: PathBuf },
 }
 
 fn main() {
@@ -82,11 +82,11 @@ fn flags() -> Vec<String> {
     RUSTFLAGS.into_iter().chain(remaps).map(str::to_owned).collect()
 }
 
+/// The first that is there, in the order of `cargo xtask setup`.
 fn find_toolchain() -> Option<Toolchain> {
-    nightly_with_source().or_else(|| {
-        let core = Path::new("/usr/lib/rustlib").join(TARGET).join("lib");
-        (core.is_dir() && Path::new("/usr/bin/rustc").is_file()).then_some(Toolchain::Debian)
-    })
+    let core = Path::new("/usr/lib/rustlib").join(TARGET).join("lib");
+    let debian = core.is_dir() && Path::new("/usr/bin/rustc").is_file();
+    debian.then_some(Toolchain::Debian).or_else(nightly_with_source)
 }
 
 fn nightly_with_source() -> Option<Toolchain> {

@@ -1,6 +1,7 @@
 //! `bpf-linker`: turns the compiler's output into the BPF object. It must be
 //! built against the LLVM of that compiler, so it is built here, once.
 
+use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
@@ -19,12 +20,16 @@ const WHY: &str = "links the kernel programs";
 pub fn ensure(cache: &Path, compiler: &Compiler) -> Result<()> {
     let root = cache.join(format!("bpf-linker-{VERSION}"));
     let program = root.join("bin/bpf-linker");
+    let llvm = compiler.llvm;
+    let built_against = root.join("llvm");
+    let is_of_compiler =
+        fs::read_to_string(&built_against).is_ok_and(|text| text == llvm.to_string());
     // Running it also proves that the LLVM it was linked against is still there.
-    if command::probe(&program, &["--version"]).is_some_and(|answer| answer.contains(VERSION)) {
+    let runs = || command::probe(&program, &["--version"]).is_some_and(|it| it.contains(VERSION));
+    if is_of_compiler && runs() {
         found("bpf-linker", WHY, format!("{VERSION} {}", program.display()));
         return Ok(());
     }
-    let llvm = compiler.llvm;
     let Some((_, number)) = LLVM.iter().find(|(major, _)| *major == llvm) else {
         bail!(
             "bpf-linker {VERSION} cannot be built against LLVM {llvm}, which the compiler of the \
@@ -46,13 +51,15 @@ pub fn ensure(cache: &Path, compiler: &Compiler) -> Result<()> {
         // Away from the workspace: its toolchain file and settings are not for this.
         .current_dir(cache);
     command::quiet(&mut cargo).context("bpf-linker cannot be built")?;
-    if command::probe(&program, &["--version"]).is_none() {
+    if !runs() {
         bail!(
             "{} was built but does not run: try `{} --version`",
             program.display(),
             program.display()
         );
     }
+    fs::write(&built_against, llvm.to_string())
+        .with_context(|| format!("{} cannot be written", built_against.display()))?;
     step.done(program.display());
     Ok(())
 }

@@ -43,10 +43,19 @@ pub fn install(missing: &[Missing]) -> Result<()> {
     Ok(())
 }
 
-/// True if `apt-get` knows a package of this name.
+/// True if `apt-get` knows a package of this name. A fresh machine may have no lists yet, so they
+/// are fetched before the answer is no.
 pub fn available(package: &str) -> bool {
-    command::probe("apt-cache", &["show", "--no-all-versions", package])
-        .is_some_and(|answer| answer.contains("Package:"))
+    let is_known = || {
+        command::probe("apt-cache", &["show", "--no-all-versions", package])
+            .is_some_and(|answer| answer.contains("Package:"))
+    };
+    let fetch = || {
+        command::is_root()
+            && command::find("apt-get").is_some()
+            && command::quiet(apt().arg("update")).is_ok()
+    };
+    is_known() || (fetch() && is_known())
 }
 
 fn apt() -> Command {

@@ -28,11 +28,9 @@ pub fn missing(purpose: For, route: Route) -> Vec<Missing> {
         list.need(false, LIBSTD_BPF, "Rust's core for the BPF target");
     }
     let llvm = route.llvm();
-    let llvm_dir = format!("/usr/lib/llvm-{llvm}");
-    let llvm_file = |file: &str| Path::new(&llvm_dir).join(file).exists();
     let why = "bpf-linker is built against it";
-    list.need(llvm_file("bin/llvm-config"), &format!("llvm-{llvm}-dev"), why);
-    list.need(llvm_file("lib/libPolly.a"), &format!("libpolly-{llvm}-dev"), why);
+    list.need(llvm_has(llvm, LLVM_CONFIG), &format!("llvm-{llvm}-dev"), why);
+    list.need(llvm_has(llvm, LIB_POLLY), &format!("libpolly-{llvm}-dev"), why);
     list.need(Path::new("/usr/include/zlib.h").exists(), "zlib1g-dev", why);
     list.need(Path::new("/usr/include/zstd.h").exists(), "libzstd-dev", why);
     if purpose == For::Measure {
@@ -81,6 +79,18 @@ pub fn missing(purpose: For, route: Route) -> Vec<Missing> {
         list.need(program("chromedriver"), "chromium-driver", "the tests of the page");
     }
     list.0
+}
+
+const LLVM_CONFIG: &str = "bin/llvm-config";
+const LIB_POLLY: &str = "lib/libPolly.a";
+
+/// True if what `bpf-linker` needs of this LLVM is there.
+pub fn has_llvm(major: u32) -> bool {
+    llvm_has(major, LLVM_CONFIG) && llvm_has(major, LIB_POLLY)
+}
+
+fn llvm_has(major: u32, file: &str) -> bool {
+    Path::new(&format!("/usr/lib/llvm-{major}")).join(file).exists()
 }
 
 struct List(Vec<Missing>);

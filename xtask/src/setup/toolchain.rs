@@ -1,15 +1,17 @@
-//! The compiler of the kernel programs: a rustup nightly with `rust-src`, else
-//! Debian's `rustc-web` with a prebuilt `core` for the BPF target.
+//! The compiler of the kernel programs: Debian's `rustc-web` with a prebuilt `core` for the BPF
+//! target, else a rustup nightly with `rust-src`.
 //!
-//! The build script of flow-agent looks for the same two, in the same order.
+//! The build script of flow-agent looks for the same two, in the same order. Debian's comes first
+//! because the LLVM that `bpf-linker` is built against comes from there, too: that of a nightly is
+//! often newer than any that is packaged.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-use super::debian;
 use super::report::{Step, found};
+use super::{debian, packages};
 use crate::command;
 
 /// The Debian package that holds `core` for the BPF target.
@@ -56,14 +58,16 @@ impl Route {
 
 /// The route that is usable as it is, else the one that can be installed.
 pub fn choose() -> Route {
-    if nightly_has_source() {
-        return Route::Nightly { rust_src: true };
+    if debian_is_usable() {
+        return Route::Debian { bpf_core: true };
     }
-    let bpf_core = debian_is_usable();
-    if bpf_core || debian::available(LIBSTD_BPF) || command::find("rustup").is_none() {
-        return Route::Debian { bpf_core };
+    let nightly = Route::Nightly { rust_src: nightly_has_source() };
+    let is_ready =
+        matches!(nightly, Route::Nightly { rust_src: true }) && packages::has_llvm(nightly.llvm());
+    if is_ready || (command::find("rustup").is_some() && !debian::available(LIBSTD_BPF)) {
+        return nightly;
     }
-    Route::Nightly { rust_src: false }
+    Route::Debian { bpf_core: false }
 }
 
 /// Makes sure that the route's compiler works; Debian's packages are installed by now.
