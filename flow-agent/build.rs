@@ -43,7 +43,9 @@ fn main() {
 
     // One folder for all profiles: the object is the same.
     let out_dir = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
-    let target_dir = out_dir.ancestors().nth(4).unwrap_or(&out_dir).join("ebpf");
+    let other_layout = env::var_os("CARGO_FEATURE_OTHER_LAYOUT").is_some();
+    let folder = if other_layout { "ebpf-other-layout" } else { "ebpf" };
+    let target_dir = out_dir.ancestors().nth(4).unwrap_or(&out_dir).join(folder);
     let mut cargo = Command::new(env::var_os("CARGO").expect("cargo sets CARGO"));
     cargo
         .args(["build", "--release", "--package", "flow-ebpf", "--target", TARGET])
@@ -56,6 +58,9 @@ fn main() {
         .env_remove("RUSTFLAGS")
         .env("RUSTUP_AUTO_INSTALL", "0")
         .env("CARGO_ENCODED_RUSTFLAGS", flags().join("\u{1f}"));
+    if other_layout {
+        cargo.args(["--features", "other-layout"]);
+    }
     match toolchain {
         Toolchain::Nightly { rustc } => {
             cargo.arg("-Zbuild-std=core").env("RUSTC", rustc).env("RUSTC_BOOTSTRAP", "1");

@@ -85,9 +85,13 @@ pub struct HotLine {
     /// IP octets.
     pub octets: u64,
     /// Packets; 0 means that the way is free, whatever else is in the line.
+    #[cfg(not(feature = "other-layout"))]
     pub packets: u32,
     /// Low half of the jiffies of the last packet.
     pub last_jiffies: u32,
+    /// In the place of another.
+    #[cfg(feature = "other-layout")]
+    pub packets: u32,
     /// Which flow.
     pub key: FlowKey,
     /// OR of the TCP flags.
@@ -208,7 +212,7 @@ pub struct Journal {
 
 impl Journal {
     /// To be changed with every change of a layout in this module or in `counters`.
-    pub const LAYOUT: u32 = 2;
+    pub const LAYOUT: u32 = if cfg!(feature = "other-layout") { u32::MAX } else { 2 };
 }
 
 /// How far a generation is.

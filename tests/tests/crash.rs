@@ -1,77 +1,53 @@
 //! An agent that is killed again and again: what it takes with it is lost{crash}, to the packet.
 //! Needs root, a BPF file system at /sys/fs/bpf, the agent's binary and libchdb.
-//! `FLOW_KILLS=100` for more rounds.
+//! `FLOW_KILLS=100` for more rounds, `FLOW_KILLS_AT_EACH=100` for more at each failpoint.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use flow_agent::clock::wall_clock;
 use flow_tests::bin_path::flow_agent;
+use flow_tests::explained::explained;
 use flow_tests::faults::{self, Outcome};
 use flow_tests::lab::Side;
 use flow_tests::ledger::Ledger;
+use flow_tests::mortal::Mortal;
+use flow_tests::pins::Pins;
 use flow_tests::process::Agent;
 use flow_tests::rig::{self, Rig};
-use flow_tests::sql;
-use flow_tests::tally::{Count, Counts, Tally};
+use flow_tests::tally::{Count, Tally};
 use flow_tests::traffic::{self, Ends};
 use flow_tests::wild::Dice;
 use rustix::process::Signal;
+use tempfile::TempDir;
 
 const AT_ONCE: Duration = Duration::from_secs(10);
 
 /// A lab whose agent is killed: its pins and its spool stay.
 struct Killed {
     rig: Rig,
-    folder: tempfile::TempDir,
-    pins: PathBuf,
+    mortal: Mortal,
+    folder: TempDir,
+    pins: Pins,
 }
 
 impl Killed {
     fn new(test: &str) -> Result<Self> {
-        let pins = PathBuf::from(format!("/sys/fs/bpf/flow-crash-{}-{test}", std::process::id()));
-        Ok(Self { rig: Rig::new()?, folder: tempfile::tempdir()?, pins })
+        let (mortal, pins) = (Mortal::new()?, Pins::new(test));
+        Ok(Self { rig: Rig::new()?, mortal, folder: TempDir::new()?, pins })
     }
 
     fn agent(&self) -> Result<Agent> {
         self.agent_of(&flow_agent())
     }
 
-    /// One that dies at a failpoint once [`Killed::arm`] was called.
+    /// One that dies at a failpoint once it is armed.
     fn mortal(&self, failpoint: &str) -> Result<Agent> {
-        let wrapper = self.folder.path().join("agent.sh");
-        let script = format!(
-            "#!/bin/sh\nexport FLOW_FAILPOINT={failpoint} FLOW_FAILPOINT_FOLDER={}\nexec {} \"$@\"\n",
-            self.folder.path().display(),
-            flow_agent().display()
-        );
-        fs::write(&wrapper, script)?;
-        fs::set_permissions(&wrapper, fs::Permissions::from_mode(0o755))?;
-        self.agent_of(&wrapper)
-    }
-
-    fn arm(&self) -> Result<()> {
-        Ok(fs::write(self.folder.path().join("armed"), "")?)
-    }
-
-    /// What the agent that died at a failpoint held at an interface.
-    fn held(&self, interface: &str) -> Result<Count> {
-        let text = fs::read_to_string(self.folder.path().join("held"))?;
-        let line = text.lines().find(|line| line.contains(interface));
-        let Some(line) = line else { return Ok(Count::default()) };
-        let [_, packets, octets] = line.split(' ').collect::<Vec<_>>()[..] else { bail!("{text}") };
-        Ok(Count { packets: packets.parse()?, octets: octets.parse()? })
-    }
-
-    fn disarm(&self) {
-        for name in ["armed", "held"] {
-            drop(fs::remove_file(self.folder.path().join(name)));
-        }
+        self.agent_of(&self.mortal.binary(failpoint)?)
     }
 
     fn burst(&self, port: u16) -> Result<()> {
@@ -88,15 +64,9 @@ impl Killed {
         fs::write(&file, text)?;
         let spool = self.folder.path().join("spool");
         let path = |path: &Path| path.to_str().map(str::to_owned).context("a path in UTF-8");
-        let (file, spool, pins) = (path(&file)?, path(&spool)?, path(&self.pins)?);
-        let more = ["--config", &file, "--spool-dir", &spool, "--pin-dir", &pins];
+        let (file, spool) = (path(&file)?, path(&spool)?);
+        let more = ["--config", &file, "--spool-dir", &spool, "--pin-dir", self.pins.path()];
         rig::agent_of(binary, &self.rig.lab, ("tc", "xdp"), self.rig.store.url(), &more)
-    }
-}
-
-impl Drop for Killed {
-    fn drop(&mut self) {
-        drop(fs::remove_dir_all(&self.pins));
     }
 }
 
@@ -117,36 +87,6 @@ fn rounds() -> u64 {
     std::env::var("FLOW_KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(6)
 }
 
-/// Packets of an interface in the store, and rows that are there more than once.
-fn stored(url: &str, interface: &str) -> Result<(u64, u64)> {
-    let query = format!(
-        "SELECT sum(packets + reverse_packets), count() - uniqExact(batch_id, flow_start, flow_end, \
-         src_ip, dst_ip, src_port, dst_port, protocol, direction, vlan_id) FROM flow.flows \
-         WHERE endsWith(interface, '{interface}')"
-    );
-    let rows = sql::rows(url, &query)?;
-    let row = rows.first().context("one row")?;
-    Ok((row[0].parse()?, row[1].parse()?))
-}
-
-/// What must hold at one end; answers how much was lost by the kills.
-fn check(url: &str, side: &Side, wire: Option<&Counts>) -> Result<u64> {
-    let ledger = Ledger::read(url, side.interface)?;
-    ensure!(ledger.unaccounted() == (0, 0), "{}: {ledger:?}", side.interface);
-    ensure!(ledger.in_flight() == (0, 0), "{}: {ledger:?}", side.interface);
-    let (packets, twice) = stored(url, side.interface)?;
-    ensure!(twice == 0, "{}: {twice} rows are there twice", side.interface);
-    ensure!(packets == ledger.acknowledged.packets, "{packets} packets stored, {ledger:?}");
-    let lost = ledger.lost.packets + ledger.undelivered.packets;
-    if let Some(wire) = wire {
-        let sent = wire.total.packets + wire.other;
-        ensure!(ledger.seen.packets == sent, "{sent} packets were sent: {ledger:?}");
-        let gap = wire.total.packets - packets;
-        ensure!(gap == lost, "{gap} packets are missing, {lost} were told: {ledger:?}");
-    }
-    Ok(lost)
-}
-
 /// Nothing is sent while no agent is there, so every packet that was sent is explained.
 #[test]
 fn what_a_killed_agent_held_is_the_gap() -> Result<()> {
@@ -165,8 +105,8 @@ fn what_a_killed_agent_held_is_the_gap() -> Result<()> {
     let log = killed.agent()?.stop()?;
     let counts = (tallies.0.stop()?, tallies.1.stop()?);
     let url = killed.rig.store.url();
-    let left = check(url, &lab.left, Some(&counts.0)).inspect_err(|_| println!("{log}"))?;
-    let right = check(url, &lab.right, Some(&counts.1)).inspect_err(|_| println!("{log}"))?;
+    let left = explained(url, &lab.left, Some(&counts.0)).inspect_err(|_| println!("{log}"))?;
+    let right = explained(url, &lab.right, Some(&counts.1)).inspect_err(|_| println!("{log}"))?;
     ensure!(left + right > 0, "a kill lost nothing at all: it was never in the way");
     let proof = format!("{left} and {right} packets were lost by {} kills", rounds());
     let sent = counts.0.total.packets + counts.1.total.packets;
@@ -202,7 +142,7 @@ fn killed_under_load_what_was_seen_is_explained() -> Result<()> {
     })?;
     killed.agent()?.stop()?;
     for side in [&lab.left, &lab.right] {
-        let lost = check(killed.rig.store.url(), side, None)?;
+        let lost = explained(killed.rig.store.url(), side, None)?;
         println!("{}: {lost} packets were lost by {} kills", side.interface, rounds());
     }
     Ok(())
@@ -226,7 +166,7 @@ const FAILPOINTS: [(&str, bool); 12] = [
     ("books::frozen", true),
 ];
 
-/// Each failpoint twice: when nothing is on the wire, and while something is.
+/// At every other failpoint something is on the wire then; in the next round at the others.
 #[test]
 fn killed_at_every_stage_it_loses_what_it_held() -> Result<()> {
     const UNTIL_BOOKS: Duration = Duration::from_secs(20);
@@ -239,27 +179,32 @@ fn killed_at_every_stage_it_loses_what_it_held() -> Result<()> {
     };
     killed.agent()?.stop()?; // the tables are there
     let mut dumps = 0;
-    for (number, (failpoint, dump)) in (0..).zip(FAILPOINTS) {
+    let rounds = flow_tests::setting("FLOW_KILLS_AT_EACH", 1) as usize;
+    let all = (0..rounds).flat_map(|round| {
+        FAILPOINTS.iter().enumerate().map(move |(place, it)| ((round + place) % 2 == 0, it))
+    });
+    for (number, (is_busy, &(failpoint, dump))) in (0..).zip(all) {
         let before = lost()?;
         let agent = killed.mortal(failpoint)?;
         killed.burst(2_000 + number)?;
-        if number % 2 == 0 {
-            killed.arm()?;
-            killed.burst(3_000 + number)?;
+        if is_busy {
+            killed.mortal.arm()?;
+            killed.burst(4_000 + number)?;
         } else {
-            killed.burst(3_000 + number)?;
-            killed.arm()?;
+            killed.burst(4_000 + number)?;
+            killed.mortal.arm()?;
         }
         let (code, log) = agent.ended(UNTIL_BOOKS).context(failpoint)?;
         ensure!(code.is_none(), "{failpoint}: it ended by itself, {code:?}:\n{log}");
-        let held = [killed.held(lab.left.interface)?, killed.held(lab.right.interface)?];
-        killed.disarm();
+        let held =
+            [killed.mortal.held(lab.left.interface)?, killed.mortal.held(lab.right.interface)?];
+        killed.mortal.disarm();
         let log = killed.agent()?.stop()?;
         for (side, (held, (before, after))) in [&lab.left, &lab.right]
             .into_iter()
             .zip(held.into_iter().zip(before.into_iter().zip(lost()?)))
         {
-            check(url, side, None).with_context(|| format!("{failpoint}:\n{log}"))?;
+            explained(url, side, None).with_context(|| format!("{failpoint}:\n{log}"))?;
             let told = Count {
                 packets: after.packets - before.packets,
                 octets: after.octets - before.octets,
@@ -283,23 +228,23 @@ fn killed_while_it_takes_over_nothing_is_taken_twice() -> Result<()> {
     killed.burst(4_000)?;
     first.kill()?;
     for failpoint in ["start::inherited", "start::taken", "start::recovered"] {
-        killed.arm()?;
+        killed.mortal.arm()?;
         let agent = killed.mortal(failpoint);
         ensure!(agent.is_err(), "{failpoint}: it lives");
-        killed.disarm();
+        killed.mortal.disarm();
     }
     let last = killed.mortal("stop::stored")?;
     killed.burst(4_001)?;
-    killed.arm()?;
+    killed.mortal.arm()?;
     last.signal(Signal::TERM)?;
     let (code, log) = last.ended(AT_ONCE)?;
     ensure!(code.is_none(), "it ended by itself, {code:?}:\n{log}");
-    killed.disarm();
+    killed.mortal.disarm();
     killed.agent()?.stop()?;
     let counts = (tallies.0.stop()?, tallies.1.stop()?);
     let url = killed.rig.store.url();
-    check(url, &lab.left, Some(&counts.0))?;
-    check(url, &lab.right, Some(&counts.1))?;
+    explained(url, &lab.left, Some(&counts.0))?;
+    explained(url, &lab.right, Some(&counts.1))?;
     let proof = "three starts and one stop ended at the failpoints that were armed";
     let sent = counts.0.total.packets + counts.1.total.packets;
     faults::record("heirs_killed", proof, Outcome::compare(url, sent)?)

@@ -1,19 +1,25 @@
 //! Agents that take over from each other while packets flow: each packet is counted by one of them,
-//! and one that cannot take over changes nothing. `FLOW_UPGRADES` sets how many there are. Needs
+//! and one that cannot take over changes nothing. `FLOW_UPGRADES` sets how many there are,
+//! `FLOW_OTHER_LAYOUT_BIN` names an agent with tables of another layout for every other one. Needs
 //! root, Linux 6.6, a BPF file system at /sys/fs/bpf, the agent's binary and libchdb.
 
+use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use flow_tests::bin_path::flow_agent;
+use flow_tests::explained::explained;
+use flow_tests::faults::{self, Outcome};
 use flow_tests::hooks;
 use flow_tests::lab::Lab;
+use flow_tests::mortal::Mortal;
 use flow_tests::pins::Pins;
 use flow_tests::process::Agent;
 use flow_tests::rig::{self, Rig};
+use flow_tests::tally::Tally;
 use flow_tests::traffic::{self, Ends, Sent};
 use tempfile::TempDir;
 
@@ -48,9 +54,23 @@ impl Upgrades {
 
     /// The next version: it is ready when the one before has ended.
     fn next(&self) -> Result<Agent> {
+        self.next_of(&flow_agent())
+    }
+
+    /// The same of a binary of the caller's choice.
+    fn next_of(&self, binary: &Path) -> Result<Agent> {
         let arguments = self.arguments()?;
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-        self.rig.agent_with(ATTACH, &arguments)
+        rig::agent_of(binary, &self.rig.lab, ATTACH, self.rig.store.url(), &arguments)
+    }
+
+    /// The next version, which dies at a failpoint before it is ready.
+    fn next_dies(&self, mortal: &Mortal, failpoint: &str) -> Result<()> {
+        let Err(error) = self.next_of(&mortal.binary(failpoint)?) else {
+            bail!("{failpoint}: it lives");
+        };
+        ensure!(error.to_string().contains("SIGKILL"), "{failpoint}: {error}");
+        Ok(())
     }
 
     /// The next version, which is refused: its exit code and what it says.
@@ -128,20 +148,25 @@ fn every_packet_is_counted_once_however_often_agents_change() -> Result<()> {
         Ok(number) => number.parse().context("FLOW_UPGRADES")?,
         Err(_) => FEW,
     };
+    let other = std::env::var_os("FLOW_OTHER_LAYOUT_BIN");
     let rig = Upgrades::new("upgrades")?;
     // With nobody to take over from it starts as usual.
     let mut agent = rig.next()?;
     rig.exact(|| {
         for number in 1..=upgrades {
             let before = hooks::program_ids(&rig.rig.lab.left)?;
-            let next = rig.next()?;
+            // To the other layout and back.
+            let next = match &other {
+                Some(other) if number % 2 == 1 => rig.next_of(Path::new(other))?,
+                _ => rig.next()?,
+            };
             let log = next.log();
             ensure!(log.contains("its agent has ended"), "{number}: {log}");
             let (code, log) = std::mem::replace(&mut agent, next).ended(SOON)?;
             ensure!(code == Some(0) && log.contains("has taken over"), "{number}: {code:?} {log}");
             ensure!(hooks::program_ids(&rig.rig.lab.left)? != before, "{number}: other programs");
         }
-        println!("{upgrades} agents have taken over");
+        println!("{upgrades} agents have taken over; of another layout: {other:?}");
         Ok(agent)
     })
 }
@@ -181,6 +206,91 @@ fn a_new_version_that_is_refused_leaves_the_old_one_metering() -> Result<()> {
         ensure!(code == Some(0), "{log}");
         Ok(next)
     })
+}
+
+/// Where a successor dies before the agent that runs has ended.
+const BEFORE_THE_END: [&str; 5] = [
+    "take_over::asked",
+    "take_over::ready",
+    "take_over::inherited",
+    "take_over::replaced",
+    "take_over::told",
+];
+
+/// What those that were killed had counted until then is in their tables: nothing at all is lost.
+#[test]
+fn a_successor_that_is_killed_leaves_the_old_one_metering() -> Result<()> {
+    let (rig, mortal) = (Upgrades::new("successors")?, Mortal::new()?);
+    let old = rig.next()?;
+    rig.exact(|| {
+        mortal.arm()?;
+        for (before, failpoint) in BEFORE_THE_END.into_iter().enumerate() {
+            rig.next_dies(&mortal, failpoint)?;
+            let times = || old.log().matches("this one goes on").count();
+            old.wait_until(failpoint, SOON, || Ok(times() == before + 1))?;
+        }
+        let next = rig.next()?;
+        let (code, log) = old.ended(SOON)?;
+        ensure!(code == Some(0), "{code:?}: {log}");
+        Ok(next)
+    })
+}
+
+/// Who dies while one agent takes over from another: where the old one, where the new one; and
+/// whether the hooks stay, so that packets may come meanwhile.
+const DEATHS: [(Option<&str>, Option<&str>, bool); 6] = [
+    (Some("hand_over::asked"), None, false),
+    (Some("hand_over::offered"), None, true),
+    (Some("hand_over::relieved"), None, true),
+    (Some("hand_over::offered"), Some("take_over::ready"), false),
+    (None, Some("start::inherited"), false),
+    (None, Some("start::recovered"), false),
+];
+
+#[test]
+fn whoever_is_killed_while_agents_change_what_was_held_is_the_gap() -> Result<()> {
+    let (rig, mortal) = (Upgrades::new("deaths")?, Mortal::new()?);
+    let (lab, url) = (&rig.rig.lab, rig.rig.store.url());
+    let talk = |number| {
+        traffic::ask(Ends::v4((&lab.left, 0), (&lab.right, 0), number), 50, 3, 40, 200)?;
+        lab.wait_quiet()
+    };
+    let binary = |failpoint: Option<&str>| {
+        failpoint.map_or_else(|| Ok(flow_agent()), |failpoint| mortal.binary(failpoint))
+    };
+    let tallies = (Tally::start(&lab.left)?, Tally::start(&lab.right)?);
+    for (number, (of_old, of_new, hooks_stay)) in (2_000..).zip(DEATHS) {
+        let case = format!("{of_old:?} {of_new:?}");
+        let old = rig.next_of(&binary(of_old)?)?;
+        talk(number)?;
+        let mut next = None;
+        let mut change = || -> Result<()> {
+            mortal.arm()?;
+            match of_new {
+                Some(failpoint) => rig.next_dies(&mortal, failpoint)?,
+                None => next = Some(rig.next()?),
+            }
+            mortal.disarm();
+            Ok(())
+        };
+        if hooks_stay { busy(lab, change).map(drop) } else { change() }.context(case.clone())?;
+        let (code, log) = old.ended(SOON)?;
+        ensure!(code.is_none() == of_old.is_some(), "{case}: {code:?}: {log}");
+        let next = next.map_or_else(|| rig.next(), Ok)?;
+        talk(number + 100)?;
+        let log = next.stop()?;
+        for side in [&lab.left, &lab.right] {
+            explained(url, side, None).with_context(|| format!("{case}:\n{log}"))?;
+        }
+        assert_eq!(rig.pins.folders(), Vec::<String>::new(), "{case}: something is left");
+    }
+    let counts = (tallies.0.stop()?, tallies.1.stop()?);
+    let lost =
+        [explained(url, &lab.left, Some(&counts.0))?, explained(url, &lab.right, Some(&counts.1))?];
+    println!("{lost:?} packets were lost by {} deaths", DEATHS.len());
+    let sent = counts.0.total.packets + counts.1.total.packets;
+    let proof = format!("{} changes, each with an agent that ended at its failpoint", DEATHS.len());
+    faults::record("killed_while_agents_change", &proof, Outcome::compare(url, sent)?)
 }
 
 /// Agents that do not meter what the new one asks for stay as they are; without a folder for pins

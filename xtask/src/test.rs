@@ -125,7 +125,7 @@ impl Steps {
     }
 
     /// The same with what this program does itself.
-    fn own(&mut self, name: &'static str, check: impl FnOnce(&Tools) -> Result<()>) {
+    pub fn own(&mut self, name: &'static str, check: impl FnOnce(&Tools) -> Result<()>) -> bool {
         println!("== {name}");
         let started = Instant::now();
         let checked = check(&self.tools);
@@ -135,6 +135,7 @@ impl Steps {
         let (good, took) = (checked.is_ok(), started.elapsed());
         println!("== {name}: {} in {:.1} s\n", verdict(good), took.as_secs_f64());
         self.done.push((name, good, took));
+        good
     }
 
     fn failed(&self) -> bool {

@@ -4,8 +4,8 @@
 //! folder [`REQUEST`] in it. This agent pins its links there and says [`READY`]. The successor puts
 //! its own programs into the links, each in one step of the kernel, so that every packet is counted
 //! by one of them and none by both, and says [`TAKEN`]. Then this agent ends as if it was stopped:
-//! the links are the successor's. It must hold that a successor that fails before that, which
-//! the lock tells, changes nothing: the links get the programs of this agent back.
+//! the links are the successor's. It must hold that a successor that fails, which the lock tells,
+//! changes nothing: the links get the programs of this agent back.
 
 use std::fs::{self, File};
 use std::io;
@@ -16,6 +16,7 @@ use rustix::fs::{FlockOperation, flock};
 
 use super::version::has_tcx;
 use super::{Hooks, PinFolder};
+use crate::failpoint::failpoint;
 
 /// In a pin folder: what a successor and its predecessor tell each other.
 pub const SUCCESSOR: &str = "successor";
@@ -46,25 +47,29 @@ impl Handover {
     /// Does what a successor asks for; true when it has taken over.
     pub fn step(&mut self, hooks: &mut Hooks) -> bool {
         let Some(folder) = &self.folder else { return false };
-        if !self.offered {
-            if folder.join(REQUEST).is_dir() && is_held(folder) {
-                tracing::info!("another flow-agent takes over: it gets the hooks");
-                self.offered = true;
-                hooks.offer(folder);
-                if let Err(error) = fs::create_dir(folder.join(READY)) {
-                    tracing::warn!("the hooks cannot be handed over: {error}");
-                }
-            }
+        if !self.offered && !folder.join(REQUEST).is_dir() {
             return false;
         }
-        if folder.join(TAKEN).is_dir() {
-            return true;
-        }
         if !is_held(folder) {
-            hooks.restore();
+            // Also if it had taken over: nobody would meter.
+            if self.offered {
+                hooks.restore();
+                self.offered = false;
+            }
             clear(folder);
-            self.offered = false;
             tracing::warn!("the flow-agent that was to take over has not: this one goes on");
+        } else if !self.offered {
+            tracing::info!("another flow-agent takes over: it gets the hooks");
+            self.offered = true;
+            failpoint!("hand_over::asked");
+            hooks.offer(folder);
+            if let Err(error) = fs::create_dir(folder.join(READY)) {
+                tracing::warn!("the hooks cannot be handed over: {error}");
+            }
+            failpoint!("hand_over::offered");
+        } else if folder.join(TAKEN).is_dir() {
+            failpoint!("hand_over::relieved");
+            return true;
         }
         false
     }

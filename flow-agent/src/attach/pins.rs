@@ -71,7 +71,8 @@ impl PinFolder {
         Ok(found)
     }
 
-    /// The folders of agents that run, each open: its lock is free when its agent has ended.
+    /// The folders of agents that run, each open: its lock is free when its agent has ended. Links
+    /// that killed agents had pinned for their successors are gone with it.
     ///
     /// # Errors
     /// There is no BPF file system at `parent`, or it may not be read.
@@ -81,7 +82,7 @@ impl PinFolder {
         for path in (0..MOST).map(|number| parent.join(number.to_string())) {
             let Ok(file) = File::open(&path) else { continue };
             match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-                Ok(()) => {}
+                Ok(()) => clear(&path.join(SUCCESSOR)),
                 Err(Errno::WOULDBLOCK) => living.push((path, file)),
                 Err(errno) => return Err(pin_error(&path, &errno.into())),
             }
@@ -128,8 +129,9 @@ impl PinFolder {
         Err(AttachError::Pin { path: parent.display().to_string(), problem })
     }
 
-    /// Takes the folder; none if there is none, or another agent has it.
-    fn lock(path: PathBuf) -> Result<Option<Self>, AttachError> {
+    /// Takes the folder; none if there is none, or another agent has it. Links that a killed agent
+    /// had pinned for its successor are gone with it.
+    pub(super) fn lock(path: PathBuf) -> Result<Option<Self>, AttachError> {
         let lock = match File::open(&path) {
             Ok(lock) => lock,
             // Another agent has just removed it.
@@ -139,7 +141,10 @@ impl PinFolder {
         match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
             // It may have been removed since it was opened.
             Ok(()) if !path.is_dir() => Ok(None),
-            Ok(()) => Ok(Some(Self { path, lock, unused: false })),
+            Ok(()) => {
+                clear(&path.join(SUCCESSOR));
+                Ok(Some(Self { path, lock, unused: false }))
+            }
             Err(Errno::WOULDBLOCK) => Ok(None),
             Err(errno) => Err(pin_error(&path, &errno.into())),
         }

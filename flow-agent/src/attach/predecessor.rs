@@ -16,8 +16,10 @@ use crossbeam::channel::never;
 use rustix::fs::{FlockOperation, flock};
 
 use super::handover::{READY, REQUEST, SUCCESSOR, TAKEN, clear};
+use super::stale::end_counting;
 use super::version::has_tcx;
 use super::{AttachError, Hooks, Interface, PinFolder};
+use crate::failpoint::failpoint;
 
 /// The links of agents that run, by the names of [`super::link::pin_name`].
 pub type Inherited = HashMap<String, FdLink>;
@@ -77,12 +79,14 @@ impl Predecessor {
         for agent in &mut all {
             inherited.extend(agent.ask()?);
         }
+        failpoint!("take_over::inherited");
         hooks.inherit(inherited);
         hooks.want(interfaces, Instant::now());
         while hooks.is_busy() {
             hooks.step(Instant::now());
         }
         hooks.started()?;
+        failpoint!("take_over::replaced");
         let left = hooks.not_inherited();
         for agent in all {
             if agent.names.iter().all(|name| left.contains_key(name)) {
@@ -95,23 +99,17 @@ impl Predecessor {
         Ok(())
     }
 
-    /// Asks for its links.
+    /// Asks for its links; there are none if it ends meanwhile.
     fn ask(&mut self) -> Result<Vec<(String, FdLink)>, AttachError> {
         let place = self.folder.join(SUCCESSOR);
-        match fs::create_dir(&place) {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-                return Err(self.error(&error));
-            }
-            _ => {}
-        }
-        let held = File::open(&place).map_err(|error| self.error(&error))?;
-        if flock(&held, FlockOperation::NonBlockingLockExclusive).is_err() {
-            return Err(self.error(&"a third flow-agent is about to take over"));
-        }
-        self.held = Some(held);
-        fs::create_dir(place.join(REQUEST)).map_err(|error| self.error(&error))?;
         let begin = Instant::now();
+        self.held = Some(self.reserve(&place, begin)?);
+        failpoint!("take_over::asked");
         while !place.join(READY).is_dir() {
+            if self.has_ended()? {
+                tracing::warn!("{}: its agent has ended meanwhile", self.folder.display());
+                return Ok(Vec::new());
+            }
             if begin.elapsed() > ANSWERING {
                 clear(&place);
                 return Err(self.error(&format_args!(
@@ -122,6 +120,7 @@ impl Predecessor {
             }
             let _ = never::<()>().recv_timeout(LOOK);
         }
+        failpoint!("take_over::ready");
         let mut links = Vec::new();
         for entry in fs::read_dir(&place).map_err(|error| self.error(&error))? {
             let path = entry.map_err(|error| self.error(&error))?.path();
@@ -137,10 +136,52 @@ impl Predecessor {
         Ok(links)
     }
 
+    /// Locks the place for a successor and leaves the request there. One that was killed may have
+    /// left its own: the agent that runs soon removes it.
+    fn reserve(&self, place: &Path, begin: Instant) -> Result<File, AttachError> {
+        loop {
+            let reserved = || -> io::Result<File> {
+                match fs::create_dir(place) {
+                    Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                        return Err(error);
+                    }
+                    _ => {}
+                }
+                let held = File::open(place)?;
+                flock(&held, FlockOperation::NonBlockingLockExclusive)?;
+                fs::create_dir(place.join(REQUEST))?;
+                Ok(held)
+            };
+            match reserved() {
+                Ok(held) => return Ok(held),
+                Err(_) if begin.elapsed() < ANSWERING => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    return Err(self.error(&"a third flow-agent is about to take over"));
+                }
+                Err(error) => return Err(self.error(&error)),
+            }
+            let _ = never::<()>().recv_timeout(LOOK);
+        }
+    }
+
+    /// True when it has ended, by itself or not: its hooks are free by then.
+    fn has_ended(&self) -> Result<bool, AttachError> {
+        if flock(&self.lock, FlockOperation::NonBlockingLockExclusive).is_err() {
+            return Ok(false);
+        }
+        let unlocked = flock(&self.lock, FlockOperation::Unlock);
+        unlocked.map_err(|errno| self.error(&io::Error::from(errno)))?;
+        if let Some(killed) = PinFolder::lock(self.folder.clone())? {
+            end_counting(&killed, &[]).map_err(|error| self.error(&error))?;
+        }
+        Ok(true)
+    }
+
     /// Says that it is relieved, and waits until it has ended.
     fn end(self) -> Result<(), AttachError> {
         let said = self.folder.join(SUCCESSOR).join(TAKEN);
         fs::create_dir(said).map_err(|error| self.error(&error))?;
+        failpoint!("take_over::told");
         let folder = self.folder.display();
         tracing::info!("{folder}: its hooks are taken over; waiting for its agent to end");
         let begin = Instant::now();

@@ -1,7 +1,7 @@
 //! `cargo xtask setup`: finds or installs what the build and the tests need.
 //!
-//! Debian packages first, then the eBPF compiler, `bpf-linker`, `libchdb` and (for the tests) a
-//! Python with `clickhouse-connect` and `openapi-spec-validator`, and axe-core. Each step says what it
+//! Debian packages first, then the eBPF compiler, `bpf-linker`, the BPF file system, `libchdb` and
+//! (for the tests) a Python with `clickhouse-connect` and `openapi-spec-validator`, and axe-core. Each step says what it
 //! is for; a step whose result is already there costs milliseconds.
 
 use std::path::PathBuf;
@@ -13,6 +13,7 @@ use anyhow::Result;
 use crate::cache;
 
 mod axe_core;
+mod bpf_fs;
 mod bpf_linker;
 mod debian;
 mod integrity;
@@ -86,6 +87,7 @@ pub fn run(purpose: For) -> Result<Tools> {
     debian::install(&packages::missing(purpose, route))?;
     let compiler = toolchain::ensure(route)?;
     bpf_linker::ensure(&cache, &compiler)?;
+    bpf_fs::ensure()?;
     let libchdb = libchdb::ensure(&cache)?;
     let python = match purpose {
         For::Test => Some(python::ensure(&cache)?),
