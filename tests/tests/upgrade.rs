@@ -6,6 +6,7 @@
 use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
@@ -21,6 +22,7 @@ use flow_tests::process::Agent;
 use flow_tests::rig::{self, Rig};
 use flow_tests::tally::Tally;
 use flow_tests::traffic::{self, Ends, Sent};
+use rustix::process::Signal;
 use tempfile::TempDir;
 
 /// For an agent that delivers, on a busy machine.
@@ -291,6 +293,39 @@ fn whoever_is_killed_while_agents_change_what_was_held_is_the_gap() -> Result<()
     let sent = counts.0.total.packets + counts.1.total.packets;
     let proof = format!("{} changes, each with an agent that ended at its failpoint", DEATHS.len());
     faults::record("killed_while_agents_change", &proof, Outcome::compare(url, sent)?)
+}
+
+/// Somebody stops the agent that runs at some moment of a take-over: it ends as ever, and the new
+/// one meters.
+#[test]
+fn an_agent_that_is_stopped_meanwhile_is_taken_over_all_the_same() -> Result<()> {
+    let rig = Upgrades::new("stopped")?;
+    let lab = &rig.rig.lab;
+    let counts = rig::tally(lab, |lab| {
+        let mut sent = Sent::default();
+        let mut agent = rig.next()?;
+        for number in 0..6 {
+            // Nothing is on the wire meanwhile: there may be a moment without hooks.
+            let ends = Ends::v4((&lab.left, 0), (&lab.right, 0), 2_000 + number);
+            sent.add(traffic::ask(ends, 50, 3, 40, 200)?);
+            lab.wait_quiet()?;
+            let next = thread::scope(|scope| {
+                scope.spawn(|| {
+                    // Nobody sends: receiving is waiting.
+                    let (_sender, never) = mpsc::channel::<()>();
+                    let _ = never.recv_timeout(Duration::from_millis(300) * u32::from(number));
+                    // One that has ended needs no signal.
+                    let _ = agent.signal(Signal::TERM);
+                });
+                rig.next()
+            })?;
+            let (code, log) = std::mem::replace(&mut agent, next).ended(SOON)?;
+            ensure!(code == Some(0), "{number}: {code:?}: {log}");
+        }
+        agent.stop()?;
+        Ok(sent)
+    })?;
+    rig::exact(lab, rig.rig.store.url(), &counts)
 }
 
 /// Agents that do not meter what the new one asks for stay as they are; without a folder for pins

@@ -101,16 +101,24 @@ impl Predecessor {
 
     /// Asks for its links; there are none if it ends meanwhile.
     fn ask(&mut self) -> Result<Vec<(String, FdLink)>, AttachError> {
+        match self.ask_living() {
+            // What is missing, it has removed at its end.
+            Err(_) if self.has_ended()? => {
+                tracing::warn!("{}: its agent has ended meanwhile", self.folder.display());
+                self.names.clear();
+                Ok(Vec::new())
+            }
+            asked => asked,
+        }
+    }
+
+    fn ask_living(&mut self) -> Result<Vec<(String, FdLink)>, AttachError> {
         let place = self.folder.join(SUCCESSOR);
         let begin = Instant::now();
         self.held = Some(self.reserve(&place, begin)?);
         failpoint!("take_over::asked");
         while !place.join(READY).is_dir() {
-            if self.has_ended()? {
-                tracing::warn!("{}: its agent has ended meanwhile", self.folder.display());
-                return Ok(Vec::new());
-            }
-            if begin.elapsed() > ANSWERING {
+            if !self.may_answer(begin)? {
                 clear(&place);
                 return Err(self.error(&format_args!(
                     "the agent that has it does not hand over within {} s; stop it, then start \
@@ -118,7 +126,6 @@ impl Predecessor {
                     ANSWERING.as_secs()
                 )));
             }
-            let _ = never::<()>().recv_timeout(LOOK);
         }
         failpoint!("take_over::ready");
         let mut links = Vec::new();
@@ -139,29 +146,32 @@ impl Predecessor {
     /// Locks the place for a successor and leaves the request there. One that was killed may have
     /// left its own: the agent that runs soon removes it.
     fn reserve(&self, place: &Path, begin: Instant) -> Result<File, AttachError> {
+        let reserved = || -> io::Result<File> {
+            match fs::create_dir(place) {
+                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+                _ => {}
+            }
+            let held = File::open(place)?;
+            flock(&held, FlockOperation::NonBlockingLockExclusive)?;
+            fs::create_dir(place.join(REQUEST))?;
+            Ok(held)
+        };
         loop {
-            let reserved = || -> io::Result<File> {
-                match fs::create_dir(place) {
-                    Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-                        return Err(error);
-                    }
-                    _ => {}
-                }
-                let held = File::open(place)?;
-                flock(&held, FlockOperation::NonBlockingLockExclusive)?;
-                fs::create_dir(place.join(REQUEST))?;
-                Ok(held)
-            };
             match reserved() {
                 Ok(held) => return Ok(held),
-                Err(_) if begin.elapsed() < ANSWERING => {}
+                Err(_) if self.may_answer(begin)? => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     return Err(self.error(&"a third flow-agent is about to take over"));
                 }
                 Err(error) => return Err(self.error(&error)),
             }
-            let _ = never::<()>().recv_timeout(LOOK);
         }
+    }
+
+    /// Waits a moment for it; false when it has ended or takes too long.
+    fn may_answer(&self, begin: Instant) -> Result<bool, AttachError> {
+        let _ = never::<()>().recv_timeout(LOOK);
+        Ok(begin.elapsed() < ANSWERING && !self.has_ended()?)
     }
 
     /// True when it has ended, by itself or not: its hooks are free by then.
@@ -180,7 +190,11 @@ impl Predecessor {
     /// Says that it is relieved, and waits until it has ended.
     fn end(self) -> Result<(), AttachError> {
         let said = self.folder.join(SUCCESSOR).join(TAKEN);
-        fs::create_dir(said).map_err(|error| self.error(&error))?;
+        match fs::create_dir(said) {
+            // Stopped meanwhile, it has removed the folder.
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(self.error(&error)),
+            _ => {}
+        }
         failpoint!("take_over::told");
         let folder = self.folder.display();
         tracing::info!("{folder}: its hooks are taken over; waiting for its agent to end");
