@@ -78,7 +78,7 @@ pub const CATALOGUE: &[Named] = faults! {
         "agent_killed_in_mid_insert" = "SIGKILL with inserts half sent, committed, unanswered",
         "agent_killed_with_full_tables" = "SIGKILL before the first drain; pinned tables are taken over",
         "agent_killed_at_random" = "SIGKILL at random moments, again and again, with flows in every stage",
-        "killed_while_agents_change" = "the old agent, the new one or both are killed at six steps of a take-over",
+        "killed_while_agents_change" = "the old agent, the new one or both are killed at seven steps of a take-over",
         "heirs_killed" = "those who take over from a killed agent are killed meanwhile, and at their stop",
     }
     Spool {
