@@ -3,7 +3,7 @@
 
 use std::sync::mpsc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use flow_tests::faults::{self, Outcome};
@@ -21,6 +21,8 @@ use tempfile::TempDir;
 const PATIENCE: Duration = Duration::from_secs(50);
 /// Deadline for what takes no waiting at all.
 const AT_ONCE: Duration = Duration::from_secs(10);
+/// Nothing is under way inside an agent that has not changed its spool for so long.
+const QUIET: Duration = Duration::from_secs(2);
 /// Flows are emitted quickly.
 const HASTY: &str = "drain_interval_ms = 100\nidle_timeout_s = 1\nactive_timeout_s = 1\n";
 /// UDP conversations of three packets each way.
@@ -156,12 +158,19 @@ fn an_agent_that_is_killed_while_the_store_is_away_leaves_what_it_had_frozen() -
     let counts = (tallies.0.stop()?, tallies.1.stop()?);
     let metered = counts.0.total.packets + counts.1.total.packets;
     let status = Status::of(&agent)?;
+    // Frozen batches are on their way to the disk for a moment.
+    let mut spooled = (None, Instant::now());
     agent.wait_until("everything is in the store or the spool", PATIENCE, || {
         let page = status.json("/api/v1/status")?;
         let of = |pointer: &str| page.pointer(pointer).and_then(serde_json::Value::as_u64);
+        let rows = of("/spool/rows");
+        if spooled.0 != rows {
+            spooled = (rows, Instant::now());
+        }
         let empty = |pointer| of(pointer) == Some(0);
         let drained = of("/packets/drained") == Some(metered);
-        Ok(drained && empty("/cache/flows") && empty("/waiting/open_records"))
+        let all = drained && empty("/cache/flows") && empty("/waiting/open_records");
+        Ok(all && spooled.1.elapsed() > QUIET)
     })?;
     agent.kill()?;
     store = killed.start();
