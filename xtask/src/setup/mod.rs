@@ -1,8 +1,8 @@
 //! `cargo xtask setup`: finds or installs what the build and the tests need.
 //!
 //! Debian packages first, then the eBPF compiler, `bpf-linker`, the BPF file system, `libchdb` and
-//! (for the tests) a Python with `clickhouse-connect` and `openapi-spec-validator`, and axe-core. Each step says what it
-//! is for; a step whose result is already there costs milliseconds.
+//! (for the tests) a Python with `clickhouse-connect` and `openapi-spec-validator`, and axe-core.
+//! Each step says what it is for; a step whose result is already there costs milliseconds.
 
 use std::path::PathBuf;
 use std::process::Command;
