@@ -146,6 +146,14 @@ impl FlowKey {
         bytemuck::must_cast_ref(self)
     }
 
+    /// The same in words of 64 bits, the last one half empty.
+    #[inline(always)]
+    pub fn wide_words(&self) -> [u64; 6] {
+        let (wide, _) = bytemuck::bytes_of(self).as_chunks();
+        let word = |at: usize| u64::from_ne_bytes(wide[at]);
+        [word(0), word(1), word(2), word(3), word(4), u64::from(self.words()[10])]
+    }
+
     // Whole words in one store each, because that is how they are read again at once: a
     // processor hands on what one store has written, but what several have it must first see
     // in its cache, and a store there waits for every cache miss before it.

@@ -244,7 +244,7 @@ impl Flow {
         if acks || rare != 0 {
             self.add_tcp(delta, side);
         }
-        if icmp_request(&delta.key).is_some() {
+        if self.key.is_icmp() && icmp_request(&delta.key).is_some() {
             self.notes.set(Notes::ANSWERED, side);
         }
         self.last_ns = self.last_ns.max(delta.last_ns);

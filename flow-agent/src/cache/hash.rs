@@ -18,12 +18,10 @@ impl FlowHasher {
     /// 32 bits, the upper ones as good as the lower ones.
     #[inline(always)]
     pub fn hash(&self, key: &FlowKey, tunnel: Option<&Tunnel>) -> u32 {
-        let w = key.words();
-        let pair = |i: usize| u64::from(w[i]) << 32 | u64::from(w[i + 1]);
-        let k = &self.0;
-        let mut sum = fold(pair(0) ^ k[0], pair(2) ^ k[1])
-            .wrapping_add(fold(pair(4) ^ k[2], pair(6) ^ k[3]))
-            .wrapping_add(fold(pair(8) ^ k[4], u64::from(w[10]) ^ k[5]));
+        let (w, k) = (key.wide_words(), &self.0);
+        let mut sum = fold(w[0] ^ k[0], w[1] ^ k[1])
+            .wrapping_add(fold(w[2] ^ k[2], w[3] ^ k[3]))
+            .wrapping_add(fold(w[4] ^ k[4], w[5] ^ k[5]));
         if let Some(tunnel) = tunnel {
             let words: &[u32; 10] = bytemuck::must_cast_ref(tunnel);
             for word in words {

@@ -1,7 +1,7 @@
 //! The key of a flow in both directions.
 
 use flow_common::key::protocol;
-use flow_common::{Direction, FlowKey, Tunnel};
+use flow_common::{Address, FlowKey, Tunnel};
 
 use crate::delta::Delta;
 
@@ -62,35 +62,47 @@ impl BiflowKey {
 #[inline(always)]
 pub fn low_key(key: &FlowKey) -> (FlowKey, Side) {
     let mut key = *key;
-    let (mut src_port, mut dst_port) = (key.src_port, key.dst_port);
+    let mut ports = (key.src_port, key.dst_port);
     if key.is_icmp() {
         if let Some(request) = icmp_request(&key) {
             key.dst_port = request;
         }
         // Type and code belong to both ends, ports to one each.
-        (src_port, dst_port) = (0, 0);
+        ports = (0, 0);
     }
+    // Which end sends is anybody's guess for a processor, too: so there is no branch.
     let (src, dst) = (number(&key.src), number(&key.dst));
-    if src < dst || (src == dst && src_port <= dst_port) {
-        (key, Side::Low)
-    } else {
-        (reversed(&key), Side::High)
-    }
+    let is_high = (src > dst) | ((src == dst) & (ports.0 > ports.1));
+    let side = if is_high { Side::High } else { Side::Low };
+    (sent_by(&key, side), side)
 }
 
-/// An address as one number, in the order of [`Address`](flow_common::Address).
+/// An address as one number, in the order of [`Address`].
 #[inline(always)]
-fn number(address: &flow_common::Address) -> u128 {
-    let [a, b, c, d] = address.0.map(u128::from);
-    a << 96 | b << 64 | c << 32 | d
+fn number(address: &Address) -> u128 {
+    let [first, second]: [u64; 2] = bytemuck::must_cast(*address);
+    u128::from(first.rotate_left(32)) << 64 | u128::from(second.rotate_left(32))
 }
 
-/// A key of the low end as `side` sends it.
+/// A key of the low end as `side` sends it, and the other way round.
 #[inline(always)]
 pub fn sent_by(low: &FlowKey, side: Side) -> FlowKey {
-    match side {
-        Side::Low => *low,
-        Side::High => reversed(low),
+    let is_high = side as u64;
+    let swap = |a: u64, b: u64| (a ^ b) & is_high.wrapping_neg();
+    let [a, b]: [u64; 2] = bytemuck::must_cast(low.src);
+    let [c, d]: [u64; 2] = bytemuck::must_cast(low.dst);
+    let (first, second) = (swap(a, c), swap(b, d));
+    let ports = swap(low.src_port.into(), low.dst_port.into()) as u16;
+    let ports = if low.is_icmp() { 0 } else { ports };
+    // Ingress becomes egress and the other way round, unknown stays.
+    let turns = is_high as u8 & ((low.direction & 1) ^ (low.direction >> 1));
+    FlowKey {
+        src: Address(bytemuck::must_cast([a ^ first, b ^ second])),
+        dst: Address(bytemuck::must_cast([c ^ first, d ^ second])),
+        src_port: low.src_port ^ ports,
+        dst_port: low.dst_port ^ ports,
+        direction: low.direction ^ (turns * 3),
+        ..*low
     }
 }
 
@@ -100,20 +112,6 @@ pub fn of_low(tunnel: &Tunnel, side: Side) -> Tunnel {
     match side {
         Side::Low => *tunnel,
         Side::High => tunnel.reversed(),
-    }
-}
-
-#[inline(always)]
-fn reversed(key: &FlowKey) -> FlowKey {
-    let (src_port, dst_port) =
-        if key.is_icmp() { (key.src_port, key.dst_port) } else { (key.dst_port, key.src_port) };
-    FlowKey {
-        src: key.dst,
-        dst: key.src,
-        src_port,
-        dst_port,
-        direction: Direction::from_number(key.direction).reversed() as u8,
-        ..*key
     }
 }
 

@@ -11,9 +11,10 @@
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, TryLockError};
 
 use crossbeam::channel::Sender;
+use crossbeam::utils::Backoff;
 
 use super::ReplayError;
 use super::capture::{Block, Capture};
@@ -158,7 +159,7 @@ impl<'a> Rounds<'a> {
     /// Each thread reads all its blocks into the same memory, which so stays in its cache.
     fn read_and_parse(&self, half: usize, memory: &mut Block) {
         loop {
-            let mut source = lock(&self.source);
+            let mut source = self.source();
             if source.ended || source.taken == BLOCKS {
                 return;
             }
@@ -168,6 +169,19 @@ impl<'a> Rounds<'a> {
             source.read(memory, &mut parsed);
             drop(source);
             parsed.parse(memory, self.parser);
+        }
+    }
+
+    /// The source, as soon as nobody reads. That takes less time than to be woken, so who waits
+    /// looks again and again.
+    fn source(&self) -> MutexGuard<'_, Source<'a>> {
+        let backoff = Backoff::new();
+        loop {
+            match self.source.try_lock() {
+                Err(TryLockError::WouldBlock) => backoff.snooze(),
+                Err(TryLockError::Poisoned(poisoned)) => return poisoned.into_inner(),
+                Ok(source) => return source,
+            }
         }
     }
 

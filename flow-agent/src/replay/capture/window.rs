@@ -58,7 +58,7 @@ impl Window {
 
     #[cold]
     fn fill(&mut self, octets: usize) -> io::Result<bool> {
-        let whole = self.held;
+        let begun = !self.held;
         let size = octets.next_multiple_of(READ_OCTETS);
         if std::mem::take(&mut self.held) {
             let mut next = std::mem::take(&mut self.spare);
@@ -76,9 +76,11 @@ impl Window {
         if octets > self.buffer.len() {
             self.buffer.resize(size, 0);
         }
-        let wanted = if whole { self.buffer.len() } else { octets };
-        while self.filled.len() < wanted && !self.ended {
-            let read = self.source.read(&mut self.buffer[self.filled.end..])?;
+        // The rest of a buffer that was not begun is read by whoever begins it, into the cache of
+        // the processor that then looks at it.
+        let most = if begun { self.buffer.len() } else { octets };
+        while self.filled.len() < octets && !self.ended {
+            let read = self.source.read(&mut self.buffer[self.filled.end..most])?;
             self.ended = read == 0;
             self.filled.end += read;
         }
