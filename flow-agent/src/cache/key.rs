@@ -60,6 +60,10 @@ impl BiflowKey {
 /// The key of a packet's flow as the low end sends it, ICMP answers mapped to their requests, and
 /// which end sent this one.
 #[inline(always)]
+#[expect(
+    clippy::needless_bitwise_bool,
+    reason = "processors guess a branch wrong half of the time"
+)]
 pub fn low_key(key: &FlowKey) -> (FlowKey, Side) {
     let mut key = *key;
     let mut ports = (key.src_port, key.dst_port);
@@ -70,7 +74,6 @@ pub fn low_key(key: &FlowKey) -> (FlowKey, Side) {
         // Type and code belong to both ends, ports to one each.
         ports = (0, 0);
     }
-    // Which end sends is anybody's guess for a processor, too: so there is no branch.
     let (src, dst) = (number(&key.src), number(&key.dst));
     let is_high = (src > dst) | ((src == dst) & (ports.0 > ports.1));
     let side = if is_high { Side::High } else { Side::Low };
@@ -144,6 +147,8 @@ pub fn is_icmp_request(key: &FlowKey) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use flow_common::Direction;
+
     use super::*;
 
     fn key(src: u8, dst: u8, src_port: u16, dst_port: u16, protocol: u8) -> FlowKey {
