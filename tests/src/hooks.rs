@@ -1,21 +1,30 @@
 //! Which programs are attached to an interface, asked of the kernel.
 
 use anyhow::Result;
-use aya::programs::SchedClassifier;
 use aya::programs::tc::TcAttachType;
+use aya::programs::{ProgramInfo, SchedClassifier};
 use flow_agent::attach::has_tcx;
 
 use crate::lab::{Namespace, Side};
 
 /// The kernel's numbers of the programs at TC at one end: others after an attaching.
 pub fn program_ids(side: &Side) -> Result<Vec<u32>> {
+    programs(side, ProgramInfo::id)
+}
+
+/// The kernel's hashes of their instructions: others when the programs are.
+pub fn program_tags(side: &Side) -> Result<Vec<u64>> {
+    programs(side, ProgramInfo::tag)
+}
+
+fn programs<T: Send>(side: &Side, what: impl Fn(&ProgramInfo) -> T + Sync) -> Result<Vec<T>> {
     side.namespace.enter(|| {
-        let mut ids = Vec::new();
+        let mut found = Vec::new();
         for direction in [TcAttachType::Ingress, TcAttachType::Egress] {
             let (_, programs) = SchedClassifier::query_tcx(side.interface, direction)?;
-            ids.extend(programs.iter().map(aya::programs::ProgramInfo::id));
+            found.extend(programs.iter().map(&what));
         }
-        Ok(ids)
+        Ok(found)
     })
 }
 

@@ -156,7 +156,8 @@ fn every_packet_is_counted_once_however_often_agents_change() -> Result<()> {
     let mut agent = rig.next()?;
     rig.exact(|| {
         for number in 1..=upgrades {
-            let before = hooks::program_ids(&rig.rig.lab.left)?;
+            let left = &rig.rig.lab.left;
+            let (before, tags) = (hooks::program_ids(left)?, hooks::program_tags(left)?);
             // To the other layout and back.
             let next = match &other {
                 Some(other) if number % 2 == 1 => rig.next_of(Path::new(other))?,
@@ -166,7 +167,9 @@ fn every_packet_is_counted_once_however_often_agents_change() -> Result<()> {
             ensure!(log.contains("its agent has ended"), "{number}: {log}");
             let (code, log) = std::mem::replace(&mut agent, next).ended(SOON)?;
             ensure!(code == Some(0) && log.contains("has taken over"), "{number}: {code:?} {log}");
-            ensure!(hooks::program_ids(&rig.rig.lab.left)? != before, "{number}: other programs");
+            ensure!(hooks::program_ids(left)? != before, "{number}: other programs");
+            let differ = hooks::program_tags(left)? != tags;
+            ensure!(differ == other.is_some(), "{number}: programs of another layout are others");
         }
         println!("{upgrades} agents have taken over; of another layout: {other:?}");
         Ok(agent)
