@@ -242,6 +242,7 @@ const DEATHS: [(Option<&str>, Option<&str>, bool); 7] = [
     (Some("hand_over::asked"), None, false),
     (Some("hand_over::offered"), None, true),
     (Some("hand_over::relieved"), None, true),
+    // Whether the new one looks before it hears of the death, and so dies, too, is chance.
     (Some("hand_over::offered"), Some("take_over::ready"), false),
     // Whether the old one has heard of it is chance.
     (None, Some("take_over::told"), false),
@@ -269,6 +270,12 @@ fn whoever_is_killed_while_agents_change_what_was_held_is_the_gap() -> Result<()
         let mut change = || -> Result<()> {
             mortal.arm()?;
             match of_new {
+                Some(failpoint) if of_old.is_some() => {
+                    match rig.next_of(&mortal.binary(failpoint)?) {
+                        Ok(agent) => next = Some(agent),
+                        Err(error) => ensure!(error.to_string().contains("SIGKILL"), "{error}"),
+                    }
+                }
                 Some(failpoint) => rig.next_dies(&mortal, failpoint)?,
                 None => next = Some(rig.next()?),
             }
