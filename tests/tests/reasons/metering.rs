@@ -20,6 +20,7 @@ use flow_tests::sql;
 use flow_tests::status::{ANY_PORT, Status};
 use flow_tests::tally::PacketSocket;
 use flow_tests::traffic::{self, Ends};
+use rustix::process::Signal;
 use tempfile::TempDir;
 
 use super::{FLOWS, HALF_EMPTY, Raised, ask, of_ledger, spread};
@@ -90,8 +91,12 @@ pub fn own_traffic() -> Result<Raised> {
 pub fn small_tables() -> Result<Raised> {
     let faulty = Faulty::new()?;
     let config = [HALF_EMPTY, "table_memory_mib = 4\n"].concat();
-    let agent = faulty.agent_after(&[], &config, &["--drain-interval", "5000"])?;
-    spread(&faulty)?;
+    let agent = faulty.agent_after(&[], &config, &[])?;
+    // One that runs may empty the ring as fast as it is filled.
+    agent.signal(Signal::STOP)?;
+    let sent = spread(&faulty);
+    agent.signal(Signal::CONT)?;
+    sent?;
     agent.stop()?;
     of_ledger(faulty.store.url())
 }

@@ -58,7 +58,7 @@ impl Window {
 
     #[cold]
     fn fill(&mut self, octets: usize) -> io::Result<bool> {
-        let begun = !self.held;
+        let begun = !self.held && self.retired.is_none();
         let size = octets.next_multiple_of(READ_OCTETS);
         if std::mem::take(&mut self.held) {
             let mut next = std::mem::take(&mut self.spare);
