@@ -32,6 +32,7 @@ pub mod packets;
 pub mod pairs;
 pub mod peak;
 pub mod pins;
+pub mod port;
 pub mod process;
 pub mod proxy;
 pub mod python;

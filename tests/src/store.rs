@@ -9,9 +9,10 @@ use clickhouse::{Client, Row};
 use rustix::process::Signal;
 use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
+use tokio::net::TcpSocket;
 
 use crate::bin_path::flow_agent;
-use crate::{process, sql};
+use crate::{port, process, sql};
 
 /// How long a store may take to start or stop.
 pub const DEADLINE: Duration = Duration::from_mins(1);
@@ -50,6 +51,7 @@ pub struct Store {
 pub struct Killed {
     dir: TempDir,
     address: String,
+    _port: TcpSocket,
 }
 
 impl Store {
@@ -98,7 +100,7 @@ impl Store {
     pub fn restart_by(self, signal: Signal) -> Self {
         let address = self.address();
         self.process.end(signal).unwrap();
-        Self::start_in(self.dir, &address)
+        Killed::new(self.dir, address).start()
     }
 
     /// Kills it outright and starts it again.
@@ -113,7 +115,7 @@ impl Store {
         let address = self.address();
         let status = self.process.kill().unwrap();
         assert!(!status.success(), "a killed store has not stopped cleanly");
-        Killed { dir: self.dir, address }
+        Killed::new(self.dir, address)
     }
 
     /// Sends it a signal, for example to have it hang.
@@ -177,6 +179,11 @@ impl Store {
 }
 
 impl Killed {
+    fn new(dir: TempDir, address: String) -> Self {
+        let port = port::keep(address.parse().unwrap()).unwrap();
+        Self { dir, address, _port: port }
+    }
+
     /// Starts it again on the same folder, at the same port.
     pub fn start(self) -> Store {
         Store::start_in(self.dir, &self.address)

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, Result};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
@@ -13,6 +13,7 @@ use tokio::task::JoinSet;
 use super::connection;
 use super::script::Script;
 use super::{Fault, Fired, Request};
+use crate::port;
 
 /// What all connections share.
 pub(super) struct Shared {
@@ -43,6 +44,8 @@ type Order = (bool, oneshot::Sender<()>);
 /// A running proxy; its connections end when it is dropped.
 pub struct Proxy {
     address: SocketAddr,
+    /// While it refuses connections.
+    _port: TcpSocket,
     shared: Arc<Shared>,
     orders: mpsc::UnboundedSender<Order>,
     runtime: Option<Runtime>,
@@ -58,8 +61,9 @@ impl Proxy {
             .thread_name("proxy")
             .enable_all()
             .build()?;
-        let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0"))?;
-        let address = listener.local_addr()?;
+        let port = port::keep("127.0.0.1:0".parse()?)?;
+        let address = port.local_addr()?;
+        let listener = runtime.block_on(TcpListener::bind(address))?;
         let shared = Arc::new(Shared {
             store,
             script: Mutex::default(),
@@ -69,7 +73,7 @@ impl Proxy {
         });
         let (orders, receiver) = mpsc::unbounded_channel();
         runtime.spawn(listen(listener, address, shared.clone(), receiver));
-        Ok(Self { address, shared, orders, runtime: Some(runtime) })
+        Ok(Self { address, _port: port, shared, orders, runtime: Some(runtime) })
     }
 
     /// Where it listens: `http://127.0.0.1:PORT`.
