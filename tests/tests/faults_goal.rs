@@ -37,7 +37,7 @@ fn a_thousand_lost_replies_store_nothing_twice() -> Result<()> {
 
 /// Schedules run on one spool before all of it is compared.
 const TOGETHER: u64 = 6;
-/// Of a round of them: twice the batches that they interfere with.
+/// Of a round of them.
 const FLOWS: u64 = 900;
 
 #[test]
