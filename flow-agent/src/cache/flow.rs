@@ -1,10 +1,12 @@
 //! One open flow: its key, its counters in both directions, and who began it.
 
+use flow_common::tcp::Segment;
 use flow_common::tcp::flags::{FIN, RST};
 use flow_common::{Direction, FlowKey, Tunnel};
 
 use super::key::{Side, icmp_request, is_icmp_request, of_low, sent_by};
 use super::order::Placed;
+use super::sequences::Sequence;
 use super::timeouts::Class;
 use crate::delta::Delta;
 use crate::record::{FlowEndReason, FlowRecord, InitiatorBy};
@@ -14,8 +16,8 @@ use crate::services::is_well_known;
 const NEVER: u64 = u64::MAX;
 
 /// An open flow: three cache lines. An update that finds its flow reads the first and changes the
-/// second; the third is for beginnings, handshakes and retransmissions. Arrays have the low end's
-/// value, then the high end's.
+/// second; the third is for beginnings, handshakes, retransmissions and tunnels. Arrays have the
+/// low end's value, then the high end's.
 #[repr(C, align(64))]
 #[derive(Clone, Debug)]
 pub struct Flow {
@@ -23,8 +25,8 @@ pub struct Flow {
     pub key: FlowKey,
     /// How many packets each counted one stands for.
     pub sampling: u32,
-    /// As the low end's packets have it.
-    tunnel: Option<Box<Tunnel>>,
+    /// What is expected of each end next, where segments are followed.
+    next: [u32; 2],
     /// Last packet, ns.
     pub last_ns: u64,
 
@@ -33,39 +35,52 @@ pub struct Flow {
     /// First packet, ns.
     first_ns: [u64; 2],
     tcp_flags: [u8; 2],
-    dscp: [u8; 2],
+    /// Of all segments that were followed, in whatever record.
+    followed_flags: [u8; 2],
     min_ttl: u8,
     max_ttl: u8,
     pub class: Class,
     notes: Notes,
     pub placed: Placed,
 
+    /// As the low end's packets have it.
+    tunnel: Option<Box<Tunnel>>,
     /// First SYN, ns; 0 for none.
     syn_ns: [u64; 2],
     /// First ACK without SYN, ns; 0 for none.
     ack_ns: [u64; 2],
-    syn_packets: [u32; 2],
-    syn_ack_packets: [u32; 2],
     /// When the record began, or, of a flow that lingers, when it ended; ns.
     pub since_ns: u64,
-    /// Repeated segments.
+    /// Repeated segments; each SYN and SYN-ACK of an end but the first.
     retransmits: u32,
+    /// Of each end, [`SYN_SEEN`] and [`SYN_ACK_SEEN`].
+    handshake: [u8; 2],
     /// FIN of each end, if an earlier record of the flow has it.
     earlier_fin: [u8; 2],
+    /// Of each end's first packet.
+    dscp: [u8; 2],
 }
 
 const _: () = assert!(size_of::<Flow>() == 192);
 const _: () = assert!(std::mem::offset_of!(Flow, packets) == 64);
-const _: () = assert!(std::mem::offset_of!(Flow, syn_ns) == 128);
+const _: () = assert!(std::mem::offset_of!(Flow, tunnel) == 128);
 
-/// Small facts: of which ends an ICMP answer was seen, and an ACK; and the initiator, if an
-/// earlier record of the flow decided it.
+/// In [`Flow::handshake`].
+const SYN_SEEN: u8 = 1;
+
+/// In [`Flow::handshake`].
+const SYN_ACK_SEEN: u8 = 2;
+
+/// Small facts: of which ends an ICMP answer was seen, or an ACK of TCP; whether the flow is in a
+/// tunnel; and the initiator, if an earlier record of the flow decided it.
 #[derive(Clone, Copy, Debug, Default)]
 struct Notes(u8);
 
 impl Notes {
+    /// The same as [`Notes::ACKED`], of another protocol.
     const ANSWERED: u8 = 1;
-    const ACKED: u8 = 1 << 2;
+    const ACKED: u8 = 1;
+    const IN_TUNNEL: u8 = 1 << 2;
     const DECIDED: u8 = 1 << 4;
     const INITIATOR_IS_HIGH: u8 = 1 << 5;
     const BY_SHIFT: u8 = 6;
@@ -81,6 +96,11 @@ impl Notes {
         self.0 |= fact << side as u8;
     }
 
+    #[inline(always)]
+    fn in_tunnel(self) -> bool {
+        self.0 & Self::IN_TUNNEL != 0
+    }
+
     fn initiator(self) -> Option<(Side, InitiatorBy)> {
         let side = if self.0 & Self::INITIATOR_IS_HIGH == 0 { Side::Low } else { Side::High };
         let by = match self.0 >> Self::BY_SHIFT {
@@ -92,12 +112,14 @@ impl Notes {
         (self.0 & Self::DECIDED != 0).then_some((side, by))
     }
 
-    fn of_initiator((side, by): (Side, InitiatorBy)) -> Self {
-        Self(
+    /// Of a record that begins: what is known of its initiator, and whether it is in a tunnel.
+    fn new(initiator: Option<(Side, InitiatorBy)>, in_tunnel: bool) -> Self {
+        let decided = initiator.map_or(0, |(side, by)| {
             Self::DECIDED
                 | (Self::INITIATOR_IS_HIGH * side as u8)
-                | ((by as u8 - 1) << Self::BY_SHIFT),
-        )
+                | ((by as u8 - 1) << Self::BY_SHIFT)
+        });
+        Self(decided | (Self::IN_TUNNEL * u8::from(in_tunnel)))
     }
 }
 
@@ -107,25 +129,26 @@ impl Flow {
         Self {
             key: FlowKey::default(),
             sampling: 0,
-            tunnel: None,
+            next: [0; 2],
             last_ns: 0,
             packets: [0; 2],
             octets: [0; 2],
             first_ns: [NEVER; 2],
             tcp_flags: [0; 2],
-            dscp: [0; 2],
+            followed_flags: [0; 2],
             min_ttl: u8::MAX,
             max_ttl: 0,
             class: Class::Other,
             notes: Notes::default(),
             placed: Placed { tick: 0, turn: next },
+            tunnel: None,
             syn_ns: [0; 2],
             ack_ns: [0; 2],
-            syn_packets: [0; 2],
-            syn_ack_packets: [0; 2],
             since_ns: 0,
             retransmits: 0,
+            handshake: [0; 2],
             earlier_fin: [0; 2],
+            dscp: [0; 2],
         }
     }
 
@@ -149,7 +172,7 @@ impl Flow {
         known: Option<(Side, InitiatorBy)>,
     ) -> Self {
         let tunnel = delta.tunnel.as_deref().map(|tunnel| Box::new(of_low(tunnel, side)));
-        let notes = known.map_or_else(Notes::default, Notes::of_initiator);
+        let notes = Notes::new(known, tunnel.is_some());
         let mut flow = Self { key: *key, tunnel, notes, ..Self::free(0) };
         flow.begin(delta, side);
         flow
@@ -172,24 +195,31 @@ impl Flow {
     pub fn reset(&mut self) {
         let fin = |end: usize| (self.tcp_flags[end] | self.earlier_fin[end]) & FIN;
         *self = Self {
-            key: self.key,
             sampling: self.sampling,
-            tunnel: self.tunnel.take(),
             last_ns: self.last_ns,
             class: self.class,
-            placed: self.placed,
             since_ns: self.since_ns,
-            notes: Notes::of_initiator(self.initiator()),
             earlier_fin: [fin(0), fin(1)],
-            ..Self::free(0)
+            ..self.next_record(Some(self.initiator()))
         };
+    }
+
+    /// Takes what outlasts a record: the key and the tunnel, the place, and the sequence numbers.
+    fn next_record(&mut self, initiator: Option<(Side, InitiatorBy)>) -> Self {
+        Self {
+            key: self.key,
+            tunnel: self.tunnel.take(),
+            placed: self.placed,
+            next: self.next,
+            followed_flags: self.followed_flags,
+            notes: Notes::new(initiator, self.notes.in_tunnel()),
+            ..Self::free(0)
+        }
     }
 
     /// Another flow with the same key.
     pub fn begin_anew(&mut self, delta: &Delta, side: Side, known: Option<(Side, InitiatorBy)>) {
-        let (placed, tunnel) = (self.placed, self.tunnel.take());
-        let notes = known.map_or_else(Notes::default, Notes::of_initiator);
-        *self = Self { key: self.key, tunnel, placed, notes, ..Self::free(0) };
+        *self = self.next_record(known);
         self.begin(delta, side);
     }
 
@@ -206,10 +236,10 @@ impl Flow {
         if self.key != *key || self.is_free() {
             return false;
         }
-        match (&self.tunnel, tunnel) {
-            (None, None) => true,
-            (Some(own), Some(tunnel)) => **own == of_low(tunnel, side),
-            _ => false,
+        match tunnel {
+            // The tunnel itself is in a line that no other update reads.
+            None => !self.notes.in_tunnel(),
+            Some(tunnel) => self.tunnel.as_deref() == Some(&of_low(tunnel, side)),
         }
     }
 
@@ -254,14 +284,43 @@ impl Flow {
     #[inline(always)]
     fn add_tcp(&mut self, delta: &Delta, side: Side) {
         let end = side as usize;
-        self.syn_packets[end] += delta.syn_packets;
-        self.syn_ack_packets[end] += delta.syn_ack_packets;
         self.retransmits += delta.retransmits;
+        for (packets, seen) in
+            [(delta.syn_packets, SYN_SEEN), (delta.syn_ack_packets, SYN_ACK_SEEN)]
+        {
+            if packets > 0 {
+                self.retransmits += packets - u32::from(self.handshake[end] & seen == 0);
+                self.handshake[end] |= seen;
+            }
+        }
         earliest(&mut self.syn_ns[end], delta.syn_ns);
         earliest(&mut self.ack_ns[end], delta.ack_ns);
         if delta.ack_ns != 0 {
             self.notes.set(Notes::ACKED, side);
         }
+    }
+
+    /// Follows a segment that `side` sent, which counts if it repeats what was sent before.
+    #[inline(always)]
+    pub fn follow(&mut self, segment: Segment, side: Side) {
+        let end = side as usize;
+        let repeats;
+        (self.next[end], repeats) = segment.follow(self.followed_flags[end], self.next[end]);
+        self.followed_flags[end] |= segment.flags;
+        if repeats {
+            self.retransmits += 1;
+        }
+    }
+
+    /// Where its segments are; none if none was followed.
+    pub fn sequence(&self) -> Option<Sequence> {
+        (self.followed_flags != [0; 2])
+            .then_some(Sequence { next: self.next, flags: self.followed_flags })
+    }
+
+    /// Its segments go on from here.
+    pub fn set_sequence(&mut self, sequence: Sequence) {
+        (self.next, self.followed_flags) = (sequence.next, sequence.flags);
     }
 
     /// The class that its flags say: ended by FIN from both ends, or RST from one.
@@ -288,16 +347,17 @@ impl Flow {
     /// Who began the flow, and which rule says so. What no SYN decided gives way to one.
     pub fn initiator(&self) -> (Side, InitiatorBy) {
         if let Some(decided) = self.notes.initiator()
-            && (decided.1 == InitiatorBy::Syn || self.syn_packets == [0, 0])
+            && (decided.1 == InitiatorBy::Syn || !self.saw(SYN_SEEN).contains(&true))
         {
             return decided;
         }
         let first = if self.first_ns[0] <= self.first_ns[1] { Side::Low } else { Side::High };
-        match self.syn_packets {
-            [0, 0] => {}
-            [_, 0] => return (Side::Low, InitiatorBy::Syn),
-            [0, _] => return (Side::High, InitiatorBy::Syn),
-            _ => return (first, InitiatorBy::Syn), // RFC 9293: simultaneous open
+        match self.saw(SYN_SEEN) {
+            [false, false] => {}
+            [true, false] => return (Side::Low, InitiatorBy::Syn),
+            [false, true] => return (Side::High, InitiatorBy::Syn),
+            // RFC 9293: simultaneous open
+            [true, true] => return (first, InitiatorBy::Syn),
         }
         let sent_key = sent_by(&self.key, first);
         if is_icmp_request(&sent_key) {
@@ -321,7 +381,7 @@ impl Flow {
     /// waits for the SYN-ACK, who answers for the ACK of it.
     fn handshake_rtt_ns(&self, initiator: Side, direction: Direction) -> u64 {
         let (from, to) = (initiator as usize, initiator.other() as usize);
-        if self.syn_packets[from] == 0 || self.syn_ack_packets[to] == 0 {
+        if !self.saw(SYN_SEEN)[from] || !self.saw(SYN_ACK_SEEN)[to] {
             return 0;
         }
         match direction {
@@ -332,9 +392,9 @@ impl Flow {
         }
     }
 
-    fn retransmits(&self) -> u32 {
-        let counts = self.syn_packets.iter().chain(&self.syn_ack_packets);
-        counts.map(|packets| packets.saturating_sub(1)).sum::<u32>() + self.retransmits
+    /// Of which ends this was seen.
+    fn saw(&self, what: u8) -> [bool; 2] {
+        self.handshake.map(|seen| seen & what != 0)
     }
 
     /// The record of everything counted so far.
@@ -373,7 +433,7 @@ impl Flow {
                 InitiatorBy::Syn => self.handshake_rtt_ns(side, direction),
                 _ => 0,
             },
-            retransmits: self.retransmits(),
+            retransmits: self.retransmits,
             end_reason,
             initiator_by,
             sampling: self.sampling,

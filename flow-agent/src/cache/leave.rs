@@ -223,7 +223,11 @@ impl Shard {
             }
             if let Some(next) = slots.get(at + AHEAD) {
                 let flow = self.slab.get(*next);
-                self.index.prefetch(self.hasher.hash(&flow.key, flow.tunnel()));
+                let hash = self.hasher.hash(&flow.key, flow.tunnel());
+                self.index.prefetch(hash);
+                if let Some(sequences) = &self.sequences {
+                    sequences.prefetch(hash);
+                }
             }
             self.count(counter);
             self.leave(*slot, reason, out);
@@ -257,7 +261,7 @@ impl Shard {
         true
     }
 
-    /// Emits everything.
+    /// Emits everything; segments are followed no more.
     pub fn flush(&mut self, out: &mut Vec<FlowRecord>) {
         self.flush_by_parts(out, |_| ());
     }
@@ -268,6 +272,7 @@ impl Shard {
         out: &mut Vec<FlowRecord>,
         mut hand_over: impl FnMut(&mut Vec<FlowRecord>),
     ) {
+        self.sequences = None;
         let mut due = Vec::new();
         for class in [Class::Ended].into_iter().chain(Class::OPEN) {
             let why = match class {

@@ -27,6 +27,7 @@ mod order;
 mod query;
 mod rare;
 mod rates;
+mod sequences;
 mod shard;
 #[cfg(feature = "live")]
 mod shards;
@@ -53,7 +54,7 @@ pub use look::Mode;
 pub use memory::{Connection, Initiator, MOST_INITIATORS, Memory};
 #[cfg(feature = "live")]
 pub use query::{FlowQuery, Invalidated, Selection};
-pub use shard::{Chunk, Shard};
+pub use shard::{Chunk, Sent, Shard};
 #[cfg(feature = "live")]
 pub use shards::{Cache, CacheConfig};
 pub use stats::{CacheStats, Counter, Counts, Rates, ShardStats, StatsLevel};

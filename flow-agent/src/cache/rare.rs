@@ -1,10 +1,7 @@
 //! Updates of a shard that do more than let an open flow go on: flows open, end, begin anew.
 
-use flow_common::FlowKey;
-
 use super::flow::Flow;
-use super::key::Side;
-use super::shard::Shard;
+use super::shard::{Sent, Shard};
 use super::stats::Counter;
 use super::timeouts::Class;
 use crate::delta::Delta;
@@ -13,16 +10,9 @@ use crate::record::{FlowEndReason, FlowRecord};
 impl Shard {
     /// Whatever is not just an open flow that goes on.
     #[inline(never)]
-    pub fn apply_rare(
-        &mut self,
-        delta: &Delta,
-        key: &FlowKey,
-        hash: u32,
-        side: Side,
-        out: &mut Vec<FlowRecord>,
-    ) {
+    pub fn apply_rare(&mut self, delta: &Delta, sent: Sent<'_>, out: &mut Vec<FlowRecord>) {
         if !self.limits.enabled {
-            let flow = self.begin(key, delta, side);
+            let flow = self.begin(delta, sent);
             let ended = flow.class == Class::Ended;
             self.count(Counter::Misses);
             out.push(flow.record(if ended {
@@ -33,17 +23,18 @@ impl Shard {
             return;
         }
         let tunnel = delta.tunnel.as_deref();
-        let found = self.index.find(hash, |slot| self.slab.get(slot).is(key, tunnel, side));
-        match found {
+        let is = |slot| self.slab.get(slot).is(sent.key, tunnel, sent.side);
+        match self.index.find(sent.hash, is) {
             Some(slot) if self.slab.get(slot).class == Class::Ended => {
-                self.update_ended(slot, delta, key, hash, side, out);
+                self.update_ended(slot, delta, sent, out);
             }
-            Some(slot) => self.update_open(slot, delta, side, out),
-            None => self.open(delta, key, hash, side, out),
+            Some(slot) => self.update_open(slot, delta, sent, out),
+            None => self.open(delta, sent, out),
         }
     }
 
-    fn update_open(&mut self, slot: u32, delta: &Delta, side: Side, out: &mut Vec<FlowRecord>) {
+    fn update_open(&mut self, slot: u32, delta: &Delta, sent: Sent<'_>, out: &mut Vec<FlowRecord>) {
+        let side = sent.side;
         let flow = self.slab.get(slot);
         let (old, class) = (flow.class, flow.class as usize);
         let reason = if delta.first_ns >= flow.last_ns.saturating_add(self.idle_ns[class]) {
@@ -66,6 +57,9 @@ impl Shard {
             }
             Some(_) => flow.go_on(delta, side),
             None => flow.add(delta, side),
+        }
+        if let Some(segment) = sent.segment {
+            flow.follow(segment, side);
         }
         let new = flow.class_now();
         flow.class = old;
@@ -99,9 +93,7 @@ impl Shard {
         &mut self,
         slot: u32,
         delta: &Delta,
-        key: &FlowKey,
-        hash: u32,
-        side: Side,
+        sent: Sent<'_>,
         out: &mut Vec<FlowRecord>,
     ) {
         let linger = self.idle_ns[Class::Ended as usize];
@@ -110,37 +102,39 @@ impl Shard {
         // Of a connection that changed its CPU the end may be drained before the beginning.
         let is_next = delta.syn_packets > 0 && delta.first_ns > flow.last_ns;
         if lingers && !is_next && delta.sampling == flow.sampling {
-            flow.add(delta, side);
+            flow.add(delta, sent.side);
+            if let Some(segment) = sent.segment {
+                flow.follow(segment, sent.side);
+            }
             self.count(Counter::Hits);
             return;
         }
         self.count(Counter::LeftEnded);
         self.leave(slot, FlowEndReason::EndOfFlow, out);
-        self.open(delta, key, hash, side, out);
+        self.open(delta, sent, out);
     }
 
-    fn open(
-        &mut self,
-        delta: &Delta,
-        key: &FlowKey,
-        hash: u32,
-        side: Side,
-        out: &mut Vec<FlowRecord>,
-    ) {
+    fn open(&mut self, delta: &Delta, sent: Sent<'_>, out: &mut Vec<FlowRecord>) {
         self.count(Counter::Misses);
         self.count(Counter::Insertions);
         self.make_room(delta.last_ns, out);
-        let flow = self.begin(key, delta, side);
+        let mut flow = self.begin(delta, sent);
+        if let (Some(segment), Some(sequences)) = (sent.segment, &self.sequences) {
+            if let Some(sequence) = sequences.of(sent.hash, sent.key, flow.tunnel()) {
+                flow.set_sequence(sequence);
+            }
+            flow.follow(segment, sent.side);
+        }
         self.tunnels += u64::from(flow.tunnel().is_some());
         let slot = self.slab.insert(flow);
-        self.index.insert(hash, slot);
+        self.index.insert(sent.hash, slot);
         self.orders.insert(slot, self.slab.get_mut(slot));
         self.room.set_used(self.slab.len());
     }
 
     /// A flow of which nothing came before, as far as this shard knows.
-    fn begin(&self, key: &FlowKey, delta: &Delta, side: Side) -> Flow {
-        Flow::new(key, delta, side, self.memory.of_first(delta, side))
+    fn begin(&self, delta: &Delta, sent: Sent<'_>) -> Flow {
+        Flow::new(sent.key, delta, sent.side, self.memory.of_first(delta, sent.side))
     }
 
     /// Emits the record of a flow, which stays.
@@ -172,7 +166,11 @@ impl Shard {
         self.emit(slot, reason, out);
         let flow = self.slab.remove(slot);
         self.tunnels -= u64::from(flow.tunnel().is_some());
-        self.index.remove(self.hasher.hash(&flow.key, flow.tunnel()), slot);
+        let hash = self.hasher.hash(&flow.key, flow.tunnel());
+        self.index.remove(hash, slot);
+        if let (Some(sequences), Some(sequence)) = (&mut self.sequences, flow.sequence()) {
+            sequences.keep(hash, &flow.key, flow.tunnel(), sequence);
+        }
         self.orders.remove(slot, flow.class);
         self.room.set_used(self.slab.len());
     }

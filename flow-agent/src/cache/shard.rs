@@ -9,6 +9,7 @@
 use std::borrow::Borrow;
 use std::time::Instant;
 
+use flow_common::tcp::Segment;
 use flow_common::{FlowKey, Tunnel};
 
 use super::full::Full;
@@ -19,6 +20,7 @@ use super::leave::Room;
 use super::memory::Memory;
 use super::order::{Orders, tick};
 use super::rates::Meter;
+use super::sequences::Sequences;
 use super::slab::{NONE, Slab};
 use super::stats::{Counter, ShardStats, StatsLevel};
 use super::timeouts::{Class, Limits};
@@ -56,6 +58,8 @@ pub struct Shard {
     pub(super) full: Option<Box<Full>>,
     until_sample: u32,
     pub(super) memory: Memory,
+    /// Of connections whose flows have left, where segments are followed.
+    pub(super) sequences: Option<Box<Sequences>>,
     /// Flows must stay in their slots for now.
     pub(super) places_held: bool,
     /// Memory is to be given back as soon as they need not.
@@ -65,6 +69,19 @@ pub struct Shard {
     pub(super) looks: std::cell::Cell<u64>,
     /// Slots of the chunk whose flows are to be placed again.
     stale: Vec<u32>,
+}
+
+/// Who sent the packets of an update, and in which flow.
+#[derive(Clone, Copy)]
+pub struct Sent<'a> {
+    /// The flow's, as its low end sends it.
+    pub key: &'a FlowKey,
+    /// Of that key, and of the tunnel.
+    pub hash: u32,
+    /// Which end sent them.
+    pub side: Side,
+    /// What is still to be followed; where the kernel did, nothing.
+    pub segment: Option<Segment>,
 }
 
 /// Updates that are made together, by [`Shard::push`].
@@ -109,6 +126,7 @@ impl Shard {
             full: None,
             until_sample: SAMPLE,
             memory: Memory::default(),
+            sequences: None,
             places_held: false,
             compact_later: false,
             #[cfg(test)]
@@ -234,10 +252,18 @@ impl Shard {
 
     #[inline(always)]
     fn apply<D: Borrow<Delta>>(&mut self, ready: &Ready<D>, out: &mut Vec<FlowRecord>) {
-        let (delta, side) = (ready.delta.borrow(), ready.side);
-        if !self.go_on(ready.slot, (&ready.key, side), delta.tunnel.as_deref(), delta) {
-            self.apply_rare(delta, &ready.key, ready.hash, side, out);
+        let delta = ready.delta.borrow();
+        let sent = Sent { key: &ready.key, hash: ready.hash, side: ready.side, segment: None };
+        if !self.go_on(ready.slot, sent, delta.tunnel.as_deref(), delta) {
+            self.apply_rare(delta, sent, out);
         }
+    }
+
+    /// Has it follow the segments it is told of. Of at least so many connections whose flows left
+    /// last it remembers where they were.
+    #[must_use]
+    pub fn following_segments(self, connections: usize) -> Self {
+        Self { sequences: Some(Box::new(Sequences::new(connections))), ..self }
     }
 
     /// Has the processor fetch what [`Shard::slot`] reads.
@@ -258,12 +284,12 @@ impl Shard {
     /// Most updates: an open flow goes on, and nothing else happens. False when more is to be done
     /// than that, or this slot has another flow; then nothing was.
     ///
-    /// `key` is the low end's, and `tunnel` counts, not that of `delta`.
+    /// `tunnel` counts, not that of `delta`.
     #[inline(always)]
     pub fn go_on(
         &mut self,
         slot: u32,
-        (key, side): (&FlowKey, Side),
+        sent: Sent<'_>,
         tunnel: Option<&Tunnel>,
         delta: &Delta,
     ) -> bool {
@@ -272,7 +298,7 @@ impl Shard {
         }
         let flow = self.slab.get_mut(slot);
         let class = flow.class as usize;
-        let goes_on = flow.is(key, tunnel, side)
+        let goes_on = flow.is(sent.key, tunnel, sent.side)
             && flow.class != Class::Ended
             && delta.first_ns < flow.last_ns.saturating_add(self.idle_ns[class])
             && delta.first_ns < flow.start_ns().saturating_add(self.active_ns[class])
@@ -284,7 +310,10 @@ impl Shard {
         if self.level != StatsLevel::Off {
             self.stats.counts.add(Counter::Hits, 1);
         }
-        flow.add(delta, side);
+        flow.add(delta, sent.side);
+        if let Some(segment) = sent.segment {
+            flow.follow(segment, sent.side);
+        }
         // A full cache whose flows stay has few placements, and must not look at all of them for
         // those that are due.
         let age = tick(flow.last_ns).wrapping_sub(flow.placed.tick) as i32;

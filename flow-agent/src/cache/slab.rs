@@ -17,7 +17,8 @@ pub const NONE: u32 = u32::MAX;
 /// Slots with flows, and free ones in a list through themselves.
 #[derive(Debug)]
 pub struct Slab {
-    steps: Vec<Box<[Flow]>>,
+    /// Each with memory for [`STEP`] flows, of which those that were used have one.
+    steps: Vec<Vec<Flow>>,
     /// The first free slot that was used before.
     free: u32,
     /// Slots that were used since the last compaction.
@@ -71,19 +72,19 @@ impl Slab {
 
     /// Puts a flow into a slot.
     pub fn insert(&mut self, flow: Flow) -> u32 {
-        let slot = if self.free == NONE {
-            if self.used as usize == self.capacity() {
-                self.steps.push((0..STEP).map(|_| Flow::free(NONE)).collect());
-            }
-            self.used += 1;
-            self.used - 1
-        } else {
+        self.len += 1;
+        if self.free != NONE {
             let slot = self.free;
             self.free = self.get(slot).next_free();
-            slot
-        };
-        *self.get_mut(slot) = flow;
-        self.len += 1;
+            *self.get_mut(slot) = flow;
+            return slot;
+        }
+        if self.used as usize == self.capacity() {
+            self.steps.push(Vec::with_capacity(STEP));
+        }
+        let slot = self.used;
+        self.used += 1;
+        self.steps[slot as usize / STEP].push(flow);
         slot
     }
 
@@ -127,12 +128,15 @@ impl Slab {
         self.used = self.len as u32;
         self.free = NONE;
         self.steps.truncate(self.len.div_ceil(STEP));
+        if let (Some(last), used @ 1..) = (self.steps.last_mut(), self.len % STEP) {
+            last.truncate(used);
+        }
         self.steps.shrink_to_fit();
     }
 
     /// Memory taken, octets.
     pub fn bytes(&self) -> u64 {
-        let steps = self.steps.len() * BLOCK + self.steps.capacity() * size_of::<Box<[Flow]>>();
+        let steps = self.steps.len() * BLOCK + self.steps.capacity() * size_of::<Vec<Flow>>();
         (self.capacity() * size_of::<Flow>() + steps) as u64
     }
 
@@ -140,6 +144,7 @@ impl Slab {
     pub fn bytes_for(flows: usize) -> u64 {
         let steps = flows.div_ceil(STEP);
         // The list of steps doubles.
-        (steps * (STEP * size_of::<Flow>() + BLOCK) + steps.next_power_of_two().max(4) * 16) as u64
+        (steps * (STEP * size_of::<Flow>() + BLOCK)
+            + steps.next_power_of_two().max(4) * size_of::<Vec<Flow>>()) as u64
     }
 }

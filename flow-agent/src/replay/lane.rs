@@ -8,7 +8,6 @@ use flow_common::Tunnel;
 
 use super::metered::Metered;
 use super::parsed::Parsed;
-use super::sequences::Sequences;
 use crate::cache::{Shard, prefetch};
 use crate::record::FlowRecord;
 
@@ -20,15 +19,14 @@ const CHUNK: usize = 32;
 pub struct Lane {
     /// Open flows.
     pub shard: Shard,
-    sequences: Sequences,
     /// Emitted and not yet taken.
     pub records: Vec<FlowRecord>,
 }
 
 impl Lane {
-    /// Of these flows, with at least so many TCP connections remembered.
-    pub fn new(shard: Shard, connections: usize) -> Self {
-        Self { shard, sequences: Sequences::new(connections), records: Vec::new() }
+    /// Of these flows.
+    pub fn new(shard: Shard) -> Self {
+        Self { shard, records: Vec::new() }
     }
 
     /// Meters this lane's packets of some blocks.
@@ -70,7 +68,6 @@ impl Lane {
     fn fetch(&self, packets: &[Metered], next: &[Metered]) {
         for packet in packets {
             self.shard.prefetch(packet.hash);
-            self.sequences.prefetch(packet.hash);
         }
         for packet in next {
             prefetch(&packet.time_ns);
@@ -90,24 +87,17 @@ impl Lane {
 
     #[inline(always)]
     fn packet(&mut self, packet: &Metered, slot: u32, tunnel: Option<&Tunnel>) {
-        let flow = (&packet.key, packet.side());
-        let repeats = match packet.segment() {
-            Some(segment) => self.sequences.repeats(segment, flow, packet.hash, tunnel),
-            None => false,
-        };
         // Of this, no more is made than what is looked at.
-        let delta = packet.delta(None, repeats);
-        if !self.shard.go_on(slot, flow, tunnel, &delta) {
-            self.rare(packet, tunnel, repeats);
+        let delta = packet.delta(None);
+        if !self.shard.go_on(slot, packet.sent(), tunnel, &delta) {
+            self.rare(packet, tunnel);
         }
     }
 
     /// A packet that opens a flow, or ends one.
     #[inline(never)]
-    fn rare(&mut self, packet: &Metered, tunnel: Option<&Tunnel>, repeats: bool) {
-        let delta = packet.delta(tunnel, repeats);
-        let (key, side) = (&packet.key, packet.side());
-        self.shard.apply_rare(&delta, key, packet.hash, side, &mut self.records);
+    fn rare(&mut self, packet: &Metered, tunnel: Option<&Tunnel>) {
+        self.shard.apply_rare(&packet.delta(tunnel), packet.sent(), &mut self.records);
     }
 
     #[cold]

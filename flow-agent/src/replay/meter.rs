@@ -28,7 +28,7 @@ const LANES: usize = 16;
 /// used least recently.
 const LEAST_SHARED_FLOWS: usize = 1 << 16;
 
-/// TCP connections whose sequence numbers are remembered, at least.
+/// TCP connections whose flows have left, and whose sequence numbers are remembered, at least.
 const CONNECTIONS: usize = 1 << 18;
 
 /// The seed is fixed: a replay gives the same rows each time.
@@ -53,9 +53,10 @@ impl CaptureMeter {
     pub fn new(max_flows: usize, timeouts: Timeouts, decapsulate: bool) -> Self {
         let lanes = if max_flows < LEAST_SHARED_FLOWS { 1 } else { LANES };
         let lane = || {
-            let shard = Shard::new(Limits::new(max_flows, timeouts), SEED);
             // Some lanes have more than others.
-            Mutex::new(Lane::new(shard, CONNECTIONS / lanes * 5 / 4))
+            let shard = Shard::new(Limits::new(max_flows, timeouts), SEED)
+                .following_segments(CONNECTIONS / lanes * 5 / 4);
+            Mutex::new(Lane::new(shard))
         };
         Self {
             reading: Reading::default(),

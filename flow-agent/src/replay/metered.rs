@@ -6,7 +6,7 @@ use flow_common::tcp::Segment;
 use flow_common::tcp::flags::{ACK, SYN};
 use flow_common::{FlowKey, Packet, Tunnel};
 
-use crate::cache::{FlowHasher, Side, low_key, of_low, sent_by};
+use crate::cache::{FlowHasher, Sent, Side, low_key, of_low, sent_by};
 use crate::delta::Delta;
 
 /// What a packet adds to its flow, with what is known of the flow: 80 octets.
@@ -79,9 +79,14 @@ impl Metered {
         }
     }
 
-    /// Which end sent it.
+    /// Who sent it, and in which flow.
     #[inline(always)]
-    pub fn side(&self) -> Side {
+    pub fn sent(&self) -> Sent<'_> {
+        Sent { key: &self.key, hash: self.hash, side: self.side(), segment: self.segment() }
+    }
+
+    #[inline(always)]
+    fn side(&self) -> Side {
         if self.marks & HIGH == 0 { Side::Low } else { Side::High }
     }
 
@@ -95,17 +100,16 @@ impl Metered {
         key
     }
 
-    /// The TCP segment in it.
     #[inline(always)]
-    pub fn segment(&self) -> Option<Segment> {
+    fn segment(&self) -> Option<Segment> {
         let segment =
             Segment { seq: self.told, payload: self.payload_octets, flags: self.tcp_flags };
         (self.marks & SEGMENT != 0).then_some(segment)
     }
 
-    /// What it adds to its flow.
+    /// What it adds to its flow, but for what its segment tells.
     #[inline(always)]
-    pub fn delta(&self, tunnel: Option<&Tunnel>, repeats: bool) -> Delta {
+    pub fn delta(&self, tunnel: Option<&Tunnel>) -> Delta {
         let now = self.time_ns;
         let syn = self.tcp_flags & SYN != 0;
         let ack = self.tcp_flags & ACK != 0;
@@ -120,7 +124,7 @@ impl Metered {
             ack_ns: if ack && !syn { now } else { 0 },
             syn_packets: u32::from(syn && !ack),
             syn_ack_packets: u32::from(syn && ack),
-            retransmits: u32::from(repeats),
+            retransmits: 0,
             sampling: 1,
             tcp_flags: self.tcp_flags,
             dscp: self.dscp,

@@ -17,7 +17,6 @@ mod output;
 mod parsed;
 mod reading;
 mod rounds;
-mod sequences;
 
 use std::collections::BTreeMap;
 use std::io::{self, IsTerminal};

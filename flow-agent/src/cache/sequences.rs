@@ -1,19 +1,27 @@
-//! Sequence numbers of the TCP connections of a lane: which segments were sent before.
+//! Sequence numbers of TCP connections whose flows have left a shard: where each goes on.
 //!
-//! Enters: segments and their flows. Leaves: whether each repeats what was sent before. It holds
-//! that at least [`Sequences::new`]'s number of connections that were seen last are remembered: in
+//! Enters: connections as their flows leave. Leaves: the same, as their flows open again. It holds
+//! that at least [`Sequences::new`]'s number of connections that left last are remembered: in
 //! two tables, of which the one before is thrown away when the current one is full. A look-up
 //! is one cache line, which can be fetched ahead.
 
 use std::hash::BuildHasher;
 
-use flow_common::tcp::Segment;
 use flow_common::{FlowKey, Tunnel};
 use foldhash::fast::FixedState;
 
-use crate::cache::{Side, of_low, prefetch};
+use super::prefetch;
 
-/// Where the connections of a lane are.
+/// What the two ends of a connection have sent so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sequence {
+    /// The next sequence number of each end.
+    pub next: [u32; 2],
+    /// Flags of all segments of each end.
+    pub flags: [u8; 2],
+}
+
+/// The connections of a shard.
 pub struct Sequences {
     current: Table,
     previous: Table,
@@ -28,7 +36,7 @@ struct Table {
     used: usize,
 }
 
-/// A connection: which, and what its two ends have sent so far.
+/// A connection, and where it was.
 #[repr(C, align(64))]
 #[derive(Clone, Copy, Default)]
 struct Line {
@@ -37,11 +45,15 @@ struct Line {
     hash: u32,
     /// A hash of its tunnel, not 0; 0 for none.
     tunnel: u32,
-    /// The next sequence number of each end.
-    next: [u32; 2],
-    /// Flags of all segments of each end.
-    flags: [u8; 2],
-    used: bool,
+    at: Sequence,
+}
+
+impl Line {
+    /// A flow that was followed has flags.
+    #[inline(always)]
+    fn is_used(&self) -> bool {
+        self.at.flags != [0; 2]
+    }
 }
 
 const _: () = assert!(size_of::<Line>() == 64);
@@ -55,7 +67,7 @@ impl Sequences {
         Self { current: Table::default(), previous: Table::default(), most: most.max(1) }
     }
 
-    /// Has the processor fetch what [`Sequences::repeats`] reads.
+    /// Has the processor fetch where the connection with this hash is, or would be.
     #[inline(always)]
     pub fn prefetch(&self, hash: u32) {
         if let Some(line) = self.current.lines.get(self.current.home(hash)) {
@@ -63,38 +75,27 @@ impl Sequences {
         }
     }
 
-    /// True when the segment was sent before by `side` of the flow with this key of the low end
-    /// and this hash.
-    #[inline(always)]
-    pub fn repeats(
-        &mut self,
-        segment: Segment,
-        (key, side): (&FlowKey, Side),
-        hash: u32,
-        tunnel: Option<&Tunnel>,
-    ) -> bool {
-        let tunnel = tunnel.map_or(0, |tunnel| mark(&of_low(tunnel, side)));
-        let line = match self.current.find(hash, key, tunnel) {
-            Some(at) => &mut self.current.lines[at],
-            None => self.remember(hash, key, tunnel),
-        };
-        let end = side as usize;
-        let repeats;
-        (line.next[end], repeats) = segment.follow(line.flags[end], line.next[end]);
-        line.flags[end] |= segment.flags;
-        repeats
+    /// Where the connection with this key of the low end, this tunnel and their hash was when its
+    /// flow left.
+    pub fn of(&self, hash: u32, key: &FlowKey, tunnel: Option<&Tunnel>) -> Option<Sequence> {
+        let tunnel = tunnel.map_or(0, mark);
+        [&self.current, &self.previous]
+            .into_iter()
+            .find_map(|table| table.find(hash, key, tunnel).map(|at| table.lines[at].at))
     }
 
-    /// A connection that is not in the current table.
-    #[inline(never)]
-    fn remember(&mut self, hash: u32, key: &FlowKey, tunnel: u32) -> &mut Line {
-        let before = self.previous.find(hash, key, tunnel).map(|at| self.previous.lines[at]);
+    /// Remembers where a connection is whose flow leaves.
+    pub fn keep(&mut self, hash: u32, key: &FlowKey, tunnel: Option<&Tunnel>, at: Sequence) {
+        let tunnel = tunnel.map_or(0, mark);
+        if let Some(line) = self.current.find(hash, key, tunnel) {
+            self.current.lines[line].at = at;
+            return;
+        }
         if self.current.used == self.most {
             std::mem::swap(&mut self.current, &mut self.previous);
             self.current.clear();
         }
-        let new = Line { key: *key, hash, tunnel, used: true, ..Line::default() };
-        self.current.insert(before.unwrap_or(new))
+        self.current.insert(Line { key: *key, hash, tunnel, at });
     }
 }
 
@@ -119,7 +120,7 @@ impl Table {
     fn find(&self, hash: u32, key: &FlowKey, tunnel: u32) -> Option<usize> {
         let mut at = self.home(hash);
         loop {
-            let line = self.lines.get(at).filter(|line| line.used)?;
+            let line = self.lines.get(at).filter(|line| line.is_used())?;
             if line.hash == hash && line.key == *key && line.tunnel == tunnel {
                 return Some(at);
             }
@@ -128,11 +129,11 @@ impl Table {
     }
 
     /// Adds one that is not there.
-    fn insert(&mut self, line: Line) -> &mut Line {
+    fn insert(&mut self, line: Line) {
         if (self.used + 1) * 4 > self.lines.len() * 3 {
             let larger = vec![Line::default(); (self.lines.len() * 2).max(LEAST_LINES)];
             for line in std::mem::replace(&mut self.lines, larger) {
-                if line.used {
+                if line.is_used() {
                     let at = self.free(line.hash);
                     self.lines[at] = line;
                 }
@@ -141,12 +142,11 @@ impl Table {
         self.used += 1;
         let at = self.free(line.hash);
         self.lines[at] = line;
-        &mut self.lines[at]
     }
 
     fn free(&self, hash: u32) -> usize {
         let mut at = self.home(hash);
-        while self.lines[at].used {
+        while self.lines[at].is_used() {
             at = self.after(at);
         }
         at
@@ -167,10 +167,10 @@ mod tests {
 
     use super::*;
 
-    /// Against a map that forgets nothing: as long as few enough others come between, each
+    /// Against a map that forgets nothing: as long as few enough others leave between, each
     /// connection is remembered, and so is each end.
     #[test]
-    fn what_was_seen_lately_is_remembered_whatever_shares_a_place() {
+    fn what_left_lately_is_remembered_whatever_shares_a_place() {
         const MOST: usize = 100;
         let (mut sequences, mut model) = (Sequences::new(MOST), HashMap::new());
         let mut random = SplitMix64::new(3);
@@ -179,18 +179,15 @@ mod tests {
             // A working set of 64 keys that moves on.
             let number = step / 200 + random.next() as u32 % 32;
             let tunnel = tunnels[random.next() as usize % 2].as_ref();
-            let side = [Side::Low, Side::High][random.next() as usize % 2];
             let key = FlowKey { src_port: number as u16, ..FlowKey::default() };
-            let seq = random.next() as u32 % 1000;
-            let segment = Segment { seq, payload: 100, flags: ACK };
             // Few hashes, so that places are shared.
             let hash = (number % 7) << 29;
-            let (flags, next): &mut (u8, u32) =
-                model.entry((number, tunnel.copied(), side as u8)).or_default();
-            let repeats;
-            (*next, repeats) = segment.follow(*flags, *next);
-            *flags |= ACK;
-            assert_eq!(sequences.repeats(segment, (&key, side), hash, tunnel), repeats, "{step}");
+            let was = model.get(&(number, tunnel.copied())).copied();
+            assert_eq!(sequences.of(hash, &key, tunnel), was, "{step}");
+            let next = [random.next() as u32, random.next() as u32];
+            let now = Sequence { next, flags: [ACK, 0] };
+            sequences.keep(hash, &key, tunnel, now);
+            model.insert((number, tunnel.copied()), now);
         }
         assert!(sequences.current.lines.len() <= 4 * MOST);
     }
