@@ -263,6 +263,7 @@ impl Shard {
 
     /// Emits everything; segments are followed no more.
     pub fn flush(&mut self, out: &mut Vec<FlowRecord>) {
+        out.reserve(self.len());
         self.flush_by_parts(out, |_| ());
     }
 

@@ -18,7 +18,7 @@ use super::parsed::Parser;
 use super::reading::Reading;
 use super::rounds::{InOrder, Rounds, lock};
 use crate::cache::{FlowHasher, Limits, Shard, ShardStats, Timeouts};
-use crate::ledger::Ledger;
+use crate::ledger::{Entry, Ledger};
 use crate::record::FlowRecord;
 
 /// Parts of the flows, each metered by one thread at a time.
@@ -120,17 +120,15 @@ impl CaptureMeter {
         let lanes = (lanes.as_slice(), *max_flows);
         let rounds = Rounds::new(capture, reading, in_order, parser, lanes, sender);
         let kept = thread::scope(|scope| {
-            let mut working = 0;
             for number in 0..threads {
                 let thread = thread::Builder::new().name(format!("replay-{number}"));
                 match thread.spawn_scoped(scope, || rounds.work()) {
-                    Ok(_) => working += 1,
+                    Ok(_) => {}
                     Err(source) if number == 0 => return Err(ReplayError::Thread { source }),
                     // Fewer do the same.
                     Err(_) => break,
                 }
             }
-            rounds.begin(working);
             // Dropped when a round cannot be kept: then no other is begun.
             for mut round in emitted {
                 progress(round.octets_read);
@@ -174,7 +172,13 @@ impl CaptureMeter {
 
     /// Writes what was seen into the ledger.
     pub fn post(&self, ledger: &Ledger) {
-        self.reading.post(ledger);
+        for (name, counts) in self.reading.interfaces().iter().zip(&self.in_order.counts) {
+            ledger.add(name, Entry::Seen, counts.seen);
+            ledger.add(name, Entry::Drained, counts.metered);
+            for (reason, count) in counts.not_metered.iter().enumerate() {
+                ledger.add(name, Entry::NotMetered(reason as u8), *count);
+            }
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 //! The capture's clock is the only clock: the same captures and options give
 //! byte-identical JSON lines.
 
+mod agenda;
 pub mod capture;
 mod destination;
 mod file_id;
@@ -10,7 +11,6 @@ mod fragments;
 mod inputs;
 mod lane;
 mod lines;
-mod meeting;
 mod meter;
 mod metered;
 mod output;

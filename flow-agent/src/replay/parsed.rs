@@ -27,7 +27,11 @@ const AHEAD: usize = 6;
 #[derive(Default)]
 pub struct Parsed {
     /// The numbers and links of the capture's interfaces, by their index in it.
-    pub interfaces: Arc<Vec<(u16, Link)>>,
+    pub links: Arc<Vec<(u16, Link)>>,
+    /// Names of the interfaces that are known by then; a number is the position plus one.
+    pub interfaces: Arc<Vec<Arc<str>>>,
+    /// Octets of the file read by then.
+    pub octets_read: u64,
     /// By lane, the packets of its flows, but for fragments until these are tied.
     pub lanes: Vec<Vec<Metered>>,
     /// When flows are to be looked at for whether they are over.
@@ -104,7 +108,7 @@ impl Parser {
 impl Parsed {
     /// Parses the packets of a block that was read.
     pub fn parse(&mut self, block: &Block, parser: &Parser) {
-        let Self { interfaces, lanes, times, tunnels, counts, fragments, expiries } = self;
+        let Self { links, lanes, times, tunnels, counts, fragments, expiries, .. } = self;
         expiries.clear();
         lanes.resize_with(parser.lanes, Vec::new);
         lanes.iter_mut().for_each(Vec::clear);
@@ -112,12 +116,12 @@ impl Parsed {
         tunnels.clear();
         fragments.clear();
         counts.clear();
-        let numbers = interfaces.iter().map(|(number, _)| usize::from(*number)).max();
+        let numbers = links.iter().map(|(number, _)| usize::from(*number)).max();
         counts.resize(numbers.unwrap_or_default(), Counts::default());
         let mut parsed = Packet::default();
         for (at, packet) in block.packets().enumerate() {
             block.prefetch(at + AHEAD);
-            let (number, link) = interfaces[packet.interface as usize];
+            let (number, link) = links[packet.interface as usize];
             let counts = &mut counts[usize::from(number) - 1];
             let frame = Captured { octets: packet.data, wire_octets: packet.wire_octets };
             match read(&frame, link, None, parser.options, &mut parsed) {

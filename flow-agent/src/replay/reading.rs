@@ -9,16 +9,13 @@ use flow_common::Link;
 
 use super::ReplayError;
 use super::capture::{Block, Capture, LinkType, Packet};
-use super::parsed::{Counts, Parsed};
-use crate::ledger::{Entry, Ledger};
+use super::parsed::Parsed;
 
 /// What is kept from capture to capture.
 #[derive(Default)]
 pub struct Reading {
     /// Interface names; a number is the position plus one.
     interfaces: Arc<Vec<Arc<str>>>,
-    /// What was counted on each interface, by number minus one.
-    counts: Vec<Counts>,
 }
 
 /// The interfaces of the capture that is being read, by their index in it.
@@ -36,13 +33,6 @@ impl Reading {
         &self.interfaces
     }
 
-    /// Adds what was counted in a block.
-    pub fn count(&mut self, block: &[Counts]) {
-        for (sum, counts) in self.counts.iter_mut().zip(block) {
-            sum.merge(counts);
-        }
-    }
-
     /// Reads the next block, and says in `parsed` what is known of its interfaces; it has no packets
     /// at the end of the capture.
     ///
@@ -58,7 +48,9 @@ impl Reading {
     ) -> Result<(), ReplayError> {
         let read = capture.next_block(block);
         let learned = self.learn(capture, known);
-        parsed.interfaces = known.interfaces.clone();
+        parsed.links = known.interfaces.clone();
+        parsed.interfaces = self.interfaces.clone();
+        parsed.octets_read = capture.file_octets_read();
         if learned.is_err() {
             let known = known.interfaces.len() as u32;
             let position = block.packets().position(|packet| packet.interface >= known);
@@ -78,18 +70,6 @@ impl Reading {
         Ok(read?)
     }
 
-    /// Writes what was seen into the ledger.
-    pub fn post(&self, ledger: &Ledger) {
-        for (position, counts) in self.counts.iter().enumerate() {
-            let name = &self.interfaces[position];
-            ledger.add(name, Entry::Seen, counts.seen);
-            ledger.add(name, Entry::Drained, counts.metered);
-            for (reason, count) in counts.not_metered.iter().enumerate() {
-                ledger.add(name, Entry::NotMetered(reason as u8), *count);
-            }
-        }
-    }
-
     fn learn(&mut self, capture: &Capture, known: &mut Known) -> Result<(), ReplayError> {
         for interface in &capture.interfaces()[known.interfaces.len()..] {
             // Flows go on in the next capture of the same interface; two interfaces
@@ -102,7 +82,6 @@ impl Reading {
             });
             let position = position.unwrap_or_else(|| {
                 Arc::make_mut(&mut self.interfaces).push(interface.name.as_str().into());
-                self.counts.push(Counts::default());
                 self.interfaces.len() - 1
             });
             let number = u16::try_from(position + 1)

@@ -3,31 +3,26 @@
 //! Enters: a capture. Leaves: what each round emitted. A round is a fixed number of blocks. Its
 //! blocks are read one after the other, each by the thread that has time, which then parses it.
 //! When all are parsed, one thread does what needs their order. Then each lane is metered by the
-//! thread that has time, and who finds no lane begins with the next round.
+//! thread that has time. [`Agenda`] says who does what when.
 //!
 //! It holds that what leaves depends on the capture alone, not on how many threads there are or
 //! which is the faster one.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, TryLockError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, TryLockError};
 
 use crossbeam::channel::Sender;
 use crossbeam::utils::Backoff;
 
 use super::ReplayError;
+use super::agenda::{Agenda, BLOCKS, Finished, HALVES, Round, Task};
 use super::capture::{Block, Capture};
 use super::fragments::Fragments;
 use super::lane::Lane;
-use super::meeting::Meeting;
-use super::parsed::{Parsed, Parser};
+use super::parsed::{Counts, Parsed, Parser};
 use super::reading::{Known, Reading};
 use crate::record::FlowRecord;
-
-/// Blocks of a round: enough that threads seldom wait for each other, few enough that what was
-/// parsed is still in a cache when it is metered.
-const BLOCKS: usize = 16;
 
 /// What a round emitted.
 pub struct Emitted {
@@ -46,6 +41,25 @@ pub struct InOrder {
     pub fragments: Fragments,
     /// When flows were last expired, on the capture's clock, ns.
     pub expired_at_ns: u64,
+    /// What was counted on each interface, by number minus one.
+    pub counts: Vec<Counts>,
+    interfaces: Arc<Vec<Arc<str>>>,
+    octets_read: u64,
+}
+
+impl InOrder {
+    fn take(&mut self, parsed: &mut Parsed, parser: &Parser) {
+        parsed.tie_fragments(parser, &mut self.fragments);
+        parsed.note_expiries(&mut self.expired_at_ns);
+        if self.counts.len() < parsed.counts.len() {
+            self.counts.resize(parsed.counts.len(), Counts::default());
+        }
+        for (sum, counts) in self.counts.iter_mut().zip(&parsed.counts) {
+            sum.merge(counts);
+        }
+        self.interfaces = parsed.interfaces.clone();
+        self.octets_read = parsed.octets_read;
+    }
 }
 
 /// One capture, and all that its threads share.
@@ -57,15 +71,9 @@ pub struct Rounds<'a> {
     /// Open flows at one time, in all lanes.
     max_flows: usize,
     /// The blocks of a round, while those of the one before are metered.
-    halves: [Vec<RwLock<Parsed>>; 2],
-    /// How many blocks the round has.
-    blocks: AtomicUsize,
-    next_lane: AtomicUsize,
-    /// Where all threads meet; known once it is known how many they are.
-    meeting: OnceLock<Meeting>,
+    halves: [Vec<RwLock<Parsed>>; HALVES],
+    agenda: Agenda,
     emitted: Mutex<Option<Sender<Emitted>>>,
-    /// Said while all threads meet, so that they see the same.
-    done: AtomicBool,
     panic: Mutex<Option<Box<dyn Any + Send>>>,
 }
 
@@ -74,8 +82,8 @@ struct Source<'a> {
     capture: &'a mut Capture,
     reading: &'a mut Reading,
     known: Known,
-    /// Blocks of the round that were taken.
-    taken: usize,
+    /// Blocks that were read.
+    blocks: usize,
     /// Nothing is to be read any more.
     ended: bool,
     result: Result<(), ReplayError>,
@@ -92,26 +100,18 @@ impl<'a> Rounds<'a> {
         emitted: Sender<Emitted>,
     ) -> Self {
         let known = Known::default();
-        let source = Source { capture, reading, known, taken: 0, ended: false, result: Ok(()) };
+        let source = Source { capture, reading, known, blocks: 0, ended: false, result: Ok(()) };
         Self {
             source: Mutex::new(source),
             in_order: Mutex::new(in_order),
             parser,
             lanes,
             max_flows,
-            halves: [(); 2].map(|()| (0..BLOCKS).map(|_| RwLock::default()).collect()),
-            blocks: AtomicUsize::new(0),
-            next_lane: AtomicUsize::new(0),
-            meeting: OnceLock::new(),
+            halves: [(); HALVES].map(|()| (0..BLOCKS).map(|_| RwLock::default()).collect()),
+            agenda: Agenda::new(lanes.len()),
             emitted: Mutex::new(Some(emitted)),
-            done: AtomicBool::new(false),
             panic: Mutex::new(None),
         }
-    }
-
-    /// So many threads [`Rounds::work`]; said once, at least one.
-    pub fn begin(&self, threads: usize) {
-        let _ = self.meeting.set(Meeting::new(threads));
     }
 
     /// How the reading ended.
@@ -130,46 +130,54 @@ impl<'a> Rounds<'a> {
 
     /// What each thread does until the capture is metered.
     pub fn work(&self) {
-        let meeting = self.meeting.wait();
+        // All blocks that a thread reads are in the same memory, which so stays in its cache.
         let mut memory = Block::default();
-        for half in [0, 1].into_iter().cycle() {
-            self.guarded(|| self.read_and_parse(half, &mut memory));
-            meeting.meet(|| {
-                self.guarded(|| self.arrange(half));
-                if self.done.load(Ordering::Acquire) || lock(&self.panic).is_some() {
-                    self.done.store(true, Ordering::Release);
-                    // Who waits for what is emitted waits no longer.
-                    lock(&self.emitted).take();
+        let mut finished = None;
+        while let Some(task) = self.agenda.next(finished) {
+            // Others wait for this thread: they must hear of whatever happens.
+            match catch_unwind(AssertUnwindSafe(|| self.perform(task, &mut memory))) {
+                Ok(done) => finished = Some(done),
+                Err(panic) => {
+                    lock(&self.panic).get_or_insert(panic);
+                    self.stop();
                 }
-            });
-            if self.done.load(Ordering::Acquire) {
-                return;
             }
-            self.guarded(|| self.meter(half));
         }
     }
 
-    /// Others wait for this thread: it must come to the next meeting whatever happens.
-    fn guarded(&self, step: impl FnOnce()) {
-        if let Err(panic) = catch_unwind(AssertUnwindSafe(step)) {
-            lock(&self.panic).get_or_insert(panic);
+    fn perform(&self, task: Task, memory: &mut Block) -> Finished {
+        match task {
+            Task::Block => self.read_and_parse(memory),
+            Task::Arrange(round) => {
+                self.arrange(round);
+                Finished::Arrange
+            }
+            Task::Lane(round, lane) => {
+                self.meter(round, lane);
+                Finished::Lane
+            }
         }
     }
 
-    /// Each thread reads all its blocks into the same memory, which so stays in its cache.
-    fn read_and_parse(&self, half: usize, memory: &mut Block) {
-        loop {
-            let mut source = self.source();
-            if source.ended || source.taken == BLOCKS {
-                return;
-            }
-            let block = &self.halves[half][source.taken];
-            source.taken += 1;
-            let mut parsed = block.write().unwrap_or_else(PoisonError::into_inner);
-            source.read(memory, &mut parsed);
-            drop(source);
-            parsed.parse(memory, self.parser);
+    /// Nobody begins anything any more, and nobody waits for what is emitted.
+    fn stop(&self) {
+        self.agenda.end();
+        lock(&self.emitted).take();
+    }
+
+    fn read_and_parse(&self, memory: &mut Block) -> Finished {
+        let mut source = self.source();
+        if source.ended {
+            return Finished::Block { number: None, total: Some(source.blocks) };
         }
+        let number = source.blocks;
+        let block = &self.halves[number / BLOCKS % HALVES][number % BLOCKS];
+        let mut parsed = block.write().unwrap_or_else(PoisonError::into_inner);
+        source.read(memory, &mut parsed);
+        let total = source.ended.then_some(source.blocks);
+        drop(source);
+        parsed.parse(memory, self.parser);
+        Finished::Block { number: Some(number), total }
     }
 
     /// The source, as soon as nobody reads. That takes less time than to be woken, so who waits
@@ -186,46 +194,40 @@ impl<'a> Rounds<'a> {
     }
 
     /// What needs the order of the packets; takes what the round before emitted.
-    fn arrange(&self, half: usize) {
-        let mut source = lock(&self.source);
+    fn arrange(&self, round: Round) {
         let mut in_order = lock(&self.in_order);
-        let blocks = std::mem::take(&mut source.taken);
-        for block in &self.halves[half][..blocks] {
+        for block in self.blocks(round) {
             let mut parsed = block.write().unwrap_or_else(PoisonError::into_inner);
-            parsed.tie_fragments(self.parser, &mut in_order.fragments);
-            parsed.note_expiries(&mut in_order.expired_at_ns);
-            source.reading.count(&parsed.counts);
+            in_order.take(&mut parsed, self.parser);
         }
         let mut lanes: Vec<_> = self.lanes.iter().map(lock).collect();
         let records = lanes.iter_mut().map(|lane| std::mem::take(&mut lane.records)).collect();
         share_room(&mut lanes, self.max_flows);
         drop(lanes);
-        self.blocks.store(blocks, Ordering::Release);
-        self.next_lane.store(0, Ordering::Release);
-        let interfaces = source.reading.interfaces().clone();
-        let octets_read = source.capture.file_octets_read();
+        let (interfaces, octets_read) = (in_order.interfaces.clone(), in_order.octets_read);
         let emitted = Emitted { records, interfaces, octets_read };
         let taken = lock(&self.emitted).as_ref().is_some_and(|to| to.send(emitted).is_ok());
-        self.done.store(blocks == 0 || !taken, Ordering::Release);
+        if round.blocks == 0 || !taken {
+            self.stop();
+        }
     }
 
-    fn meter(&self, half: usize) {
-        let blocks = &self.halves[half][..self.blocks.load(Ordering::Acquire)];
-        let blocks: Vec<_> = blocks
-            .iter()
-            .map(|block| block.read().unwrap_or_else(PoisonError::into_inner))
-            .collect();
-        loop {
-            let number = self.next_lane.fetch_add(1, Ordering::AcqRel);
-            let Some(lane) = self.lanes.get(number) else { return };
-            lock(lane).meter(number, blocks.iter().map(|parsed| &**parsed));
-        }
+    fn meter(&self, round: Round, lane: usize) {
+        let blocks = self.blocks(round).iter();
+        let blocks: Vec<_> =
+            blocks.map(|block| block.read().unwrap_or_else(PoisonError::into_inner)).collect();
+        lock(&self.lanes[lane]).meter(lane, blocks.iter().map(|parsed| &**parsed));
+    }
+
+    fn blocks(&self, round: Round) -> &[RwLock<Parsed>] {
+        &self.halves[round.number % HALVES][..round.blocks]
     }
 }
 
 impl Source<'_> {
     fn read(&mut self, block: &mut Block, parsed: &mut Parsed) {
         let read = self.reading.block(self.capture, &mut self.known, block, parsed);
+        self.blocks += 1;
         self.ended = read.is_err() || self.capture.end().is_some();
         if read.is_err() {
             self.result = read;

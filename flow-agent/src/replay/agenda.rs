@@ -1,0 +1,309 @@
+//! What the threads of a replay do next.
+//!
+//! Enters: what a thread has finished. Leaves: its next task. Packets are taken by rounds of
+//! [`BLOCKS`] blocks. All blocks of a round are parsed before it is arranged, and it is arranged
+//! before its lanes are metered; the lanes of one round are metered before the next is arranged.
+//! Blocks of the next round, and of the one after it as soon as there is memory, are parsed
+//! meanwhile: nobody waits as long as there is anything to do.
+
+use std::hint;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Condvar, Mutex, PoisonError};
+
+use super::rounds::lock;
+
+/// Blocks of a round: enough that there is mostly something to do, few enough that what was parsed
+/// is still in a cache when it is metered.
+pub const BLOCKS: usize = 16;
+
+/// Rounds that there is memory for.
+pub const HALVES: usize = 2;
+
+/// Looks before a thread sleeps, about 50 µs: to be woken takes longer than most waits.
+const LOOKS: usize = 4_096;
+
+/// Blocks that are arranged and metered together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Round {
+    /// From 0.
+    pub number: usize,
+    /// How many it has: [`BLOCKS`], or fewer at the end of the capture.
+    pub blocks: usize,
+}
+
+/// What a thread is to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Task {
+    /// Read the next block of the capture, if there is one, and parse it.
+    Block,
+    /// Do what needs the order of the packets of this round. One without blocks is the last.
+    Arrange(Round),
+    /// Meter this lane's packets of this round.
+    Lane(Round, usize),
+}
+
+/// What a thread has done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Finished {
+    /// Parsed the block with this number, if there was one; how many there are in all, as soon as
+    /// that is known.
+    Block { number: Option<usize>, total: Option<usize> },
+    /// Arranged a round.
+    Arrange,
+    /// Metered a lane.
+    Lane,
+}
+
+/// What is done and what is not.
+#[derive(Debug)]
+struct State {
+    lanes: usize,
+    /// Blocks that were given out to be read.
+    begun: usize,
+    /// Blocks of the capture, once that is known.
+    total: Option<usize>,
+    /// Blocks that are parsed, of the round in each half.
+    parsed: [usize; HALVES],
+    /// Rounds that were arranged.
+    arranged: usize,
+    /// The last one that was, or is being.
+    round: Round,
+    arranging: bool,
+    lanes_begun: usize,
+    lanes_done: usize,
+}
+
+impl State {
+    fn new(lanes: usize) -> Self {
+        Self {
+            lanes,
+            begun: 0,
+            total: None,
+            parsed: [0; HALVES],
+            arranged: 0,
+            round: Round { number: 0, blocks: 0 },
+            arranging: false,
+            lanes_begun: lanes,
+            lanes_done: lanes,
+        }
+    }
+
+    /// What comes first is what others wait for.
+    fn next(&mut self) -> Option<Task> {
+        if self.lanes_begun < self.lanes {
+            self.lanes_begun += 1;
+            return Some(Task::Lane(self.round, self.lanes_begun - 1));
+        }
+        let metered = self.lanes_done == self.lanes;
+        let next = self.next_round();
+        if metered && !self.arranging && self.parsed[next.number % HALVES] == next.blocks {
+            self.arranging = true;
+            self.round = next;
+            return Some(Task::Arrange(next));
+        }
+        // While lanes are metered, the half of their round is not free.
+        let rounds = self.arranged + if metered { HALVES } else { HALVES - 1 };
+        if self.total.is_none() && self.begun < rounds * BLOCKS {
+            self.begun += 1;
+            return Some(Task::Block);
+        }
+        None
+    }
+
+    fn finish(&mut self, finished: Finished) {
+        match finished {
+            Finished::Block { number, total } => {
+                self.total = self.total.or(total);
+                if let Some(number) = number {
+                    self.parsed[number / BLOCKS % HALVES] += 1;
+                }
+            }
+            Finished::Arrange => {
+                self.parsed[self.arranged % HALVES] = 0;
+                self.arranged += 1;
+                self.arranging = false;
+                (self.lanes_begun, self.lanes_done) = (0, 0);
+            }
+            Finished::Lane => self.lanes_done += 1,
+        }
+    }
+
+    /// The round that is to be arranged next.
+    fn next_round(&self) -> Round {
+        let left = self.total.map(|total| total.saturating_sub(self.arranged * BLOCKS));
+        Round { number: self.arranged, blocks: left.unwrap_or(BLOCKS).min(BLOCKS) }
+    }
+}
+
+/// What is to be done, shared by all threads.
+#[derive(Debug)]
+pub struct Agenda {
+    /// None when nothing is to be done any more.
+    state: Mutex<Option<State>>,
+    changes: AtomicUsize,
+    changed: Condvar,
+}
+
+impl Agenda {
+    /// For so many lanes; nothing is done.
+    pub fn new(lanes: usize) -> Self {
+        Self {
+            state: Mutex::new(Some(State::new(lanes))),
+            changes: AtomicUsize::new(0),
+            changed: Condvar::new(),
+        }
+    }
+
+    /// The next task of a thread that has finished one, or none yet; waits until there is one.
+    /// None when nothing is to be done any more.
+    pub fn next(&self, finished: Option<Finished>) -> Option<Task> {
+        let mut guard = lock(&self.state);
+        if let (Some(state), Some(finished)) = (guard.as_mut(), finished) {
+            state.finish(finished);
+            self.change();
+        }
+        loop {
+            if let Some(task) = guard.as_mut()?.next() {
+                return Some(task);
+            }
+            let before = self.changes.load(Ordering::Acquire);
+            drop(guard);
+            let is_same = || self.changes.load(Ordering::Acquire) == before;
+            for _ in 0..LOOKS {
+                if !is_same() {
+                    break;
+                }
+                hint::spin_loop();
+            }
+            guard = lock(&self.state);
+            while is_same() {
+                guard = self.changed.wait(guard).unwrap_or_else(PoisonError::into_inner);
+            }
+        }
+    }
+
+    /// Nothing is to be done any more.
+    pub fn end(&self) {
+        let mut state = lock(&self.state);
+        *state = None;
+        self.change();
+    }
+
+    /// Only while the state is locked, or who is about to sleep would miss it.
+    fn change(&self) {
+        self.changes.fetch_add(1, Ordering::Release);
+        self.changed.notify_all();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Threads that take tasks and finish them in an order given by chance, and what they see.
+    struct Model {
+        state: State,
+        lanes: usize,
+        /// Blocks of the capture.
+        capture: usize,
+        read: usize,
+        working: Vec<(Task, Option<usize>)>,
+        parsed: BTreeSet<usize>,
+        arranged: usize,
+        metered: BTreeSet<(usize, usize)>,
+    }
+
+    impl Model {
+        fn take(&mut self, task: Task) {
+            let busy =
+                |wanted: &dyn Fn(&Task) -> bool| self.working.iter().any(|(task, _)| wanted(task));
+            let mut block = None;
+            match task {
+                Task::Block if self.read < self.capture => {
+                    let round = self.read / BLOCKS;
+                    // The round that was in this half is metered.
+                    if let Some(before) = round.checked_sub(HALVES) {
+                        assert!((0..self.lanes).all(|lane| self.metered.contains(&(before, lane))));
+                    }
+                    block = Some(self.read);
+                    self.read += 1;
+                }
+                Task::Block => {}
+                Task::Arrange(round) => {
+                    let (number, blocks) = (round.number, round.blocks);
+                    assert_eq!(number, self.arranged);
+                    assert!(!busy(&|task| !matches!(task, Task::Block)), "alone but for reading");
+                    let first = (number * BLOCKS).min(self.capture);
+                    assert_eq!(blocks, BLOCKS.min(self.capture - first));
+                    assert!((first..first + blocks).all(|block| self.parsed.contains(&block)));
+                    let metered = |lane| self.metered.contains(&(number - 1, lane));
+                    assert!(number == 0 || (0..self.lanes).all(metered));
+                }
+                Task::Lane(round, lane) => {
+                    assert_eq!(round.number + 1, self.arranged);
+                    let metered = self.metered.contains(&(round.number, lane));
+                    assert!(!metered && !busy(&|other| *other == task));
+                }
+            }
+            self.working.push((task, block));
+        }
+
+        fn finish(&mut self, which: usize) {
+            let (task, block) = self.working.swap_remove(which % self.working.len());
+            let finished = match task {
+                Task::Block => {
+                    self.parsed.extend(block);
+                    let total = (self.read == self.capture).then_some(self.capture);
+                    Finished::Block { number: block, total }
+                }
+                Task::Arrange(_) => {
+                    self.arranged += 1;
+                    Finished::Arrange
+                }
+                Task::Lane(round, lane) => {
+                    self.metered.insert((round.number, lane));
+                    Finished::Lane
+                }
+            };
+            self.state.finish(finished);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn everything_is_done_once_and_in_its_order(
+            capture in 0..5 * BLOCKS,
+            lanes in 1..5_usize,
+            threads in 1..5_usize,
+            order in proptest::collection::vec(any::<usize>(), 64),
+        ) {
+            let mut model = Model {
+                state: State::new(lanes),
+                lanes,
+                capture,
+                read: 0,
+                working: Vec::new(),
+                parsed: BTreeSet::new(),
+                arranged: 0,
+                metered: BTreeSet::new(),
+            };
+            let rounds = capture.div_ceil(BLOCKS);
+            let mut order = order.into_iter().cycle();
+            while model.arranged <= rounds {
+                while model.working.len() < threads
+                    && let Some(task) = model.state.next()
+                {
+                    model.take(task);
+                }
+                prop_assert!(!model.working.is_empty(), "nobody has anything to do");
+                model.finish(order.next().unwrap_or_default());
+            }
+            prop_assert_eq!(model.parsed.len(), capture);
+            prop_assert_eq!(model.metered.len(), rounds * lanes);
+        }
+    }
+}
