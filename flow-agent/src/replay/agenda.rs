@@ -34,8 +34,8 @@ pub struct Round {
 /// What a thread is to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Task {
-    /// Read the next block of the capture, if there is one, and parse it.
-    Block,
+    /// Read the next block, which has this number, say so by [`Agenda::has_read`], and parse it.
+    Block(usize),
     /// Do what needs the order of the packets of this round. One without blocks is the last.
     Arrange(Round),
     /// Meter this lane's packets of this round.
@@ -45,9 +45,8 @@ pub enum Task {
 /// What a thread has done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Finished {
-    /// Parsed the block with this number, if there was one; how many there are in all, as soon as
-    /// that is known.
-    Block { number: Option<usize>, total: Option<usize> },
+    /// Parsed the block with this number.
+    Block(usize),
     /// Arranged a round.
     Arrange,
     /// Metered a lane.
@@ -58,8 +57,9 @@ pub enum Finished {
 #[derive(Debug)]
 struct State {
     lanes: usize,
-    /// Blocks that were given out to be read.
+    /// Blocks that were read, or are being.
     begun: usize,
+    reading: bool,
     /// Blocks of the capture, once that is known.
     total: Option<usize>,
     /// Blocks that are parsed, of the round in each half.
@@ -78,6 +78,7 @@ impl State {
         Self {
             lanes,
             begun: 0,
+            reading: false,
             total: None,
             parsed: [0; HALVES],
             arranged: 0,
@@ -88,12 +89,8 @@ impl State {
         }
     }
 
-    /// What comes first is what others wait for.
+    /// One thread at a time reads, while the others meter.
     fn next(&mut self) -> Option<Task> {
-        if self.lanes_begun < self.lanes {
-            self.lanes_begun += 1;
-            return Some(Task::Lane(self.round, self.lanes_begun - 1));
-        }
         let metered = self.lanes_done == self.lanes;
         let next = self.next_round();
         if metered && !self.arranging && self.parsed[next.number % HALVES] == next.blocks {
@@ -103,21 +100,26 @@ impl State {
         }
         // While lanes are metered, the half of their round is not free.
         let rounds = self.arranged + if metered { HALVES } else { HALVES - 1 };
-        if self.total.is_none() && self.begun < rounds * BLOCKS {
+        if !self.reading && self.total.is_none() && self.begun < rounds * BLOCKS {
+            self.reading = true;
             self.begun += 1;
-            return Some(Task::Block);
+            return Some(Task::Block(self.begun - 1));
+        }
+        if self.lanes_begun < self.lanes {
+            self.lanes_begun += 1;
+            return Some(Task::Lane(self.round, self.lanes_begun - 1));
         }
         None
     }
 
+    fn has_read(&mut self, is_last: bool) {
+        self.reading = false;
+        self.total = is_last.then_some(self.begun);
+    }
+
     fn finish(&mut self, finished: Finished) {
         match finished {
-            Finished::Block { number, total } => {
-                self.total = self.total.or(total);
-                if let Some(number) = number {
-                    self.parsed[number / BLOCKS % HALVES] += 1;
-                }
-            }
+            Finished::Block(number) => self.parsed[number / BLOCKS % HALVES] += 1,
             Finished::Arrange => {
                 self.parsed[self.arranged % HALVES] = 0;
                 self.arranged += 1;
@@ -182,6 +184,14 @@ impl Agenda {
         }
     }
 
+    /// The block that was to be read is; whether it is the last.
+    pub fn has_read(&self, is_last: bool) {
+        if let Some(state) = lock(&self.state).as_mut() {
+            state.has_read(is_last);
+            self.change();
+        }
+    }
+
     /// Nothing is to be done any more.
     pub fn end(&self) {
         let mut state = lock(&self.state);
@@ -211,32 +221,34 @@ mod tests {
         /// Blocks of the capture.
         capture: usize,
         read: usize,
-        working: Vec<(Task, Option<usize>)>,
+        /// With whether a block is read.
+        working: Vec<(Task, bool)>,
         parsed: BTreeSet<usize>,
         arranged: usize,
+        /// Lanes of rounds.
+        begun: BTreeSet<(usize, usize)>,
         metered: BTreeSet<(usize, usize)>,
     }
 
     impl Model {
         fn take(&mut self, task: Task) {
-            let busy =
-                |wanted: &dyn Fn(&Task) -> bool| self.working.iter().any(|(task, _)| wanted(task));
-            let mut block = None;
+            let busy = |wanted: fn(&Task, bool) -> bool| {
+                self.working.iter().any(|(task, read)| wanted(task, *read))
+            };
             match task {
-                Task::Block if self.read < self.capture => {
-                    let round = self.read / BLOCKS;
+                Task::Block(number) => {
+                    assert_eq!(number, self.read);
+                    assert!(number < self.capture, "there is none");
+                    assert!(!busy(|task, read| matches!(task, Task::Block(_)) && !read));
                     // The round that was in this half is metered.
-                    if let Some(before) = round.checked_sub(HALVES) {
+                    if let Some(before) = (number / BLOCKS).checked_sub(HALVES) {
                         assert!((0..self.lanes).all(|lane| self.metered.contains(&(before, lane))));
                     }
-                    block = Some(self.read);
-                    self.read += 1;
                 }
-                Task::Block => {}
                 Task::Arrange(round) => {
                     let (number, blocks) = (round.number, round.blocks);
                     assert_eq!(number, self.arranged);
-                    assert!(!busy(&|task| !matches!(task, Task::Block)), "alone but for reading");
+                    assert!(!busy(|task, _| !matches!(task, Task::Block(_))), "with blocks only");
                     let first = (number * BLOCKS).min(self.capture);
                     assert_eq!(blocks, BLOCKS.min(self.capture - first));
                     assert!((first..first + blocks).all(|block| self.parsed.contains(&block)));
@@ -245,30 +257,36 @@ mod tests {
                 }
                 Task::Lane(round, lane) => {
                     assert_eq!(round.number + 1, self.arranged);
-                    let metered = self.metered.contains(&(round.number, lane));
-                    assert!(!metered && !busy(&|other| *other == task));
+                    assert!(self.begun.insert((round.number, lane)), "a second time");
                 }
             }
-            self.working.push((task, block));
+            self.working.push((task, false));
         }
 
-        fn finish(&mut self, which: usize) {
-            let (task, block) = self.working.swap_remove(which % self.working.len());
-            let finished = match task {
-                Task::Block => {
-                    self.parsed.extend(block);
-                    let total = (self.read == self.capture).then_some(self.capture);
-                    Finished::Block { number: block, total }
+        /// One of the threads goes on.
+        fn step(&mut self, which: usize) {
+            let which = which % self.working.len();
+            let finished = match &mut self.working[which] {
+                (Task::Block(_), read @ false) => {
+                    *read = true;
+                    self.read += 1;
+                    self.state.has_read(self.read == self.capture);
+                    return;
                 }
-                Task::Arrange(_) => {
+                (Task::Block(number), _) => {
+                    self.parsed.insert(*number);
+                    Finished::Block(*number)
+                }
+                (Task::Arrange(_), _) => {
                     self.arranged += 1;
                     Finished::Arrange
                 }
-                Task::Lane(round, lane) => {
-                    self.metered.insert((round.number, lane));
+                (Task::Lane(round, lane), _) => {
+                    self.metered.insert((round.number, *lane));
                     Finished::Lane
                 }
             };
+            self.working.swap_remove(which);
             self.state.finish(finished);
         }
     }
@@ -276,7 +294,7 @@ mod tests {
     proptest! {
         #[test]
         fn everything_is_done_once_and_in_its_order(
-            capture in 0..5 * BLOCKS,
+            capture in 1..5 * BLOCKS,
             lanes in 1..5_usize,
             threads in 1..5_usize,
             order in proptest::collection::vec(any::<usize>(), 64),
@@ -289,6 +307,7 @@ mod tests {
                 working: Vec::new(),
                 parsed: BTreeSet::new(),
                 arranged: 0,
+                begun: BTreeSet::new(),
                 metered: BTreeSet::new(),
             };
             let rounds = capture.div_ceil(BLOCKS);
@@ -300,7 +319,7 @@ mod tests {
                     model.take(task);
                 }
                 prop_assert!(!model.working.is_empty(), "nobody has anything to do");
-                model.finish(order.next().unwrap_or_default());
+                model.step(order.next().unwrap_or_default());
             }
             prop_assert_eq!(model.parsed.len(), capture);
             prop_assert_eq!(model.metered.len(), rounds * lanes);

@@ -10,10 +10,9 @@
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, TryLockError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use crossbeam::channel::Sender;
-use crossbeam::utils::Backoff;
 
 use super::ReplayError;
 use super::agenda::{Agenda, BLOCKS, Finished, HALVES, Round, Task};
@@ -82,10 +81,6 @@ struct Source<'a> {
     capture: &'a mut Capture,
     reading: &'a mut Reading,
     known: Known,
-    /// Blocks that were read.
-    blocks: usize,
-    /// Nothing is to be read any more.
-    ended: bool,
     result: Result<(), ReplayError>,
 }
 
@@ -100,7 +95,7 @@ impl<'a> Rounds<'a> {
         emitted: Sender<Emitted>,
     ) -> Self {
         let known = Known::default();
-        let source = Source { capture, reading, known, blocks: 0, ended: false, result: Ok(()) };
+        let source = Source { capture, reading, known, result: Ok(()) };
         Self {
             source: Mutex::new(source),
             in_order: Mutex::new(in_order),
@@ -147,7 +142,10 @@ impl<'a> Rounds<'a> {
 
     fn perform(&self, task: Task, memory: &mut Block) -> Finished {
         match task {
-            Task::Block => self.read_and_parse(memory),
+            Task::Block(number) => {
+                self.read_and_parse(number, memory);
+                Finished::Block(number)
+            }
             Task::Arrange(round) => {
                 self.arrange(round);
                 Finished::Arrange
@@ -165,32 +163,12 @@ impl<'a> Rounds<'a> {
         lock(&self.emitted).take();
     }
 
-    fn read_and_parse(&self, memory: &mut Block) -> Finished {
-        let mut source = self.source();
-        if source.ended {
-            return Finished::Block { number: None, total: Some(source.blocks) };
-        }
-        let number = source.blocks;
+    fn read_and_parse(&self, number: usize, memory: &mut Block) {
         let block = &self.halves[number / BLOCKS % HALVES][number % BLOCKS];
         let mut parsed = block.write().unwrap_or_else(PoisonError::into_inner);
-        source.read(memory, &mut parsed);
-        let total = source.ended.then_some(source.blocks);
-        drop(source);
+        let is_last = lock(&self.source).read(memory, &mut parsed);
+        self.agenda.has_read(is_last);
         parsed.parse(memory, self.parser);
-        Finished::Block { number: Some(number), total }
-    }
-
-    /// The source, as soon as nobody reads. That takes less time than to be woken, so who waits
-    /// looks again and again.
-    fn source(&self) -> MutexGuard<'_, Source<'a>> {
-        let backoff = Backoff::new();
-        loop {
-            match self.source.try_lock() {
-                Err(TryLockError::WouldBlock) => backoff.snooze(),
-                Err(TryLockError::Poisoned(poisoned)) => return poisoned.into_inner(),
-                Ok(source) => return source,
-            }
-        }
     }
 
     /// What needs the order of the packets; takes what the round before emitted.
@@ -225,13 +203,14 @@ impl<'a> Rounds<'a> {
 }
 
 impl Source<'_> {
-    fn read(&mut self, block: &mut Block, parsed: &mut Parsed) {
+    /// Reads the next block; true when nothing is to be read after it.
+    fn read(&mut self, block: &mut Block, parsed: &mut Parsed) -> bool {
         let read = self.reading.block(self.capture, &mut self.known, block, parsed);
-        self.blocks += 1;
-        self.ended = read.is_err() || self.capture.end().is_some();
-        if read.is_err() {
+        let failed = read.is_err();
+        if failed {
             self.result = read;
         }
+        failed || self.capture.end().is_some()
     }
 }
 
