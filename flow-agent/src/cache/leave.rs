@@ -273,23 +273,28 @@ impl Shard {
         out: &mut Vec<FlowRecord>,
         mut hand_over: impl FnMut(&mut Vec<FlowRecord>),
     ) {
-        self.sequences = None;
-        let mut due = Vec::new();
         for class in [Class::Ended].into_iter().chain(Class::OPEN) {
-            let why = match class {
+            let (counter, reason) = match class {
                 Class::Ended => (Counter::LeftEnded, FlowEndReason::EndOfFlow),
                 _ => (Counter::LeftStopped, FlowEndReason::ForcedEnd),
             };
-            loop {
-                due.clear();
-                due.extend(self.orders.oldest_first(class).take(DUE));
-                if due.is_empty() {
-                    break;
+            let slots: Vec<u32> = self.orders.oldest_first(class).collect();
+            for (at, slot) in slots.iter().enumerate() {
+                if let Some(later) = slots.get(at + AHEAD) {
+                    self.slab.prefetch_whole(*later);
                 }
-                self.leave_all(&due, why, out, &mut hand_over);
+                self.count(counter);
+                self.emit(*slot, reason, out);
+                hand_over_many(out, &mut hand_over);
             }
         }
-        self.tidy();
+        // All at once, which is less work than one by one.
+        self.slab = Slab::new();
+        self.index = Index::new();
+        self.orders = Orders::new(self.limits.by_age());
+        self.sequences = None;
+        self.tunnels = 0;
+        self.room.set_used(0);
     }
 
     /// Sets how many flows it may hold; [`Shard::shed`] has those leave that are too many.

@@ -1,5 +1,7 @@
 //! Updates of a shard that do more than let an open flow go on: flows open, end, begin anew.
 
+use flow_common::tcp::flags::SYN;
+
 use super::flow::Flow;
 use super::shard::{Sent, Shard};
 use super::stats::Counter;
@@ -120,7 +122,10 @@ impl Shard {
         self.make_room(delta.last_ns, out);
         let mut flow = self.begin(delta, sent);
         if let (Some(segment), Some(sequences)) = (sent.segment, &self.sequences) {
-            if let Some(sequence) = sequences.of(sent.hash, sent.key, flow.tunnel()) {
+            // A SYN begins anew, whatever was before.
+            if segment.flags & SYN == 0
+                && let Some(sequence) = sequences.of(sent.hash, sent.key, flow.tunnel())
+            {
                 flow.set_sequence(sequence);
             }
             flow.follow(segment, sent.side);

@@ -35,30 +35,38 @@ impl Lane {
         // too.
         let mut due: Option<u64> = None;
         for parsed in blocks {
-            let mut expiries = parsed.expiries.iter().peekable();
             let mut rest = parsed.lanes[number].as_slice();
-            while !rest.is_empty() {
-                let (packets, after) = rest.split_at(rest.len().min(CHUNK));
-                self.fetch(packets, &after[..after.len().min(CHUNK)]);
-                let mut slots = self.slots(packets);
-                for (at, packet) in packets.iter().enumerate() {
-                    while let Some(expiry) = expiries.next_if(|e| e.position <= packet.position) {
-                        due = due.max(Some(expiry.now_ns));
-                    }
-                    if let Some(now_ns) = due.take() {
-                        self.expire(now_ns);
-                        // Flows may have other places since.
-                        slots = self.slots(packets);
-                    }
-                    self.packet(packet, slots[at], parsed.tunnel(packet));
-                }
-                self.shard.place_stale();
-                rest = after;
+            for expiry in &parsed.expiries {
+                let before = rest.partition_point(|packet| packet.position < expiry.position);
+                self.packets(&rest[..before], parsed, &mut due);
+                due = due.max(Some(expiry.now_ns));
+                rest = &rest[before..];
             }
-            due = due.max(expiries.map(|expiry| expiry.now_ns).max());
+            self.packets(rest, parsed, &mut due);
         }
         if let Some(now_ns) = due {
             self.expire(now_ns);
+        }
+    }
+
+    /// Meters some packets of a block, after the expiry that is due.
+    fn packets(&mut self, packets: &[Metered], parsed: &Parsed, due: &mut Option<u64>) {
+        if packets.is_empty() {
+            return;
+        }
+        if let Some(now_ns) = due.take() {
+            self.expire(now_ns);
+        }
+        let mut rest = packets;
+        while !rest.is_empty() {
+            let (packets, after) = rest.split_at(rest.len().min(CHUNK));
+            self.fetch(packets, &after[..after.len().min(CHUNK)]);
+            let slots = self.slots(packets);
+            for (packet, slot) in packets.iter().zip(slots) {
+                self.packet(packet, slot, parsed.tunnel(packet));
+            }
+            self.shard.place_stale();
+            rest = after;
         }
     }
 

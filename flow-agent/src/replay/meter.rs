@@ -173,7 +173,7 @@ impl CaptureMeter {
     /// Writes what was seen into the ledger.
     pub fn post(&self, ledger: &Ledger) {
         for (name, counts) in self.reading.interfaces().iter().zip(&self.in_order.counts) {
-            ledger.add(name, Entry::Seen, counts.seen);
+            ledger.add(name, Entry::Seen, counts.seen());
             ledger.add(name, Entry::Drained, counts.metered);
             for (reason, count) in counts.not_metered.iter().enumerate() {
                 ledger.add(name, Entry::NotMetered(reason as u8), *count);

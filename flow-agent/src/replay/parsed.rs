@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use flow_common::frame::Captured;
-use flow_common::parse::{FragmentRole, read};
+use flow_common::parse::{FragmentRole, read_in_stages, read_usual};
 use flow_common::{
     Count, Direction, FlowKey, FragmentKey, FragmentPorts, Link, NotMetered, Options, Packet,
     Tunnel,
@@ -17,7 +17,7 @@ use super::fragments::Fragments;
 use super::metered::Metered;
 use crate::cache::{FlowHasher, prefetch};
 
-/// Flows are expired each time the capture's clock has moved this far.
+/// Flows are expired whenever the capture's clock is in another of these steps than before.
 const EXPIRY_STEP_NS: u64 = 500_000_000;
 
 /// Packets between the fetch of a frame and its parsing.
@@ -36,8 +36,10 @@ pub struct Parsed {
     pub lanes: Vec<Vec<Metered>>,
     /// When flows are to be looked at for whether they are over.
     pub expiries: Vec<Expiry>,
-    /// Of all metered packets, ns.
-    times: Vec<u64>,
+    /// Metered packets.
+    metered: u32,
+    /// When the step of the capture's clock began that the last metered packet is in, ns.
+    step_ns: u64,
     /// Tunnels of packets, taken off.
     pub tunnels: Vec<Tunnel>,
     /// What was counted, by interface number minus one.
@@ -64,11 +66,9 @@ struct Fragment {
     ports: Option<FragmentPorts>,
 }
 
-/// The books of one interface.
+/// The books of one interface: all its packets.
 #[derive(Clone, Copy, Default)]
 pub struct Counts {
-    /// All packets.
-    pub seen: Count,
     /// Those that belong to a flow.
     pub metered: Count,
     /// Those that do not, by reason.
@@ -79,10 +79,16 @@ impl Counts {
     /// Adds those of another block.
     pub fn merge(&mut self, other: &Self) {
         let sums = self.not_metered.iter_mut().zip(&other.not_metered);
-        let all = sums.chain([(&mut self.seen, &other.seen), (&mut self.metered, &other.metered)]);
-        for (sum, more) in all {
-            sum.add(more.packets, more.octets);
+        for (sum, more) in sums.chain([(&mut self.metered, &other.metered)]) {
+            sum.merge(*more);
         }
+    }
+
+    /// All packets.
+    pub fn seen(&self) -> Count {
+        let mut sum = self.metered;
+        self.not_metered.iter().for_each(|count| sum.merge(*count));
+        sum
     }
 }
 
@@ -108,56 +114,97 @@ impl Parser {
 impl Parsed {
     /// Parses the packets of a block that was read.
     pub fn parse(&mut self, block: &Block, parser: &Parser) {
-        let Self { links, lanes, times, tunnels, counts, fragments, expiries, .. } = self;
-        expiries.clear();
-        lanes.resize_with(parser.lanes, Vec::new);
-        lanes.iter_mut().for_each(Vec::clear);
-        times.clear();
-        tunnels.clear();
-        fragments.clear();
-        counts.clear();
-        let numbers = links.iter().map(|(number, _)| usize::from(*number)).max();
-        counts.resize(numbers.unwrap_or_default(), Counts::default());
-        let mut parsed = Packet::default();
-        for (at, packet) in block.packets().enumerate() {
-            block.prefetch(at + AHEAD);
-            let (number, link) = links[packet.interface as usize];
-            let counts = &mut counts[usize::from(number) - 1];
-            let frame = Captured { octets: packet.data, wire_octets: packet.wire_octets };
-            match read(&frame, link, None, parser.options, &mut parsed) {
-                Ok(()) => {
-                    parsed.key.observe(number, Direction::Unknown as u8);
-                    let octets = u64::from(parsed.octets);
-                    counts.seen.add(1, octets);
-                    counts.metered.add(1, octets);
-                    let mut metered = Metered::new(&parsed, packet.time_ns, times.len() as u32);
-                    times.push(packet.time_ns);
-                    if !parsed.tunnel.is_none() {
-                        tunnels.push(parsed.tunnel);
-                        metered.tunnel = tunnels.len() as u32;
-                    }
-                    if parsed.fragment == FragmentRole::Whole {
-                        let tunnel = tunnels_of(tunnels, &metered);
-                        metered.set_key(&parsed.key, tunnel, &parser.hasher);
-                        let lane = &mut lanes[parser.lane(metered.hash)];
-                        lane.push(metered);
-                        prefetch_end(lane);
-                    } else {
-                        let first = parsed.fragment == FragmentRole::First;
-                        fragments.push(Fragment {
-                            packet: metered,
-                            key: parsed.key,
-                            datagram: parsed.fragment_key(),
-                            ports: first.then(|| parsed.fragment_ports(packet.time_ns)),
-                        });
-                    }
-                }
-                Err((reason, octets)) => {
-                    counts.seen.add(1, u64::from(octets));
-                    counts.not_metered[reason as usize].add(1, u64::from(octets));
+        self.clear(parser.lanes);
+        for run in block.runs() {
+            let (number, link) = self.links[run.interface as usize];
+            let interface = usize::from(number) - 1;
+            let mut counts = std::mem::take(&mut self.counts[interface]);
+            for (at, packet) in run.packets.enumerate() {
+                block.prefetch(run.first + at + AHEAD);
+                let frame = Captured { octets: packet.data, wire_octets: packet.wire_octets };
+                // Its parts stay in registers, since nobody else is told where it is.
+                let mut usual = Packet::default();
+                if read_usual(&frame, link, None, parser.options, &mut usual) {
+                    usual.key.observe(number, Direction::Unknown as u8);
+                    counts.metered.add(1, u64::from(usual.octets));
+                    let metered = self.next(&usual, packet.time_ns);
+                    self.add_whole(metered, &usual.key, parser);
+                } else {
+                    self.add_any(&frame, (number, link), packet.time_ns, parser, &mut counts);
                 }
             }
+            self.counts[interface] = counts;
         }
+    }
+
+    fn clear(&mut self, lanes: usize) {
+        self.expiries.clear();
+        self.lanes.resize_with(lanes, Vec::new);
+        self.lanes.iter_mut().for_each(Vec::clear);
+        (self.metered, self.step_ns) = (0, u64::MAX);
+        self.tunnels.clear();
+        self.fragments.clear();
+        self.counts.clear();
+        let numbers = self.links.iter().map(|(number, _)| usize::from(*number)).max();
+        self.counts.resize(numbers.unwrap_or_default(), Counts::default());
+    }
+
+    /// The next metered packet, still without its key.
+    #[inline(always)]
+    fn next(&mut self, packet: &Packet, time_ns: u64) -> Metered {
+        let position = self.metered;
+        self.metered += 1;
+        // Back before it, the difference is huge.
+        if time_ns.wrapping_sub(self.step_ns) >= EXPIRY_STEP_NS {
+            self.step_ns = time_ns - time_ns % EXPIRY_STEP_NS;
+            self.expiries.push(Expiry { position, now_ns: time_ns });
+        }
+        Metered::new(packet, time_ns, position)
+    }
+
+    #[inline(always)]
+    fn add_whole(&mut self, mut metered: Metered, key: &FlowKey, parser: &Parser) {
+        metered.set_key(key, tunnels_of(&self.tunnels, &metered), &parser.hasher);
+        let lane = &mut self.lanes[parser.lane(metered.hash)];
+        lane.push(metered);
+        prefetch_end(lane);
+    }
+
+    /// Any packet, which may be none to be metered.
+    #[inline(never)]
+    fn add_any(
+        &mut self,
+        frame: &Captured<'_>,
+        (number, link): (u16, Link),
+        time_ns: u64,
+        parser: &Parser,
+        counts: &mut Counts,
+    ) {
+        let mut parsed = Packet::default();
+        if let Err((reason, octets)) =
+            read_in_stages(frame, link, None, parser.options, &mut parsed)
+        {
+            counts.not_metered[reason as usize].add(1, u64::from(octets));
+            return;
+        }
+        parsed.key.observe(number, Direction::Unknown as u8);
+        counts.metered.add(1, u64::from(parsed.octets));
+        let mut metered = self.next(&parsed, time_ns);
+        if !parsed.tunnel.is_none() {
+            self.tunnels.push(parsed.tunnel);
+            metered.tunnel = self.tunnels.len() as u32;
+        }
+        if parsed.fragment == FragmentRole::Whole {
+            self.add_whole(metered, &parsed.key, parser);
+            return;
+        }
+        let first = parsed.fragment == FragmentRole::First;
+        self.fragments.push(Fragment {
+            packet: metered,
+            key: parsed.key,
+            datagram: parsed.fragment_key(),
+            ports: first.then(|| parsed.fragment_ports(time_ns)),
+        });
     }
 
     /// Puts the fragments into the lanes of their flows; blocks come in the order of the capture.
@@ -174,16 +221,14 @@ impl Parsed {
         }
     }
 
-    /// Notes where the capture's clock has moved so far since `expired_at_ns`, or back, that flows
-    /// are to be expired; blocks come in the order of the capture.
-    pub fn note_expiries(&mut self, expired_at_ns: &mut u64) {
-        for (position, now_ns) in self.times.iter().enumerate() {
-            // Back before it, the difference is huge.
-            if now_ns.wrapping_sub(*expired_at_ns) >= EXPIRY_STEP_NS {
-                *expired_at_ns = *now_ns;
-                self.expiries.push(Expiry { position: position as u32, now_ns: *now_ns });
-            }
+    /// Forgets the first expiry if the packet before, in the block before, was in the same step, of
+    /// which `step_ns` is told; blocks come in the order of the capture.
+    pub fn tie_expiries(&mut self, step_ns: &mut Option<u64>) {
+        let Some(first) = self.expiries.first() else { return };
+        if *step_ns == Some(first.now_ns - first.now_ns % EXPIRY_STEP_NS) {
+            self.expiries.remove(0);
         }
+        *step_ns = Some(self.step_ns);
     }
 
     /// What a packet of this block came in.

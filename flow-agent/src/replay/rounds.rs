@@ -38,8 +38,8 @@ pub struct Emitted {
 pub struct InOrder {
     /// First fragments.
     pub fragments: Fragments,
-    /// When flows were last expired, on the capture's clock, ns.
-    pub expired_at_ns: u64,
+    /// The step of the capture's clock that the last metered packet is in, ns.
+    step_ns: Option<u64>,
     /// What was counted on each interface, by number minus one.
     pub counts: Vec<Counts>,
     interfaces: Arc<Vec<Arc<str>>>,
@@ -49,7 +49,7 @@ pub struct InOrder {
 impl InOrder {
     fn take(&mut self, parsed: &mut Parsed, parser: &Parser) {
         parsed.tie_fragments(parser, &mut self.fragments);
-        parsed.note_expiries(&mut self.expired_at_ns);
+        parsed.tie_expiries(&mut self.step_ns);
         if self.counts.len() < parsed.counts.len() {
             self.counts.resize(parsed.counts.len(), Counts::default());
         }

@@ -221,9 +221,37 @@ pub fn read<F: Frame + ?Sized>(
     options: Options,
     packet: &mut Packet,
 ) -> Result<(), (NotMetered, u32)> {
-    if link == Link::Ethernet && usual::read(frame, stripped_vlan, options, packet) {
+    if read_usual(frame, link, stripped_vlan, options, packet) {
         return Ok(());
     }
+    read_in_stages(frame, link, stripped_vlan, options, packet)
+}
+
+/// Reads a packet of the usual kind as [`read`] does; false for any other, and then `packet` is in
+/// any state.
+#[inline(always)]
+pub fn read_usual<F: Frame + ?Sized>(
+    frame: &F,
+    link: Link,
+    stripped_vlan: Option<u16>,
+    options: Options,
+    packet: &mut Packet,
+) -> bool {
+    link == Link::Ethernet && usual::read(frame, stripped_vlan, options, packet)
+}
+
+/// Reads any packet as [`read`] does.
+///
+/// # Errors
+/// As [`read`].
+#[inline(always)]
+pub fn read_in_stages<F: Frame + ?Sized>(
+    frame: &F,
+    link: Link,
+    stripped_vlan: Option<u16>,
+    options: Options,
+    packet: &mut Packet,
+) -> Result<(), (NotMetered, u32)> {
     let after_link = |offset: usize| frame.wire_octets().saturating_sub(offset as u32);
     let mut payload = link::read(frame, link, stripped_vlan, &mut packet.key)
         .map_err(|(reason, offset)| (reason, after_link(offset)))?;
