@@ -60,6 +60,8 @@ struct State {
     /// Blocks that were read, or are being.
     begun: usize,
     reading: bool,
+    /// Threads that read a block or parse one.
+    at_blocks: usize,
     /// Blocks of the capture, once that is known.
     total: Option<usize>,
     /// Blocks that are parsed, of the round in each half.
@@ -79,6 +81,7 @@ impl State {
             lanes,
             begun: 0,
             reading: false,
+            at_blocks: 0,
             total: None,
             parsed: [0; HALVES],
             arranged: 0,
@@ -89,7 +92,8 @@ impl State {
         }
     }
 
-    /// One thread at a time reads, while the others meter.
+    /// One thread at a time reads. While there are lanes only one is at blocks, so that who reads
+    /// and who meters do not wait for each other.
     fn next(&mut self) -> Option<Task> {
         let metered = self.lanes_done == self.lanes;
         let next = self.next_round();
@@ -100,16 +104,18 @@ impl State {
         }
         // While lanes are metered, the half of their round is not free.
         let rounds = self.arranged + if metered { HALVES } else { HALVES - 1 };
-        if !self.reading && self.total.is_none() && self.begun < rounds * BLOCKS {
-            self.reading = true;
-            self.begun += 1;
-            return Some(Task::Block(self.begun - 1));
-        }
-        if self.lanes_begun < self.lanes {
+        let is_lane = self.lanes_begun < self.lanes;
+        let is_block = !self.reading && self.total.is_none() && self.begun < rounds * BLOCKS;
+        if is_lane && !(is_block && self.at_blocks == 0) {
             self.lanes_begun += 1;
             return Some(Task::Lane(self.round, self.lanes_begun - 1));
         }
-        None
+        is_block.then(|| {
+            self.reading = true;
+            self.at_blocks += 1;
+            self.begun += 1;
+            Task::Block(self.begun - 1)
+        })
     }
 
     fn has_read(&mut self, is_last: bool) {
@@ -119,7 +125,10 @@ impl State {
 
     fn finish(&mut self, finished: Finished) {
         match finished {
-            Finished::Block(number) => self.parsed[number / BLOCKS % HALVES] += 1,
+            Finished::Block(number) => {
+                self.at_blocks -= 1;
+                self.parsed[number / BLOCKS % HALVES] += 1;
+            }
             Finished::Arrange => {
                 self.parsed[self.arranged % HALVES] = 0;
                 self.arranged += 1;
