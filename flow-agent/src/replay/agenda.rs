@@ -17,7 +17,7 @@ use super::rounds::lock;
 pub const BLOCKS: usize = 16;
 
 /// Rounds that there is memory for.
-pub const HALVES: usize = 2;
+pub const PLACES: usize = 3;
 
 /// Looks before a thread sleeps, about 50 µs: to be woken takes longer than most waits.
 const LOOKS: usize = 4_096;
@@ -64,8 +64,8 @@ struct State {
     at_blocks: usize,
     /// Blocks of the capture, once that is known.
     total: Option<usize>,
-    /// Blocks that are parsed, of the round in each half.
-    parsed: [usize; HALVES],
+    /// Blocks that are parsed, of the round in each place.
+    parsed: [usize; PLACES],
     /// Rounds that were arranged.
     arranged: usize,
     /// The last one that was, or is being.
@@ -83,7 +83,7 @@ impl State {
             reading: false,
             at_blocks: 0,
             total: None,
-            parsed: [0; HALVES],
+            parsed: [0; PLACES],
             arranged: 0,
             round: Round { number: 0, blocks: 0 },
             arranging: false,
@@ -97,13 +97,13 @@ impl State {
     fn next(&mut self) -> Option<Task> {
         let metered = self.lanes_done == self.lanes;
         let next = self.next_round();
-        if metered && !self.arranging && self.parsed[next.number % HALVES] == next.blocks {
+        if metered && !self.arranging && self.parsed[next.number % PLACES] == next.blocks {
             self.arranging = true;
             self.round = next;
             return Some(Task::Arrange(next));
         }
-        // While lanes are metered, the half of their round is not free.
-        let rounds = self.arranged + if metered { HALVES } else { HALVES - 1 };
+        // While lanes are metered, the place of their round is not free.
+        let rounds = self.arranged + if metered { PLACES } else { PLACES - 1 };
         let is_lane = self.lanes_begun < self.lanes;
         let is_block = !self.reading && self.total.is_none() && self.begun < rounds * BLOCKS;
         if is_lane && !(is_block && self.at_blocks == 0) {
@@ -127,10 +127,10 @@ impl State {
         match finished {
             Finished::Block(number) => {
                 self.at_blocks -= 1;
-                self.parsed[number / BLOCKS % HALVES] += 1;
+                self.parsed[number / BLOCKS % PLACES] += 1;
             }
             Finished::Arrange => {
-                self.parsed[self.arranged % HALVES] = 0;
+                self.parsed[self.arranged % PLACES] = 0;
                 self.arranged += 1;
                 self.arranging = false;
                 (self.lanes_begun, self.lanes_done) = (0, 0);
@@ -249,8 +249,8 @@ mod tests {
                     assert_eq!(number, self.read);
                     assert!(number < self.capture, "there is none");
                     assert!(!busy(|task, read| matches!(task, Task::Block(_)) && !read));
-                    // The round that was in this half is metered.
-                    if let Some(before) = (number / BLOCKS).checked_sub(HALVES) {
+                    // The round that was in this place is metered.
+                    if let Some(before) = (number / BLOCKS).checked_sub(PLACES) {
                         assert!((0..self.lanes).all(|lane| self.metered.contains(&(before, lane))));
                     }
                 }

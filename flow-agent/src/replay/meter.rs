@@ -22,7 +22,7 @@ use crate::ledger::{Entry, Ledger};
 use crate::record::FlowRecord;
 
 /// Parts of the flows, each metered by one thread at a time.
-const LANES: usize = 16;
+const LANES: usize = 8;
 
 /// With room for fewer flows there is one lane, so that of all flows those leave early that were
 /// used least recently.
@@ -72,7 +72,7 @@ impl CaptureMeter {
         }
     }
 
-    /// The same with so many threads; there is no use in more than 16.
+    /// The same with so many threads; there is no use in more than 8.
     #[must_use]
     pub fn with_threads(self, threads: NonZeroUsize) -> Self {
         Self { threads, ..self }

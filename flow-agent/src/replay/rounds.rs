@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use crossbeam::channel::Sender;
 
 use super::ReplayError;
-use super::agenda::{Agenda, BLOCKS, Finished, HALVES, Round, Task};
+use super::agenda::{Agenda, BLOCKS, Finished, PLACES, Round, Task};
 use super::capture::{Block, Capture};
 use super::fragments::Fragments;
 use super::lane::Lane;
@@ -70,7 +70,7 @@ pub struct Rounds<'a> {
     /// Open flows at one time, in all lanes.
     max_flows: usize,
     /// The blocks of a round, while those of the one before are metered.
-    halves: [Vec<RwLock<Parsed>>; HALVES],
+    places: [Vec<RwLock<Parsed>>; PLACES],
     agenda: Agenda,
     emitted: Mutex<Option<Sender<Emitted>>>,
     panic: Mutex<Option<Box<dyn Any + Send>>>,
@@ -102,7 +102,7 @@ impl<'a> Rounds<'a> {
             parser,
             lanes,
             max_flows,
-            halves: [(); HALVES].map(|()| (0..BLOCKS).map(|_| RwLock::default()).collect()),
+            places: [(); PLACES].map(|()| (0..BLOCKS).map(|_| RwLock::default()).collect()),
             agenda: Agenda::new(lanes.len()),
             emitted: Mutex::new(Some(emitted)),
             panic: Mutex::new(None),
@@ -164,7 +164,7 @@ impl<'a> Rounds<'a> {
     }
 
     fn read_and_parse(&self, number: usize, memory: &mut Block) {
-        let block = &self.halves[number / BLOCKS % HALVES][number % BLOCKS];
+        let block = &self.places[number / BLOCKS % PLACES][number % BLOCKS];
         let mut parsed = block.write().unwrap_or_else(PoisonError::into_inner);
         let is_last = lock(&self.source).read(memory, &mut parsed);
         self.agenda.has_read(is_last);
@@ -198,7 +198,7 @@ impl<'a> Rounds<'a> {
     }
 
     fn blocks(&self, round: Round) -> &[RwLock<Parsed>] {
-        &self.halves[round.number % HALVES][..round.blocks]
+        &self.places[round.number % PLACES][..round.blocks]
     }
 }
 
