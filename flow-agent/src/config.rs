@@ -199,8 +199,6 @@ pub struct Config {
     pub batch: BatchLimits,
     /// Where batches wait for the store.
     pub spool: SpoolSettings,
-    /// How long a stopping agent waits for a store that is away.
-    pub stop_patience: Duration,
     /// What is metered, but for the agent's own connections.
     pub rules: Rules,
     /// They are left out.
@@ -233,7 +231,6 @@ pub struct Config {
 
 const DEFAULT_STORE: &str = "/var/lib/flow-agent/store";
 const DEFAULT_PIN_DIR: &str = "/sys/fs/bpf/flow-agent";
-const STOP_PATIENCE: Duration = Duration::from_secs(30);
 
 impl Settings {
     /// Checks every value and fills in the defaults.
@@ -277,7 +274,6 @@ impl Settings {
             cache,
             batch,
             spool: self.spool.check()?,
-            stop_patience: STOP_PATIENCE,
             rules: rules::check(self.filter, self.sampling_mode, self.sampling_rate)?,
             exclude_own_traffic: self.exclude_own_traffic.is_none_or(|said| said.value),
             status: listen,

@@ -178,7 +178,7 @@ pub fn run(
     privileges.give_up(); // the thread that attaches has its own
     pins.iter_mut().for_each(PinFolder::keep);
     let metered = meter.live(&attacher, &pipeline, size, &requests);
-    meter.stopping(config.stop_patience);
+    meter.stopping(config.delivery.stop_timeout);
     let detached = meter.detach(&mut attacher, &pipeline);
     pipeline.begin_stopping();
     // Two passes, one for each generation: nothing fills them any more.

@@ -28,6 +28,8 @@ const PATIENCE: Duration = Duration::from_secs(50);
 /// How it is known that something was lost.
 const FOLDERS: &str = "the folders were found and removed; the same spool came again";
 const ROLLUPS: [&str; 2] = ["flows_1m", "flows_1h"];
+/// Leaves soon when the store is away.
+const BRIEF: &str = "delivery.stop_timeout_s = 1\n";
 const HASTY: &str = "drain_interval_ms = 100\nidle_timeout_s = 1\nactive_timeout_s = 1\n";
 
 fn talk(lab: &Lab, port: u16) -> Result<Sent> {
@@ -104,7 +106,10 @@ fn lost_in_the_store(losses: &[(&str, Lost)]) -> Result<Outcome> {
     let agent = |spool: &Path| -> Result<String> {
         rig::agent(&lab, ("xdp", "tc"), &url, &["--spool-dir", text(spool)?])?.stop()
     };
-    let running = rig::agent(&lab, ("xdp", "tc"), &url, &["--spool-dir", text(&spool)?])?;
+    let config = folder.path().join("brief.toml");
+    fs::write(&config, BRIEF)?;
+    let arguments = ["--config", text(&config)?, "--spool-dir", text(&spool)?];
+    let running = rig::agent(&lab, ("xdp", "tc"), &url, &arguments)?;
     let counts = rig::tally(&lab, |lab| talk(lab, 53))?;
     let killed = store.kill();
     let log = running.stop()?;

@@ -17,8 +17,10 @@ use flow_tests::{hooks, rows, sql};
 use rustix::process::Signal;
 use tempfile::TempDir;
 
-/// A stopping agent waits 30 s for a store; the rest is for a busy machine.
-const PATIENCE: Duration = Duration::from_secs(50);
+/// For a busy machine; less than the 30 s that a stopping agent waits when nothing else is said.
+const PATIENCE: Duration = Duration::from_secs(25);
+/// A stopping agent does not wait long for its store.
+const BRIEF: &str = "delivery.stop_timeout_s = 2\n";
 /// Deadline for what takes no waiting at all.
 const AT_ONCE: Duration = Duration::from_secs(10);
 /// Nothing is under way inside an agent that has not changed its spool for so long.
@@ -65,9 +67,10 @@ const TINY: &str = "[batch]\nmin_rows = 1\nmax_rows = 1\nage_ms = 10\n";
 #[test]
 fn a_hung_store_is_given_up_and_the_next_agent_delivers() -> Result<()> {
     let folder = TempDir::new()?;
-    let spool = spool(&folder)?;
+    let (config, spool) = (config(&folder, BRIEF)?, spool(&folder)?);
+    let more = [&["--config", &config], words(&spool).as_slice()].concat();
     let rig = Rig::new()?;
-    let agent = rig.agent_with(("xdp", "tc"), &words(&spool))?;
+    let agent = rig.agent_with(("xdp", "tc"), &more)?;
     rig.store.signal(Signal::STOP);
     let counts = rig::tally(&rig.lab, |lab| talk(lab, 30))?;
     agent.signal(Signal::TERM)?;
@@ -86,8 +89,10 @@ fn a_hung_store_is_given_up_and_the_next_agent_delivers() -> Result<()> {
 
 #[test]
 fn without_a_disk_a_hung_store_is_given_up_and_the_loss_is_named() -> Result<()> {
+    let folder = TempDir::new()?;
+    let config = config(&folder, BRIEF)?;
     let rig = Rig::new()?;
-    let agent = rig.agent_with(("xdp", "tc"), &["--spool-dir", ""])?;
+    let agent = rig.agent_with(("xdp", "tc"), &["--config", &config, "--spool-dir", ""])?;
     rig.store.signal(Signal::STOP);
     talk(&rig.lab, 30)?;
     agent.signal(Signal::TERM)?;
@@ -108,10 +113,11 @@ fn without_a_disk_a_hung_store_is_given_up_and_the_loss_is_named() -> Result<()>
 #[test]
 fn an_agent_that_is_stopped_while_the_store_is_away_loses_nothing() -> Result<()> {
     let folder = TempDir::new()?;
-    let spool = spool(&folder)?;
+    let (config, spool) = (config(&folder, BRIEF)?, spool(&folder)?);
+    let more = [&["--config", &config], words(&spool).as_slice()].concat();
     let Rig { lab, store } = Rig::new()?;
     let url = store.url().to_owned();
-    let agent = rig::agent(&lab, ("xdp", "tc"), &url, &words(&spool))?;
+    let agent = rig::agent(&lab, ("xdp", "tc"), &url, &more)?;
     let before = rig::tally(&lab, |lab| talk(lab, 30))?;
     let killed = store.kill();
     let after = rig::tally(&lab, |lab| talk(lab, 30))?;

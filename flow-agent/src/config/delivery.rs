@@ -25,6 +25,7 @@ pub struct DeliverySettings {
     pub placement: Option<Said<String>>,
     pub compression: Option<Said<String>>,
     pub in_flight: Option<Said<i64>>,
+    pub stop_timeout_s: Option<Said<i64>>,
     pub quarantine_dir: Option<Said<String>>,
 }
 
@@ -37,6 +38,8 @@ pub struct DeliveryConfig {
     pub placement: Placement,
     /// Inserts that may be under way at once.
     pub in_flight: usize,
+    /// How long a stopping agent waits for the store to take what is left.
+    pub stop_timeout: Duration,
     /// Where rows go that the store refuses.
     pub quarantine_dir: PathBuf,
 }
@@ -47,6 +50,7 @@ impl Default for DeliveryConfig {
             access: AccessConfig::default(),
             placement: Placement::default(),
             in_flight: DEFAULT_IN_FLIGHT as usize,
+            stop_timeout: Duration::from_secs(DEFAULT_STOP_TIMEOUT_S),
             quarantine_dir: DEFAULT_DIR.into(),
         }
     }
@@ -55,6 +59,7 @@ impl Default for DeliveryConfig {
 /// Beyond this inserts only wait for each other.
 const MOST_IN_FLIGHT: u64 = 16;
 const DEFAULT_IN_FLIGHT: u64 = 2;
+const DEFAULT_STOP_TIMEOUT_S: u64 = 30;
 
 impl DeliverySettings {
     /// Takes the value of a key; false if there is no such key.
@@ -79,6 +84,7 @@ impl DeliverySettings {
                     "read_timeout_s" => &mut self.read_timeout_s,
                     "insert_timeout_s" => &mut self.insert_timeout_s,
                     "in_flight" => &mut self.in_flight,
+                    "stop_timeout_s" => &mut self.stop_timeout_s,
                     _ => return Ok(false),
                 };
                 *said = Some(whole_number(place, value)?);
@@ -107,6 +113,7 @@ impl DeliverySettings {
         let read = number(self.read_timeout_s, usual.read_timeout.as_secs(), 1, 3600)?;
         let connect_ms = usual.connect_timeout.as_millis() as u64;
         let insert = number(self.insert_timeout_s, usual.insert_timeout.as_secs(), 1, 3600)?;
+        let stop = number(self.stop_timeout_s, DEFAULT_STOP_TIMEOUT_S, 1, 3600)?;
         Ok(DeliveryConfig {
             access: AccessConfig {
                 user: self.user.map(user).transpose()?,
@@ -124,6 +131,7 @@ impl DeliverySettings {
             },
             placement: self.placement.map_or(Ok(Placement::default()), placement)?,
             in_flight: number(self.in_flight, DEFAULT_IN_FLIGHT, 1, MOST_IN_FLIGHT)? as usize,
+            stop_timeout: Duration::from_secs(stop),
             quarantine_dir: self.quarantine_dir.map_or(Ok(DEFAULT_DIR.into()), folder)?,
         })
     }
@@ -221,11 +229,16 @@ mod tests {
             check(text),
             Ok(DeliveryConfig { access, placement, ..DeliveryConfig::default() })
         );
-        let text = "[delivery]\nin_flight = 7\nquarantine_dir = '/q'";
-        let quarantine_dir = "/q".into();
+        let text = "[delivery]\nin_flight = 7\nstop_timeout_s = 8\nquarantine_dir = '/q'";
+        let (stop_timeout, quarantine_dir) = (Duration::from_secs(8), "/q".into());
         assert_eq!(
             check(text),
-            Ok(DeliveryConfig { in_flight: 7, quarantine_dir, ..DeliveryConfig::default() })
+            Ok(DeliveryConfig {
+                in_flight: 7,
+                stop_timeout,
+                quarantine_dir,
+                ..DeliveryConfig::default()
+            })
         );
         assert_eq!(check(""), Ok(DeliveryConfig::default()));
         let none = check("[delivery]\npassword_file = ''").expect("valid");
@@ -253,6 +266,7 @@ mod tests {
             ("[delivery]\nconnect_timeout_ms = 9", 2, "connect_timeout_ms is 9; it must be 10 to"),
             ("[delivery]\nread_timeout_s = 0", 2, "read_timeout_s is 0; it must be 1 to 3600"),
             ("[delivery]\ninsert_timeout_s = 3601", 2, "insert_timeout_s is 3601; it must be 1 to"),
+            ("[delivery]\nstop_timeout_s = 0", 2, "stop_timeout_s is 0; it must be 1 to 3600"),
             ("[delivery]\ninsert_timeout_s = '1'", 2, "it must be a whole number"),
             ("[delivery]\nplacement = 'random'", 2, "it must be consistent or round_robin"),
             ("[delivery]\ncompression = 'gzip'", 2, "it must be none or lz4 or zstd"),

@@ -89,7 +89,7 @@ impl Pipeline {
             Some((analytics, tap)) => (Some(analytics), Some(tap)),
             None => (None, None),
         };
-        let waits = Waits { stopping: stopping.clone(), patience: config.stop_patience };
+        let waits = Waits { stopping: stopping.clone(), patience: config.delivery.stop_timeout };
         let (writer, reader, recovered) =
             Spool::open_for(&config.spool, waits, &config.store.shard_names())?;
         kept.open(&ledger, &recovered, config.spool.dir.clone());
@@ -102,8 +102,8 @@ impl Pipeline {
         let books = Books { ledger: ledger.clone(), latency: latency.clone(), exporter };
         let deliveries = DeliveryBook::new(wall_clock());
         let idle = match config.spool.dir {
-            Some(_) => IDLE_WITH_DISK.min(config.stop_patience),
-            None => config.stop_patience,
+            Some(_) => IDLE_WITH_DISK.min(config.delivery.stop_timeout),
+            None => config.delivery.stop_timeout,
         };
         let delivery = Delivery {
             store: store.endpoints(),
@@ -116,7 +116,7 @@ impl Pipeline {
             size: Some(size.clone()),
             book: deliveries.clone(),
             wall_clock,
-            limits: Limits { idle, total: Some(config.stop_patience) },
+            limits: Limits { idle, total: Some(config.delivery.stop_timeout) },
         };
         let (delivery, last) = delivery.start(reader, stopping).map_err(Error::thread)?;
         let batching = Batching {
@@ -238,7 +238,7 @@ fn analyse(
     let delivery = FindingsDelivery {
         store: store.endpoints(),
         exporter: config.exporter.clone(),
-        patience: config.stop_patience,
+        patience: config.delivery.stop_timeout,
     };
     let delivery = delivery.start(queue, stopping.clone()).map_err(Error::thread)?;
     Ok(Some((Analysis { analytics, delivery }, tap)))

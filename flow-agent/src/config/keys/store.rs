@@ -140,6 +140,14 @@ pub const KEYS: &[Key] = &[
     )
     .without_default("none to servers on this host, lz4 to others", "\"lz4\""),
     Key::whole("delivery.in_flight", "inserts", "2", (1, 16), "Inserts under way at once."),
+    Key::whole(
+        "delivery.stop_timeout_s",
+        "s",
+        "30",
+        (1, 3600),
+        "A stopping agent waits so long for the store to take what is left; a store that takes no \
+         batch for 15 s gets no more of them if they can stay in a spool on disk.",
+    ),
     Key::text(
         "delivery.quarantine_dir",
         "\"/var/lib/flow-agent/quarantine\"",
