@@ -5,6 +5,7 @@ use flow_common::tcp::flags::{FIN, RST};
 use flow_common::{Direction, FlowKey, Tunnel};
 
 use super::key::{Side, icmp_request, is_icmp_request, of_low, sent_by};
+use super::notes::Notes;
 use super::order::Placed;
 use super::sequences::Sequence;
 use super::timeouts::Class;
@@ -70,58 +71,6 @@ const SYN_SEEN: u8 = 1;
 
 /// In [`Flow::handshake`].
 const SYN_ACK_SEEN: u8 = 2;
-
-/// Small facts: of which ends an ICMP answer was seen, or an ACK of TCP; whether the flow is in a
-/// tunnel; and the initiator, if an earlier record of the flow decided it.
-#[derive(Clone, Copy, Debug, Default)]
-struct Notes(u8);
-
-impl Notes {
-    /// The same as [`Notes::ACKED`], of another protocol.
-    const ANSWERED: u8 = 1;
-    const ACKED: u8 = 1;
-    const IN_TUNNEL: u8 = 1 << 2;
-    const DECIDED: u8 = 1 << 4;
-    const INITIATOR_IS_HIGH: u8 = 1 << 5;
-    const BY_SHIFT: u8 = 6;
-
-    /// A fact about one end.
-    #[inline(always)]
-    fn has(self, fact: u8, side: Side) -> bool {
-        self.0 & fact << side as u8 != 0
-    }
-
-    #[inline(always)]
-    fn set(&mut self, fact: u8, side: Side) {
-        self.0 |= fact << side as u8;
-    }
-
-    #[inline(always)]
-    fn in_tunnel(self) -> bool {
-        self.0 & Self::IN_TUNNEL != 0
-    }
-
-    fn initiator(self) -> Option<(Side, InitiatorBy)> {
-        let side = if self.0 & Self::INITIATOR_IS_HIGH == 0 { Side::Low } else { Side::High };
-        let by = match self.0 >> Self::BY_SHIFT {
-            0 => InitiatorBy::Syn,
-            1 => InitiatorBy::Icmp,
-            2 => InitiatorBy::ServicePort,
-            _ => InitiatorBy::FirstPacket,
-        };
-        (self.0 & Self::DECIDED != 0).then_some((side, by))
-    }
-
-    /// Of a record that begins: what is known of its initiator, and whether it is in a tunnel.
-    fn new(initiator: Option<(Side, InitiatorBy)>, in_tunnel: bool) -> Self {
-        let decided = initiator.map_or(0, |(side, by)| {
-            Self::DECIDED
-                | (Self::INITIATOR_IS_HIGH * side as u8)
-                | ((by as u8 - 1) << Self::BY_SHIFT)
-        });
-        Self(decided | (Self::IN_TUNNEL * u8::from(in_tunnel)))
-    }
-}
 
 impl Flow {
     /// A slot without a flow, and the next such slot.

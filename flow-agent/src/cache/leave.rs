@@ -319,9 +319,7 @@ impl Shard {
     /// and down is not moved each time.
     fn tidy(&mut self) {
         let capacity = self.slab.capacity();
-        if capacity < LARGE || self.slab.len() >= capacity / 4 {
-            self.orders.shrink();
-        } else {
+        if capacity >= LARGE && self.slab.len() < capacity / 4 {
             self.compact();
         }
     }

@@ -20,8 +20,10 @@ mod key;
 #[cfg(feature = "live")]
 mod largest;
 mod leave;
+mod lists;
 mod look;
 mod memory;
+mod notes;
 mod order;
 #[cfg(feature = "live")]
 mod query;

@@ -176,7 +176,7 @@ impl Shard {
         if let (Some(sequences), Some(sequence)) = (&mut self.sequences, flow.sequence()) {
             sequences.keep(hash, &flow.key, flow.tunnel(), sequence);
         }
-        self.orders.remove(slot, flow.class);
+        self.orders.remove(slot);
         self.room.set_used(self.slab.len());
     }
 }

@@ -208,20 +208,16 @@ impl Shard {
         }
     }
 
-    /// First all are looked up, so that the cache misses of these, too, overlap.
     #[inline(never)]
     fn place_all_stale(&mut self) {
-        let mut stale = std::mem::take(&mut self.stale);
-        // One that left since has a free slot, or another flow in it that may as well be placed.
-        stale.retain(|slot| self.orders.holds(*slot, self.slab.get(*slot).class));
-        for slot in stale.drain(..) {
+        for slot in self.stale.drain(..) {
             let flow = self.slab.get_mut(slot);
-            // Those that lingered stay in the order of their ends.
-            if flow.class != Class::Ended {
+            // One that left since has a free slot, or another flow in it that may as well be
+            // placed. Those that linger stay in the order of their ends.
+            if !flow.is_free() && flow.class != Class::Ended {
                 self.orders.place(slot, flow);
             }
         }
-        self.stale = stale;
     }
 
     /// One update by itself, whose latency is counted.
