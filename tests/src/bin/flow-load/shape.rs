@@ -67,8 +67,8 @@ pub struct Thresholds {
     pub user_cpu_percent_per_mpps: Option<f64>,
     /// Memory of its own, at most.
     pub memory_mib: Option<f64>,
-    /// From a flow's end to its row, 99 of 100.
-    pub end_to_row_p99_s: Option<f64>,
+    /// From when a flow that has ended lingers no more to its row, 99 of 100.
+    pub linger_to_row_p99_s: Option<f64>,
 }
 
 impl Shape {
@@ -110,7 +110,7 @@ impl Shape {
             lost_share: Some(0.0),
             user_cpu_percent_per_mpps: None,
             memory_mib: Some(400.0),
-            end_to_row_p99_s: None,
+            linger_to_row_p99_s: None,
         };
         match self {
             // At so few packets the work that is done each second whatever comes counts.
@@ -119,7 +119,7 @@ impl Shape {
             Self::Stress => Thresholds { memory_mib: Some(800.0), ..any },
             Self::Limit => Thresholds { least_rate_share: None, ..any },
             Self::Latency => {
-                Thresholds { least_rate_share: None, end_to_row_p99_s: Some(5.0), ..any }
+                Thresholds { least_rate_share: None, linger_to_row_p99_s: Some(2.0), ..any }
             }
         }
     }
