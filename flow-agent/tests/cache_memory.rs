@@ -43,7 +43,7 @@ fn feed(shard: &mut Shard, flows: std::ops::Range<u32>, now_ns: u64, step_ns: u6
 #[test]
 fn memory_is_known_bounded_and_given_back() {
     // A number of flows takes what was promised, and the shard knows it.
-    for (flows, promised) in [(10_000, 4_000_000), (1_000_000, 320_000_000)] {
+    for (flows, promised) in [(10_000, 3_500_000), (1_000_000, 260_000_000)] {
         let before = in_use();
         let limits = Limits::new(flows as usize, Timeouts::default());
         let mut shard = Shard::new(limits, 1);

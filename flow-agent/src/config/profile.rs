@@ -22,7 +22,7 @@ pub fn values(name: &str) -> &'static [(&'static str, &'static str)] {
 pub fn about(name: &str) -> &'static str {
     match name {
         "small" => {
-            "Small virtual machines, edge boxes: one cache thread, 50,000 open flows (some 13 MB), \
+            "Small virtual machines, edge boxes: one cache thread, 50,000 open flows (some 11 MB), \
              32 MiB of kernel tables, a spool of 512 MiB. Costs: more than 50,000 flows at one \
              time are emitted early (more rows), and a store that is away is bridged for less long."
         }

@@ -59,7 +59,7 @@ pub const SPOOL: Cost = Cost {
 /// A million flows, by a counting allocator.
 pub const OPEN_FLOW: Cost = Cost {
     name: "open_flow",
-    value: 275.0,
+    value: 225.0,
     unit: "octets of memory an open flow",
     measured_by: "cargo test -p flow-agent --test cache_memory",
 };
