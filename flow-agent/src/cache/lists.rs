@@ -50,7 +50,7 @@ impl<const N: usize> Lists<N> {
     }
 
     /// True for a slot in any list.
-    pub fn hold(&self, slot: u32) -> bool {
+    pub fn contains(&self, slot: u32) -> bool {
         let at = slot + N as u32;
         self.links.get(at as usize).is_some_and(|link| link.newer != at)
     }
@@ -152,7 +152,7 @@ mod tests {
                 let expected: Vec<u32> = expected.iter().map(|slot| 40 - slot).collect();
                 prop_assert_eq!(turned.oldest_first(list).collect::<Vec<_>>(), expected);
             }
-            prop_assert!((0..50).all(|slot| lists.hold(slot) == model.contains_key(&slot)));
+            prop_assert!((0..50).all(|slot| lists.contains(slot) == model.contains_key(&slot)));
             prop_assert!(lists.bytes() <= Lists::<3>::bytes_for(40));
         }
     }

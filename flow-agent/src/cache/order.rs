@@ -48,26 +48,21 @@ impl Orders {
         }
     }
 
-    /// Puts a flow in front of the list of its class.
+    /// Puts a flow in front of the list of its class, which may be another than before. One that
+    /// has ended is no more among those by age.
     pub fn place(&mut self, slot: u32, flow: &mut Flow) {
         let ns = if flow.class == Class::Ended { flow.since_ns } else { flow.last_ns };
         self.turn = self.turn.wrapping_add(1);
         flow.placed = Placed { tick: tick(ns), turn: self.turn };
         self.by_class.put(flow.class as usize, slot);
-    }
-
-    /// Has a flow change its class; one that ends is no more among those by age.
-    pub fn reclass(&mut self, slot: u32, flow: &mut Flow, class: Class) {
-        flow.class = class;
-        self.place(slot, flow);
-        if let Some(by_age) = self.by_age.as_mut().filter(|_| class == Class::Ended) {
+        if let Some(by_age) = self.by_age.as_mut().filter(|_| flow.class == Class::Ended) {
             by_age.remove(slot);
         }
     }
 
-    /// A new record of the flow begins.
+    /// A new record of the flow begins; if it has ended already, that is of no account.
     pub fn renew(&mut self, slot: u32) {
-        if let Some(by_age) = self.by_age.as_mut().filter(|by_age| by_age.hold(slot)) {
+        if let Some(by_age) = self.by_age.as_mut().filter(|by_age| by_age.contains(slot)) {
             by_age.put(0, slot);
         }
     }

@@ -38,7 +38,7 @@ impl Shard {
     fn update_open(&mut self, slot: u32, delta: &Delta, sent: Sent<'_>, out: &mut Vec<FlowRecord>) {
         let side = sent.side;
         let flow = self.slab.get(slot);
-        let (old, class) = (flow.class, flow.class as usize);
+        let class = flow.class as usize;
         let reason = if delta.first_ns >= flow.last_ns.saturating_add(self.idle_ns[class]) {
             Some(FlowEndReason::IdleTimeout)
         } else if delta.first_ns >= flow.start_ns().saturating_add(self.active_ns[class])
@@ -63,16 +63,11 @@ impl Shard {
         if let Some(segment) = sent.segment {
             flow.follow(segment, side);
         }
-        let new = flow.class_now();
-        flow.class = old;
-        if new == Class::Ended {
+        flow.class = flow.class_now();
+        if flow.class == Class::Ended {
             flow.since_ns = delta.last_ns;
         }
-        if new == old {
-            self.orders.place(slot, flow);
-        } else {
-            self.orders.reclass(slot, flow, new);
-        }
+        self.orders.place(slot, flow);
         match reason {
             Some(FlowEndReason::IdleTimeout) => {
                 self.count(Counter::LeftIdle);
