@@ -311,7 +311,7 @@ fn a_store_that_is_away_for_too_long_loses_batches_by_name() -> Result<()> {
     talk(&lab, 20)?;
     let counts = (tallies.0.stop()?, tallies.1.stop()?);
     agent.signal(Signal::TERM)?;
-    let (code, log) = agent.ended(PATIENCE)?;
+    let (code, log) = agent.ended(2 * PATIENCE)?;
     let mut lost = 0;
     for (side, counts) in [(&lab.left, &counts.0), (&lab.right, &counts.1)] {
         let end = side.interface;

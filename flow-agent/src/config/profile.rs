@@ -27,7 +27,7 @@ pub fn about(name: &str) -> &'static str {
              time are emitted early (more rows), and a store that is away is bridged for less long."
         }
         "large" => {
-            "Busy servers, routers: 5,000,000 open flows (some 1.3 GB when they are there), 1 GiB \
+            "Busy servers, routers: 5,000,000 open flows (some 1.1 GB when they are there), 1 GiB \
              of kernel tables, batches of up to 1,000,000 rows that wait for 5 s, a spool of 64 \
              GiB. Costs: that memory and disk, and rows are in the store some seconds later."
         }
