@@ -9,6 +9,7 @@ mod access_log;
 mod access_tls;
 mod alerts;
 mod client;
+mod connections;
 mod delivery;
 mod error;
 mod explain;

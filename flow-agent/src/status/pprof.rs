@@ -46,12 +46,19 @@ impl Profiler {
             refused("a profile is being made already; ask again when it is done".into())
         };
         let _place = self.free.try_acquire().map_err(busy)?;
-        // Libraries that hold locks while they are looked at must not be unwound.
-        let guard = ProfilerGuardBuilder::default()
-            .frequency(HERTZ)
-            .blocklist(&["libc", "libgcc", "pthread", "vdso", "libchdb"])
-            .build()
-            .map_err(|error| refused(format!("the profiler does not start: {error}")))?;
+        // Reading where all libraries are takes a while, which nobody else who asks shall wait.
+        let started = tokio::task::spawn_blocking(|| {
+            // Libraries that hold locks while they are looked at must not be unwound.
+            ProfilerGuardBuilder::default()
+                .frequency(HERTZ)
+                .blocklist(&["libc", "libgcc", "pthread", "vdso", "libchdb"])
+                .build()
+                .map_err(|error| error.to_string())
+        });
+        let guard = started
+            .await
+            .unwrap_or_else(|error| Err(error.to_string()))
+            .map_err(|problem| refused(format!("the profiler does not start: {problem}")))?;
         // If the client goes away, so do this future and the guard, which ends the profiling.
         tokio::time::sleep(time).await;
         let encoded = tokio::task::spawn_blocking(move || {

@@ -1,10 +1,8 @@
 //! The server: a listener and a thread of its own, until it is dropped.
 //!
 //! It holds that a client can take no more than a connection, a small head, a small body and
-//! a few seconds. When all connections are taken, the oldest that has asked for nothing yet
-//! makes room for the next; if all have asked, the next is told to come later.
+//! a few seconds.
 
-use std::collections::VecDeque;
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::sync::Arc;
@@ -18,9 +16,8 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, oneshot};
-use tokio::task::{AbortHandle, JoinSet};
-use tokio::time::Instant;
 
+use super::connections::Connections;
 use super::limits::RateLimit;
 use super::pprof::{MOST_SECONDS, Profiler};
 use super::respond::respond;
@@ -37,10 +34,6 @@ const MAX_HEADERS: usize = 64;
 const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a connection may last: one request and its answer.
 const CONNECTION: Duration = Duration::from_secs(30);
-/// When all connections are taken: one that has asked for nothing for so long makes room, and if
-/// all have asked and none is done for so long, the next is sent away.
-const GRACE: Duration = Duration::from_millis(250);
-const PATIENCE: Duration = Duration::from_secs(1);
 /// Longer, if profiles may be asked for.
 const PROFILING: Duration = CONNECTION.saturating_add(Duration::from_secs(MOST_SECONDS));
 /// What a connection too many, and one whose head does not come, are told.
@@ -163,72 +156,17 @@ async fn accept(listener: tokio::net::TcpListener, service: Arc<Service>, most: 
         connections.make_room(most).await;
         tokio::select! {
             accepted = listener.accept() => match accepted {
-                Ok((stream, _)) if connections.tasks.len() >= most => refuse(&stream, &service),
-                Ok((stream, client)) => connections.begin(stream, client.ip(), service.clone()),
+                Ok((stream, _)) if connections.open() >= most => refuse(&stream, &service),
+                Ok((stream, client)) => connections.begin(|asked| {
+                    connection(stream, client.ip(), service.clone(), asked)
+                }),
                 Err(error) => {
                     // Out of file descriptors, most often: others will close.
                     tracing::debug!(%error, "the status cannot accept a connection");
                     tokio::time::sleep(Duration::from_millis(100)).await;
                 }
             },
-            Some(_) = connections.tasks.join_next(), if !connections.tasks.is_empty() => {}
-        }
-    }
-}
-
-/// Those that are open.
-#[derive(Default)]
-struct Connections {
-    tasks: JoinSet<()>,
-    /// The oldest first.
-    silent: VecDeque<Silent>,
-}
-
-/// A connection that had asked for nothing when it was last looked at.
-struct Silent {
-    task: AbortHandle,
-    asked: Arc<AtomicBool>,
-    since: Instant,
-}
-
-impl Silent {
-    fn is_so(&self) -> bool {
-        !self.task.is_finished() && !self.asked.load(Ordering::Relaxed)
-    }
-}
-
-impl Connections {
-    /// Waits until there is a place, and ends the oldest connection that has asked for nothing
-    /// for a while; gives up if all have asked and none is done soon.
-    async fn make_room(&mut self, most: usize) {
-        while self.tasks.len() >= most {
-            let Some(oldest) = self.silent.front() else {
-                if tokio::time::timeout(PATIENCE, self.tasks.join_next()).await.is_err() {
-                    return;
-                }
-                continue;
-            };
-            if oldest.is_so() {
-                tokio::select! {
-                    _ = self.tasks.join_next() => continue,
-                    () = tokio::time::sleep_until(oldest.since + GRACE) => {}
-                }
-                if oldest.is_so() {
-                    oldest.task.abort();
-                    // This one, or another that has ended by itself.
-                    self.tasks.join_next().await;
-                }
-            }
-            self.silent.pop_front();
-        }
-    }
-
-    fn begin(&mut self, stream: TcpStream, client: IpAddr, service: Arc<Service>) {
-        let asked = Arc::new(AtomicBool::new(false));
-        let task = self.tasks.spawn(connection(stream, client, service, asked.clone()));
-        self.silent.push_back(Silent { task, asked, since: Instant::now() });
-        if self.silent.len() > 2 * self.tasks.len() + 16 {
-            self.silent.retain(Silent::is_so);
+            () = connections.one_ended(), if connections.open() > 0 => {}
         }
     }
 }
