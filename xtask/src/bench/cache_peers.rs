@@ -50,8 +50,8 @@ fn figures(said: &str) -> Vec<Figure> {
                 max: fastest.max(slowest),
                 runs: samples,
                 unit: "updates a second".into(),
-                goal: None,
                 command: COMMAND.into(),
+                ..Figure::default()
             });
             continue;
         }

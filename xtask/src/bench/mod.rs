@@ -144,7 +144,7 @@ fn measure(arguments: &BenchArgs, results: &mut Results, path: &std::path::Path)
         runs: arguments.runs.unwrap_or(if quick { 1 } else { RUNS }),
         quick,
     };
-    results.machine = machine::describe(&run.agent);
+    let machine = machine::describe(&run.agent);
     let all = Stage::value_variants();
     let stages = if arguments.stages.is_empty() { all } else { &arguments.stages };
     for stage in stages {
@@ -152,7 +152,7 @@ fn measure(arguments: &BenchArgs, results: &mut Results, path: &std::path::Path)
         for figure in &found {
             println!("  {}", figure.line());
         }
-        results.replace(found);
+        results.replace(found, &machine);
         // What is found is kept, whatever becomes of the next stage.
         results.write(path)?;
     }

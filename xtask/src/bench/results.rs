@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::machine::Machine;
 
 /// One measured thing.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Figure {
     /// The stage that it belongs to.
     pub stage: String,
@@ -33,6 +33,9 @@ pub struct Figure {
     pub goal: Option<String>,
     /// What measured it.
     pub command: String,
+    /// Where and when it was measured; known when it is kept.
+    #[serde(default)]
+    pub machine: Machine,
 }
 
 impl Figure {
@@ -44,14 +47,13 @@ impl Figure {
         Self {
             stage: stage.to_owned(),
             what: what.to_owned(),
-            flows: None,
             median: at(sorted.len() / 2),
             min: at(0),
             max: at(sorted.len().wrapping_sub(1)),
             runs: sorted.len() as u32,
             unit: unit.to_owned(),
-            goal: None,
             command: command.to_owned(),
+            ..Self::default()
         }
     }
 
@@ -84,9 +86,7 @@ impl Figure {
 /// Everything that is known.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Results {
-    /// Where it was measured.
-    pub machine: Machine,
-    /// What.
+    /// By stage.
     pub figures: Vec<Figure>,
 }
 
@@ -108,18 +108,39 @@ impl Results {
         write_whole(path, &serde_json::to_string_pretty(self)?)
     }
 
-    /// Adds figures in the place of older ones of the same things.
-    pub fn replace(&mut self, found: Vec<Figure>) {
+    /// Adds figures from a machine in the place of older ones of the same things.
+    pub fn replace(&mut self, found: Vec<Figure>, machine: &Machine) {
         self.figures.retain(|old| !found.iter().any(|new| new.same_as(old)));
-        self.figures.extend(found);
+        let kept = found.into_iter().map(|figure| Figure { machine: machine.clone(), ..figure });
+        self.figures.extend(kept);
         let place = |figure: &Figure| STAGES.iter().position(|stage| *stage == figure.stage);
         // Stable: in a stage they stay in the order in which they were measured.
         self.figures.sort_by_key(place);
     }
 
+    /// Where it was measured: a line for each machine and program, with its stages.
+    fn machines(&self) -> String {
+        let mut all: Vec<(&Machine, Vec<&str>)> = Vec::new();
+        for figure in &self.figures {
+            let known = all.iter().position(|(machine, _)| **machine == figure.machine);
+            let at = known.unwrap_or_else(|| {
+                all.push((&figure.machine, Vec::new()));
+                all.len() - 1
+            });
+            let stages = &mut all[at].1;
+            if !stages.contains(&figure.stage.as_str()) {
+                stages.push(&figure.stage);
+            }
+        }
+        let line = |(machine, stages): &(&Machine, Vec<&str>)| {
+            format!("- {}: {}\n", stages.join(", "), machine.line())
+        };
+        all.iter().map(line).collect()
+    }
+
     /// For people.
     pub fn table(&self) -> String {
-        let mut text = format!("{}\n", self.machine.line());
+        let mut text = self.machines();
         for figure in &self.figures {
             let _ = write!(text, "\n{}", figure.line());
             if let Some(goal) = &figure.goal {
@@ -131,7 +152,7 @@ impl Results {
 
     /// For the documents.
     pub fn markdown(&self) -> String {
-        let mut text = format!("{}\n\n", self.machine.line());
+        let mut text = format!("{}\n", self.machines());
         text += "| stage | what | flows | median | least to most (runs) | goal |\n";
         text += "|---|---|---|---|---|---|\n";
         for figure in &self.figures {
@@ -185,13 +206,18 @@ mod tests {
     #[test]
     fn a_newer_figure_takes_the_place_of_the_older_one() {
         let figure = |what, runs: &[f64]| Figure::of_runs("drain", what, "ns", runs, "bench");
+        let on = |commit: &str| Machine { commit: commit.into(), ..Machine::default() };
         let mut results = Results::default();
-        results.replace(vec![figure("a", &[1.0]), figure("b", &[3.0, 1.0, 2.0])]);
-        results.replace(vec![figure("a", &[9.0])]);
+        results.replace(vec![figure("a", &[1.0]), figure("b", &[3.0, 1.0, 2.0])], &on("old"));
+        results.replace(vec![figure("a", &[9.0])], &on("new"));
         let medians: Vec<_> =
             results.figures.iter().map(|figure| (figure.what.as_str(), figure.median)).collect();
         assert_eq!(medians, [("b", 2.0), ("a", 9.0)]);
         let b = &results.figures[0];
         assert_eq!((b.min, b.max, b.runs), (1.0, 3.0, 3));
+        let machines = results.machines();
+        let lines: Vec<_> = machines.lines().collect();
+        assert!(lines.len() == 2 && lines[0].contains("(old)") && lines[1].contains("(new)"));
+        assert!(lines.iter().all(|line| line.starts_with("- drain: ")), "{machines}");
     }
 }

@@ -166,8 +166,8 @@ fn spread(
         max: of(&format!("max_{key}")),
         runs: line["runs"].as_u64().unwrap_or(1) as u32,
         unit: unit.to_owned(),
-        goal: None,
         command: command.to_owned(),
+        ..Figure::default()
     }
 }
 
