@@ -2,11 +2,15 @@
 //! agent's binary and libchdb.
 
 use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result, ensure};
+use flow_tests::bin_path::flow_agent;
 use flow_tests::raw_http;
 use flow_tests::rig::{self, Rig};
+use flow_tests::status::{ANY_PORT, Status};
 use flow_tests::traffic::{self, Ends};
 use prost::Message;
 
@@ -155,5 +159,31 @@ fn the_heap_is_what_the_process_has_and_one_profile_is_made_at_a_time() -> Resul
     let post = raw_http::send(status.url(), "POST", "/debug/pprof/heap", &[], b"");
     ensure!(post.status == 405, "{}", post.text());
     agent.stop()?;
+    Ok(())
+}
+
+#[test]
+fn profiles_leave_no_file_behind() -> Result<()> {
+    let (rig, folder) = (Rig::new()?, tempfile::tempdir()?);
+    let path = |name: &str| folder.path().join(name);
+    let (temporary, wrapper, config) = (path("tmp"), path("agent.sh"), path("agent.toml"));
+    fs::create_dir(&temporary)?;
+    fs::write(&config, "[status]\npprof = true\n")?;
+    let (within, binary) = (temporary.display(), flow_agent());
+    let script = format!("#!/bin/sh\nTMPDIR={within} exec {} \"$@\"\n", binary.display());
+    fs::write(&wrapper, script)?;
+    fs::set_permissions(&wrapper, fs::Permissions::from_mode(0o755))?;
+    let config = config.to_str().context("a path in UTF-8")?;
+    let more = [&ANY_PORT[..], &["--config", config]].concat();
+    let agent = rig::agent_of(&wrapper, &rig.lab, ("tc", "tc"), rig.store.url(), &more)?;
+    let status = Status::of(&agent)?;
+    let left = || fs::read_dir(&temporary).map(Iterator::count);
+    for _ in 0..2 {
+        let answer = status.get("/debug/pprof/profile?seconds=1")?;
+        ensure!(answer.status == 200, "{}", answer.text());
+        ensure!(left()? == 1, "{} things for two profiles", left()?);
+    }
+    agent.stop()?;
+    ensure!(left()? == 0, "{} things are left", left()?);
     Ok(())
 }

@@ -9,7 +9,8 @@ use malloc_info::info::{AspaceType, SystemType, TotalType};
 use pprof::ProfilerGuardBuilder;
 use pprof::protos::Message;
 use serde_json::{Value, json};
-use tokio::sync::{Semaphore, TryAcquireError};
+use tempfile::TempDir;
+use tokio::sync::{Mutex, TryLockError};
 
 use super::StatusError;
 
@@ -23,13 +24,15 @@ pub const USUAL_SECONDS: u64 = 10;
 /// Makes profiles, one at a time.
 pub struct Profiler {
     switched_on: bool,
-    free: Semaphore,
+    /// Locked while a profile is made. The crate keeps a file of stacks, which it never removes
+    /// by itself, in here: from the first profile to the end of the agent.
+    folder: Mutex<Option<TempDir>>,
 }
 
 impl Profiler {
     /// One that may be asked if it is `switched_on`.
     pub fn new(switched_on: bool) -> Self {
-        Self { switched_on, free: Semaphore::new(1) }
+        Self { switched_on, folder: Mutex::new(None) }
     }
 
     /// Whether it may be asked.
@@ -42,10 +45,13 @@ impl Profiler {
     /// # Errors
     /// Another profile is being made, or the system refuses.
     pub async fn cpu(&self, time: Duration) -> Result<Vec<u8>, StatusError> {
-        let busy = |_: TryAcquireError| {
+        let busy = |_: TryLockError| {
             refused("a profile is being made already; ask again when it is done".into())
         };
-        let _place = self.free.try_acquire().map_err(busy)?;
+        let mut folder = self.folder.try_lock().map_err(busy)?;
+        if folder.is_none() {
+            *folder = Some(folder_for_stacks()?);
+        }
         // Reading where all libraries are takes a while, which nobody else who asks shall wait.
         let started = tokio::task::spawn_blocking(|| {
             // Libraries that hold locks while they are looked at must not be unwound.
@@ -102,6 +108,15 @@ pub fn heap() -> Result<Value, StatusError> {
         "large_bytes": large_bytes,
         "in_use_bytes": (arenas_bytes + large_bytes).saturating_sub(fast + free),
     }))
+}
+
+/// A folder for the crate's file, which has no other way to say where that is to be.
+fn folder_for_stacks() -> Result<TempDir, StatusError> {
+    let made = tempfile::Builder::new().prefix("flow-agent-pprof-").tempdir();
+    let made = made.map_err(|error| refused(format!("no folder for stacks: {error}")))?;
+    // Said once in a process, which is how often there is a server. All else says its folder.
+    let _ = tempfile::env::override_temp_dir(made.path());
+    Ok(made)
 }
 
 fn refused(problem: String) -> StatusError {
