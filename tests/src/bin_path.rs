@@ -1,6 +1,10 @@
 //! Where the built `flow-agent` is.
 
-use std::path::PathBuf;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
 
 /// `FLOW_AGENT_BIN`, else `flow-agent` in the target folder of the running
 /// test; fails with what to do when there is none.
@@ -18,4 +22,13 @@ pub fn flow_agent() -> PathBuf {
         path.display()
     );
     path
+}
+
+/// A program in `folder` that becomes the agent with these variables, `NAME=VALUE ...` as a shell
+/// reads them, in its environment.
+pub fn flow_agent_with(folder: &Path, variables: &str) -> Result<PathBuf> {
+    let (program, agent) = (folder.join("agent.sh"), flow_agent());
+    fs::write(&program, format!("#!/bin/sh\n{variables} exec {} \"$@\"\n", agent.display()))?;
+    fs::set_permissions(&program, Permissions::from_mode(0o755))?;
+    Ok(program)
 }

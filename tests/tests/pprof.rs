@@ -3,11 +3,10 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result, ensure};
-use flow_tests::bin_path::flow_agent;
+use flow_tests::bin_path::flow_agent_with;
 use flow_tests::raw_http;
 use flow_tests::rig::{self, Rig};
 use flow_tests::status::{ANY_PORT, Status};
@@ -166,16 +165,13 @@ fn the_heap_is_what_the_process_has_and_one_profile_is_made_at_a_time() -> Resul
 fn profiles_leave_no_file_behind() -> Result<()> {
     let (rig, folder) = (Rig::new()?, tempfile::tempdir()?);
     let path = |name: &str| folder.path().join(name);
-    let (temporary, wrapper, config) = (path("tmp"), path("agent.sh"), path("agent.toml"));
+    let (temporary, config) = (path("tmp"), path("agent.toml"));
     fs::create_dir(&temporary)?;
     fs::write(&config, "[status]\npprof = true\n")?;
-    let (within, binary) = (temporary.display(), flow_agent());
-    let script = format!("#!/bin/sh\nTMPDIR={within} exec {} \"$@\"\n", binary.display());
-    fs::write(&wrapper, script)?;
-    fs::set_permissions(&wrapper, fs::Permissions::from_mode(0o755))?;
+    let program = flow_agent_with(folder.path(), &format!("TMPDIR={}", temporary.display()))?;
     let config = config.to_str().context("a path in UTF-8")?;
     let more = [&ANY_PORT[..], &["--config", config]].concat();
-    let agent = rig::agent_of(&wrapper, &rig.lab, ("tc", "tc"), rig.store.url(), &more)?;
+    let agent = rig::agent_of(&program, &rig.lab, ("tc", "tc"), rig.store.url(), &more)?;
     let status = Status::of(&agent)?;
     let left = || fs::read_dir(&temporary).map(Iterator::count);
     for _ in 0..2 {

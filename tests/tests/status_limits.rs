@@ -4,13 +4,12 @@
 use std::fs;
 use std::io::Write as _;
 use std::net::TcpStream;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Command, Output};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use flow_tests::bin_path::flow_agent;
+use flow_tests::bin_path::{flow_agent, flow_agent_with};
 use flow_tests::process::{self, Agent};
 use flow_tests::raw_http;
 use flow_tests::rig::{self, Rig};
@@ -24,18 +23,12 @@ const TOKEN: &str = "correct-horse-battery-staple";
 
 /// An agent with this section `status` that logs what it is asked.
 fn agent(rig: &Rig, folder: &Path, status: &str) -> Result<(Agent, Status)> {
-    let (file, wrapper) = (folder.join("agent.toml"), folder.join("agent.sh"));
+    let file = folder.join("agent.toml");
     fs::write(&file, format!("[status]\n{status}"))?;
-    let binary = flow_agent();
-    let script = format!(
-        "#!/bin/sh\nRUST_LOG=info,flow_agent::status=debug exec {} \"$@\"\n",
-        binary.display()
-    );
-    fs::write(&wrapper, script)?;
-    fs::set_permissions(&wrapper, fs::Permissions::from_mode(0o755))?;
+    let program = flow_agent_with(folder, "RUST_LOG=info,flow_agent::status=debug")?;
     let file = file.to_str().context("a path in UTF-8")?;
     let more = [&ANY_PORT[..], &["--config", file]].concat();
-    let agent = rig::agent_of(&wrapper, &rig.lab, ("tc", "tc"), rig.store.url(), &more)?;
+    let agent = rig::agent_of(&program, &rig.lab, ("tc", "tc"), rig.store.url(), &more)?;
     let status = Status::of(&agent)?;
     Ok((agent, status))
 }

@@ -12,7 +12,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use flow_tests::bin_path::flow_agent;
+use flow_tests::bin_path::{flow_agent, flow_agent_with};
 use flow_tests::lab::Lab;
 use flow_tests::process::{Agent, Store};
 use flow_tests::rig::{self, Rig};
@@ -220,11 +220,7 @@ fn the_agent_meters_with_what_its_unit_leaves_it() -> Result<()> {
 /// A program that starts the agent as systemd starts a service with a watchdog of so many us;
 /// without a process id it is for anyone.
 fn watched(folder: &TempDir, us: u32) -> Result<PathBuf> {
-    let program = folder.path().join("agent");
-    let agent = flow_agent().display().to_string();
-    fs::write(&program, format!("#!/bin/sh\nWATCHDOG_USEC={us} exec {agent} \"$@\"\n"))?;
-    fs::set_permissions(&program, Permissions::from_mode(0o755))?;
-    Ok(program)
+    flow_agent_with(folder.path(), &format!("WATCHDOG_USEC={us}"))
 }
 
 #[test]

@@ -1,15 +1,14 @@
 //! Secrets are in no page, no file, no log, no argument and no row.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Result, ensure};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use flow_agent::store::EmbeddedStore;
-use flow_tests::bin_path::flow_agent;
+use flow_tests::bin_path::{flow_agent, flow_agent_with};
 use flow_tests::lab::Lab;
 use flow_tests::process::Agent;
 use flow_tests::raw_http;
@@ -96,15 +95,6 @@ fn family(id: u32) -> Result<Vec<u32>> {
     Ok(family)
 }
 
-/// A binary that is this one with everything logged.
-fn tracing(folder: &Path, variables: &str) -> Result<PathBuf> {
-    let wrapper = folder.join("agent.sh");
-    let binary = flow_agent().display().to_string();
-    fs::write(&wrapper, format!("#!/bin/sh\nRUST_LOG=trace {variables} exec {binary} \"$@\"\n"))?;
-    fs::set_permissions(&wrapper, fs::Permissions::from_mode(0o755))?;
-    Ok(wrapper)
-}
-
 #[test]
 fn secrets_show_nowhere() -> Result<()> {
     let (lab, folder) = (Lab::new()?, tempfile::tempdir()?);
@@ -131,7 +121,7 @@ fn secrets_show_nowhere() -> Result<()> {
             kept.join("quarantine").display(),
         );
         fs::write(&file, config)?;
-        let binary = tracing(folder.path(), &variables)?;
+        let binary = flow_agent_with(folder.path(), &format!("RUST_LOG=trace {variables}"))?;
         let spool = kept.join("spool").display().to_string();
         let state = kept.join("state").display().to_string();
         let (left, right) = (lab.left.spec("tc"), lab.right.spec("tc"));

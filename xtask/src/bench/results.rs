@@ -34,7 +34,6 @@ pub struct Figure {
     /// What measured it.
     pub command: String,
     /// Where and when it was measured; known when it is kept.
-    #[serde(default)]
     pub machine: Machine,
 }
 
